@@ -1,0 +1,64 @@
+"""JSON as servers really send it: msgspec, and a second look at what msgspec refuses.
+
+`json.loads` accepts a lone surrogate escape (`"\\ud83d"`), and so do the servers that produce one;
+msgspec does not. Bytes that are not UTF-8 occur when a server cuts text in the middle of a
+character. Both come through as U+FFFD: an answer is not lost over a broken emoji. The repair
+runs only after msgspec has refused, so it costs nothing where nothing is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+Buffer = bytes | bytearray | memoryview
+
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+"""What msgspec raises for bad input: malformed, misfitting, not UTF-8, nested too deeply."""
+
+# Escapes are matched one after another, so that the `\\ud83d` of an escaped backslash followed by
+# plain text is not taken for a surrogate.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    rb"|.)",
+    re.DOTALL,
+)
+
+
+def repair(data: Buffer) -> bytes:
+    """`data` with lone surrogate escapes and invalid UTF-8 replaced by U+FFFD."""
+    text = bytes(data).decode("utf-8", "replace").encode()
+    return _ESCAPE.sub(lambda match: rb"\ufffd" if match["lone"] else match[0], text)
+
+
+@overload
+def decode(data: Buffer) -> Any: ...
+@overload
+def decode(data: Buffer, type: type[T]) -> T: ...
+def decode(data: Buffer, type: Any = Any) -> Any:
+    """Decode a whole JSON text, tolerating what `repair` repairs.
+
+    Raises one of `DECODE_ERRORS`.
+    """
+    return decode_with(msgspec.json.Decoder(type).decode if type is not Any else _decode, data)
+
+
+def decode_with(decoder: Callable[[Any], T], data: Buffer) -> T:
+    """The same, with a decoder that the caller keeps."""
+    try:
+        return decoder(data)
+    except DECODE_ERRORS:
+        repaired = repair(data)
+        if repaired == data:
+            raise
+    return decoder(repaired)
+
+
+_decode = msgspec.json.Decoder().decode

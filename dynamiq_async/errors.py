@@ -1,0 +1,288 @@
+"""Every exception this package raises.
+
+One hierarchy under `DynamiqError`: whatever a server sends and whatever a network does, a caller
+catches that one class. Each error carries what is known at the time it is raised (status, code,
+request id, a capped body, the run and the position in its stream); what is not known is None.
+The errors hold plain data only, so they pickle and can cross process boundaries, and they never
+hold the access key.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class DynamiqError(Exception):
+    """The base of everything raised here.
+
+    Attributes:
+        message: what happened and, where it helps, what to do.
+        status: the HTTP status, when a response arrived.
+        code: the machine-readable code of the server's error envelope, such as `bad_request`.
+        details: the envelope's `details`: a field's name to its complaint.
+        request_id: the server's or proxy's id for the request (`x-request-id` and its relatives).
+        body: the beginning of the response's body as text, at most 16 KiB.
+        run_id: the run that the call was about.
+        sequence: the last event's sequence number that was handed out: where to resume.
+        attempts: how many times the request was sent or tried.
+        retry_after: seconds that the server asked to wait.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+        body: str | None = None,
+        run_id: str | None = None,
+        sequence: int | None = None,
+        attempts: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.code = code
+        self.details = details
+        self.request_id = request_id
+        self.body = body
+        self.run_id = run_id
+        self.sequence = sequence
+        self.attempts = attempts
+        self.retry_after = retry_after
+
+
+class InvalidArgumentError(DynamiqError, ValueError):
+    """An argument cannot be used. Raised before anything is sent; `argument` names it."""
+
+    def __init__(self, message: str = "", *, argument: str | None = None) -> None:
+        super().__init__(message)
+        self.argument = argument
+
+
+class ClientClosedError(DynamiqError):
+    """The client was closed; make a new one."""
+
+
+class MissingExtraError(DynamiqError, ImportError):
+    """An optional dependency is not installed; the message tells how to get it."""
+
+
+# --- the network -------------------------------------------------------------------------------
+
+
+class APIConnectionError(DynamiqError):
+    """The connection failed, or broke before the answer was whole."""
+
+
+class ConnectError(APIConnectionError):
+    """No connection came about (name, port, TLS, proxy), so the request was never sent."""
+
+
+class APITimeoutError(DynamiqError, TimeoutError):
+    """A limit of `Timeout` passed.
+
+    `limit` is its name (`connect`, `pool`, `first_byte`, `idle` or `total`) and `seconds` its
+    length.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        limit: str | None = None,
+        seconds: float | None = None,
+        **known: Any,
+    ) -> None:
+        super().__init__(message, **known)
+        self.limit = limit
+        self.seconds = seconds
+
+
+class ConnectTimeoutError(APITimeoutError, ConnectError):
+    """No connection was made within `Timeout.connect`; the request was never sent."""
+
+
+class PoolTimeoutError(APITimeoutError):
+    """No connection of this client's came free within `Timeout.pool`; nothing was sent.
+
+    The client is busier than `max_connections` allows: raise that, or lower the concurrency.
+    """
+
+
+class AmbiguousOutcomeError(DynamiqError):
+    """A request that must not run twice was sent, and nobody knows what became of it.
+
+    It is not repeated. Look for its effect, or declare the call safe to repeat with `retry=True`.
+    The concrete class says what went wrong and is also an `APIConnectionError`, an
+    `APITimeoutError` or an `InternalServerError`.
+    """
+
+
+class AmbiguousConnectionError(AmbiguousOutcomeError, APIConnectionError):
+    """The connection broke after the request was sent and before the answer was whole."""
+
+
+class AmbiguousTimeoutError(AmbiguousOutcomeError, APITimeoutError):
+    """A time limit passed after the request was sent and before the answer was whole."""
+
+
+# --- answers that say no -----------------------------------------------------------------------
+
+
+class APIStatusError(DynamiqError):
+    """The server answered with a status outside 2xx. `status` is always set."""
+
+
+class RedirectError(APIStatusError):
+    """3xx: redirects are not followed, because they would carry the access key elsewhere."""
+
+
+class BadRequestError(APIStatusError):
+    """400: malformed JSON, missing `input` or bad field values; see `details`."""
+
+
+class AuthenticationError(APIStatusError):
+    """401: the access key is missing or invalid."""
+
+
+class PaymentRequiredError(APIStatusError):
+    """402: the key's spend cap is used up."""
+
+
+class PermissionDeniedError(APIStatusError):
+    """403: the token is of the wrong kind, or is for another project or organisation."""
+
+
+class QuotaExceededError(PermissionDeniedError):
+    """403 `subscription_limit_reached`: the organisation's monthly quota is used up."""
+
+
+class NotFoundError(APIStatusError):
+    """404: no App at this hostname (unknown, deleted, archived), or no such run."""
+
+
+class ConflictError(APIStatusError):
+    """409: the request does not fit the present state."""
+
+
+class GoneError(APIStatusError):
+    """410: it existed once."""
+
+
+class PayloadTooLargeError(APIStatusError):
+    """413: the request's body is larger than the server takes."""
+
+
+class UnsupportedMediaTypeError(APIStatusError):
+    """415: the content type was neither JSON nor `multipart/form-data`."""
+
+
+class UnprocessableEntityError(APIStatusError):
+    """422: well-formed, and still not acceptable; see `details`."""
+
+
+class RateLimitError(APIStatusError):
+    """429: too many requests. `retry_after` is what the server asked for, in seconds."""
+
+
+class InternalServerError(APIStatusError):
+    """5xx: the server, or a proxy before it, failed."""
+
+
+class AmbiguousStatusError(AmbiguousOutcomeError, InternalServerError):
+    """502, 504 or the like: a proxy gave up, and the App may have run all the same."""
+
+
+# --- answers that cannot be used ---------------------------------------------------------------
+
+
+class APIResponseError(DynamiqError):
+    """The server said yes, and its answer cannot be used."""
+
+
+class ContentTypeError(APIResponseError):
+    """The content type is not the one asked for; `body` shows the beginning."""
+
+
+class ResponseDecodeError(APIResponseError):
+    """The body is not JSON, or does not fit the `output_type` asked for."""
+
+
+class ResponseTooLargeError(APIResponseError):
+    """The body is larger than `max_response_bytes`."""
+
+
+# --- streams -----------------------------------------------------------------------------------
+
+
+class StreamError(DynamiqError):
+    """Something about a stream rather than about one request."""
+
+
+class StreamInterruptedError(StreamError, APIConnectionError):
+    """The stream ended without its end: events are missing. `sequence` tells where to resume."""
+
+
+class IdleTimeoutError(StreamError, APITimeoutError):
+    """Not a byte arrived for `Timeout.idle` seconds while one was waited for."""
+
+
+class StreamClosedError(StreamError):
+    """The stream was closed, by this or another task, while or before it was read."""
+
+
+class SSEError(StreamError):
+    """What the SSE decoder raises.
+
+    `events` are the events of the same call to `feed` that were complete before the error.
+    """
+
+    def __init__(self, message: str = "", *, events: Sequence[Any] = (), **known: Any) -> None:
+        super().__init__(message, **known)
+        self.events = list(events)
+
+
+class EventDecodeError(SSEError):
+    """An event's data is not the JSON expected. `data` holds it, as bytes, undecoded."""
+
+    def __init__(self, message: str = "", *, data: bytes = b"", **known: Any) -> None:
+        super().__init__(message, **known)
+        self.data = data
+
+
+class EventTooLargeError(SSEError):
+    """An event grew over `max_event_bytes` (`limit`) before it was complete."""
+
+    def __init__(self, message: str = "", *, limit: int | None = None, **known: Any) -> None:
+        super().__init__(message, **known)
+        self.limit = limit
+
+
+class QuestionError(StreamError):
+    """A question of a workflow cannot be answered here, or not in this way."""
+
+
+# --- runs --------------------------------------------------------------------------------------
+
+
+class RunError(DynamiqError):
+    """A run did not come to the result that was asked for."""
+
+
+class RunFailedError(RunError):
+    """The run, or the node whose output was asked for, failed."""
+
+
+class RunCanceledError(RunError):
+    """The run was canceled."""
+
+
+class OutputMissingError(RunError):
+    """The output asked for is not there: no final event, or no such node."""
