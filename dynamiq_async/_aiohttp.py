@@ -1,0 +1,289 @@
+"""The transport on aiohttp: the only module that knows its client.
+
+Foreign exceptions are turned into ours here, once, and not chained: aiohttp's carry the request's
+headers, and with them the access key. This module is imported with the first request, because
+importing aiohttp costs more than everything else together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from dynamiq_async import errors
+from dynamiq_async._body import encode_body
+from dynamiq_async._response import mask
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dynamiq_async._request import Request
+    from dynamiq_async.transport import Attempt
+
+TLS = ssl.SSLContext | str | os.PathLike[str] | None
+
+# A dead peer is noticed after about a minute instead of the system's two hours.
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+
+
+def _keepalive_socket(addr_info: Any) -> socket.socket:
+    family, kind, proto, _, _ = addr_info
+    sock = socket.socket(family=family, type=kind, proto=proto)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE.items():
+        if number := getattr(socket, option, None):
+            sock.setsockopt(socket.IPPROTO_TCP, number, value)
+    return sock
+
+
+class AiohttpResponse:
+    """A response, and the one place that knows in which ways aiohttp's can break."""
+
+    __slots__ = ("_content", "_label", "_raw", "framed", "headers", "status")
+
+    def __init__(self, raw: aiohttp.ClientResponse, label: str) -> None:
+        self._raw = raw
+        self._content = raw.content
+        self._label = label
+        self.status = raw.status
+        self.headers: Mapping[str, str] = raw.headers
+        self.framed = (
+            "Content-Length" in raw.headers
+            or "chunked" in raw.headers.get("Transfer-Encoding", "").lower()
+        )
+
+    @property
+    def at_end(self) -> bool:
+        return self._content.at_eof()
+
+    async def read(self) -> bytes:
+        try:
+            return await self._content.readany()
+        except errors.DynamiqError:
+            raise
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            # aiohttp raises before handing out what had arrived ahead of the break.
+            rest: bytes = self._content._read_nowait(-1)
+            if rest:
+                return rest
+            failure = _translate(error, self._label, ca="")
+        raise failure
+
+    def fail(self, error: Exception) -> None:
+        self._content.set_exception(error)
+
+    def close(self) -> None:
+        if self._content.at_eof():
+            self._raw.release()
+        else:
+            self._raw.close()
+
+
+class AiohttpTransport:
+    """One aiohttp session per running event loop and process, or the caller's own session.
+
+    Args:
+        session: used as it is and never closed; None for sessions of our own.
+        tls: a file of CA certificates or an `SSLContext`; None for the system's, in the one
+            context that aiohttp shares.
+        proxy: the URL of an HTTP proxy.
+        trust_env: take the proxy from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: aiohttp.ClientSession | None = None,
+        tls: TLS = None,
+        proxy: str | None = None,
+        trust_env: bool = False,
+    ) -> None:
+        self._given = session
+        self._tls = tls
+        self._proxy = proxy
+        self._trust_env = trust_env
+        self._context: ssl.SSLContext | None = None
+        self._sessions: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, aiohttp.ClientSession
+        ] = weakref.WeakKeyDictionary()
+        self._pid = os.getpid()
+        self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+
+    async def send(
+        self, request: Request, attempt: Attempt, *, connect_timeout: float | None
+    ) -> AiohttpResponse:
+        session = self._given or self._session()
+        try:
+            raw = await session.request(
+                request.method,
+                URL(request.url, encoded=True),
+                data=encode_body(request.body, attempt),
+                headers=request.headers,
+                allow_redirects=False,
+                raise_for_status=False,
+                proxy=self._proxy_for(request.url),
+                timeout=self._timeout(connect_timeout),
+            )
+        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+            failure = _translate(error, str(request), ca=self._ca_name())
+        else:
+            return AiohttpResponse(raw, str(request))
+        raise failure
+
+    async def aclose(self) -> None:
+        running = asyncio.get_running_loop()
+        sessions = list(self._sessions.items())
+        self._sessions.clear()
+        for loop, session in sessions:
+            if loop is running:
+                await session.close()
+            elif loop.is_closed() or self._pid != os.getpid():
+                _abandon(session)
+            else:
+                loop.call_soon_threadsafe(_abandon, session)
+
+    def abandon(self) -> bool:
+        """Close what was left open, from a finaliser; whether there was anything."""
+        sessions = [session for session in self._sessions.values() if not session.closed]
+        self._sessions.clear()
+        for session in sessions:
+            _abandon(session)
+        return bool(sessions)
+
+    def _session(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        if self._pid != os.getpid():
+            # After a fork the sockets belong to the parent: forget them, close nothing.
+            for inherited in self._sessions.values():
+                inherited.detach()
+            self._sessions.clear()
+            self._pid = os.getpid()
+        session = self._sessions.get(loop)
+        if session is None or session.closed:
+            for other in [other for other in self._sessions if other.is_closed()]:
+                _abandon(self._sessions.pop(other))
+            session = self._sessions[loop] = self._new_session()
+        return session
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0,  # the client's own gate limits, so that its wait can be told apart
+                ssl=self._ssl_context() or True,
+                socket_factory=_keepalive_socket,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        # aiohttp repeats a GET on a stale connection unseen; our loop repeats it counted.
+        session._retry_connection = False
+        return session
+
+    def _ssl_context(self) -> ssl.SSLContext | None:
+        if self._context is None and self._tls is not None:
+            if isinstance(self._tls, ssl.SSLContext):
+                self._context = self._tls
+            else:
+                self._context = _context_from(os.fspath(self._tls))
+        return self._context
+
+    def _ca_name(self) -> str:
+        if self._given is not None:
+            return "the given session's CA certificates"
+        if self._tls is None:
+            paths = ssl.get_default_verify_paths()
+            return f"the system's CA certificates ({paths.cafile or paths.capath})"
+        if isinstance(self._tls, ssl.SSLContext):
+            return "the given SSLContext's CA certificates"
+        return f"the CA certificates in {os.fspath(self._tls)}"
+
+    def _proxy_for(self, url: str) -> str | None:
+        if self._proxy is not None or not self._trust_env:
+            return self._proxy
+        parts = URL(url, encoded=True)
+        return None if proxy_bypass(parts.authority) else getproxies().get(parts.scheme)
+
+    def _timeout(self, connect: float | None) -> aiohttp.ClientTimeout:
+        timeout = self._timeouts.get(connect)
+        if timeout is None:
+            timeout = self._timeouts[connect] = aiohttp.ClientTimeout(
+                total=None, connect=connect, sock_connect=None, sock_read=None
+            )
+        return timeout
+
+
+def _context_from(path: str) -> ssl.SSLContext:
+    try:
+        if Path(path).is_dir():
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise errors.InvalidArgumentError(
+            f"verify: {path} cannot be used as CA certificates: {error}", argument="verify"
+        ) from error
+
+
+def _abandon(session: aiohttp.ClientSession) -> None:
+    """Close a session without awaiting, so that neither it nor its connector warns."""
+    connector = session.connector
+    session.detach()
+    if connector is not None:
+        connector._close()
+
+
+def _translate(error: Exception, request: str, *, ca: str) -> errors.DynamiqError:
+    """Our error for one of aiohttp's, with a cause that holds no header of the request.
+
+    `str` of aiohttp's errors names hosts and system errors only; their attributes and `repr` hold
+    proxy passwords and request headers, so the originals are not chained.
+    """
+    cause, said = _scrub(error)
+    failure = _classify(error, request, said, ca)
+    failure.__cause__ = cause
+    return failure
+
+
+def _scrub(error: Exception) -> tuple[OSError | None, str]:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return None, str(error.certificate_error)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error, str(error.os_error) or type(error.os_error).__name__
+    if isinstance(error, aiohttp.ClientResponseError):
+        return None, f"{error.status} {error.message}"
+    said = mask(str(error), None) or type(error).__name__
+    return (None if isinstance(error, aiohttp.ClientError) else _plain(error)), said
+
+
+def _plain(error: Exception) -> OSError | None:
+    return error if isinstance(error, OSError) else None
+
+
+def _classify(error: Exception, request: str, said: str, ca: str) -> errors.DynamiqError:
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return errors.ConnectTimeoutError(
+            f"{request}: no connection within the connect limit", limit="connect"
+        )
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+        return errors.ConnectError(
+            f"{request}: TLS failed: {said}. The server was checked against {ca}; "
+            "pass verify= with a CA file or an SSLContext if it has a private CA"
+        )
+    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+        return errors.ConnectError(f"{request}: the proxy refused: {said}")
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerFingerprintMismatch):
+        return errors.ConnectError(f"{request}: cannot connect: {said}")
+    if isinstance(error, RuntimeError) and "Session is closed" in said:
+        return errors.ClientClosedError(f"{request}: the aiohttp session is closed")
+    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError | ValueError):
+        return errors.InvalidArgumentError(f"{request} cannot be sent: {said}", argument="url")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return errors.APIConnectionError(f"{request}: the answer is not HTTP: {said}")
+    return errors.APIConnectionError(f"{request}: the connection broke: {said}")

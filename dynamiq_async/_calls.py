@@ -1,0 +1,361 @@
+"""The one loop that sends, retries and raises. Everything that goes over HTTP goes through it.
+
+Its promises: a request that may not run twice is sent again only when it was certainly not taken;
+one deadline holds over attempts and the waits between them; every wait can be cancelled; and what
+comes out is an answer in the 2xx or an exception of this package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from dynamiq_async import errors
+from dynamiq_async._response import MAX_ERROR_BODY, mask, request_id, status_error
+from dynamiq_async._retry import Outcome, RetryPolicy, outcome, parse_retry_after
+from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout
+from dynamiq_async.transport import Attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dynamiq_async._gate import Gate
+    from dynamiq_async._request import Request
+    from dynamiq_async._secret import Secret
+    from dynamiq_async.transport import Response, Transport
+
+log = logging.getLogger("dynamiq_async")
+
+ERROR_BODY_SECONDS = 5.0
+"""How long an error's body is waited for; the status alone must not be held up by it."""
+
+
+class CallOptions(Struct, frozen=True):
+    """What a view or a single call can set differently."""
+
+    timeout: Timeout = DEFAULT_TIMEOUT
+    policy: RetryPolicy = RetryPolicy()
+    headers: dict[str, str] = {}
+
+
+class Answer:
+    """A whole 2xx response."""
+
+    __slots__ = ("attempts", "body", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.attempts = 1
+
+
+class Lease:
+    """A 2xx response whose body is still to be read, and the client's slot that it occupies."""
+
+    __slots__ = ("_gate", "attempts", "response")
+
+    def __init__(self, response: Response, gate: Gate) -> None:
+        self.response = response
+        self.attempts = 1
+        self._gate: Gate | None = gate
+
+    def close(self) -> None:
+        """Give connection and slot up. May be called twice, and by a finaliser."""
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            self.response.close()
+            gate.leave()
+
+
+class _Clock:
+    """The limits of one attempt, as points in the loop's time. The nearest one counts."""
+
+    __slots__ = ("_deadline", "_scope", "_time", "_timeout", "limit", "seconds")
+
+    def __init__(self, timeout: Timeout, deadline: float | None) -> None:
+        self._timeout = timeout
+        self._deadline = deadline
+        self._time = asyncio.get_running_loop().time
+        self.limit = "total"
+        self.seconds = timeout.total
+        self._scope: asyncio.Timeout | None = None
+
+    def start(self, limit: str) -> asyncio.Timeout:
+        self._scope = scope = asyncio.timeout_at(self._point(limit))
+        return scope
+
+    def turn_to(self, limit: str) -> None:
+        """From now on, `limit` is the one that runs."""
+        if self._scope is not None and not self._scope.expired():
+            self._scope.reschedule(self._point(limit))
+
+    def _point(self, limit: str) -> float | None:
+        seconds: float | None = getattr(self._timeout, limit)
+        deadline = self._deadline
+        if seconds is not None:
+            point = self._time() + seconds
+            if deadline is None or point < deadline:
+                self.limit, self.seconds = limit, seconds
+                return point
+        self.limit, self.seconds = "total", self._timeout.total
+        return deadline
+
+
+class Caller:
+    """Sends the requests of one client.
+
+    Args:
+        connect: makes the transport, when the first request is sent.
+        gate: the client-wide limit and cooldown.
+        secret: the key, so that it can be masked where a server repeats it.
+        max_response_bytes: the most that a whole answer may have, in bytes.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Transport],
+        gate: Gate,
+        *,
+        secret: Secret | None,
+        max_response_bytes: int,
+    ) -> None:
+        self._connect = connect
+        self._transport: Transport | None = None
+        self.gate = gate
+        self.key = secret.reveal() if secret is not None else None
+        self.max_response_bytes = max_response_bytes
+        self.closed = False
+
+    def _over(self) -> Transport:
+        if self.closed:
+            raise errors.ClientClosedError("the client is closed; make a new one")
+        if self._transport is None:
+            self._transport = self._connect()
+        return self._transport
+
+    async def aclose(self) -> None:
+        """Close the connections; every later request raises ClientClosedError."""
+        self.closed = True
+        if self._transport is not None:
+            await self._transport.aclose()
+
+    def abandon(self) -> bool:
+        """Close from a finaliser; whether there was anything to close."""
+        return self._transport is not None and self._transport.abandon()
+
+    async def fetch(
+        self, request: Request, options: CallOptions, *, deadline: float | None = None
+    ) -> Answer:
+        """Send and read the whole answer."""
+        answer = await self._retrying(request, options, deadline, whole=True)
+        assert isinstance(answer, Answer)  # noqa: S101 - tells the type checker what `whole` means
+        return answer
+
+    async def open(
+        self, request: Request, options: CallOptions, *, deadline: float | None = None
+    ) -> Lease:
+        """Send and return with the headers; the body is the caller's to read and to close."""
+        lease = await self._retrying(request, options, deadline, whole=False)
+        assert isinstance(lease, Lease)  # noqa: S101 - the same
+        return lease
+
+    async def _retrying(
+        self, request: Request, options: CallOptions, deadline: float | None, *, whole: bool
+    ) -> Answer | Lease:
+        timeout, policy = options.timeout, options.policy
+        if deadline is None and timeout.total is not None:
+            deadline = asyncio.get_running_loop().time() + timeout.total
+        retries = 0
+        while True:
+            try:
+                result = await self._attempt(request, timeout, policy, deadline, whole=whole)
+            except errors.DynamiqError as error:
+                failure = error
+            else:
+                result.attempts = retries + 1
+                return result
+            failure.attempts = retries + 1
+            delay = policy.delay(
+                failure,
+                retries=retries,
+                idempotent=request.idempotent,
+                replayable=request.replayable,
+            )
+            self._note_throttling(failure, delay)
+            if delay is None or not _fits(delay, deadline):
+                raise _as_ambiguous(failure, request)
+            log.debug("%s: %s; retrying in %.2f s", request, type(failure).__name__, delay)
+            await asyncio.sleep(delay)
+            retries += 1
+
+    def _note_throttling(self, failure: errors.DynamiqError, delay: float | None) -> None:
+        """A server that refuses one call has refused them all for a while."""
+        if isinstance(failure, errors.APIStatusError) and outcome(failure) is Outcome.NOT_TAKEN:
+            wait = failure.retry_after if failure.retry_after is not None else delay
+            if wait is not None:
+                self.gate.cool_down(wait)
+
+    async def _attempt(
+        self,
+        request: Request,
+        timeout: Timeout,
+        policy: RetryPolicy,
+        deadline: float | None,
+        *,
+        whole: bool,
+    ) -> Answer | Lease:
+        if request.urgent:
+            self.gate.enter_urgently()
+        elif not self.gate.try_enter():
+            await self._enter(request, timeout, policy, deadline)
+        attempt = Attempt()
+        clock = _Clock(timeout, deadline)
+        started = time.perf_counter()
+        lease: Lease | None = None
+        keep = False
+        try:
+            async with clock.start("first_byte"):
+                response = await self._over().send(
+                    request, attempt, connect_timeout=timeout.connect
+                )
+                lease = Lease(response, self.gate)
+                _trace(request, response, started)
+                if not 200 <= response.status < 300:
+                    raise await self._refusal(request, response)
+                if whole:
+                    return await self._read(request, response, clock)
+                keep = True
+        except TimeoutError as error:
+            if isinstance(error, errors.DynamiqError):
+                raise
+            keep = False
+        finally:
+            if lease is None:
+                self.gate.leave()
+            elif not keep:
+                lease.close()
+        if lease is not None and keep:
+            return lease
+        raise _expired(request, clock, sent=attempt.sent)
+
+    async def _enter(
+        self, request: Request, timeout: Timeout, policy: RetryPolicy, deadline: float | None
+    ) -> None:
+        """Wait for the cooldown and for a slot, each with its own limit."""
+        cooldown = self.gate.cooldown
+        if cooldown > policy.max_wait or not _fits(cooldown, deadline):
+            raise errors.RateLimitError(
+                f"{request} was not sent: the server asked this client to slow down, for another "
+                f"{cooldown:.0f} s",
+                status=429,
+                retry_after=cooldown,
+            )
+        if cooldown:
+            await self.gate.wait_cooldown()
+        clock = _Clock(timeout, deadline)
+        try:
+            async with clock.start("pool"):
+                await self.gate.enter()
+                return
+        except TimeoutError:
+            pass
+        raise errors.PoolTimeoutError(
+            f"{request} was not sent: none of the client's {self.gate.limit} connections came "
+            f"free within {clock.seconds} s; raise max_connections or lower the concurrency",
+            limit=clock.limit,
+            seconds=clock.seconds,
+        )
+
+    async def _read(self, request: Request, response: Response, clock: _Clock) -> Answer:
+        pieces: list[bytes] = []
+        size = 0
+        while not response.at_end:
+            clock.turn_to("idle")
+            piece = await response.read()
+            size += len(piece)
+            if size > self.max_response_bytes:
+                raise errors.ResponseTooLargeError(
+                    f"the answer to {request} is larger than max_response_bytes "
+                    f"({self.max_response_bytes})",
+                    status=response.status,
+                    request_id=request_id(response.headers),
+                    body=mask(pieces[0][:MAX_ERROR_BODY].decode("utf-8", "replace"), self.key)
+                    if pieces
+                    else None,
+                )
+            pieces.append(piece)
+        return Answer(response.status, response.headers, b"".join(pieces))
+
+    async def _refusal(self, request: Request, response: Response) -> errors.APIStatusError:
+        return status_error(
+            str(request),
+            response.status,
+            response.headers,
+            await read_beginning(response),
+            key=self.key,
+            retry_after=parse_retry_after(response.headers, now=time.time()),
+        )
+
+
+async def read_beginning(response: Response) -> bytes:
+    """What comes of a body within a few seconds, up to what an error keeps."""
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(ERROR_BODY_SECONDS):
+            while size < MAX_ERROR_BODY and not response.at_end:
+                pieces.append(await response.read())
+                size += len(pieces[-1])
+    except (TimeoutError, errors.APIConnectionError):
+        log.debug("the body of an error was cut off after %d bytes", size)
+    return b"".join(pieces)
+
+
+def _fits(seconds: float, deadline: float | None) -> bool:
+    return deadline is None or asyncio.get_running_loop().time() + seconds < deadline
+
+
+def _trace(request: Request, response: Response, started: float) -> None:
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug(
+            "%s: %d after %.0f ms, request id %s",
+            request,
+            response.status,
+            (time.perf_counter() - started) * 1000,
+            request_id(response.headers),
+        )
+
+
+def _expired(request: Request, clock: _Clock, *, sent: bool) -> errors.APITimeoutError:
+    said = f"the {clock.limit} limit of {clock.seconds} s passed"
+    if sent or request.body is None:
+        kind, when = errors.APITimeoutError, "before the answer was whole"
+    else:
+        kind, when = errors.ConnectTimeoutError, "before the request was sent"
+    return kind(f"{request}: {said} {when}", limit=clock.limit, seconds=clock.seconds)
+
+
+_AMBIGUOUS = (
+    (errors.APITimeoutError, errors.AmbiguousTimeoutError),
+    (errors.APIStatusError, errors.AmbiguousStatusError),
+    (errors.APIConnectionError, errors.AmbiguousConnectionError),
+)
+
+
+def _as_ambiguous(failure: errors.DynamiqError, request: Request) -> errors.DynamiqError:
+    """`failure`, or one that says that the request may have run, where that is so."""
+    if request.idempotent or outcome(failure) is not Outcome.UNKNOWN:
+        return failure
+    kind = next(to for base, to in _AMBIGUOUS if isinstance(failure, base))
+    ambiguous = kind(
+        f"{failure.message}. The App may have run all the same, so it was not sent again; "
+        "look for its effect, or pass retry=True for calls that are safe to repeat"
+    )
+    vars(ambiguous).update(vars(failure) | {"message": ambiguous.message})
+    ambiguous.__cause__ = failure
+    return ambiguous

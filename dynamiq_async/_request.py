@@ -1,0 +1,292 @@
+"""Building requests: everything that can be wrong with an argument is found here, before a byte
+is sent."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
+
+import msgspec
+from msgspec import Raw
+
+from dynamiq_async._secret import Secret
+from dynamiq_async.errors import InvalidArgumentError
+from dynamiq_async.uploads import Upload, as_uploads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dynamiq_async.models import Callback
+
+JSON_TYPE = "application/json"
+SSE_TYPE = "text/event-stream"
+MAX_CALLBACKS = 5  # documented by the vendor
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HEADER_BREAK = re.compile(r"[\r\n\x00]")
+
+
+class Multipart:
+    """A `multipart/form-data` body: text fields, then files."""
+
+    __slots__ = ("fields", "files")
+
+    def __init__(self, fields: Sequence[tuple[str, str]], files: Sequence[tuple[str, Upload]]):
+        self.fields = fields
+        self.files = files
+
+    @property
+    def replayable(self) -> bool:
+        return all(upload.replayable for _, upload in self.files)
+
+
+class Request:
+    """One request, ready to be sent any number of times unless its body cannot be rewound.
+
+    `idempotent` says whether sending it twice does what sending it once does. `headers` hold the
+    access key, so they are in no repr.
+    """
+
+    __slots__ = ("body", "headers", "idempotent", "method", "urgent", "url")
+
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Multipart | None = None,
+        *,
+        idempotent: bool,
+        urgent: bool = False,
+    ) -> None:
+        self.method = method
+        self.url = url
+        self.headers = headers
+        self.body = body
+        self.idempotent = idempotent
+        self.urgent = urgent
+
+    @property
+    def replayable(self) -> bool:
+        return not isinstance(self.body, Multipart) or self.body.replayable
+
+    def __repr__(self) -> str:
+        return f"<Request {self}>"
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.url.partition('?')[0]}"
+
+
+# --- where to --------------------------------------------------------------------------------
+
+
+def parse_base_url(value: str, *, allow_http: bool, argument: str) -> str:
+    """`value`, a host or URL, as a URL without a slash at its end.
+
+    `https` is assumed. Plain `http` would send the access key in the clear, so it needs either
+    a loopback host or `allow_http`. A path is kept, for reverse proxies.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    if not text:
+        raise InvalidArgumentError(f"{argument} must be an App's host or URL", argument=argument)
+    if _CONTROL.search(text):
+        raise InvalidArgumentError(f"{argument} may not hold white space", argument=argument)
+    parts = _split(text if "://" in text else f"https://{text}", argument)
+    if parts.scheme not in ("https", "http"):
+        raise InvalidArgumentError(
+            f"{argument} must be an https URL, not {parts.scheme}", argument=argument
+        )
+    if parts.username is not None or parts.password is not None:
+        raise InvalidArgumentError(
+            f"{argument} may not hold a user name or password; use access_key", argument=argument
+        )
+    if parts.query or parts.fragment:
+        raise InvalidArgumentError(f"{argument} may not have a query or #", argument=argument)
+    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname or ""):
+        raise InvalidArgumentError(
+            f"{argument} is plain http, which would show the access key to the network; "
+            "use https, or pass allow_http=True if you know that network",
+            argument=argument,
+        )
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+
+
+def _split(text: str, argument: str) -> SplitResult:
+    try:
+        parts = urlsplit(text)
+        if parts.port == 0 or not parts.hostname:
+            raise ValueError("it has no usable host and port")
+    except ValueError as error:
+        raise InvalidArgumentError(f"{argument} is not a URL: {error}", argument=argument) from None
+    return parts
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine by name or address."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def join(base_url: str, *segments: str, query: Mapping[str, Any] | None = None) -> str:
+    """`base_url` with path segments, each quoted, and a query whose lists repeat their name."""
+    path = "/".join(quote(segment, safe="") for segment in segments)
+    url = f"{base_url}/{path}"
+    if not query:
+        return url
+    pairs = [
+        (name, _query_text(item))
+        for name, value in query.items()
+        if value is not None
+        for item in (value if isinstance(value, list | tuple) else (value,))
+    ]
+    return f"{url}?{urlencode(pairs)}" if pairs else url
+
+
+def _query_text(value: Any) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+# --- who ---------------------------------------------------------------------------------------
+
+
+def check_key(key: str, argument: str) -> Secret:
+    """The key as a Secret. The message of a refusal never holds it."""
+    if not isinstance(key, str) or not key:
+        raise InvalidArgumentError(f"{argument} must be a non-empty string", argument=argument)
+    if _CONTROL.search(key) or not key.isascii():
+        raise InvalidArgumentError(
+            f"{argument} holds white space, control or non-ASCII characters; "
+            "was it copied with a line break or quotes?",
+            argument=argument,
+        )
+    return Secret(key)
+
+
+def check_headers(headers: Mapping[str, str] | None, argument: str) -> dict[str, str]:
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise InvalidArgumentError(
+                f"{argument}: {name!r} is not a header name", argument=argument
+            )
+        if not isinstance(value, str) or _HEADER_BREAK.search(value):
+            raise InvalidArgumentError(
+                f"{argument}: the value of {name} must be a string on one line", argument=argument
+            )
+    return dict(headers or {})
+
+
+# --- what --------------------------------------------------------------------------------------
+
+
+def _to_builtin(value: Any) -> Any:
+    """What msgspec does not know by itself: pydantic models, and mappings other than dict."""
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return dump(mode="json", by_alias=True)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} cannot be encoded as JSON")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_to_builtin)
+
+
+def encode(value: Any, argument: str) -> bytes:
+    """`value` as JSON; what cannot be is an InvalidArgumentError that names `argument`."""
+    try:
+        return _encoder.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise InvalidArgumentError(
+            f"{argument} cannot be encoded as JSON: {error}", argument=argument
+        ) from error
+
+
+def encode_object(value: Any, argument: str) -> bytes:
+    """The same for what must come out as a JSON object."""
+    encoded = encode(value, argument)
+    if encoded[:1] != b"{":
+        raise InvalidArgumentError(
+            f"{argument} must be a mapping, a msgspec Struct, a dataclass or a pydantic model "
+            f"(the fields of the workflow's Input node), not {type(value).__name__}",
+            argument=argument,
+        )
+    return encoded
+
+
+def root_body(
+    input: Any,
+    *,
+    files: Any = None,
+    extra_body: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> bytes | Multipart:
+    """The body of `POST /`: JSON, or multipart when there are files.
+
+    The parts of the multipart form are those that the vendor's chat widget sends: `input` as a
+    JSON string, plain text for the other fields, and `files`, repeated.
+    """
+    encoded = encode_object(input, "input")
+    body: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    if extra_body:
+        body.update(extra_body)
+    uploads = as_uploads(files)
+    if not uploads:
+        return encode({"input": Raw(encoded), **body}, "extra_body")
+    texts = [("input", encoded.decode())]
+    texts += [(name, _form_text(value, name)) for name, value in body.items()]
+    return Multipart(texts, [("files", upload) for upload in uploads])
+
+
+def _form_text(value: Any, argument: str) -> str:
+    return value if isinstance(value, str) else encode(value, argument).decode()
+
+
+def callback_objects(callbacks: Sequence[Callback], *, app_url: str) -> list[dict[str, Any]] | None:
+    """Callbacks as the vendor documents them, checked as far as a client can; None for none."""
+    if len(callbacks) > MAX_CALLBACKS:
+        raise InvalidArgumentError(
+            f"an App takes at most {MAX_CALLBACKS} callbacks, not {len(callbacks)}",
+            argument="callbacks",
+        )
+    if not callbacks:
+        return None
+    on_loopback = is_loopback(urlsplit(app_url).hostname or "")
+    return [_callback_object(callback, on_loopback=on_loopback) for callback in callbacks]
+
+
+def _callback_object(callback: Callback, *, on_loopback: bool) -> dict[str, Any]:
+    parts = _split(callback.url, "callbacks")
+    host = parts.hostname or ""
+    if parts.scheme not in ("https", "http"):
+        raise InvalidArgumentError(
+            f"a callback's URL must be https: {callback.url}", argument="callbacks"
+        )
+    local = _is_private(host)
+    if (local or parts.scheme == "http") and not (on_loopback and is_loopback(host)):
+        raise InvalidArgumentError(
+            f"a callback's URL must be https at a public address: {callback.url} "
+            "(loopback works only for an App that is itself on loopback)",
+            argument="callbacks",
+        )
+    body: dict[str, Any] = {"url": callback.url}
+    if callback.token is not None:
+        body["auth"] = {"type": "bearer", "token": check_key(callback.token, "callbacks").reveal()}
+    if callback.metadata is not None:
+        body["metadata"] = Raw(encode_object(callback.metadata, "callbacks"))
+    return body
+
+
+def _is_private(host: str) -> bool:
+    if is_loopback(host):
+        return True
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return False

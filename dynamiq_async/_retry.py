@@ -1,0 +1,113 @@
+"""When to send a request again, and how long to wait before: rules without a clock or a network.
+
+The rule behind the rules: one logical call is one run. What was certainly not taken may be sent
+again; what may have been taken is sent again only when that does no harm.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from dynamiq_async import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+AMBIGUOUS_STATUS = frozenset({408, 502, 503, 504})
+
+
+class Outcome(enum.Enum):
+    """What is known of a request that did not succeed."""
+
+    NOT_TAKEN = "it was never sent, or the server said that it did not take it"
+    TRANSIENT = "the server said that it failed, in a way that may pass"
+    UNKNOWN = "it was sent, and nobody knows what became of it"
+    FINAL = "the server gave its answer"
+
+
+def outcome(error: errors.DynamiqError) -> Outcome:
+    """What `error` says about the request it came from.
+
+    A 503 means that the request was refused only when it says when to come back; without that,
+    as with 502 and 504, a proxy may be speaking of an App that is running all the same.
+    """
+    if isinstance(error, errors.ConnectError | errors.PoolTimeoutError):
+        return Outcome.NOT_TAKEN
+    if isinstance(error, errors.APIStatusError):
+        status = error.status
+        if status == 429 or (status == 503 and error.retry_after is not None):
+            return Outcome.NOT_TAKEN
+        if status in AMBIGUOUS_STATUS:
+            return Outcome.UNKNOWN
+        return Outcome.TRANSIENT if status in RETRYABLE_STATUS else Outcome.FINAL
+    if isinstance(error, errors.APIConnectionError | errors.APITimeoutError):
+        return Outcome.UNKNOWN
+    return Outcome.FINAL
+
+
+class RetryPolicy(Struct, frozen=True, kw_only=True):
+    """How often and how patiently.
+
+    Attributes:
+        max_retries: attempts beyond the first.
+        base: seconds before the first retry; doubled for each one after.
+        cap: seconds that the doubling stops at.
+        max_wait: seconds; a server that asks for more gets an error instead.
+        jitter: the fraction by which a delay is lengthened at random. Never shortened: nobody
+            comes back before they were asked to.
+    """
+
+    max_retries: int = 2
+    base: float = 0.5
+    cap: float = 8.0
+    max_wait: float = 60.0
+    jitter: float = 0.25
+
+    def backoff(self, retries: int) -> float:
+        """Seconds to wait when nobody said how long; `retries` were made before."""
+        return self.lengthen(min(self.base * 2.0 ** min(retries, 30), self.cap))
+
+    def lengthen(self, seconds: float) -> float:
+        # Spread up to two seconds over those who were all told to come back at the same time.
+        return seconds + random.random() * min(seconds * self.jitter, 2.0)  # noqa: S311
+
+    def delay(
+        self, error: errors.DynamiqError, *, retries: int, idempotent: bool, replayable: bool
+    ) -> float | None:
+        """Seconds to wait before trying again, or None for giving up."""
+        if retries >= self.max_retries or not may_repeat(error, idempotent=idempotent):
+            return None
+        if not replayable and not isinstance(error, errors.ConnectError):
+            return None
+        if error.retry_after is None:
+            return self.backoff(retries)
+        return self.lengthen(error.retry_after) if error.retry_after <= self.max_wait else None
+
+
+def may_repeat(error: errors.DynamiqError, *, idempotent: bool) -> bool:
+    """Whether sending the request again runs nothing twice."""
+    known = outcome(error)
+    return known is Outcome.NOT_TAKEN or (idempotent and known is not Outcome.FINAL)
+
+
+def parse_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
+    """`Retry-After`, in seconds or as a date, as seconds from `now` (a Unix time).
+
+    None when it is absent or makes no sense. A date in the past means now.
+    """
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    if value.isascii() and value.replace(".", "", 1).isdigit():
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return max(0.0, when - now)

@@ -1,0 +1,222 @@
+"""The life of a stream, whatever it carries.
+
+A stream is one object with a life: an async iterator and an async context manager, which opens
+with the first read and gives its connection back on every way out: its end, `aclose()` from any
+task, an error, cancellation, or the loss of the last reference (a plain `break`). Nothing is held
+open across a yield, so there is no scope or generator that another task could trip over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from dynamiq_async import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+    from types import TracebackType
+
+    from dynamiq_async._feed import Feed
+
+E = TypeVar("E")
+
+
+class EventStream(Generic[E]):
+    """The life that all streams share. What is read, and when it is complete, is the subclass's."""
+
+    _feed: Feed[E] | None = None
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._ready: Iterator[E] = iter(())
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reading = False
+        self._ended = False
+        self._closed = False
+        self._failure: errors.DynamiqError | None = None
+
+    # What a subclass says.
+
+    async def _open(self) -> None:
+        """Set `_feed`. Runs in a task of its own, which `aclose()` may cancel."""
+        raise NotImplementedError
+
+    async def _next(self, feed: Feed[E]) -> list[E] | None:
+        """The next events to hand out, or None when the stream is complete."""
+        raise NotImplementedError
+
+    # The iterator.
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> E:
+        for event in self._ready:
+            return event
+        batch = await self._pull()
+        if batch is None:
+            raise StopAsyncIteration
+        self._ready = ready = iter(batch)
+        return next(ready)
+
+    def batches(self) -> Batches[E]:
+        """The same events, a list for each read from the network: for throughput."""
+        return Batches(self)
+
+    async def _take(self) -> list[E] | None:
+        """What is left of the last batch, or the next one."""
+        return list(self._ready) or await self._pull()
+
+    async def _pull(self) -> list[E] | None:
+        if self._ended:
+            return None
+        if self._failure is not None:
+            raise self._failure
+        if self._closed:
+            raise self._closed_error()
+        if self._reading:
+            raise errors.StreamError(
+                f"{self._label}: another task is reading this stream; let one task read and "
+                "hand the events on"
+            )
+        self._reading = True
+        try:
+            if self._feed is None:
+                await self._in_task(self._open())
+            batch = await self._next(self._feed) if self._feed is not None else None
+        except BaseException as error:
+            if isinstance(error, errors.DynamiqError) and not self._closed:
+                self._failure = error
+            self._release()
+            raise
+        finally:
+            self._reading = False
+        if batch is None:
+            self._ended = True
+            await self._settle()
+        return batch
+
+    async def _in_task(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await `work` in a task of its own, so that `aclose()` from elsewhere can end it."""
+        self._loop = asyncio.get_running_loop()
+        task = self._task = self._loop.create_task(work)
+        try:
+            await task
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if self._closed and not (current is not None and current.cancelling()):
+                raise self._closed_error() from None
+            raise
+        finally:
+            self._task = None
+
+    def _closed_error(self) -> errors.StreamClosedError:
+        return errors.StreamClosedError(f"{self._label}: the stream was closed")
+
+    # The life.
+
+    async def __aenter__(self) -> Self:
+        if self._feed is None and not self._ended:
+            await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def open(self) -> None:
+        """Send the request now, rather than with the first read. `async with` does this.
+
+        Raises:
+            DynamiqError: what `invoke` raises for a request that does not succeed.
+        """
+        if self._closed:
+            raise self._closed_error()
+        if self._feed is not None or self._ended:
+            return
+        try:
+            await self._in_task(self._open())
+        except BaseException as error:
+            if isinstance(error, errors.DynamiqError) and not self._closed:
+                self._failure = error
+            self._release()
+            raise
+
+    async def aclose(self) -> None:
+        """Free the connection. May be called from any task, at any time, any number of times.
+
+        A read that another task is waiting in raises `StreamClosedError` there.
+        """
+        self._closed = True
+        self._ready = iter(())
+        if self._task is not None:
+            self._task.cancel()
+        if self._reading and self._feed is not None:
+            self._feed.fail(self._closed_error())
+        elif self._complete:
+            await self._settle()
+        self._release()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream is over: closed, failed or read to its end."""
+        return self._closed or self._ended or self._failure is not None
+
+    @property
+    def _complete(self) -> bool:
+        """Whether the last event has been seen, so that only the end of the body is missing."""
+        return self._ended
+
+    async def _settle(self) -> None:
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            await feed.settle()
+
+    def _release(self) -> None:
+        self._closed = True
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            feed.close()
+
+    def __del__(self) -> None:
+        feed = self._feed
+        if feed is None:
+            return
+        loop = self._loop
+        if loop is None or loop.is_closed() or asyncio._get_running_loop() is loop:
+            feed.close()
+        else:
+            # Collected in another thread, or between two runs of the loop.
+            loop.call_soon_threadsafe(feed.close)
+
+
+class Batches(Generic[E]):
+    """A stream's events in lists, as they come from the network."""
+
+    def __init__(self, stream: EventStream[E]) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[E]:
+        batch = await self._stream._take()
+        if batch is None:
+            raise StopAsyncIteration
+        return batch
+
+    async def __aenter__(self) -> Self:
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stream.aclose()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

@@ -1,0 +1,294 @@
+"""`AsyncApp`: one deployed App, called over HTTP."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
+
+from dynamiq_async import _request, _response, errors
+from dynamiq_async._client import (
+    UNSET,
+    Client,
+    Extras,
+    TimeoutLike,
+    check_count,
+    resolve_key,
+)
+from dynamiq_async.models import Accepted, Callback
+from dynamiq_async.streams import AppStream, OnBadEvent
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping, Sequence
+
+    import aiohttp
+
+T = TypeVar("T")
+
+KEY_VARIABLE = "DYNAMIQ_ACCESS_KEY"  # documented by the vendor
+URL_VARIABLE = "DYNAMIQ_APP_URL"  # our own
+
+
+class _InvokeOptions(TypedDict, total=False):
+    """The arguments of `invoke` that have no part in its type."""
+
+    files: Any
+    user_id: str | None
+    session_id: str | None
+    last_node_output: bool | None
+    error_on_node_failure: bool | None
+    retry: bool | None
+    timeout: TimeoutLike
+    max_retries: int | None
+    extra_body: Mapping[str, Any] | None
+    extra_headers: Mapping[str, str] | None
+    extra_query: Mapping[str, Any] | None
+
+
+class AsyncApp(Client):
+    """A deployed App.
+
+    Use it as `async with AsyncApp(...) as app:`, or call `aclose()` when done. One instance serves
+    any number of tasks; it keeps one pool of connections for each event loop it is used in.
+
+    Args:
+        host_or_url: the App's hostname or URL; by default from `DYNAMIQ_APP_URL`. `https` is
+            assumed; `http` is for loopback, or anywhere with `allow_http`. A path is kept as
+            a prefix.
+        access_key: by default from `DYNAMIQ_ACCESS_KEY`; False for a public App, to send none.
+        timeout: a `Timeout`, or seconds for the whole of each call, or None for no limit.
+        max_retries: how often a request that was certainly not taken, or that does no harm when
+            repeated, is sent again.
+        headers: sent with every request.
+        max_connections: how many requests (a stream counts until it is over) may be under way.
+        max_response_bytes: the most that an answer may have, in bytes.
+        max_event_bytes: the most that one event of a stream may have, in bytes.
+        max_retry_after: seconds; when a server asks to wait longer, the call raises at once.
+        session: your own `aiohttp.ClientSession`. It is used as it is, and stays yours to close.
+        verify: a file or folder of CA certificates, or an `ssl.SSLContext`; by default the
+            system's certificates.
+        proxy: the URL of an HTTP proxy.
+        trust_env: take the proxy from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+        allow_http: send the key over plain http to other machines too.
+
+    Raises:
+        InvalidArgumentError: an argument cannot be used; `argument` names it.
+    """
+
+    def __init__(
+        self,
+        host_or_url: str | None = None,
+        *,
+        access_key: str | Literal[False] | None = None,
+        timeout: TimeoutLike = UNSET,
+        max_retries: int = 2,
+        headers: Mapping[str, str] | None = None,
+        max_connections: int = 100,
+        max_response_bytes: int = 64 * 1024 * 1024,
+        max_event_bytes: int = 64 * 1024 * 1024,
+        max_retry_after: float = 60.0,
+        session: aiohttp.ClientSession | None = None,
+        verify: ssl.SSLContext | str | os.PathLike[str] | None = None,
+        proxy: str | None = None,
+        trust_env: bool = False,
+        allow_http: bool = False,
+    ) -> None:
+        url = host_or_url if host_or_url is not None else os.environ.get(URL_VARIABLE)
+        if not url:
+            raise errors.InvalidArgumentError(
+                f"no App: pass its host or URL, or set {URL_VARIABLE}", argument="host_or_url"
+            )
+        self._max_event_bytes = check_count(max_event_bytes, "max_event_bytes")
+        self._configuration: dict[str, Any] = {
+            "timeout": timeout,
+            "max_retries": max_retries,
+            "headers": headers,
+            "max_connections": max_connections,
+            "max_response_bytes": max_response_bytes,
+            "max_retry_after": max_retry_after,
+            "verify": verify,
+            "proxy": proxy,
+            "trust_env": trust_env,
+        }
+        super().__init__(
+            _request.parse_base_url(url, allow_http=allow_http, argument="host_or_url"),
+            resolve_key(access_key, KEY_VARIABLE),
+            session=session,
+            **self._configuration,
+        )
+
+    @overload
+    async def invoke(self, input: Any, **options: Unpack[_InvokeOptions]) -> Any: ...
+    @overload
+    async def invoke(
+        self, input: Any, *, output_type: type[T], **options: Unpack[_InvokeOptions]
+    ) -> T: ...
+    async def invoke(
+        self,
+        input: Any,
+        *,
+        output_type: Any = Any,
+        files: Any = None,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        last_node_output: bool | None = None,
+        error_on_node_failure: bool | None = None,
+        retry: bool | None = None,
+        timeout: TimeoutLike = UNSET,
+        max_retries: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        extra_query: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run the App and wait for its answer.
+
+        Args:
+            input: the fields of the workflow's Input node: a mapping, msgspec Struct, dataclass
+                or pydantic model. Not-a-number becomes null, for JSON has no name for it.
+            output_type: what to decode the answer to; any type that msgspec knows.
+            files: one or several paths, bytes, binary file objects, async iterables of bytes,
+                `(name, content)` tuples or `Upload`s; they make it a multipart request, as the
+                vendor's chat widget sends it.
+            user_id, session_id: whom and what conversation the call belongs to.
+            last_node_output: answer with the last node's output only (our guess at its effect).
+            error_on_node_failure: a failed node makes the call fail (the same).
+            retry: True declares the call safe to run twice, so that it is repeated also when its
+                outcome is unknown; False forbids any repetition.
+            timeout, max_retries: for this call instead of the client's.
+            extra_body, extra_headers, extra_query: added to the request, for what is not foreseen.
+
+        Returns:
+            The body, decoded. Its shape is up to the workflow (any JSON value).
+
+        Raises:
+            InvalidArgumentError: an argument cannot be used; nothing was sent.
+            APIStatusError: the answer is not a 2xx; the subclass tells which.
+            AmbiguousOutcomeError: the request was sent and its outcome is unknown.
+            APIConnectionError, APITimeoutError: no connection, or none in time.
+            RunFailedError, RunCanceledError: the body reports that the run ended so.
+            APIResponseError: the answer is not JSON, is too large or does not fit `output_type`.
+        """
+        extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
+        body = _request.root_body(
+            input,
+            files=files,
+            user_id=user_id,
+            session_id=session_id,
+            last_node_output=last_node_output,
+            error_on_node_failure=error_on_node_failure,
+            extra_body=extra_body,
+        )
+        request = self._request("POST", "", body=body, extras=extras)
+        answer = await self._caller.fetch(request, self._call_options(extras))
+        return _response.decode_output(str(request), answer, output_type, key=self._caller.key)
+
+    def stream(
+        self,
+        input: Any,
+        *,
+        event: str | None = None,
+        on_bad_event: OnBadEvent = "raise",
+        files: Any = None,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        last_node_output: bool | None = None,
+        error_on_node_failure: bool | None = None,
+        retry: bool | None = None,
+        timeout: TimeoutLike = UNSET,
+        max_retries: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        extra_query: Mapping[str, Any] | None = None,
+    ) -> AppStream:
+        """Run the App and follow what it says.
+
+        The request is sent with the first read, or on entering `async with`. What iterating
+        raises is what `invoke` raises, and besides: StreamInterruptedError when the stream
+        ends without its end, IdleTimeoutError, EventDecodeError, EventTooLargeError, and
+        StreamClosedError when another task closes it.
+
+        Args:
+            event: only events of this configured name (and the final one).
+            on_bad_event: "raise" for an event that is not JSON, or "pass" to get it as
+                a `BrokenEvent`.
+
+        The other arguments are those of `invoke`.
+
+        Raises:
+            InvalidArgumentError: an argument cannot be used.
+        """
+        if on_bad_event not in ("raise", "pass"):
+            raise errors.InvalidArgumentError(
+                f"on_bad_event must be 'raise' or 'pass', not {on_bad_event!r}",
+                argument="on_bad_event",
+            )
+        extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
+        body = _request.root_body(
+            input,
+            files=files,
+            stream=True,
+            user_id=user_id,
+            session_id=session_id,
+            last_node_output=last_node_output,
+            error_on_node_failure=error_on_node_failure,
+            extra_body=extra_body,
+        )
+        return AppStream(
+            self._caller,
+            self._request("POST", "", body=body, stream=True, extras=extras),
+            self._call_options(extras),
+            event=event,
+            on_bad_event=on_bad_event,
+            max_event_bytes=self._max_event_bytes,
+        )
+
+    async def submit(
+        self,
+        input: Any,
+        *,
+        callbacks: Sequence[Callback] = (),
+        files: Any = None,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        retry: bool | None = None,
+        timeout: TimeoutLike = UNSET,
+        max_retries: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        extra_query: Mapping[str, Any] | None = None,
+    ) -> Accepted:
+        """Start the App and return at once; its result is posted to the callbacks.
+
+        Args:
+            callbacks: at most five, at public HTTPS addresses (documented by the vendor). For an
+                App on loopback, such as the emulator's, loopback addresses too.
+
+        The other arguments are those of `invoke`.
+
+        Raises:
+            What `invoke` raises.
+        """
+        extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
+        body = _request.root_body(
+            input,
+            files=files,
+            execution_mode="async",
+            callbacks=_request.callback_objects(callbacks, app_url=self._url),
+            user_id=user_id,
+            session_id=session_id,
+            extra_body=extra_body,
+        )
+        request = self._request("POST", "", body=body, extras=extras)
+        return await self._fetch(request, extras, Accepted)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        settings = self._configuration | {"max_event_bytes": self._max_event_bytes}
+        return _rebuild, (type(self), self._url, self._caller.key is None, settings)
+
+
+def _rebuild(kind: type[AsyncApp], url: str, public: bool, settings: dict[str, Any]) -> AsyncApp:
+    """A client from a pickle: its configuration, with the key of the process it has come to."""
+    key: Literal[False] | None = False
+    if os.environ.get(KEY_VARIABLE) and not public:
+        key = None
+    return kind(url, access_key=key, allow_http=True, **settings)
