@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 import weakref
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
@@ -48,18 +49,35 @@ def _keepalive_socket(addr_info: Any) -> socket.socket:
 class AiohttpResponse:
     """A response, and the one place that knows in which ways aiohttp's can break."""
 
-    __slots__ = ("_content", "_label", "_raw", "framed", "headers", "status")
+    __slots__ = (
+        "_content",
+        "_lost",
+        "_protocol",
+        "_raw",
+        "_request",
+        "framed",
+        "headers",
+        "status",
+    )
 
-    def __init__(self, raw: aiohttp.ClientResponse, label: str) -> None:
+    def __init__(self, raw: aiohttp.ClientResponse, request: Request) -> None:
         self._raw = raw
         self._content = raw.content
-        self._label = label
+        self._request = request
         self.status = raw.status
         self.headers: Mapping[str, str] = raw.headers
         self.framed = (
             "Content-Length" in raw.headers
             or "chunked" in raw.headers.get("Transfer-Encoding", "").lower()
         )
+        self._lost: asyncio.Future[None] | None = None
+        self._protocol: Any = raw.connection.protocol if raw.connection is not None else None
+        if self._protocol is not None:  # the body is still coming
+            self._lost = self._protocol.closed
+            if self._lost is None:
+                self._break()
+            else:
+                self._lost.add_done_callback(self._break)
 
     @property
     def at_end(self) -> bool:
@@ -75,17 +93,28 @@ class AiohttpResponse:
             rest: bytes = self._content._read_nowait(-1)
             if rest:
                 return rest
-            failure = _translate(error, self._label, ca="")
+            failure = _translate(error, str(self._request), ca="")
         raise failure
 
     def fail(self, error: Exception) -> None:
         self._content.set_exception(error)
 
     def close(self) -> None:
+        if self._lost is not None:
+            self._lost.remove_done_callback(self._break)
         if self._content.at_eof():
             self._raw.release()
         else:
             self._raw.close()
+
+    def _break(self, lost: asyncio.Future[None] | None = None) -> None:
+        """Fail the body of a lost connection where aiohttp would leave its reader waiting: when
+        the framing was violated, and when the session was closed."""
+        if lost is not None:
+            lost.exception()  # looked at, so that it is not reported as overlooked
+        if not self._content.is_eof() and self._content.exception() is None:
+            violation = self._protocol.exception()
+            self.fail(aiohttp.ClientPayloadError(str(violation or "it was closed")))
 
 
 class AiohttpTransport:
@@ -125,7 +154,7 @@ class AiohttpTransport:
         try:
             raw = await session.request(
                 request.method,
-                URL(request.url, encoded=True),
+                _parsed(request.url),
                 data=encode_body(request.body, attempt),
                 headers=request.headers,
                 allow_redirects=False,
@@ -136,7 +165,7 @@ class AiohttpTransport:
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
             failure = _translate(error, str(request), ca=self._ca_name())
         else:
-            return AiohttpResponse(raw, str(request))
+            return AiohttpResponse(raw, request)
         raise failure
 
     async def aclose(self) -> None:
@@ -218,6 +247,11 @@ class AiohttpTransport:
                 total=None, connect=connect, sock_connect=None, sock_read=None
             )
         return timeout
+
+
+@lru_cache(maxsize=256)
+def _parsed(url: str) -> URL:
+    return URL(url, encoded=True)
 
 
 def _context_from(path: str) -> ssl.SSLContext:

@@ -216,31 +216,33 @@ class Caller:
         attempt = Attempt()
         clock = _Clock(timeout, deadline)
         started = time.perf_counter()
+        response: Response | None = None
         lease: Lease | None = None
-        keep = False
         try:
             async with clock.start("first_byte"):
                 response = await self._over().send(
                     request, attempt, connect_timeout=timeout.connect
                 )
-                lease = Lease(response, self.gate)
-                _trace(request, response, started)
+                if log.isEnabledFor(logging.DEBUG):
+                    _trace(request, response, started)
                 if not 200 <= response.status < 300:
-                    raise await self._refusal(request, response)
+                    raise await self._refusal(request, response, clock)
                 if whole:
                     return await self._read(request, response, clock)
-                keep = True
+                lease = Lease(response, self.gate)
+            return lease
         except TimeoutError as error:
+            lease = None
             if isinstance(error, errors.DynamiqError):
                 raise
-            keep = False
+        except BaseException:
+            lease = None
+            raise
         finally:
             if lease is None:
+                if response is not None:
+                    response.close()
                 self.gate.leave()
-            elif not keep:
-                lease.close()
-        if lease is not None and keep:
-            return lease
         raise _expired(request, clock, sent=attempt.sent)
 
     async def _enter(
@@ -275,7 +277,8 @@ class Caller:
         pieces: list[bytes] = []
         size = 0
         while not response.at_end:
-            clock.turn_to("idle")
+            if pieces:
+                clock.turn_to("idle")
             piece = await response.read()
             size += len(piece)
             if size > self.max_response_bytes:
@@ -291,7 +294,10 @@ class Caller:
             pieces.append(piece)
         return Answer(response.status, response.headers, b"".join(pieces))
 
-    async def _refusal(self, request: Request, response: Response) -> errors.APIStatusError:
+    async def _refusal(
+        self, request: Request, response: Response, clock: _Clock
+    ) -> errors.APIStatusError:
+        clock.turn_to("total")  # the status is here; its body has a limit of its own
         return status_error(
             str(request),
             response.status,
@@ -321,14 +327,13 @@ def _fits(seconds: float, deadline: float | None) -> bool:
 
 
 def _trace(request: Request, response: Response, started: float) -> None:
-    if log.isEnabledFor(logging.DEBUG):
-        log.debug(
-            "%s: %d after %.0f ms, request id %s",
-            request,
-            response.status,
-            (time.perf_counter() - started) * 1000,
-            request_id(response.headers),
-        )
+    log.debug(
+        "%s: %d after %.0f ms, request id %s",
+        request,
+        response.status,
+        (time.perf_counter() - started) * 1000,
+        request_id(response.headers),
+    )
 
 
 def _expired(request: Request, clock: _Clock, *, sent: bool) -> errors.APITimeoutError:

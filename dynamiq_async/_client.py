@@ -221,9 +221,11 @@ class Client:
             }
         if extras.query:
             query = {**(query or {}), **extras.query}
+        # The root endpoint is what is called tens of thousands of times.
+        url = f"{self._url}/" if path == ("",) and not query else None
         return Request(
             method,
-            _request.join(self._url, *path, query=query),
+            url or _request.join(self._url, *path, query=query),
             headers,
             body,
             idempotent=method in ("GET", "DELETE") if extras.retry is None else extras.retry,

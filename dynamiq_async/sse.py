@@ -18,6 +18,9 @@ Promises:
 from __future__ import annotations
 
 from collections import deque
+from io import BytesIO
+from itertools import islice, repeat
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import msgspec
@@ -31,7 +34,7 @@ from dynamiq_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["SSEDecoder", "ServerSentEvent"]
 
@@ -41,14 +44,18 @@ Buffer = bytes | bytearray | memoryview
 _BOM = b"\xef\xbb\xbf"
 
 # Numbers, because `13 in chunk` is eight times as fast as `b"\r" in chunk`.
-_NUL, _LF, _CR = b"\0\n\r"
+_NUL, _LF, _CR, _COLON, _D, _E, _I = b"\0\n\r:dei"
 
 # From this size on a payload is decoded where it lies. Below it, copying it into a `bytes` of its
 # own is cheaper than what a memoryview costs.
 _LARGE = 64 * 1024
 
-# From this size on a chunk may hold enough events for the fast paths to pay.
-_SEVERAL = 4096
+# From this many lines on the fast path pays.
+_SEVERAL = 32
+
+# For `_read_columns`: the fields that it reads, and the value of a `data: ` line.
+_NAMES = (b"data: ", b"event: ", b"id: ")
+_DATA = itemgetter(slice(6, -1))
 
 
 class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
@@ -81,37 +88,16 @@ class SSEDecoder(Generic[E]):
     Args:
         type: what each event's data is decoded to as JSON: any type that msgspec knows. Without
             it, the events are `ServerSentEvent`.
-        max_event_bytes: how large one event may be: its `data`, `event` and `id` lines without
-            their line ends. Other lines do not add up, but each single line, a comment too, has
-            to fit in what the event under way leaves.
-        recover: called as `recover(data, error)` for data that cannot be decoded; what it returns
-            takes the event's place, None drops the event, and what it raises is raised by `feed`.
+        max_event_bytes: how large one event may be: all its `data`, `event`, `id` and `retry`
+            lines, each with one byte for its end. Comments and lines of unknown names do not
+            add up, but each one, too, has to fit in what the event under way leaves.
+        recover: called as `recover(data, error)` for data that cannot be decoded, the error being
+            msgspec's; what it returns takes the event's place, None drops the event, and what it
+            raises comes out of `feed`.
 
     Attributes:
-        last_event_id: the id to resume behind, as of the last blank line.
-        retry: the reconnection time that the server asked for last, in milliseconds.
-
-    Both attributes are for reading only.
+        retry: the reconnection time that the server asked for last, in milliseconds. Read only.
     """
-
-    __slots__ = (
-        "_cr",
-        "_data",
-        "_decode",
-        "_event",
-        "_events",
-        "_head",
-        "_id",
-        "_limit",
-        "_overflowed",
-        "_queue",
-        "_recover",
-        "_retry",
-        "_size",
-        "_tail",
-        "last_event_id",
-        "retry",
-    )
 
     @overload
     def __init__(
@@ -160,12 +146,12 @@ class SSEDecoder(Generic[E]):
         # The block under way, by the names of the standard's buffers.
         self._event = b""
         self._data: Buffer | None = None
-        self._id = ""
+        self._id = b""
         self._retry: int | None = None
         self._size = 0
 
         self._events: list[Any] = []
-        self.last_event_id = ""
+        self._last_id = b""
         self.retry: int | None = None
 
     def feed(self, chunk: Buffer) -> list[E]:
@@ -179,7 +165,7 @@ class SSEDecoder(Generic[E]):
                 are those before it. The decoder is finished: each later call raises it again.
 
         An `SSEError` that `recover` raises gets the earlier events put before its `events`.
-        Behind any other exception from there, the next call hands them out.
+        After any other exception from there, the next call hands them out.
         """
         if self._overflowed:
             raise self._too_large()
@@ -190,21 +176,26 @@ class SSEDecoder(Generic[E]):
         if self._cr or _CR in chunk:
             chunk = self._normalise(chunk)
         if self._queue or len(chunk) > _LARGE:
-            self._queue.extend(_windows(chunk))
-        else:
+            self._queue.extend(_pieces(chunk))
+        elif chunk:
             self._take(chunk)
-        while self._queue:
-            self._take(self._queue.popleft())
+        if self._queue:
+            self._drain()
         events, self._events = self._events, []
         return events
+
+    @property
+    def last_event_id(self) -> str:
+        """The id to resume behind: as of the last blank line, `""` when there is none."""
+        return _id(self._last_id)
 
     @property
     def pending(self) -> bool:
         """Whether a stream that ended here would have been cut in the middle of an event.
 
-        That is so after a `data`, `event` or `id` line without its blank line, within any line
-        but a comment, within a BOM, when an error left bytes to go on with, and for good after
-        `EventTooLargeError`. Half a comment is no loss, and neither are whole `retry` lines.
+        That is so after a `data`, `event`, `id` or `retry` line without its blank line, within
+        any line but a comment, within a BOM, while an error has left bytes to go on with, and for
+        good after `EventTooLargeError`. Half a comment is no loss.
         """
         return bool(
             self._size
@@ -235,80 +226,99 @@ class SSEDecoder(Generic[E]):
             lines.append(b"")
         return b"\n".join(lines[1:] if swallow else lines)
 
-    def _take(self, chunk: Buffer) -> None:
-        """Read a piece of the stream that is no longer than `_LARGE` or has no line end."""
-        if len(chunk) > _LARGE:
-            self._hold(chunk)
+    def _drain(self) -> None:
+        while self._queue:
+            self._take(self._queue.popleft())
+        if type(self._data) is memoryview:
+            self._data = bytearray(self._data)  # of its own, not to keep the whole chunk alive
+
+    def _take(self, piece: Buffer) -> None:
+        """Read a piece of the stream: at most `_LARGE` bytes, or one line or a part of one."""
+        if not (self._tail or self._size) and type(piece) is bytes and self._take_one(piece):
             return
-        if type(chunk) is not bytes:
-            chunk = bytes(chunk)
-        if len(chunk) >= _SEVERAL:
-            if self._tail or self._size:
-                # Finish the block under way first; what follows starts with a block of its own.
-                cut = chunk.find(b"\n\n") + 2
-                if 2 <= cut < len(chunk):
-                    self._queue.appendleft(chunk[cut:])
-                    chunk = chunk[:cut]
-            elif len(chunk) <= self._limit and (
-                self._read_bare(chunk) or self._read_columns(chunk)
-            ):
-                return
-        self._read(chunk.split(b"\n"))
-
-    def _read(self, lines: list[Any]) -> None:
-        """Read the lines of a piece: the first may end the line held, the last is unfinished.
-
-        This is the standard's algorithm, and the truth about the format.
-        """
-        rest = lines.pop()
-        if self._tail and lines:
-            lines[0] = self._finish(lines[0])
+        # BytesIO finds line ends with memchr; bytes.split goes byte by byte.
+        lines: list[Any] = list(BytesIO(piece)) if len(piece) <= _LARGE else [piece]
+        rest = lines.pop() if lines[-1][-1] != _LF else b""
+        if lines:
+            if self._tail:
+                lines[0] = self._finish(lines[0])
+            if type(lines[0]) is not bytes and lines[0][:5] != b"data:":
+                lines[0] = bytes(lines[0])
         unread = iter(lines)
         try:
-            for line in unread:
-                if not line:
-                    self._end_block()
-                    continue
-                size = self._size + len(line)
-                if size > self._limit:
-                    raise self._too_large()
-                name = line[:6]
-                if name == b"data: ":
-                    if self._data is None:
-                        self._data = line[6:]
-                    else:
-                        self._add_data(line[6:])
-                elif name == b"event:":
-                    self._event = line
-                elif not self._field(line):
-                    continue
-                self._size = size
+            if len(lines) >= _SEVERAL and len(lines[0]) + len(piece) <= self._limit:
+                unread = self._take_several(lines, unread)
+            self._interpret(unread)
         except BaseException:
-            left = b"\n".join([*unread, rest])
+            left = b"".join([*unread, rest])
             if left and not self._overflowed:
                 self._queue.appendleft(left)
             raise
         if rest:
             self._hold(rest)
 
+    def _hold(self, piece: Any) -> None:
+        """Keep a piece of the unfinished line."""
+        if not self._tail:
+            self._tail = piece
+        else:
+            if type(self._tail) is bytes:
+                self._tail = bytearray(self._tail)
+            self._tail += piece
+        if self._size + len(self._tail) > self._limit:
+            raise self._too_large()
+
+    def _finish(self, piece: Any) -> Buffer:
+        """The line whose beginning is held, of which `piece` is the end."""
+        line, self._tail = self._tail, b""
+        line += piece
+        if type(line) is bytes:
+            return line
+        return memoryview(line) if len(line) >= _LARGE else bytes(line)
+
+    # --- lines to events -----------------------------------------------------------------------
+
+    def _interpret(self, lines: Iterable[Any]) -> None:
+        """Read lines, each with its LF. This is the standard's algorithm, and the truth."""
+        for line in lines:
+            first = line[0]
+            if first == _LF:
+                self._end_block()
+                continue
+            size = self._size + len(line)
+            if size > self._limit:
+                raise self._too_large()
+            if first == _D and line[:6] == b"data: ":
+                if self._data is None:
+                    self._data = line[6:-1]
+                else:
+                    self._add_data(line[6:-1])
+            elif first == _E and line[:6] == b"event:":
+                self._event = line
+            elif first == _I and line[:3] == b"id:":
+                if _NUL not in line:
+                    self._id = line
+            elif first == _COLON or not self._field(line):
+                continue
+            self._size = size
+
     def _field(self, line: Any) -> bool:
-        """Read a field; False if it is an unknown one, or a comment: a field without a name."""
+        """Read a field of unusual form or name; False if the name is unknown."""
         if line[:5] == b"data:":
-            self._add_data(line[5:])
+            self._add_data(line[5:-1])
             return True
-        name, _, value = bytes(line).partition(b":")
-        value = value.removeprefix(b" ")
-        if name == b"data":
+        name, _, value = line[:-1].partition(b":")
+        if name == b"retry":
+            value = value.removeprefix(b" ")
+            if value.isdigit():
+                # 18 digits are thirty million years; int() refuses thousands of them.
+                self.retry = self._retry = int(value.lstrip(b"0")[:18] or b"0")
+        elif name == b"data":
             self._add_data(value)
         elif name == b"event":
             self._event = b""
         elif name == b"id":
-            if _NUL not in value:
-                self._id = value.decode("utf-8", "replace")
-        elif name == b"retry":
-            if value.isdigit():
-                # 18 digits are thirty million years; int() refuses thousands of them.
-                self.retry = self._retry = int(value.lstrip(b"0")[:18] or b"0")
+            self._id = b""
         else:
             return False
         return True
@@ -323,7 +333,7 @@ class SSEDecoder(Generic[E]):
         self._data += value
 
     def _end_block(self) -> None:
-        self.last_event_id = self._id
+        self._last_id = self._id
         data, self._data = self._data, None
         event, self._event = self._event, b""
         retry, self._retry = self._retry, None
@@ -331,11 +341,8 @@ class SSEDecoder(Generic[E]):
         if data is None:
             return
         if self._decode is None:
-            self._events.append(
-                ServerSentEvent(
-                    _name(event), str(data, "utf-8", "replace"), self.last_event_id, retry
-                )
-            )
+            text = str(data, "utf-8", "replace")
+            self._events.append(ServerSentEvent(_type(event), text, _id(self._id), retry))
             return
         try:
             decoded = self._decode(data)
@@ -345,117 +352,98 @@ class SSEDecoder(Generic[E]):
                 return
         self._events.append(decoded)
 
-    def _hold(self, piece: Buffer) -> None:
-        """Keep a piece of the unfinished line."""
-        if not self._tail:
-            self._tail = piece
-        else:
-            if type(self._tail) is not bytearray:
-                self._tail = bytearray(self._tail)
-            self._tail += piece
-        if self._size + len(self._tail) > self._limit:
-            raise self._too_large()
+    # --- fast paths: they do what _interpret would do with the same lines, or nothing ----------
 
-    def _finish(self, piece: bytes) -> Buffer:
-        """The line whose beginning is held, of which `piece` is the end."""
-        line, self._tail = self._tail, b""
-        if type(line) is bytes:
-            return line + piece
-        if type(line) is bytearray:
-            line += piece
-        return memoryview(line) if len(line) >= _LARGE else bytes(line)
+    def _take_one(self, piece: bytes) -> bool:
+        """Read a piece that is just one block: `event:` and `id:` lines, then one `data: ` line.
 
-    # --- the fast paths ------------------------------------------------------------------------
-    # Each starts where a block starts, with a chunk that cannot exceed the limit, and either does
-    # exactly what `_read` would do, or nothing.
-
-    def _read_bare(self, chunk: bytes) -> bool:
-        """Read blocks of one `data: ` line each, by the whole seven bytes between two of them.
-
-        A part without a line break lies between `data: ` and a blank line: it is one block.
+        Without a line end in its value, that line is the last one before the blank line.
         """
-        if not chunk.startswith(b"data: "):
+        start = 0
+        event, id_ = b"", self._id
+        while (name := piece[start : start + 6]) != b"data: ":
+            end = piece.find(b"\n", start) + 1
+            if name == b"event:" and end:
+                event = piece[start:end]
+            elif name[:3] == b"id:" and end and _NUL not in piece[start:end]:
+                id_ = piece[start:end]
+            else:
+                return False
+            start = end
+        value = piece[start + 6 : -2]
+        if piece[-2:] != b"\n\n" or _LF in value or len(piece) > self._limit:
             return False
-        parts = chunk.split(b"\n\ndata: ")
-        rest = b""
-        if chunk.endswith(b"\n\n"):
-            parts[-1] = parts[-1][:-2]
-        elif len(parts) > 1:
-            rest = b"data: " + parts.pop()
-        else:
-            return False
-        parts[0] = parts[0][6:]
-        if _LF in b"".join(parts):
-            return False
-        try:
-            self._events += self._build(parts)
-        except Exception:  # noqa: BLE001 - `_read` meets it again, in its place
-            return False
-        if rest:
-            self._read(rest.split(b"\n"))
+        self._event = event
+        self._id = id_
+        self._data = value
+        self._end_block()
         return True
 
-    def _read_columns(self, chunk: bytes) -> bool:
-        """Read blocks that all have the same few fields in the same order, field by field.
+    def _take_several(self, lines: list[bytes], unread: Iterator[bytes]) -> Iterator[bytes]:
+        """Read what can be read of many lines column by column; give back the others."""
+        first = 0
+        if self._size or type(lines[0]) is not bytes:
+            if b"\n" not in lines:
+                return unread
+            first = lines.index(b"\n") + 1
+            self._interpret(islice(unread, first))
+        return iter(lines[self._read_columns(lines, first) :])
 
-        All lines of a column begin alike exactly if the least and the greatest of them do.
+    def _read_columns(self, lines: list[bytes], first: int) -> int:
+        """Read blocks from `lines[first]` on that have the same fields in the same order.
+
+        That is what streams are made of: the same line of every block is one column, and is
+        checked and cut in C. All lines of a column begin alike if the least and the greatest do.
+        Gives the number of the first line not read, which is `first` when anything is unusual:
+        then nothing was changed, and `_interpret` reads the same lines.
         """
-        lines = chunk.split(b"\n")
-        rest = lines.pop()
-        if b"" not in lines[:4]:
-            return False
-        period = lines.index(b"") + 1
-        stop = len(lines) // period * period
-        if stop < 3 * period or any(lines[period - 1 : stop : period]):
-            return False
+        block = lines[first : first + 4]
+        if b"\n" not in block:
+            return first
+        period = block.index(b"\n") + 1
+        stop = len(lines) - (len(lines) - first) % period
+        blanks = lines[first + period - 1 : stop : period]
+        if blanks.count(b"\n") != len(blanks):
+            return first
         columns: dict[bytes, list[bytes]] = {}
-        for first in range(period - 1):
-            column = lines[first:stop:period]
-            low, high = min(column), max(column)
-            name = low[: low.find(b": ") + 2]
-            if name not in (b"data: ", b"event: ", b"id: ") or not high.startswith(name):
-                return False
-            if name in columns:
-                return False
-            columns[name] = [line[len(name) :] for line in column]
+        for line in block[: period - 1]:
+            name = line[: line.find(b" ") + 1]
+            column = lines[first + len(columns) : stop : period]
+            if (
+                name not in _NAMES
+                or name in columns
+                or not (min(column)[: len(name)] == name == max(column)[: len(name)])
+            ):
+                return first
+            columns[name] = column
         if b"data: " not in columns:
-            return False
+            return first
         ids = columns.get(b"id: ")
         if ids and _NUL in b"".join(ids):
-            return False
+            return first
         try:
             self._events += self._build(columns[b"data: "], columns.get(b"event: "), ids)
-        except Exception:  # noqa: BLE001 - `_read` meets it again, in its place
-            return False
+        except Exception:  # noqa: BLE001 - `_interpret` meets it again, in its place
+            return first
         if ids:
-            self._id = self.last_event_id = ids[-1].decode("utf-8", "replace")
-        self._read([*lines[stop:], rest])
-        return True
+            self._id = self._last_id = ids[-1]
+        return stop
 
     def _build(
-        self,
-        datas: list[bytes],
-        names: list[bytes] | None = None,
-        ids: list[bytes] | None = None,
-    ) -> list[Any]:
+        self, data: list[bytes], types: list[bytes] | None, ids: list[bytes] | None
+    ) -> Iterable[Any]:
+        """The events of `data: ` lines, and `event: ` and `id: ` lines where there are some."""
+        values = map(_DATA, data)
         if self._decode is not None:
-            decode = self._decode
-            return [decode(data) for data in datas]
-        if names is None and ids is None:
-            id_ = self.last_event_id
-            return [
-                ServerSentEvent("message", data.decode("utf-8", "replace"), id_) for data in datas
-            ]
-        ids = ids or [self.last_event_id.encode()] * len(datas)
-        names = names or [b""] * len(datas)
-        return [
-            ServerSentEvent(
-                name.decode("utf-8", "replace") or "message",
-                data.decode("utf-8", "replace"),
-                id_.decode("utf-8", "replace"),
-            )
-            for name, data, id_ in zip(names, datas, ids, strict=True)
-        ]
+            return list(map(self._decode, values))
+        return map(
+            ServerSentEvent,
+            map(_type, types) if types else repeat("message"),
+            [value.decode("utf-8", "replace") for value in values],
+            map(_id, ids) if ids else repeat(_id(self._last_id)),
+        )
+
+    # --- errors --------------------------------------------------------------------------------
 
     def _look_again(self, decode: Callable[[Any], Any], data: bytes) -> Any:
         """Decode with tolerance what did not decode, or recover from it; None drops the event."""
@@ -492,26 +480,31 @@ def _not_decoded(data: bytes, error: Exception, events: Any = ()) -> EventDecode
     )
 
 
-def _name(line: Any) -> str:
-    """The type in an `event:` line, or what stands for it when there is none."""
-    return bytes(line[6:]).removeprefix(b" ").decode("utf-8", "replace") or "message"
+def _type(line: bytes) -> str:
+    """The event type in an `event:` line, or what stands for it when there is none."""
+    return line[6:-1].removeprefix(b" ").decode("utf-8", "replace") or "message"
 
 
-def _windows(chunk: bytes) -> list[Buffer]:
-    """Cut a chunk of any length for `_take`: behind line ends, and around lines over `_LARGE`."""
+def _id(line: bytes) -> str:
+    """The last event id in an `id:` line, or `""`."""
+    return line[3:-1].removeprefix(b" ").decode("utf-8", "replace")
+
+
+def _pieces(chunk: bytes) -> list[Buffer]:
+    """Cut a chunk of any length for `_take`, into whole lines as far as there are."""
     view = memoryview(chunk)
-    windows: list[Buffer] = []
+    pieces: list[Buffer] = []
     start = 0
     while len(chunk) - start > _LARGE:
         stop = chunk.rfind(b"\n", start, start + _LARGE) + 1
         if not stop:
-            stop = chunk.find(b"\n", start + _LARGE)
-            if stop < 0:
-                # It goes on in the next chunk: keep it alone alive, not the chunk around it.
-                windows.append(bytearray(view[start:]))
-                return windows
-        windows.append(view[start:stop])
+            stop = chunk.find(b"\n", start + _LARGE) + 1
+        if not stop:
+            # It goes on in the next chunk: keep it alone alive, not the chunk around it.
+            pieces.append(bytearray(view[start:]))
+            return pieces
+        pieces.append(view[start:stop])
         start = stop
     if start < len(chunk):
-        windows.append(view[start:])
-    return windows
+        pieces.append(view[start:])
+    return pieces
