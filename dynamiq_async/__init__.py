@@ -15,6 +15,9 @@ from dynamiq_async.errors import DynamiqError
 from dynamiq_async.events import StreamEvent
 from dynamiq_async.models import Accepted, Callback
 from dynamiq_async.options import Timeout
+from dynamiq_async.questions import Question, QuestionEvent
+from dynamiq_async.run_stream import RunStream
+from dynamiq_async.runs_models import File, InputRequest, Page, Run, RunEvent
 from dynamiq_async.streams import AppStream
 from dynamiq_async.uploads import Upload
 
@@ -24,6 +27,14 @@ __all__ = [
     "AsyncApp",
     "Callback",
     "DynamiqError",
+    "File",
+    "InputRequest",
+    "Page",
+    "Question",
+    "QuestionEvent",
+    "Run",
+    "RunEvent",
+    "RunStream",
     "StreamEvent",
     "Timeout",
     "Upload",

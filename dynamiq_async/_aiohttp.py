@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from dynamiq_async import errors
@@ -51,6 +52,7 @@ class AiohttpResponse:
 
     __slots__ = (
         "_content",
+        "_key",
         "_lost",
         "_protocol",
         "_raw",
@@ -60,12 +62,13 @@ class AiohttpResponse:
         "status",
     )
 
-    def __init__(self, raw: aiohttp.ClientResponse, request: Request) -> None:
+    def __init__(self, raw: aiohttp.ClientResponse, request: Request, key: str | None) -> None:
         self._raw = raw
         self._content = raw.content
         self._request = request
+        self._key = key
         self.status = raw.status
-        self.headers: Mapping[str, str] = raw.headers
+        self.headers = _without(key, raw.headers)
         self.framed = (
             "Content-Length" in raw.headers
             or "chunked" in raw.headers.get("Transfer-Encoding", "").lower()
@@ -78,6 +81,10 @@ class AiohttpResponse:
                 self._break()
             else:
                 self._lost.add_done_callback(self._break)
+
+    @property
+    def received(self) -> bool:
+        return self._content.is_eof()
 
     @property
     def at_end(self) -> bool:
@@ -93,7 +100,7 @@ class AiohttpResponse:
             rest: bytes = self._content._read_nowait(-1)
             if rest:
                 return rest
-            failure = _translate(error, str(self._request), ca="")
+            failure = _translate(error, str(self._request), ca="", key=self._key)
         raise failure
 
     def fail(self, error: Exception) -> None:
@@ -126,6 +133,7 @@ class AiohttpTransport:
             context that aiohttp shares.
         proxy: the URL of an HTTP proxy.
         trust_env: take the proxy from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+        key: masked wherever a server repeats it in a header or in what is not HTTP.
     """
 
     def __init__(
@@ -135,7 +143,9 @@ class AiohttpTransport:
         tls: TLS = None,
         proxy: str | None = None,
         trust_env: bool = False,
+        key: str | None = None,
     ) -> None:
+        self._key = key
         self._given = session
         self._tls = tls
         self._proxy = proxy
@@ -163,9 +173,11 @@ class AiohttpTransport:
                 timeout=self._timeout(connect_timeout),
             )
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
-            failure = _translate(error, str(request), ca=self._ca_name())
+            failure = _body_failure(request, attempt) or _translate(
+                error, str(request), ca=self._ca_name(), key=self._key
+            )
         else:
-            return AiohttpResponse(raw, request)
+            return AiohttpResponse(raw, request, self._key)
         raise failure
 
     async def aclose(self) -> None:
@@ -249,6 +261,17 @@ class AiohttpTransport:
         return timeout
 
 
+def _body_failure(request: Request, attempt: Attempt) -> errors.DynamiqError | None:
+    """What the source of the body raised, if that is what went wrong."""
+    if attempt.failure is None or isinstance(attempt.failure, errors.DynamiqError):
+        return attempt.failure
+    failure = errors.InvalidArgumentError(
+        f"{request}: a file could not be read: {attempt.failure!r}", argument="files"
+    )
+    failure.__cause__ = attempt.failure
+    return failure
+
+
 @lru_cache(maxsize=256)
 def _parsed(url: str) -> URL:
     return URL(url, encoded=True)
@@ -273,14 +296,20 @@ def _abandon(session: aiohttp.ClientSession) -> None:
         connector._close()
 
 
-def _translate(error: Exception, request: str, *, ca: str) -> errors.DynamiqError:
+def _without(key: str | None, headers: CIMultiDictProxy[str]) -> Mapping[str, str]:
+    if key is None or not any(key in value for value in headers.values()):
+        return headers
+    return CIMultiDict((name, mask(value, key)) for name, value in headers.items())
+
+
+def _translate(error: Exception, request: str, *, ca: str, key: str | None) -> errors.DynamiqError:
     """Our error for one of aiohttp's, with a cause that holds no header of the request.
 
     `str` of aiohttp's errors names hosts and system errors only; their attributes and `repr` hold
     proxy passwords and request headers, so the originals are not chained.
     """
     cause, said = _scrub(error)
-    failure = _classify(error, request, said, ca)
+    failure = _classify(error, request, mask(" ".join(said.split()), key), ca)
     failure.__cause__ = cause
     return failure
 
@@ -292,7 +321,7 @@ def _scrub(error: Exception) -> tuple[OSError | None, str]:
         return error.os_error, str(error.os_error) or type(error.os_error).__name__
     if isinstance(error, aiohttp.ClientResponseError):
         return None, f"{error.status} {error.message}"
-    said = mask(str(error), None) or type(error).__name__
+    said = str(error) or type(error).__name__
     return (None if isinstance(error, aiohttp.ClientError) else _plain(error)), said
 
 

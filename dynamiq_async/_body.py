@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp.payload import Payload
 
 from dynamiq_async._request import JSON_TYPE, Multipart
+from dynamiq_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    import anyio
     from aiohttp.abc import AbstractStreamWriter
 
     from dynamiq_async.transport import Attempt
@@ -58,21 +58,46 @@ class _Bytes(Payload):
 class _File(Payload):
     """One file of a form, read piece by piece in a thread, from its start on every attempt."""
 
-    def __init__(self, upload: Upload) -> None:
+    def __init__(self, upload: Upload, form: Multipart) -> None:
         super().__init__(upload, content_type=upload.mime_type)
         self._size = upload.size
+        self._form = form
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         raise TypeError("a file is sent, not decoded")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        written = await _copy(self._value, writer)
-        if self._size is not None and written != self._size:
+        meter = _Meter(writer, self._value, self._form)
+        await _copy(self._value, meter)
+        if self._size is not None and meter.written != self._size:
             # The announced length no longer fits; ending here would send a file cut short.
-            raise OSError(
-                f"{self._value.name} changed while it was sent: {written} bytes instead of "
-                f"{self._size}"
+            raise InvalidArgumentError(
+                f"{self._value.name} changed while it was sent: {meter.written} bytes instead of "
+                f"{self._size}",
+                argument="files",
             )
+
+
+class _Meter:
+    """Counts what is written of a file, tells how far it is, and stops what grows too large."""
+
+    def __init__(self, writer: AbstractStreamWriter, upload: Upload, form: Multipart) -> None:
+        self._writer = writer
+        self._upload = upload
+        self._form = form
+        self.written = 0
+
+    async def write(self, piece: Any) -> None:
+        self.written += len(piece)
+        limit = self._form.max_file_bytes
+        if limit is not None and self.written > limit:
+            raise InvalidArgumentError(
+                f"{self._upload.name} is larger than {limit} bytes, the most that is taken",
+                argument="files",
+            )
+        await self._writer.write(piece)
+        if self._form.progress is not None:
+            self._form.progress(self.written, self._upload.size)
 
 
 class _Form(aiohttp.MultipartWriter):
@@ -82,7 +107,14 @@ class _Form(aiohttp.MultipartWriter):
 
     async def write(self, writer: AbstractStreamWriter, close_boundary: bool = True) -> None:
         self._attempt.sent = True
-        await super().write(writer, close_boundary)
+        try:
+            await super().write(writer, close_boundary)
+        except (aiohttp.ClientError, ConnectionError):
+            raise
+        except Exception as error:
+            # aiohttp will say that the connection failed; it was the body.
+            self._attempt.failure = error
+            raise
 
 
 def _form(body: Multipart, attempt: Attempt) -> Payload:
@@ -92,7 +124,7 @@ def _form(body: Multipart, attempt: Attempt) -> Payload:
         field.set_content_disposition("form-data", quote_fields=False, name=name)
         form.append_payload(field)
     for name, upload in body.files:
-        part = _File(upload)
+        part = _File(upload, body)
         part.set_content_disposition(
             "form-data", quote_fields=False, name=name, filename=upload.name
         )
@@ -100,36 +132,32 @@ def _form(body: Multipart, attempt: Attempt) -> Payload:
     return form
 
 
-async def _copy(upload: Upload, writer: AbstractStreamWriter) -> int:
-    """Write the whole content; how many bytes it had."""
-    import anyio
-
+async def _copy(upload: Upload, out: _Meter) -> None:
     content = upload.content
     if isinstance(content, bytes | bytearray | memoryview):
-        return await _write_pieces(writer, content)
-    if isinstance(content, AsyncIterable):
-        written = 0
+        await _write_pieces(out, content)
+    elif isinstance(content, AsyncIterable):
         async for piece in content:
-            written += len(piece)
-            await writer.write(piece)
-        return written
+            await out.write(piece)
+    else:
+        await _copy_file(upload, content, out)
+
+
+async def _copy_file(upload: Upload, content: Path | IO[bytes], out: _Meter) -> None:
+    import anyio
+
     if isinstance(content, Path):
-        async with await anyio.open_file(content, "rb") as file:
-            return await _write_file(writer, file)
+        async with await anyio.open_file(content, "rb") as opened:
+            while piece := await opened.read(PIECE):
+                await out.write(piece)
+        return
     await anyio.to_thread.run_sync(upload.rewind)
-    return await _write_file(writer, anyio.wrap_file(content))
+    borrowed = anyio.wrap_file(content)
+    while piece := await borrowed.read(PIECE):
+        await out.write(piece)
 
 
-async def _write_pieces(writer: AbstractStreamWriter, value: Any) -> int:
+async def _write_pieces(out: AbstractStreamWriter | _Meter, value: Any) -> None:
     view = memoryview(value).cast("B")
     for start in range(0, len(view), PIECE):
-        await writer.write(view[start : start + PIECE])
-    return len(view)
-
-
-async def _write_file(writer: AbstractStreamWriter, file: anyio.AsyncFile[bytes]) -> int:
-    written = 0
-    while piece := await file.read(PIECE):
-        written += len(piece)
-        await writer.write(piece)
-    return written
+        await out.write(view[start : start + PIECE])

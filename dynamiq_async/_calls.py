@@ -172,8 +172,12 @@ class Caller:
             deadline = asyncio.get_running_loop().time() + timeout.total
         retries = 0
         while True:
+            if request.urgent:
+                self.gate.enter_urgently()
+            elif not self.gate.try_enter():
+                await self._enter(request, timeout, policy, deadline)
             try:
-                result = await self._attempt(request, timeout, policy, deadline, whole=whole)
+                result = await self._attempt(request, timeout, deadline, whole=whole)
             except errors.DynamiqError as error:
                 failure = error
             else:
@@ -204,15 +208,11 @@ class Caller:
         self,
         request: Request,
         timeout: Timeout,
-        policy: RetryPolicy,
         deadline: float | None,
         *,
         whole: bool,
     ) -> Answer | Lease:
-        if request.urgent:
-            self.gate.enter_urgently()
-        elif not self.gate.try_enter():
-            await self._enter(request, timeout, policy, deadline)
+        """Send once, in a slot of the gate that was taken before and is given back here."""
         attempt = Attempt()
         clock = _Clock(timeout, deadline)
         started = time.perf_counter()
@@ -249,16 +249,16 @@ class Caller:
         self, request: Request, timeout: Timeout, policy: RetryPolicy, deadline: float | None
     ) -> None:
         """Wait for the cooldown and for a slot, each with its own limit."""
-        cooldown = self.gate.cooldown
-        if cooldown > policy.max_wait or not _fits(cooldown, deadline):
-            raise errors.RateLimitError(
-                f"{request} was not sent: the server asked this client to slow down, for another "
-                f"{cooldown:.0f} s",
-                status=429,
-                retry_after=cooldown,
-            )
-        if cooldown:
-            await self.gate.wait_cooldown()
+        while cooldown := self.gate.cooldown:  # which others may lengthen meanwhile
+            pause = policy.lengthen(cooldown)
+            if cooldown > policy.max_wait or not _fits(pause, deadline):
+                raise errors.RateLimitError(
+                    f"{request} was not sent: the server asked this client to slow down, for "
+                    f"another {cooldown:.0f} s",
+                    status=429,
+                    retry_after=cooldown,
+                )
+            await asyncio.sleep(pause)
         clock = _Clock(timeout, deadline)
         try:
             async with clock.start("pool"):
@@ -277,7 +277,7 @@ class Caller:
         pieces: list[bytes] = []
         size = 0
         while not response.at_end:
-            if pieces:
+            if not response.received:
                 clock.turn_to("idle")
             piece = await response.read()
             size += len(piece)

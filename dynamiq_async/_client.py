@@ -96,7 +96,13 @@ class Client:
             ),
             headers=_request.check_headers(headers, "headers"),
         )
-        settings = {"session": session, "tls": verify, "proxy": proxy, "trust_env": trust_env}
+        settings = {
+            "session": session,
+            "tls": verify,
+            "proxy": proxy,
+            "trust_env": trust_env,
+            "key": key,
+        }
         self._caller = Caller(
             partial(aiohttp_transport, settings),
             Gate(check_count(max_connections, "max_connections")),
@@ -234,7 +240,17 @@ class Client:
 
     async def _fetch(self, request: Request, extras: Extras, type: type[T]) -> T:
         """Send, and decode the answer's JSON as `type`."""
-        answer = await self._caller.fetch(request, self._call_options(extras))
+        return await self._send(request, self._call_options(extras), type)
+
+    async def _send(
+        self,
+        request: Request,
+        options: CallOptions,
+        type: type[T],
+        *,
+        deadline: float | None = None,
+    ) -> T:
+        answer = await self._caller.fetch(request, options, deadline=deadline)
         return _response.decode_body(
             str(request),
             answer.body,

@@ -10,6 +10,10 @@ import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from dynamiq_async import errors
+from dynamiq_async._calls import read_beginning
+from dynamiq_async._request import SSE_TYPE
+from dynamiq_async._response import content_type, request_id, type_error
+from dynamiq_async.models import ResponseInfo
 
 if TYPE_CHECKING:
     from dynamiq_async._calls import Lease
@@ -53,7 +57,9 @@ class IdleWatch:
         self.total = total
         self._loop = loop = asyncio.get_running_loop()
         self._waiting_since: float | None = None
-        self._alarm = loop.call_later(idle, self._check) if idle is not None else None
+        self._alarm: asyncio.Handle | None = (
+            loop.call_later(idle, self._check) if idle is not None else None
+        )
         self._deadline_alarm = (
             loop.call_at(deadline, self._expire) if deadline is not None else None
         )
@@ -70,7 +76,7 @@ class IdleWatch:
             if alarm is not None:
                 alarm.cancel()
 
-    def _check(self) -> None:
+    def _check(self, again: bool = False) -> None:
         idle = self._idle
         if idle is None:
             return
@@ -78,14 +84,17 @@ class IdleWatch:
         since = self._waiting_since if self._waiting_since is not None else now
         if now - since < idle:
             self._alarm = self._loop.call_at(since + idle, self._check)
-            return
-        self._response.fail(
-            errors.IdleTimeoutError(
-                f"{self.label}: not a byte for {idle} s, the idle limit",
-                limit="idle",
-                seconds=idle,
+        elif not again:
+            # If the loop was held up, bytes may be here whose reader has not had its turn yet.
+            self._alarm = self._loop.call_soon(self._check, True)
+        else:
+            self._response.fail(
+                errors.IdleTimeoutError(
+                    f"{self.label}: not a byte for {idle} s, the idle limit",
+                    limit="idle",
+                    seconds=idle,
+                )
             )
-        )
 
     def _expire(self) -> None:
         self._response.fail(
@@ -166,3 +175,22 @@ class Feed(Generic[E]):
     def close(self) -> None:
         self._watch.stop()
         self._lease.close()
+
+
+async def event_stream_info(lease: Lease, label: str, key: str | None) -> ResponseInfo:
+    """What is known of a response that has to be an event stream.
+
+    Raises:
+        ContentTypeError: it is not one.
+    """
+    response = lease.response
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    if content_type(headers) != SSE_TYPE:
+        body = await read_beginning(response)
+        raise type_error(label, SSE_TYPE, response.status, headers, body, key)
+    return ResponseInfo(
+        status=response.status,
+        headers=headers,
+        request_id=request_id(headers),
+        attempts=lease.attempts,
+    )

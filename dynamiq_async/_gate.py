@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
+from collections import OrderedDict
 from time import monotonic
 
 # After a cooldown, those who waited come back spread over this fraction of it, two seconds at most.
@@ -29,7 +29,7 @@ class Gate:
         self.limit = limit
         self.in_flight = 0
         self.throttled = 0
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         self._opens_at = 0.0
         self._spread = 0.0
 
@@ -77,22 +77,33 @@ class Gate:
             self.in_flight += 1
             return
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        self._waiters[waiter] = None
         try:
             await waiter
         except BaseException:
-            if waiter.done() and not waiter.cancelled():
-                self.leave()  # the slot came with the cancellation: hand it on
+            if waiter.cancelled():
+                self._waiters.pop(waiter, None)  # `leave` may have passed over it already
             else:
-                self._waiters.remove(waiter)
+                self.leave()  # the slot came with the cancellation: hand it on
             raise
 
     def leave(self) -> None:
         """Give a slot back, to the first who waits if there is one."""
         self.in_flight -= 1
         while self._waiters and self.in_flight < self.limit:
-            waiter = self._waiters.popleft()
-            if waiter.done() or waiter.get_loop().is_closed():
+            waiter, _ = self._waiters.popitem(last=False)
+            loop = waiter.get_loop()
+            if waiter.done() or loop.is_closed():
                 continue
             self.in_flight += 1
+            if loop is asyncio._get_running_loop():
+                waiter.set_result(None)
+            else:
+                loop.call_soon_threadsafe(self._hand_over, waiter)
+
+    def _hand_over(self, waiter: asyncio.Future[None]) -> None:
+        """Give a slot to a waiter of this loop that was found from another thread."""
+        if waiter.done():
+            self.leave()
+        else:
             waiter.set_result(None)

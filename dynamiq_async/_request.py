@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 import msgspec
@@ -14,12 +14,8 @@ from msgspec import Raw
 
 from dynamiq_async._secret import Secret
 from dynamiq_async.errors import InvalidArgumentError
-from dynamiq_async.uploads import Upload, as_uploads
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from dynamiq_async.models import Callback
+from dynamiq_async.models import Callback
+from dynamiq_async.uploads import Progress, Upload, as_uploads
 
 JSON_TYPE = "application/json"
 SSE_TYPE = "text/event-stream"
@@ -30,13 +26,25 @@ _HEADER_BREAK = re.compile(r"[\r\n\x00]")
 
 
 class Multipart:
-    """A `multipart/form-data` body: text fields, then files."""
+    """A `multipart/form-data` body: text fields, then files.
 
-    __slots__ = ("fields", "files")
+    `max_file_bytes` bounds each file; `progress` is told how far each is.
+    """
 
-    def __init__(self, fields: Sequence[tuple[str, str]], files: Sequence[tuple[str, Upload]]):
+    __slots__ = ("fields", "files", "max_file_bytes", "progress")
+
+    def __init__(
+        self,
+        fields: Sequence[tuple[str, str]],
+        files: Sequence[tuple[str, Upload]],
+        *,
+        max_file_bytes: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         self.fields = fields
         self.files = files
+        self.max_file_bytes = max_file_bytes
+        self.progress = progress
 
     @property
     def replayable(self) -> bool:
@@ -136,17 +144,19 @@ def is_loopback(host: str) -> bool:
 
 def join(base_url: str, *segments: str, query: Mapping[str, Any] | None = None) -> str:
     """`base_url` with path segments, each quoted, and a query whose lists repeat their name."""
-    path = "/".join(quote(segment, safe="") for segment in segments)
-    url = f"{base_url}/{path}"
-    if not query:
-        return url
+    if "." in segments or ".." in segments:  # quoting does not keep these from being resolved
+        raise InvalidArgumentError(f"{'/'.join(segments)!r} cannot be a path", argument="path")
     pairs = [
         (name, _query_text(item))
-        for name, value in query.items()
-        if value is not None
+        for name, value in (query or {}).items()
         for item in (value if isinstance(value, list | tuple) else (value,))
+        if item is not None
     ]
-    return f"{url}?{urlencode(pairs)}" if pairs else url
+    try:
+        url = f"{base_url}/{'/'.join(quote(segment, safe='') for segment in segments)}"
+        return f"{url}?{urlencode(pairs)}" if pairs else url
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(f"it cannot stand in a URL: {error}", argument="url") from error
 
 
 def _query_text(value: Any) -> str:
@@ -233,23 +243,27 @@ def root_body(
     JSON string, plain text for the other fields, and `files`, repeated.
     """
     encoded = encode_object(input, "input")
-    body: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-    if extra_body:
-        body.update(extra_body)
+    if not isinstance(extra_body, Mapping | None):
+        raise InvalidArgumentError("extra_body must be a mapping", argument="extra_body")
+    body = {"input": Raw(encoded)} | {k: v for k, v in fields.items() if v is not None}
+    body.update(extra_body or {})
     uploads = as_uploads(files)
     if not uploads:
-        return encode({"input": Raw(encoded), **body}, "extra_body")
-    texts = [("input", encoded.decode())]
-    texts += [(name, _form_text(value, name)) for name, value in body.items()]
+        return encode(body, "extra_body")
+    texts = [(name, _form_text(value, name)) for name, value in body.items()]
     return Multipart(texts, [("files", upload) for upload in uploads])
 
 
 def _form_text(value: Any, argument: str) -> str:
-    return value if isinstance(value, str) else encode(value, argument).decode()
+    """A string as it is, be it a UUID's or a date's; anything else as JSON."""
+    encoded = encode(value, argument)
+    return msgspec.json.decode(encoded, type=str) if encoded[:1] == b'"' else encoded.decode()
 
 
 def callback_objects(callbacks: Sequence[Callback], *, app_url: str) -> list[dict[str, Any]] | None:
     """Callbacks as the vendor documents them, checked as far as a client can; None for none."""
+    if not isinstance(callbacks, Sequence) or not all(isinstance(c, Callback) for c in callbacks):
+        raise InvalidArgumentError("callbacks must be a list of Callback", argument="callbacks")
     if len(callbacks) > MAX_CALLBACKS:
         raise InvalidArgumentError(
             f"an App takes at most {MAX_CALLBACKS} callbacks, not {len(callbacks)}",
@@ -262,6 +276,11 @@ def callback_objects(callbacks: Sequence[Callback], *, app_url: str) -> list[dic
 
 
 def _callback_object(callback: Callback, *, on_loopback: bool) -> dict[str, Any]:
+    if not isinstance(callback.url, str) or _CONTROL.search(callback.url):
+        raise InvalidArgumentError(
+            f"a callback's URL must be a string without white space: {callback.url!r}",
+            argument="callbacks",
+        )
     parts = _split(callback.url, "callbacks")
     host = parts.hostname or ""
     if parts.scheme not in ("https", "http"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -62,9 +63,11 @@ _STATUS_BY_CODE = {
     "not_found": 404,
 }
 
-_TITLE = re.compile(r"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
-_BEARER = re.compile(r"(?i)(bearer\s+)\S+")
+_TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
+_BEARER = re.compile(r"(?i)(bearer\s+)[^\s\"'<>\\]+")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _PERSONAL_TOKEN = ("dyn_pat_", "uak_")
+_HARMLESS = 12  # so many characters of a key, as in `dynamiq_acc_`, give nothing away
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -82,7 +85,7 @@ def read_envelope(body: bytes) -> Envelope:
     except _json.DECODE_ERRORS:
         text = body.decode("utf-8", "replace")
         title = _TITLE.search(text)
-        return Envelope(message=title[1] if title else text.strip()[:200])
+        return Envelope(message=" ".join((title[1] if title else text).split())[:200])
     return envelope_of(value)
 
 
@@ -130,8 +133,7 @@ def status_error(
     run_id: str | None = None,
 ) -> errors.APIStatusError:
     """The exception for an answer outside 2xx. `key` is masked should the body repeat it."""
-    envelope = read_envelope(body[:MAX_ERROR_BODY] if len(body) > MAX_ERROR_BODY else body)
-    text = body[:MAX_ERROR_BODY].decode("utf-8", "replace")
+    envelope = _masked(read_envelope(body[:MAX_ERROR_BODY]), key)
     said = ": " + " ".join(filter(None, (envelope.code, envelope.message)))
     if envelope.details:
         said += f" ({', '.join(f'{k}: {v}' for k, v in envelope.details.items())})"
@@ -145,7 +147,7 @@ def status_error(
         code=envelope.code,
         details=envelope.details,
         request_id=id,
-        body=mask(text, key),
+        body=beginning(body, key),
         run_id=run_id,
         retry_after=retry_after,
     )
@@ -174,14 +176,39 @@ def _advice(status: int, code: str | None, headers: Mapping[str, str], key: str 
 
 def mask(text: str, key: str | None) -> str:
     """`text` without the key, in whatever form a server or library repeats it."""
-    return _BEARER.sub(rf"\1{MASK}", text.replace(key, MASK) if key else text)
+    if key:
+        as_json = msgspec.json.encode(key).decode()[1:-1]
+        for form in (key, as_json, key.replace("/", r"\/"), quote(key, safe="")):
+            text = text.replace(form, MASK)
+    return _BEARER.sub(rf"\1{MASK}", text)
 
 
-def stream_error(data: Any, *, run_id: str | None, request: str) -> errors.DynamiqError:
+def _masked(value: T, key: str | None) -> T:
+    """The same for every string within a JSON value."""
+
+    def within(match: re.Match[bytes]) -> bytes:
+        return msgspec.json.encode(mask(msgspec.json.decode(match[0]), key))
+
+    return msgspec.json.decode(_STRING.sub(within, msgspec.json.encode(value)), type=type(value))
+
+
+def beginning(body: bytes, key: str | None) -> str:
+    """What an error keeps of a body, without the key, be that cut off at the end."""
+    text = mask(body[:MAX_ERROR_BODY].decode("utf-8", "replace"), key)
+    for length in range(len(key or "") - 1, _HARMLESS, -1):
+        if key and text.endswith(key[:length]):
+            return text[:-length] + MASK
+    return text
+
+
+def stream_error(
+    data: Any, *, run_id: str | None, request: str, key: str | None = None
+) -> errors.DynamiqError:
     """The exception for an error that came as a stream's event in place of a workflow's own.
 
     It has the class that the same error has over HTTP, where its code tells.
     """
+    data = _masked(data, key)
     envelope = envelope_of(data)
     status = _STATUS_BY_CODE.get(envelope.code or "")
     kind = error_class(status, envelope.code) if status else errors.RunFailedError
@@ -205,13 +232,13 @@ def type_error(
 ) -> errors.ContentTypeError:
     """The exception for a 2xx of another content type, such as a login page."""
     got = content_type(headers) or "no content type"
-    beginning = mask(body[:MAX_ERROR_BODY].decode("utf-8", "replace"), key)
+    text = beginning(body, key)
     return errors.ContentTypeError(
         f"{request} was answered {status} with {got} instead of {wanted}; it begins: "
-        f"{' '.join(beginning.split())[:200]!r}",
+        f"{' '.join(text.split())[:200]!r}",
         status=status,
         request_id=request_id(headers),
-        body=beginning,
+        body=text,
     )
 
 
@@ -241,10 +268,10 @@ def decode_body(
         raise type_error(request, "application/json", status, headers, body, key)
     what = "is not JSON" if malformed else f"does not fit {getattr(type, '__name__', type)}"
     raise errors.ResponseDecodeError(
-        f"the answer to {request} {what}: {failure}",
+        f"the answer to {request} {what}: {mask(str(failure), key)}",
         status=status,
         request_id=request_id(headers),
-        body=mask(body[:MAX_ERROR_BODY].decode("utf-8", "replace"), key),
+        body=beginning(body, key),
     ) from failure
 
 
@@ -265,23 +292,24 @@ def decode_output(request: str, answer: Answer, type: Any, *, key: str | None) -
     """
     body = answer.body
     if b'"failure"' in body or b'"canceled"' in body:
-        _raise_failed_result(request, answer)
+        _raise_failed_result(request, answer, key)
     return decode_body(request, body, type, status=answer.status, headers=answer.headers, key=key)
 
 
-def _raise_failed_result(request: str, answer: Answer) -> None:
+def _raise_failed_result(request: str, answer: Answer, key: str | None) -> None:
     try:
         result = _json.decode(answer.body, _Result)
     except _json.DECODE_ERRORS:
         return
     canceled = result.status == "canceled"
     kind = errors.RunCanceledError if canceled else errors.RunFailedError
-    what = result.error.get("message") or result.error.get("type") or "no reason given"
+    error = _masked(result.error, key)
+    what = error.get("message") or error.get("type") or "no reason given"
     raise kind(
         f"{request}: the run {'was canceled' if canceled else 'failed'}: {what}",
         status=answer.status,
-        details=result.error,
+        details=error,
         request_id=request_id(answer.headers),
-        body=answer.body[:MAX_ERROR_BODY].decode("utf-8", "replace"),
+        body=beginning(answer.body, key),
         attempts=answer.attempts,
     )

@@ -7,7 +7,9 @@ again; what may have been taken is sent again only when that does no harm.
 from __future__ import annotations
 
 import enum
+import math
 import random
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -105,9 +107,12 @@ def parse_retry_after(headers: Mapping[str, str], *, now: float) -> float | None
     if not value:
         return None
     if value.isascii() and value.replace(".", "", 1).isdigit():
-        return float(value)
+        seconds = float(value)
+        return seconds if math.isfinite(seconds) else None
     try:
-        when = parsedate_to_datetime(value).timestamp()
-    except (ValueError, TypeError, OverflowError):
+        when = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return max(0.0, when - now)
+    if when.tzinfo is None:  # of the three forms that HTTP allows, asctime's names no zone
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, when.timestamp() - now)

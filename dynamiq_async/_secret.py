@@ -18,10 +18,6 @@ class Secret:
     def reveal(self) -> str:
         return self._value
 
-    def scrub(self, text: str) -> str:
-        """`text` without the secret, should a server have echoed it."""
-        return text.replace(self._value, MASK)
-
     def __repr__(self) -> str:
         return MASK
 

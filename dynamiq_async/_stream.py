@@ -33,6 +33,7 @@ class EventStream(Generic[E]):
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reading = False
+        self._opened = False
         self._ended = False
         self._closed = False
         self._failure: errors.DynamiqError | None = None
@@ -43,7 +44,7 @@ class EventStream(Generic[E]):
         """Set `_feed`. Runs in a task of its own, which `aclose()` may cancel."""
         raise NotImplementedError
 
-    async def _next(self, feed: Feed[E]) -> list[E] | None:
+    async def _next(self) -> list[E] | None:
         """The next events to hand out, or None when the stream is complete."""
         raise NotImplementedError
 
@@ -69,7 +70,8 @@ class EventStream(Generic[E]):
         """What is left of the last batch, or the next one."""
         return list(self._ready) or await self._pull()
 
-    async def _pull(self) -> list[E] | None:
+    async def _pull(self, *, opening: bool = False) -> list[E] | None:
+        """Open the stream if need be and, unless that is all, read the next events."""
         if self._ended:
             return None
         if self._failure is not None:
@@ -83,9 +85,12 @@ class EventStream(Generic[E]):
             )
         self._reading = True
         try:
-            if self._feed is None:
+            if not self._opened:
                 await self._in_task(self._open())
-            batch = await self._next(self._feed) if self._feed is not None else None
+                self._opened = True
+            batch = [] if opening else await self._next()
+            if self._closed:
+                raise self._closed_error()
         except BaseException as error:
             if isinstance(error, errors.DynamiqError) and not self._closed:
                 self._failure = error
@@ -102,11 +107,11 @@ class EventStream(Generic[E]):
         """Await `work` in a task of its own, so that `aclose()` from elsewhere can end it."""
         self._loop = asyncio.get_running_loop()
         task = self._task = self._loop.create_task(work)
+        cancelled_before = _cancel_requests()
         try:
             await task
         except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if self._closed and not (current is not None and current.cancelling()):
+            if self._closed and _cancel_requests() == cancelled_before:
                 raise self._closed_error() from None
             raise
         finally:
@@ -118,8 +123,7 @@ class EventStream(Generic[E]):
     # The life.
 
     async def __aenter__(self) -> Self:
-        if self._feed is None and not self._ended:
-            await self.open()
+        await self.open()
         return self
 
     async def __aexit__(
@@ -136,17 +140,8 @@ class EventStream(Generic[E]):
         Raises:
             DynamiqError: what `invoke` raises for a request that does not succeed.
         """
-        if self._closed:
-            raise self._closed_error()
-        if self._feed is not None or self._ended:
-            return
-        try:
-            await self._in_task(self._open())
-        except BaseException as error:
-            if isinstance(error, errors.DynamiqError) and not self._closed:
-                self._failure = error
-            self._release()
-            raise
+        if not self._opened:
+            await self._pull(opening=True)
 
     async def aclose(self) -> None:
         """Free the connection. May be called from any task, at any time, any number of times.
@@ -155,13 +150,16 @@ class EventStream(Generic[E]):
         """
         self._closed = True
         self._ready = iter(())
-        if self._task is not None:
-            self._task.cancel()
-        if self._reading and self._feed is not None:
-            self._feed.fail(self._closed_error())
-        elif self._complete:
-            await self._settle()
-        self._release()
+        try:
+            if self._task is not None:
+                self._task.cancel()
+                await asyncio.wait([self._task])
+            elif self._reading and self._feed is not None:
+                self._feed.fail(self._closed_error())
+            elif self._complete:
+                await self._settle()
+        finally:
+            self._release()
 
     @property
     def closed(self) -> bool:
@@ -194,6 +192,11 @@ class EventStream(Generic[E]):
         else:
             # Collected in another thread, or between two runs of the loop.
             loop.call_soon_threadsafe(feed.close)
+
+
+def _cancel_requests() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 class Batches(Generic[E]):

@@ -14,7 +14,9 @@ from dynamiq_async._client import (
     check_count,
     resolve_key,
 )
+from dynamiq_async.files import Files
 from dynamiq_async.models import Accepted, Callback
+from dynamiq_async.runs import Runs
 from dynamiq_async.streams import AppStream, OnBadEvent
 
 if TYPE_CHECKING:
@@ -116,6 +118,16 @@ class AsyncApp(Client):
             session=session,
             **self._configuration,
         )
+
+    @property
+    def runs(self) -> Runs:
+        """The App's runs."""
+        return Runs(self, max_event_bytes=self._max_event_bytes)
+
+    @property
+    def files(self) -> Files:
+        """The App's files."""
+        return Files(self)
 
     @overload
     async def invoke(self, input: Any, **options: Unpack[_InvokeOptions]) -> Any: ...

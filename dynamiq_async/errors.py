@@ -273,7 +273,11 @@ class QuestionError(StreamError):
 
 
 class RunError(DynamiqError):
-    """A run did not come to the result that was asked for."""
+    """A run did not come to the result that was asked for. `run` is the run, where it is known."""
+
+    def __init__(self, message: str = "", *, run: Any = None, **known: Any) -> None:
+        super().__init__(message, **known)
+        self.run = run
 
 
 class RunFailedError(RunError):

@@ -11,10 +11,11 @@ Shapes in this module were seen in the vendor's library unless a docstring says 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct, field
+from msgspec import Raw, Struct, field, structs
 
 from dynamiq_async import _json
 from dynamiq_async.errors import EventDecodeError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Struct)
 
 WORKFLOW_TYPE = "dynamiq.workflows.Workflow"
 """The `source.type` of a workflow's own event, which is the last one of its stream."""
@@ -159,19 +161,10 @@ class _Chunk(Struct, frozen=True):
     usage: Any = None
 
 
-class _Failure(Struct):
-    error: Any
-    canceled: bool = False
-
-
 _NO_DELTA = _Delta()
 _NO_CHUNK = _Chunk()
 _decode_any = msgspec.json.Decoder().decode
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
-_decode_failure = msgspec.json.Decoder(_Failure).decode
-_decode_nodes = msgspec.json.Decoder(dict[str, NodeResult]).decode
-_decode_approval = msgspec.json.Decoder(ApprovalQuestion).decode
-_decode_feedback = msgspec.json.Decoder(FeedbackQuestion).decode
 _TOOL_STEPS = frozenset({"tool_input_start", "tool_input", "tool_input_error", "tool"})
 
 
@@ -199,8 +192,8 @@ class StreamEvent(Struct, frozen=True, gc=False, kw_only=True):
     source: Source | None = None
 
     def __repr__(self) -> str:
-        data = bytes(self.raw_data).decode("utf-8", "replace")
-        shown = data if len(data) <= 200 else f"{data[:200]}…"
+        data = memoryview(self.raw_data)
+        shown = str(data[:200], "utf-8", "replace") + ("…" if len(data) > 200 else "")
         name = type(self).__name__
         return f"{name}(event={self.event!r}, entity_id={self.entity_id!r}, data={shown})"
 
@@ -296,16 +289,15 @@ class StreamEvent(Struct, frozen=True, gc=False, kw_only=True):
         """What a node asks of, or tells, a person."""
         if self.is_final:
             return None
-        data = bytes(self.raw_data)
-        if b'"mutable_data_params"' in data:
-            return self._question(_decode_approval)
-        if b'"prompt"' in data and b'"action"' in data:
-            return self._question(_decode_feedback)
-        return None
-
-    def _question(self, decode: Callable[[Any], T]) -> T | None:
-        # The keys could also stand somewhere within an LLM's chunk.
-        return None if self._chunk().choices else self._view(decode)
+        raw = bytes(self.raw_data)
+        if b'"mutable_data_params"' not in raw and b'"prompt"' not in raw:
+            return None
+        data = self._view(_decode_any)
+        if not isinstance(data, dict):
+            return None
+        if "mutable_data_params" in data:
+            return _convert(data, ApprovalQuestion)
+        return _convert(data, FeedbackQuestion) if {"prompt", "action"} <= data.keys() else None
 
     @property
     def is_final(self) -> bool:
@@ -320,15 +312,23 @@ class StreamEvent(Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def error(self) -> Any:
-        """On the final event of a run that failed or was canceled: why."""
-        failure = self._failure()
-        return failure.error if failure is not None else None
+        """On the final event of a run that failed or was canceled: why, or what stands there
+        in place of a reason. None on every other event."""
+        data = self._outcome()
+        if not isinstance(data, dict):
+            return data if self.source is None else None
+        error = data.get("error")
+        canceled = data.get("canceled") is True
+        # A node may bear the id `error`, but its result is an object with a status.
+        if self.source is None or canceled or ("error" in data and not _is_node(error)):
+            return error or data
+        return None
 
     @property
     def canceled(self) -> bool:
         """Whether this is the final event of a run that was canceled."""
-        failure = self._failure()
-        return failure is not None and failure.canceled
+        data = self._outcome()
+        return isinstance(data, dict) and data.get("canceled") is True
 
     @property
     def error_message(self) -> str:
@@ -338,18 +338,20 @@ class StreamEvent(Struct, frozen=True, gc=False, kw_only=True):
             return str(error.get("message") or error)
         return "" if error is None else str(error)
 
-    def _failure(self) -> _Failure | None:
-        if not self.is_final or self._nodes() is not None:
-            return None
-        return self._view(_decode_failure)
-
     @property
     def nodes(self) -> dict[str, NodeResult]:
         """On the final event of a workflow that came through: each node's result, by node id."""
-        return self._nodes() or {}
+        data = self._outcome()
+        if not isinstance(data, dict) or self.error is not None:
+            return {}
+        return {id: _convert(node, NodeResult) for id, node in data.items() if _is_node(node)}
 
-    def _nodes(self) -> dict[str, NodeResult] | None:
-        return self._view(_decode_nodes) if self.is_final else None
+    def _outcome(self) -> Any:
+        """The final event's data, which for an error without any is `{}`; else None."""
+        if not self.is_final:
+            return None
+        data = self._view(_decode_any)
+        return {} if data is None and self.source is None else data
 
     @property
     def node_failures(self) -> dict[str, NodeResult]:
@@ -368,11 +370,21 @@ class BrokenEvent(StreamEvent, frozen=True, gc=False, kw_only=True):
         return bytes(self.raw_data).decode("utf-8", "replace")
 
 
-def _convert(content: dict[str, Any], type: type[T]) -> T | None:
+def _convert(content: dict[str, Any], type: type[S]) -> S:
+    """`content` as a Struct, without the fields that are of an unforeseen type."""
     try:
         return msgspec.convert(content, type)
     except msgspec.ValidationError:
-        return None
+        fitting = {}
+        for known in structs.fields(type):
+            if known.name in content:
+                with suppress(msgspec.ValidationError):
+                    fitting[known.name] = msgspec.convert(content[known.name], known.type)
+        return type(**fitting)
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("status"), str)
 
 
 def stream_event(data: bytes) -> StreamEvent | None:
@@ -380,11 +392,12 @@ def stream_event(data: bytes) -> StreamEvent | None:
 
     Fields that are there and of the right type are kept. A message without `data` becomes the
     event's data as a whole, so that nothing is lost; if it has an `error`, it is the error of the
-    stream. `[DONE]`, the end marker of other vendors, is no event.
+    stream. `[DONE]`, the end marker of other vendors, is no event, and neither is an empty text,
+    which some servers send to keep a connection alive.
 
     Raises one of `_json.DECODE_ERRORS` when it is not JSON.
     """
-    if data.strip() == b"[DONE]":
+    if data.strip() in (b"", b"[DONE]"):
         return None
     message = _json.decode(data)
     if not isinstance(message, dict):

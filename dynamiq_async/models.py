@@ -24,8 +24,12 @@ class Callback(Struct, frozen=True):
     metadata: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"Callback({shown})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
         token = None if self.token is None else MASK
-        return f"Callback(url={self.url!r}, token={token!r}, metadata={self.metadata!r})"
+        return [("url", self.url), ("token", token), ("metadata", self.metadata)]
 
 
 class Accepted(Struct, frozen=True):

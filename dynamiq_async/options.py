@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 
 from msgspec import Struct, structs
 
@@ -45,7 +45,7 @@ def check_seconds(value: object, argument: str) -> None:
         raise InvalidArgumentError(
             f"{argument} must be a number of seconds or None, not {value!r}", argument=argument
         )
-    if not (value > 0 and math.isfinite(value)):
+    if not 0 < value <= sys.float_info.max:
         raise InvalidArgumentError(
             f"{argument} must be a positive number of seconds (or None for no limit), not {value}",
             argument=argument,

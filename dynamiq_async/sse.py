@@ -251,7 +251,7 @@ class SSEDecoder(Generic[E]):
             self._interpret(unread)
         except BaseException:
             left = b"".join([*unread, rest])
-            if left and not self._overflowed:
+            if left:
                 self._queue.appendleft(left)
             raise
         if rest:
@@ -289,10 +289,7 @@ class SSEDecoder(Generic[E]):
             if size > self._limit:
                 raise self._too_large()
             if first == _D and line[:6] == b"data: ":
-                if self._data is None:
-                    self._data = line[6:-1]
-                else:
-                    self._add_data(line[6:-1])
+                self._add_data(line[6:-1])
             elif first == _E and line[:6] == b"event:":
                 self._event = line
             elif first == _I and line[:3] == b"id:":
@@ -326,11 +323,11 @@ class SSEDecoder(Generic[E]):
     def _add_data(self, value: Buffer) -> None:
         if self._data is None:
             self._data = value
-            return
-        if type(self._data) is not bytearray:
-            self._data = bytearray(self._data)
-        self._data += b"\n"
-        self._data += value
+        else:
+            if type(self._data) is not bytearray:
+                self._data = bytearray(self._data)
+            self._data += b"\n"
+            self._data += value
 
     def _end_block(self) -> None:
         self._last_id = self._id
@@ -397,23 +394,20 @@ class SSEDecoder(Generic[E]):
         Gives the number of the first line not read, which is `first` when anything is unusual:
         then nothing was changed, and `_interpret` reads the same lines.
         """
-        block = lines[first : first + 4]
-        if b"\n" not in block:
+        if b"\n" not in lines[first : first + len(_NAMES) + 1]:
             return first
-        period = block.index(b"\n") + 1
+        period = lines.index(b"\n", first) + 1 - first
         stop = len(lines) - (len(lines) - first) % period
         blanks = lines[first + period - 1 : stop : period]
         if blanks.count(b"\n") != len(blanks):
             return first
         columns: dict[bytes, list[bytes]] = {}
-        for line in block[: period - 1]:
-            name = line[: line.find(b" ") + 1]
-            column = lines[first + len(columns) : stop : period]
-            if (
-                name not in _NAMES
-                or name in columns
-                or not (min(column)[: len(name)] == name == max(column)[: len(name)])
-            ):
+        for start in range(first, first + period - 1):
+            column = lines[start:stop:period]
+            name = column[0][: column[0].find(b" ") + 1]
+            if name not in _NAMES or name in columns:
+                return first
+            if not min(column)[: len(name)] == name == max(column)[: len(name)]:
                 return first
             columns[name] = column
         if b"data: " not in columns:
@@ -463,11 +457,8 @@ class SSEDecoder(Generic[E]):
         self._queue.clear()
         self._tail = b""
         self._data = None
-        return EventTooLargeError(
-            f"an event is larger than max_event_bytes ({self._limit})",
-            limit=self._limit,
-            events=self._take_events(),
-        )
+        message = f"an event is larger than max_event_bytes ({self._limit})"
+        return EventTooLargeError(message, limit=self._limit, events=self._take_events())
 
     def _take_events(self) -> list[Any]:
         events, self._events = self._events, []
@@ -475,9 +466,8 @@ class SSEDecoder(Generic[E]):
 
 
 def _not_decoded(data: bytes, error: Exception, events: Any = ()) -> EventDecodeError:
-    return EventDecodeError(
-        f"an event's data is not the JSON expected: {error}", data=data, events=events
-    )
+    message = f"an event's data is not the JSON expected: {error}"
+    return EventDecodeError(message, data=data, events=events)
 
 
 def _type(line: bytes) -> str:

@@ -13,15 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overloa
 from msgspec import Raw, Struct
 
 from dynamiq_async import _json, errors
-from dynamiq_async._calls import read_beginning
-from dynamiq_async._feed import Feed, IdleWatch
-from dynamiq_async._request import SSE_TYPE
+from dynamiq_async._feed import Feed, IdleWatch, event_stream_info
 from dynamiq_async._response import (
     MAX_ERROR_BODY,
-    content_type,
-    request_id,
     stream_error,
-    type_error,
 )
 from dynamiq_async._stream import Batches, EventStream
 from dynamiq_async.events import (
@@ -36,7 +31,7 @@ from dynamiq_async.models import ResponseInfo
 from dynamiq_async.sse import SSEDecoder
 
 if TYPE_CHECKING:
-    from dynamiq_async._calls import Caller, CallOptions, Lease
+    from dynamiq_async._calls import Caller, CallOptions
     from dynamiq_async._request import Request
 
 __all__ = ["AppStream", "Batches", "EventStream", "TextStream"]
@@ -110,8 +105,9 @@ class AppStream(EventStream[StreamEvent]):
             OutputMissingError: the stream had no final event, or there is no such node.
             ResponseDecodeError: the output does not fit `output_type`.
         """
-        while self.final is None and await self._take() is not None:
-            continue
+        while self.final is None or not self.closed:
+            if await self._take() is None:
+                break
         final = self.final
         if final is None:
             raise errors.OutputMissingError(
@@ -203,7 +199,7 @@ class AppStream(EventStream[StreamEvent]):
         deadline = loop.time() + timeout.total if timeout.total is not None else None
         lease = await self._caller.open(self._request, self._options, deadline=deadline)
         try:
-            await self._check(lease)
+            self.response = await event_stream_info(lease, self._label, self._caller.key)
             watch = IdleWatch(
                 lease.response,
                 self._label,
@@ -216,27 +212,13 @@ class AppStream(EventStream[StreamEvent]):
             raise
         self._feed = Feed(lease, self._decoder, watch)
 
-    async def _check(self, lease: Lease) -> None:
-        response = lease.response
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        self.response = ResponseInfo(
-            status=response.status,
-            headers=headers,
-            request_id=request_id(headers),
-            attempts=lease.attempts,
-        )
-        if content_type(headers) != SSE_TYPE:
-            body = await read_beginning(response)
-            raise type_error(
-                self._label, SSE_TYPE, response.status, headers, body, self._caller.key
-            )
-
     @property
     def _complete(self) -> bool:
         return self.final is not None or self._ended
 
-    async def _next(self, feed: Feed[StreamEvent]) -> list[StreamEvent] | None:
-        while self.final is None:
+    async def _next(self) -> list[StreamEvent] | None:
+        feed = self._feed
+        while self.final is None and feed is not None:
             try:
                 batch = await feed.batch()
             except errors.DynamiqError as error:

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 
 class Attempt:
-    """What one sending of a request has done so far. `sent` turns true when its body starts out."""
+    """What one sending of a request has done so far. `sent` turns true when its body starts out;
+    `failure` is what the body's own source raised."""
 
-    __slots__ = ("sent",)
+    __slots__ = ("failure", "sent")
 
     def __init__(self) -> None:
         self.sent = False
+        self.failure: Exception | None = None
 
 
 class Response(Protocol):
@@ -36,6 +38,10 @@ class Response(Protocol):
     status: int
     headers: Mapping[str, str]
     framed: bool
+
+    @property
+    def received(self) -> bool:
+        """Whether the whole body is here, so that `read` does not wait any more."""
 
     @property
     def at_end(self) -> bool:

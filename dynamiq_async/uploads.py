@@ -6,9 +6,12 @@ be sent a second time. A request with a part that cannot be rewound is never rep
 
 from __future__ import annotations
 
+import inspect
 import mimetypes
 import os
-from collections.abc import AsyncIterable
+import re
+import stat
+from collections.abc import AsyncIterable, Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Union
 
@@ -22,7 +25,13 @@ Content = Union[
 ]
 """What can be uploaded; a `str` is a path."""
 
+Progress = Callable[[int, int | None], object]
+"""Told how many bytes were sent, and of how many, where that is known."""
+
 _DEFAULT_TYPE = "application/octet-stream"
+# What cannot stand in a header: control characters, and what is no character at all, such as the
+# undecodable bytes of a file's name.
+_UNSENDABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 class Upload:
@@ -33,11 +42,11 @@ class Upload:
             and left open), or an async iterable of bytes.
         name: the file's name on the wire; by default the path's or file object's own.
         mime_type: by default guessed from the name.
-        size: in bytes, for an async iterable whose length you know.
+        size: in bytes, for content whose length you know and that cannot be measured.
 
     Raises:
         InvalidArgumentError: the content is of no such kind, the file cannot be read, or the name
-            holds control characters.
+            or type holds control characters.
     """
 
     __slots__ = ("_start", "content", "mime_type", "name", "size")
@@ -50,15 +59,14 @@ class Upload:
         mime_type: str | None = None,
         size: int | None = None,
     ) -> None:
-        self._start = 0
+        self._start: int | None = None
         self.content = Path(content) if isinstance(content, str | os.PathLike) else content
-        self.size = self._measure() if size is None else size
-        self.name = name or self._own_name()
-        if not self.name.isprintable():
-            raise InvalidArgumentError(
-                f"a file's name may not hold control characters: {self.name!r}", argument="name"
-            )
-        self.mime_type = mime_type or mimetypes.guess_type(self.name)[0] or _DEFAULT_TYPE
+        measured = self._measure()
+        self.size = size if measured is None else measured
+        self.name = _sendable(name or self._own_name(), "name")
+        self.mime_type = _sendable(
+            mime_type or mimetypes.guess_type(self.name)[0] or _DEFAULT_TYPE, "mime_type"
+        )
 
     def __repr__(self) -> str:
         return f"Upload(name={self.name!r}, mime_type={self.mime_type!r}, size={self.size})"
@@ -66,17 +74,13 @@ class Upload:
     @property
     def replayable(self) -> bool:
         """Whether the content can be sent a second time."""
-        if isinstance(self.content, bytes | bytearray | memoryview | Path):
-            return True
-        return not isinstance(self.content, AsyncIterable) and self.content.seekable()
+        known = isinstance(self.content, bytes | bytearray | memoryview | Path)
+        return known or self._start is not None
 
     def rewind(self) -> None:
         """Take a file object back to where it stood."""
-        if self._is_file():
+        if self._start is not None:
             self.content.seek(self._start)  # type: ignore[union-attr]
-
-    def _is_file(self) -> bool:
-        return hasattr(self.content, "read") and not isinstance(self.content, AsyncIterable)
 
     def _own_name(self) -> str:
         if isinstance(self.content, Path):
@@ -88,13 +92,13 @@ class Upload:
         content = self.content
         if isinstance(content, bytes | bytearray):
             return len(content)
-        if isinstance(content, memoryview):
+        if isinstance(content, memoryview) and content.c_contiguous:
             return content.nbytes
         if isinstance(content, Path):
             return _file_size(content)
         if isinstance(content, AsyncIterable):
             return None
-        if not hasattr(content, "read"):
+        if not hasattr(content, "read") or inspect.iscoroutinefunction(content.read):
             raise InvalidArgumentError(
                 "a file must be a path, bytes, a binary file object or an async iterable of bytes, "
                 f"not {type(content).__name__}",
@@ -103,25 +107,41 @@ class Upload:
         return self._measure_file(content)
 
     def _measure_file(self, file: IO[bytes]) -> int | None:
-        if isinstance(file.read(0), str):
+        size: int | None = None
+        try:
+            nothing: object = file.read(0)
+            if file.seekable():
+                self._start = file.tell()
+                size = file.seek(0, os.SEEK_END) - self._start
+                file.seek(self._start)
+        except (AttributeError, OSError, ValueError) as error:
+            raise InvalidArgumentError(
+                f"the file object cannot be read: {error}", argument="files"
+            ) from error
+        if isinstance(nothing, str):
             raise InvalidArgumentError(
                 "the file object was opened as text; open it in binary mode", argument="files"
             )
-        if not file.seekable():
-            return None
-        self._start = file.tell()
-        end = file.seek(0, os.SEEK_END)
-        file.seek(self._start)
-        return end - self._start
+        return size
+
+
+def _sendable(text: str, argument: str) -> str:
+    if _UNSENDABLE.search(text):
+        raise InvalidArgumentError(
+            f"a file's {argument} may not hold control characters or undecodable bytes: {text!r}",
+            argument=argument,
+        )
+    return text
 
 
 def _file_size(path: Path) -> int:
     try:
-        if not path.is_file():
-            raise InvalidArgumentError(f"{path} is not a file", argument="files")
-        return path.stat().st_size
-    except OSError as error:
+        status = path.stat()
+    except (OSError, ValueError) as error:
         raise InvalidArgumentError(f"{path} cannot be read: {error}", argument="files") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise InvalidArgumentError(f"{path} is not a file", argument="files")
+    return status.st_size
 
 
 def as_uploads(files: Iterable[Any] | Any | None) -> list[Upload]:

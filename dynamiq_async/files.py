@@ -1,0 +1,79 @@
+"""`app.files`: files for an App's runs, streamed from where they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from dynamiq_async import errors
+from dynamiq_async._client import UNSET, Client, Extras, TimeoutLike
+from dynamiq_async._request import Multipart
+from dynamiq_async.runs_models import File
+from dynamiq_async.uploads import Content, Progress, Upload
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_FILE_BYTES = 128 * 1024 * 1024
+"""Documented by the vendor."""
+
+
+class _FileData(Struct):
+    data: File
+
+
+class Files:
+    """The files of one App, as `app.files`. A file belongs to the App it was uploaded to."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def upload(
+        self,
+        content: Content | Upload,
+        *,
+        name: str | None = None,
+        mime_type: str | None = None,
+        progress: Progress | None = None,
+        retry: bool | None = None,
+        timeout: TimeoutLike = UNSET,
+        max_retries: int | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> File:
+        """Upload a file of at most 128 MiB; its id goes into `file_ids` of a run.
+
+        It is read piece by piece, so a large file takes no more memory than a small one.
+
+        Args:
+            content: a path, bytes, a binary file object, an async iterable of bytes, or an
+                `Upload`.
+            name: by default the path's or file object's own.
+            mime_type: by default guessed from the name.
+            progress: called as `progress(sent, size)`, in bytes, after each piece; the size is
+                None where it is not known.
+
+        The other arguments are those of `AsyncApp.invoke`.
+
+        Raises:
+            InvalidArgumentError: the content cannot be read or is too large; nothing was sent.
+            PayloadTooLargeError: content of unknown size turned out to be too large.
+            What `AsyncApp.invoke` raises.
+        """
+        upload = content if isinstance(content, Upload) else None
+        if upload is None:
+            upload = Upload(content, name=name, mime_type=mime_type)  # type: ignore[arg-type]
+        elif name is not None or mime_type is not None:
+            raise errors.InvalidArgumentError(
+                "an Upload has its own name and mime_type", argument="name"
+            )
+        if upload.size is not None and upload.size > MAX_FILE_BYTES:
+            raise errors.InvalidArgumentError(
+                f"{upload.name} has {upload.size} bytes; an App takes files of at most "
+                f"{MAX_FILE_BYTES} bytes (128 MiB)",
+                argument="content",
+            )
+        extras = Extras(timeout, max_retries, retry, extra_headers)
+        body = Multipart([], [("file", upload)], max_file_bytes=MAX_FILE_BYTES, progress=progress)
+        request = self._client._request("POST", "v1", "files", body=body, extras=extras)
+        return (await self._client._fetch(request, extras, _FileData)).data
