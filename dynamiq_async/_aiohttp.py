@@ -11,7 +11,7 @@ import asyncio
 import os
 import socket
 import ssl
-import weakref
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from dynamiq_async._body import encode_body
 from dynamiq_async._response import mask
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from dynamiq_async._request import Request
     from dynamiq_async.transport import Attempt
@@ -109,10 +109,15 @@ class AiohttpResponse:
     def close(self) -> None:
         if self._lost is not None:
             self._lost.remove_done_callback(self._break)
+        connection = self._raw.connection
         if self._content.at_eof():
             self._raw.release()
         else:
             self._raw.close()
+        if connection is not None:
+            # On a closed loop aiohttp leaves this out, and would warn of it later.
+            with suppress(RuntimeError):
+                connection.close()
 
     def _break(self, lost: asyncio.Future[None] | None = None) -> None:
         """Fail the body of a lost connection where aiohttp would leave its reader waiting: when
@@ -151,16 +156,15 @@ class AiohttpTransport:
         self._proxy = proxy
         self._trust_env = trust_env
         self._context: ssl.SSLContext | None = None
-        self._sessions: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, aiohttp.ClientSession
-        ] = weakref.WeakKeyDictionary()
+        self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
         self._pid = os.getpid()
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
 
     async def send(
         self, request: Request, attempt: Attempt, *, connect_timeout: float | None
     ) -> AiohttpResponse:
-        session = self._given or self._session()
+        session = self._given or await self._session()
+        proxy = self._proxy_for(request.url)
         try:
             raw = await session.request(
                 request.method,
@@ -169,7 +173,7 @@ class AiohttpTransport:
                 headers=request.headers,
                 allow_redirects=False,
                 raise_for_status=False,
-                proxy=self._proxy_for(request.url),
+                proxy=proxy,
                 timeout=self._timeout(connect_timeout),
             )
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
@@ -182,38 +186,42 @@ class AiohttpTransport:
 
     async def aclose(self) -> None:
         running = asyncio.get_running_loop()
-        sessions = list(self._sessions.items())
-        self._sessions.clear()
-        for loop, session in sessions:
+        for loop, session in self._take_sessions():
             if loop is running:
-                await session.close()
-            elif loop.is_closed() or self._pid != os.getpid():
-                _abandon(session)
+                await session.aclose()
             else:
-                loop.call_soon_threadsafe(_abandon, session)
+                session.abandon()
 
     def abandon(self) -> bool:
         """Close what was left open, from a finaliser; whether there was anything."""
-        sessions = [session for session in self._sessions.values() if not session.closed]
-        self._sessions.clear()
+        sessions = [session for _, session in self._take_sessions() if not session.client.closed]
         for session in sessions:
-            _abandon(session)
+            session.abandon()
         return bool(sessions)
 
-    def _session(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
+    def _take_sessions(self) -> list[tuple[asyncio.AbstractEventLoop, _Session]]:
+        self._leave_to_parent()
+        sessions = list(self._sessions.items())
+        self._sessions.clear()
+        return sessions
+
+    def _leave_to_parent(self) -> None:
         if self._pid != os.getpid():
-            # After a fork the sockets belong to the parent: forget them, close nothing.
             for inherited in self._sessions.values():
-                inherited.detach()
+                inherited.leave_to_parent()
             self._sessions.clear()
             self._pid = os.getpid()
+
+    async def _session(self) -> aiohttp.ClientSession:
+        self._leave_to_parent()
+        loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
-        if session is None or session.closed:
+        if session is None or session.client.closed:
             for other in [other for other in self._sessions if other.is_closed()]:
-                _abandon(self._sessions.pop(other))
-            session = self._sessions[loop] = self._new_session()
-        return session
+                self._sessions.pop(other).abandon()
+            session = self._sessions[loop] = _Session(self._new_session(), loop)
+            await session.bind()
+        return session.client
 
     def _new_session(self) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
@@ -247,10 +255,17 @@ class AiohttpTransport:
         return f"the CA certificates in {os.fspath(self._tls)}"
 
     def _proxy_for(self, url: str) -> str | None:
-        if self._proxy is not None or not self._trust_env:
-            return self._proxy
-        parts = URL(url, encoded=True)
-        return None if proxy_bypass(parts.authority) else getproxies().get(parts.scheme)
+        proxy = self._proxy
+        if proxy is None and self._trust_env:
+            parts = _parsed(url)
+            if not proxy_bypass(parts.authority):
+                proxy = getproxies().get(parts.scheme)
+        if proxy is not None and not _is_http(proxy):
+            raise errors.InvalidArgumentError(
+                "the proxy must be an http URL, such as http://proxy.example:3128",
+                argument="proxy",
+            )
+        return proxy
 
     def _timeout(self, connect: float | None) -> aiohttp.ClientTimeout:
         timeout = self._timeouts.get(connect)
@@ -265,8 +280,9 @@ def _body_failure(request: Request, attempt: Attempt) -> errors.DynamiqError | N
     """What the source of the body raised, if that is what went wrong."""
     if attempt.failure is None or isinstance(attempt.failure, errors.DynamiqError):
         return attempt.failure
+    said = f"{type(attempt.failure).__name__}: {attempt.failure}"
     failure = errors.InvalidArgumentError(
-        f"{request}: a file could not be read: {attempt.failure!r}", argument="files"
+        f"{request}: a file could not be read: {said}", argument="files"
     )
     failure.__cause__ = attempt.failure
     return failure
@@ -275,6 +291,14 @@ def _body_failure(request: Request, attempt: Attempt) -> errors.DynamiqError | N
 @lru_cache(maxsize=256)
 def _parsed(url: str) -> URL:
     return URL(url, encoded=True)
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = URL(url)
+    except (ValueError, TypeError):
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.host)
 
 
 def _context_from(path: str) -> ssl.SSLContext:
@@ -288,12 +312,53 @@ def _context_from(path: str) -> ssl.SSLContext:
         ) from error
 
 
-def _abandon(session: aiohttp.ClientSession) -> None:
-    """Close a session without awaiting, so that neither it nor its connector warns."""
-    connector = session.connector
-    session.detach()
-    if connector is not None:
-        connector._close()
+class _Session:
+    """An aiohttp session of our own, and the ways in which it ends."""
+
+    def __init__(self, client: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop) -> None:
+        self.client = client
+        self._loop = loop
+        self._guard = self._end_with_loop()
+
+    async def _end_with_loop(self) -> AsyncGenerator[None, None]:
+        # The end of `asyncio.run` closes the async generators that are still open, and with this
+        # one the connections, while there is a loop that can: afterwards they could only warn.
+        try:
+            yield
+        finally:
+            await self.client.close()
+
+    async def bind(self) -> None:
+        await anext(self._guard)
+
+    async def aclose(self) -> None:
+        await self._guard.aclose()
+
+    def abandon(self) -> None:
+        """Close without awaiting, from anywhere; neither session nor connector warns."""
+        if self._loop.is_closed() or self._loop is asyncio._get_running_loop():
+            self._close()
+        else:
+            self._loop.call_soon_threadsafe(self._close)
+
+    def _close(self) -> None:
+        connector = self.client.connector
+        self.client.detach()
+        if connector is not None:
+            connector._close()
+        with suppress(StopIteration):
+            self._guard.aclose().send(None)  # nothing is left in it to be awaited
+
+    def leave_to_parent(self) -> None:
+        """Forget an inherited session. The sockets are the parent's, and so is what its selector
+        knows of them: closing anything here would make the parent deaf to its connections."""
+        if self.client.connector is not None:
+            self.client.connector._closed = True
+        self.client.detach()
+        _LEFT_TO_PARENT.append(self)
+
+
+_LEFT_TO_PARENT: list[_Session] = []  # for ever: collecting them would close them
 
 
 def _without(key: str | None, headers: CIMultiDictProxy[str]) -> Mapping[str, str]:

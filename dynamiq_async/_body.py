@@ -69,13 +69,9 @@ class _File(Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         meter = _Meter(writer, self._value, self._form)
         await _copy(self._value, meter)
-        if self._size is not None and meter.written != self._size:
-            # The announced length no longer fits; ending here would send a file cut short.
-            raise InvalidArgumentError(
-                f"{self._value.name} changed while it was sent: {meter.written} bytes instead of "
-                f"{self._size}",
-                argument="files",
-            )
+        if self._size is not None and meter.written < self._size:
+            # Ending here would send a file cut short.
+            raise _changed(self._value, f"only {meter.written}")
 
 
 class _Meter:
@@ -95,9 +91,20 @@ class _Meter:
                 f"{self._upload.name} is larger than {limit} bytes, the most that is taken",
                 argument="files",
             )
+        size = self._upload.size
+        if size is not None and self.written > size:
+            # The server would take what is beyond the announced length for the next request.
+            raise _changed(self._upload, "more")
         await self._writer.write(piece)
         if self._form.progress is not None:
             self._form.progress(self.written, self._upload.size)
+
+
+def _changed(upload: Upload, found: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"{upload.name} changed while it was sent: {found} instead of {upload.size} bytes",
+        argument="files",
+    )
 
 
 class _Form(aiohttp.MultipartWriter):
@@ -147,7 +154,8 @@ async def _copy_file(upload: Upload, content: Path | IO[bytes], out: _Meter) -> 
     import anyio
 
     if isinstance(content, Path):
-        async with await anyio.open_file(content, "rb") as opened:
+        # Opened here: a thread that is abandoned while it opens a file would leave it open.
+        async with anyio.wrap_file(_opened(content)) as opened:
             while piece := await opened.read(PIECE):
                 await out.write(piece)
         return
@@ -155,6 +163,10 @@ async def _copy_file(upload: Upload, content: Path | IO[bytes], out: _Meter) -> 
     borrowed = anyio.wrap_file(content)
     while piece := await borrowed.read(PIECE):
         await out.write(piece)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return path.open("rb")
 
 
 async def _write_pieces(out: AbstractStreamWriter | _Meter, value: Any) -> None:

@@ -175,7 +175,8 @@ class Client:
 
     def __copy__(self) -> Self:
         view = object.__new__(type(self))
-        vars(view).update(vars(self), _owner=False)
+        # The view keeps its origin alive, which would close the connections if it were collected.
+        vars(view).update(vars(self), _owner=False, _origin=self)
         return view
 
     # Requests.

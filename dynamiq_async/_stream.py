@@ -56,6 +56,10 @@ class EventStream(Generic[E]):
     async def __anext__(self) -> E:
         for event in self._ready:
             return event
+        return await self._advance()
+
+    async def _advance(self) -> E:
+        """The first event of the next batch; the others are ready then."""
         batch = await self._pull()
         if batch is None:
             raise StopAsyncIteration

@@ -294,7 +294,12 @@ class AsyncApp(Client):
         return await self._fetch(request, extras, Accepted)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        settings = self._configuration | {"max_event_bytes": self._max_event_bytes}
+        settings = self._configuration | {
+            "timeout": self._options.timeout,
+            "max_retries": self._options.policy.max_retries,
+            "headers": self._options.headers,
+            "max_event_bytes": self._max_event_bytes,
+        }
         return _rebuild, (type(self), self._url, self._caller.key is None, settings)
 
 

@@ -18,7 +18,14 @@ from dynamiq_async._retry import Outcome, outcome
 from dynamiq_async._run_service import RunService, single_attempt
 from dynamiq_async._stream import EventStream
 from dynamiq_async.questions import OnQuestion, Question, QuestionEvent, ask
-from dynamiq_async.runs_models import RUN_STARTED, Run, RunEvent, run_event
+from dynamiq_async.runs_models import (
+    QUESTION_EVENTS,
+    RUN_STARTED,
+    TERMINAL_EVENTS,
+    Run,
+    RunEvent,
+    run_event,
+)
 from dynamiq_async.sse import SSEDecoder
 
 if TYPE_CHECKING:
@@ -34,6 +41,9 @@ ENDLESS = 2**63
 
 IDLE_SECONDS = 60.0
 """The service sends a heartbeat after 15 s of silence (documented), so this is a dead peer."""
+
+# The types that mean something to the stream itself; all others are only handed on.
+_NOTED = QUESTION_EVENTS | TERMINAL_EVENTS | {RUN_STARTED}
 
 MAX_RETRY_HINT = 30.0
 """Seconds; a server's `retry:` beyond it is not waited for."""
@@ -93,7 +103,10 @@ class RunStream(EventStream[RunEvent]):
         return self._cursor.gaps
 
     async def __anext__(self) -> RunEvent:
-        event = await super().__anext__()
+        for event in self._ready:
+            self.sequence = event.sequence
+            return event
+        event = await self._advance()
         self.sequence = event.sequence
         return event
 
@@ -217,19 +230,21 @@ class RunStream(EventStream[RunEvent]):
     async def _hand_out(self, events: list[RunEvent]) -> list[RunEvent]:
         handed: list[RunEvent] = []
         for event in events:
+            if event.type not in _NOTED:
+                handed.append(event)
+                continue
             if event.type == RUN_STARTED and self.run_id is None and event.state is not None:
                 self.run_id = event.state.id  # our guess, from the vendor's sample events
-            elif event.is_terminal:
-                self.final = event
-                handed.append(event)
-                break
             request = event.question
             if request is None:
                 handed.append(event)
-                continue
-            question = Question(self._service, self._id(), request)
-            handed.append(QuestionEvent.of(event, question))
-            await self._ask(question)
+            else:
+                question = Question(self._service, self._id(), request)
+                handed.append(QuestionEvent.of(event, question))
+                await self._ask(question)
+            if event.is_terminal:
+                self.final = event
+                break
         return handed
 
     async def _ask(self, question: Question) -> None:

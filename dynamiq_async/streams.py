@@ -8,16 +8,15 @@ vendor does not promise that the platform passes it on.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overload
 
 from msgspec import Raw, Struct
 
 from dynamiq_async import _json, errors
 from dynamiq_async._feed import Feed, IdleWatch, event_stream_info
-from dynamiq_async._response import (
-    MAX_ERROR_BODY,
-    stream_error,
-)
+from dynamiq_async._response import beginning, mask, stream_error
+from dynamiq_async._secret import MASK
 from dynamiq_async._stream import Batches, EventStream
 from dynamiq_async.events import (
     ERROR_EVENT,
@@ -72,7 +71,7 @@ class AppStream(EventStream[StreamEvent]):
         self._decoder = SSEDecoder(
             StreamEvent,
             max_event_bytes=max_event_bytes,
-            recover=_pass_on if on_bad_event == "pass" else _fit_or_raise,
+            recover=_pass_on if on_bad_event == "pass" else partial(_fit_or_raise, caller.key),
         )
         self.response: ResponseInfo | None = None
         self.run_id: str | None = None
@@ -131,14 +130,16 @@ class AppStream(EventStream[StreamEvent]):
         if final is None or final.error is None:
             return
         if final.source is None:
-            failure = stream_error(final.data, run_id=self.run_id, request=self._label)
+            failure = stream_error(
+                final.data, run_id=self.run_id, request=self._label, key=self._caller.key
+            )
             failure.request_id = self._known()["request_id"]
             raise failure
         kind = errors.RunCanceledError if final.canceled else errors.RunFailedError
         what = "was canceled" if final.canceled else "failed"
         raise kind(
-            f"{self._label}: the workflow {what}: {final.error_message}",
-            body=bytes(final.raw_data[:MAX_ERROR_BODY]).decode("utf-8", "replace"),
+            self._masked(f"{self._label}: the workflow {what}: {final.error_message}"),
+            body=beginning(bytes(final.raw_data), self._caller.key),
             **self._known(),
         )
 
@@ -168,15 +169,18 @@ class AppStream(EventStream[StreamEvent]):
         result = nodes.get(node)
         if result is None:
             raise errors.OutputMissingError(
-                f"{self._label}: the workflow has no node {node!r}; it has "
-                f"{', '.join(sorted(nodes)) or 'none'}",
+                self._masked(
+                    f"{self._label}: the workflow has no node {node!r}; it has "
+                    f"{', '.join(sorted(nodes)) or 'none'}"
+                ),
                 **self._known(),
             )
         if result.status in ("failure", "canceled"):
             kind = errors.RunCanceledError if result.status == "canceled" else errors.RunFailedError
             why = NodeResult(status=result.status, error=result.error).error_message
             raise kind(
-                f"{self._label}: node {node!r} ended in {result.status}: {why}", **self._known()
+                self._masked(f"{self._label}: node {node!r} ended in {result.status}: {why}"),
+                **self._known(),
             )
         return self._decoded(result.output, output_type, f"the output of node {node!r}")
 
@@ -186,10 +190,13 @@ class AppStream(EventStream[StreamEvent]):
         except _json.DECODE_ERRORS as error:
             name = getattr(output_type, "__name__", output_type)
             raise errors.ResponseDecodeError(
-                f"{self._label}: {what} does not fit {name}: {error}",
-                body=bytes(raw[:MAX_ERROR_BODY]).decode("utf-8", "replace"),
+                self._masked(f"{self._label}: {what} does not fit {name}: {error}"),
+                body=beginning(bytes(raw), self._caller.key),
                 **self._known(),
             ) from error
+
+    def _masked(self, text: str) -> str:
+        return mask(text, self._caller.key)
 
     # What EventStream asks for.
 
@@ -307,10 +314,12 @@ class _RawNode(Struct):
     error: Any = None
 
 
-def _fit_or_raise(data: bytes, _: Exception) -> StreamEvent | None:
+def _fit_or_raise(key: str | None, data: bytes, _: Exception) -> StreamEvent | None:
     try:
         return stream_event(data)
     except _json.DECODE_ERRORS as error:
+        if key is not None:
+            data = data.replace(key.encode(), MASK.encode())
         shown = data[:200].decode("utf-8", "replace")
         raise errors.EventDecodeError(
             f"an event is not JSON: {error}; it begins: {shown!r}", data=data

@@ -92,7 +92,9 @@ class Upload:
         content = self.content
         if isinstance(content, bytes | bytearray):
             return len(content)
-        if isinstance(content, memoryview) and content.c_contiguous:
+        if isinstance(content, memoryview):
+            if not content.c_contiguous:
+                raise InvalidArgumentError("a memoryview must be contiguous", argument="files")
             return content.nbytes
         if isinstance(content, Path):
             return _file_size(content)

@@ -1,0 +1,60 @@
+"""An emulator of the whole service, for programs and tests: real sockets, scripted faults.
+
+```python
+from dynamiq_async.emulator import Emulator, Fault
+
+async with Emulator("llm") as emulator:
+    emulator.script(Fault(after_events=3, drop="reset"))
+    ...  # talk to emulator.url with emulator.access_key
+```
+
+It answers as the vendor's documentation says, streams what the vendor's library streams, and
+where neither says anything, makes a guess that is named as such in one place (`root`, `runs`).
+"""
+
+from .apps import (
+    App,
+    Approval,
+    Question,
+    RunContext,
+    WorkflowCanceledError,
+    WorkflowFailedError,
+)
+from .bodies import Part
+from .builtin import BUILTIN
+from .callbacks import Delivery
+from .execution import Execution
+from .faults import FOREVER, HTML_PAGE, Fault
+from .files import InputFile
+from .log import Log, RequestRecord
+from .messages import agent_chunk, llm_source, node_error, node_result, node_source, tool_source
+from .runs import Run
+from .server import DEFAULT_KEY, Emulator
+
+__all__ = [
+    "BUILTIN",
+    "DEFAULT_KEY",
+    "FOREVER",
+    "HTML_PAGE",
+    "App",
+    "Approval",
+    "Delivery",
+    "Emulator",
+    "Execution",
+    "Fault",
+    "InputFile",
+    "Log",
+    "Part",
+    "Question",
+    "RequestRecord",
+    "Run",
+    "RunContext",
+    "WorkflowCanceledError",
+    "WorkflowFailedError",
+    "agent_chunk",
+    "llm_source",
+    "node_error",
+    "node_result",
+    "node_source",
+    "tool_source",
+]

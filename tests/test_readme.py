@@ -1,0 +1,78 @@
+"""The README's Python code runs, as it stands there, against the emulator."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dynamiq_async
+from dynamiq_async import AsyncApp
+from dynamiq_async.emulator import Emulator, RunContext
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+PROGRAMS = [block for block in BLOCKS if "asyncio.run(" in block]
+PIECES = [block for block in BLOCKS if "asyncio.run(" not in block]
+
+
+async def parcel(input: dict[str, object], run: RunContext) -> dict[str, object]:
+    """An App that answers a question, or asks one first when it is to write to somebody."""
+    if "to" in input:
+        approval = await run.approve(f"Write to {input['to']}?", params={"to": input["to"]})
+        assert approval.approved
+        return {"answer": "sent"}
+    for piece in ("It is ", "on its way."):
+        await run.text(piece, entity_id="llm-1")
+    return {"llm-1": {"status": "success", "input": input, "output": {"content": "It is…"}}}
+
+
+def test_there_is_code_to_run() -> None:
+    assert len(PROGRAMS) == 1
+    assert len(PIECES) >= 10
+
+
+@pytest.mark.parametrize("block", PIECES, ids=lambda block: block.strip().splitlines()[-1][:40])
+async def test_a_piece_runs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
+    block = block.replace("https://example.com/done", "http://127.0.0.1:9/done")
+    async with (
+        Emulator(parcel, allow_loopback_callbacks=True) as emulator,
+        AsyncApp(emulator.url, access_key=emulator.access_key) as app,
+    ):
+        names = {**vars(dynamiq_async), "app": app}
+        code = compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        outcome = eval(code, names)  # noqa: S307 - our own text
+        if inspect.isawaitable(outcome):
+            async with asyncio.timeout(20):
+                await outcome
+    capsys.readouterr()
+
+
+async def test_the_first_program_runs(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAMS[0], "utf-8")
+    async with Emulator(parcel) as emulator:
+        assert emulator.access_key is not None
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-W", "error", str(program)],
+            env={
+                **os.environ,
+                "DYNAMIQ_APP_URL": emulator.url,
+                "DYNAMIQ_ACCESS_KEY": emulator.access_key,
+            },
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("It is on its way.")
+    assert done.stderr == ""

@@ -1,0 +1,186 @@
+"""How the public names look to a type checker. Never run: `mypy --strict` reads it.
+
+Each `type: ignore` is an error that users are meant to get; mypy complains if it is none.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, assert_type
+
+import msgspec
+from msgspec import Raw
+
+from dynamiq_async import (
+    Accepted,
+    AppStream,
+    AsyncApp,
+    Callback,
+    DynamiqError,
+    StreamEvent,
+    Timeout,
+    Upload,
+    errors,
+)
+from dynamiq_async.events import (
+    ApprovalQuestion,
+    Decision,
+    FeedbackQuestion,
+    NodeResult,
+    Source,
+    ToolCall,
+    Usage,
+)
+from dynamiq_async.models import ResponseInfo
+from dynamiq_async.sse import ServerSentEvent, SSEDecoder
+from dynamiq_async.streams import Batches, TextStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class Question(msgspec.Struct):
+    question: str
+
+
+class Answer(msgspec.Struct):
+    answer: str
+
+
+@dataclass
+class Order:
+    id: int
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    yield b""
+
+
+def constructors() -> None:
+    assert_type(AsyncApp("app.example"), AsyncApp)
+    AsyncApp()
+    AsyncApp("app.example", access_key=False, timeout=None)
+    AsyncApp("app.example", access_key="key", timeout=30, max_retries=0, headers={"X": "y"})
+    AsyncApp("app.example", timeout=Timeout(idle=30.0, total=None), verify=Path("ca.pem"))
+    AsyncApp("app.example", verify=ssl.create_default_context(), proxy="http://proxy:3128")
+    AsyncApp("app.example", access_key=True)  # type: ignore[arg-type]
+    AsyncApp("app.example", "key")  # type: ignore[call-arg]
+    AsyncApp("app.example", api_key="key")  # type: ignore[call-arg]
+    Timeout(10)  # type: ignore[call-arg]
+
+
+async def life(app: AsyncApp) -> None:
+    async with app as entered:
+        assert_type(entered, AsyncApp)
+    assert_type(app.with_options(timeout=5, max_retries=1, headers={"X": "y"}), AsyncApp)
+    assert_type(app.url, str)
+    assert_type(await app.aclose(), None)
+
+
+async def invoke(app: AsyncApp) -> None:
+    assert_type(await app.invoke({"question": "?"}), Any)
+    assert_type(await app.invoke(Question("?")), Any)
+    assert_type(await app.invoke(Order(1), user_id="u", timeout=5, retry=True), Any)
+    assert_type(await app.invoke({}, output_type=Answer), Answer)
+    assert_type(await app.invoke({}, output_type=Order, files=Path("a.pdf")), Order)
+    assert_type(await app.invoke({}, output_type=dict[str, int]), dict[str, int])
+    assert_type(await app.invoke({}, output_type=list[Answer], max_retries=0), list[Answer])
+    assert_type(await app.invoke({}, output_type=str), str)
+    await app.invoke({}, extra_body={"x": 1}, extra_headers={"X": "y"}, extra_query={"q": [1, 2]})
+    await app.invoke({}, user_id=5)  # type: ignore[call-overload]
+    await app.invoke({}, colour="red")  # type: ignore[call-overload]
+    await app.invoke()  # type: ignore[call-overload]
+
+
+async def submit(app: AsyncApp) -> None:
+    callback = Callback("https://x.example", token="t", metadata={"a": 1})
+    accepted = await app.submit({"question": "?"}, callbacks=[callback])
+    assert_type(accepted, Accepted)
+    assert_type(accepted.id, str)
+    await app.submit({}, callbacks=["https://x.example"])  # type: ignore[list-item]
+
+
+async def stream(app: AsyncApp) -> None:
+    events = app.stream({"question": "?"}, event="data", on_bad_event="pass")
+    assert_type(events, AppStream)
+    async for event in events:
+        assert_type(event, StreamEvent)
+    async with app.stream({}) as entered:
+        assert_type(entered, AppStream)
+        assert_type(entered.text(), TextStream)
+        async for piece in entered.text(entity_id="node"):
+            assert_type(piece, str)
+        async for batch in entered.batches():
+            assert_type(batch, list[StreamEvent])
+        assert_type(entered.batches(), Batches[StreamEvent])
+        assert_type(await entered.output(), Any)
+        assert_type(await entered.output("node"), Any)
+        assert_type(await entered.output("node", output_type=Answer), Answer)
+        assert_type(await entered.output(output_type=dict[str, Answer]), dict[str, Answer])
+        assert_type(entered.response, ResponseInfo | None)
+        assert_type(entered.run_id, str | None)
+        assert_type(entered.final, StreamEvent | None)
+        assert_type(entered.closed, bool)
+    app.stream({}, on_bad_event="ignore")  # type: ignore[arg-type]
+
+
+def views(event: StreamEvent) -> None:
+    assert_type(event.text, str)
+    assert_type(event.data, Any)
+    assert_type(event.raw_data, Raw)
+    assert_type(event.source, Source | None)
+    assert_type(event.entity_id, str | None)
+    assert_type(event.step, str | None)
+    assert_type(event.reasoning, str)
+    assert_type(event.decision, Decision | None)
+    assert_type(event.tool_call, ToolCall | None)
+    assert_type(event.usage, Usage | None)
+    assert_type(event.finish_reason, str | None)
+    assert_type(event.question, ApprovalQuestion | FeedbackQuestion | None)
+    assert_type(event.is_final, bool)
+    assert_type(event.canceled, bool)
+    assert_type(event.error, Any)
+    assert_type(event.error_message, str)
+    assert_type(event.nodes, dict[str, NodeResult])
+    event.event = "other"  # type: ignore[misc]
+    match event.question:
+        case ApprovalQuestion(mutable_data_params=names):
+            assert_type(names, list[str])
+        case FeedbackQuestion() as question:
+            assert_type(question.wants_answer, bool)
+        case None:
+            pass
+
+
+def decoders() -> None:
+    assert_type(SSEDecoder(), SSEDecoder[ServerSentEvent])
+    assert_type(SSEDecoder().feed(b""), list[ServerSentEvent])
+    assert_type(SSEDecoder(StreamEvent), SSEDecoder[StreamEvent])
+    assert_type(SSEDecoder(StreamEvent).feed(memoryview(b"")), list[StreamEvent])
+    assert_type(SSEDecoder(dict[str, int], max_event_bytes=5).feed(b""), list[dict[str, int]])
+
+
+def uploads() -> None:
+    for content in (Path("a"), "a", b"", bytearray(), memoryview(b""), pieces()):
+        Upload(content, name="a.txt", mime_type="text/plain", size=5)
+    with Path("a").open("rb") as file:
+        Upload(file)
+    with Path("a").open() as text:
+        Upload(text)  # type: ignore[arg-type]
+    assert_type(Upload(b"").size, int | None)
+    assert_type(Upload(b"").replayable, bool)
+
+
+def failures(error: DynamiqError) -> None:
+    assert_type(error.status, int | None)
+    assert_type(error.retry_after, float | None)
+    try:
+        raise error
+    except errors.APITimeoutError as timeout:
+        assert_type(timeout.limit, str | None)
+    except errors.EventDecodeError as broken:
+        assert_type(broken.data, bytes)
+    except (errors.RateLimitError, errors.InternalServerError) as answer:
+        assert_type(answer.request_id, str | None)

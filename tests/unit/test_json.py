@@ -1,0 +1,103 @@
+"""JSON that servers really send: what msgspec refuses and `json` takes still comes through."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynamiq_async import _json
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+    max_leaves=8,
+)
+any_text = st.text(st.characters(codec=None), max_size=40)  # lone surrogates included
+
+
+@given(json_values)
+def test_sound_json_is_not_touched(value: object) -> None:
+    data = msgspec.json.encode(value)
+    assert _json.decode(data) == value
+    assert _json.repair(data) == data
+
+
+@given(any_text)
+def test_lone_surrogate_escapes_become_replacement_characters(text: str) -> None:
+    data = json.dumps({text: text}).encode()
+    ((lenient, _),) = json.loads(data).items()  # pairs are joined, what is alone is kept
+    expected = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in lenient)
+    assert _json.decode(data) == {expected: expected}
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (rb'"\ud83d"', "\ufffd"),
+        (rb'"a\udc00b"', "a\ufffdb"),
+        (rb'"\ud83d\ud83d\ude00"', "\ufffd\U0001f600"),
+        (rb'"\ud83d\n"', "\ufffd\n"),
+        (rb'"\\ud83d \ud83d"', "\\ud83d \ufffd"),
+        (rb'{"\uD83D": 1}', {"\ufffd": 1}),
+        (b'"caf\xe9"', "caf\ufffd"),
+        (b'"\xf0\x9f\x98"', "\ufffd"),
+        (b'{"a": "\xff", "b": "\\ud800"}', {"a": "\ufffd", "b": "\ufffd"}),
+    ],
+)
+def test_repairs(data: bytes, value: object) -> None:
+    assert _json.decode(data) == value
+    assert _json.decode(bytearray(data)) == value
+    assert _json.decode(memoryview(data)) == value
+
+
+def test_repair_holds_for_typed_decoding_too() -> None:
+    assert _json.decode(rb'{"a": "\ud83d"}', dict[str, str]) == {"a": "\ufffd"}
+    kept = msgspec.json.Decoder(list[str]).decode
+    assert _json.decode_with(kept, rb'["\udfff"]') == ["\ufffd"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"   ",
+        b"{",
+        b"nul",
+        b"[1,]",
+        b"{'a': 1}",
+        b'"a\nb"',
+        b"\xff",
+        b'"\\ud83d',
+        b"[" * 100_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b"9" * 5000,
+        b"1e400",
+        b"{} {}",
+    ],
+)
+def test_bad_json_raises_what_is_promised(data: bytes) -> None:
+    with pytest.raises(_json.DECODE_ERRORS):
+        _json.decode(data)
+
+
+def test_a_misfit_raises_what_is_promised() -> None:
+    with pytest.raises(_json.DECODE_ERRORS):
+        _json.decode(rb'{"a": "\ud83d"}', list[int])
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_raise_anything_else(data: bytes) -> None:
+    try:
+        _json.decode(data)
+    except _json.DECODE_ERRORS:
+        return
+    json.loads(data.decode("utf-8", "replace"))
+
+
+def test_big_integers_and_numbers_come_through() -> None:
+    assert _json.decode(b"123456789012345678901234567890") == 123456789012345678901234567890
+    assert _json.decode(b"1.5e300") == 1.5e300
