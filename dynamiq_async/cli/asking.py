@@ -1,0 +1,116 @@
+"""A run's questions, put to the person at the terminal.
+
+stdin is read as the event loop finds something in it, so that meanwhile everything else goes on
+and Ctrl-C ends the command as at any other time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from dynamiq_async.cli import live, output
+
+if TYPE_CHECKING:
+    from dynamiq_async.questions import Question
+    from dynamiq_async.runs_models import InputRequest
+
+_LATER = "Enter leaves it open"
+
+
+def describe(request: InputRequest) -> list[str]:
+    """What a person must know beside the prompt: what is to be approved."""
+    editable = request.editable_params or []
+    return [
+        f"{name}: {live.shortened(value)}{' (can be changed)' if name in editable else ''}"
+        for name, value in (request.params or {}).items()
+    ]
+
+
+async def show_and_ask(question: Question) -> None:
+    """Show a question and `ask` it."""
+    live.LiveView(output.console()).question(question.prompt, *describe(question.request))
+    await ask(question)
+
+
+async def ask(question: Question) -> None:
+    """Ask the person for an answer, and send it. They may leave the question open.
+
+    Raises:
+        DynamiqError: the answer could not be sent.
+    """
+    answered = await (_decide(question) if question.is_approval else _answer(question))
+    if not answered:
+        later = output.command("runs", "answer", question.run_id)
+        output.remark(f"left open; it can be answered with: {later}")
+
+
+async def _answer(question: Question) -> bool:
+    answer = await _prompt(f"your answer ({_LATER})")
+    if answer:
+        await question.answer(answer)
+    return bool(answer)
+
+
+async def _decide(question: Question) -> bool:
+    editable = question.request.editable_params or []
+    choices = f"[y]es, [n]o{', [e]dit' if editable else ''} ({_LATER})"
+    while True:
+        match (await _prompt(choices)).lower():
+            case "":
+                return False
+            case "y" | "yes":
+                await question.approve()
+                return True
+            case "n" | "no":
+                await question.reject(await _prompt("why (Enter for no reason)") or None)
+                return True
+            case "e" | "edit" if editable:
+                await question.approve(await _edited(question.params, editable) or None)
+                return True
+
+
+async def _edited(params: dict[str, Any], editable: list[str]) -> dict[str, Any]:
+    """Those of the parameters that the person changed."""
+    changed: dict[str, Any] = {}
+    for name in editable:
+        present = params.get(name)
+        while typed := await _prompt(f"{name} (Enter keeps {live.shortened(present) or 'it'})"):
+            if present is None or isinstance(present, str):
+                changed[name] = typed
+                break
+            try:
+                changed[name] = msgspec.json.decode(typed)
+                break
+            except msgspec.DecodeError as error:
+                output.remark(f"{name} has to be JSON: {error}")
+    return changed
+
+
+async def _prompt(text: str) -> str:
+    """What the person types; nothing where they end the input."""
+    output.console().out(f"{output.visible(text)}: ", style="bold", end="", highlight=False)
+    line = await _read_line()
+    if not line.endswith("\n"):
+        output.write_line("")
+    return line.strip()
+
+
+async def _read_line() -> str:
+    """The next line from a terminal, without keeping the event loop from anything."""
+    loop = asyncio.get_running_loop()
+    if sys.platform == "win32":  # pragma: no cover - its event loops watch no terminal
+        return await loop.run_in_executor(None, sys.stdin.readline)
+    terminal = sys.stdin.fileno()
+    ready = loop.create_future()
+    loop.add_reader(terminal, lambda: ready.done() or ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(terminal)
+    # A terminal gives a line at a time.
+    return os.read(terminal, 4096).decode(errors="replace")

@@ -1,0 +1,293 @@
+"""Showing a stream as it arrives: to a person, as plain text, or as JSON lines.
+
+Every view has the same two methods: `show(event)`, and `end()` when no more comes. `LiveView` is
+also told directly what happened (`text`, `reasoning`, `call`, …), by streams of other shapes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from dynamiq_async.cli import output
+from dynamiq_async.events import ApprovalQuestion
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from msgspec import Struct
+    from rich.console import Console
+
+    from dynamiq_async.events import NodeResult, Question, StreamEvent
+
+PATIENCE = 8
+"""How many events of others a silent speaker keeps the floor for."""
+
+_RESULT_CHARACTERS = 400
+_REMARK_CHARACTERS = 80
+_NO_ANSWER = (
+    "(a stream of the root endpoint cannot be answered over HTTP: the App waits until its own "
+    "time limit; Ctrl-C leaves)"
+)
+
+
+class View(Protocol):
+    """Something that shows the events of a root stream."""
+
+    def show(self, event: StreamEvent) -> None:
+        """An event has arrived."""
+
+    def end(self) -> None:
+        """No more comes, or not for a while."""
+
+
+class JSONLines:
+    """Each event's JSON, on a line of its own."""
+
+    def show(self, event: Struct) -> None:
+        line = msgspec.json.encode(event)
+        if b"\n" in line or b"\r" in line:  # between tokens: within strings they are escaped
+            line = msgspec.json.format(line, indent=-1)
+        output.write(line + b"\n")
+
+    def end(self) -> None:
+        """Every line is whole."""
+
+
+class PlainText:
+    """The reader's text and nothing else; what a node asks goes to stderr."""
+
+    def __init__(self) -> None:
+        self._floor = Floor()
+        self._speaker: str | None = None
+        self._open = False
+
+    def show(self, event: StreamEvent) -> None:
+        if question := event.question:
+            output.console(stderr=True).print(f"? {output.visible(question.prompt)}")
+        self._write(self._floor.take(event))
+
+    def end(self) -> None:
+        self._write(self._floor.rest())
+        self._break_line()
+
+    def _write(self, events: list[StreamEvent]) -> None:
+        for event in events:
+            if text := event.text:
+                if event.entity_id != self._speaker:
+                    self._break_line()
+                    self._speaker = event.entity_id
+                output.write(text.encode("utf-8", "replace"))
+                self._open = not text.endswith("\n")
+
+    def _break_line(self) -> None:
+        if self._open:
+            output.write(b"\n")
+            self._open = False
+
+
+class Floor:
+    """One speaker at a time: puts events of parallel nodes, which interleave, in a readable order.
+
+    The first to speak has the floor, and is passed on as it comes. Others are held back until the
+    speaker has finished or has been silent while `PATIENCE` events came.
+    """
+
+    def __init__(self) -> None:
+        self._speaker: str | None = None
+        self._held: dict[str | None, list[StreamEvent]] = {}
+        self._silence = 0
+
+    def take(self, event: StreamEvent) -> list[StreamEvent]:
+        """What can be shown now that `event` has come."""
+        if event.is_final or event.question is not None:
+            return [*self.rest(), event]
+        if not speaks(event) and not event.finish_reason:
+            return []
+        if self._speaker is None:
+            self._speaker = event.entity_id
+        if event.entity_id == self._speaker:
+            self._silence = 0
+            return [event, *self._pass_on()] if event.finish_reason else [event]
+        self._held.setdefault(event.entity_id, []).append(event)
+        self._silence += 1
+        return self._pass_on() if self._silence >= PATIENCE else []
+
+    def rest(self) -> list[StreamEvent]:
+        """What is still held back."""
+        held, self._held = self._held, {}
+        self._speaker = None
+        return [event for events in held.values() for event in events]
+
+    def _pass_on(self) -> list[StreamEvent]:
+        """Give the floor to whoever has waited longest, and on if they have finished."""
+        passed: list[StreamEvent] = []
+        self._speaker, self._silence = None, 0
+        while self._speaker is None and self._held:
+            speaker = next(iter(self._held))
+            events = self._held.pop(speaker)
+            passed += events
+            if not any(event.finish_reason for event in events):
+                self._speaker = speaker
+        return passed
+
+
+def speaks(event: StreamEvent) -> bool:
+    """Whether there is something in the event for a person."""
+    return bool(event.text or event.step)
+
+
+class LiveView:
+    """What happens, for a person at a terminal: reasoning dimmed, tool calls, the answer."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._plain = console.options.ascii_only
+        self._floor = Floor()
+        self._speaker: str | None = None
+        self._kind = ""
+        self._open = False
+        self._thoughts: set[str] = set()  # whose thought was shown piece by piece
+        self._calls: set[str] = set()
+        self.has_text = False
+
+    # --- a root stream -----------------------------------------------------------------------
+
+    def show(self, event: StreamEvent) -> None:
+        for ready in self._floor.take(event):
+            self._show(ready)
+
+    def end(self) -> None:
+        for event in self._floor.rest():
+            self._show(event)
+        self._break_line()
+
+    def _show(self, event: StreamEvent) -> None:
+        if event.is_final:
+            self.results(event.nodes)
+        elif question := event.question:
+            self._question(question)
+        elif text := event.text:
+            self.text(text, _name(event))
+        elif thought := event.reasoning:
+            self.reasoning(thought, _name(event))
+        elif event.step is not None:
+            self._step(event)
+
+    def _step(self, event: StreamEvent) -> None:
+        speaker = _name(event)
+        if decision := event.decision:
+            if decision.thought and speaker not in self._thoughts:
+                self.reasoning(decision.thought, speaker)
+            self._thoughts.discard(speaker)
+            if decision.action:
+                self.call(decision.action, decision.action_input, decision.tool_run_id, speaker)
+        elif call := event.tool_call:
+            name = call.name or call.action or (call.tool.name if call.tool else None) or "a tool"
+            if call.step in ("tool_input_start", "tool"):
+                self.call(name, call.input, call.tool_run_id, speaker)
+            if call.failed:
+                self.outcome(call.error or call.result, speaker, failed=True)
+            elif call.step == "tool":
+                self.outcome(call.result, speaker)
+
+    def _question(self, question: Question) -> None:
+        unanswerable = isinstance(question, ApprovalQuestion) or question.wants_answer
+        self.question(question.prompt, *[_NO_ANSWER] * unanswerable)
+
+    # --- what can happen -------------------------------------------------------------------------
+
+    def text(self, piece: str, speaker: str) -> None:
+        """A piece of the answer."""
+        self._enter("text", speaker)
+        self.has_text = True
+        self._write(piece)
+
+    def reasoning(self, piece: str, speaker: str) -> None:
+        """A piece of an agent's thought."""
+        self._enter("reasoning", speaker)
+        self._thoughts.add(speaker)
+        self._write(piece, "dim italic")
+
+    def call(self, name: str, arguments: Any, call_id: str | None, speaker: str) -> None:
+        """A tool is called. Told again of the same call, it says nothing."""
+        if call_id is not None:
+            if call_id in self._calls:
+                return
+            self._calls.add(call_id)
+        self._enter("tool", speaker)
+        self._line(f"{'>' if self._plain else '▸'} {name} {shortened(arguments)}".rstrip(), "cyan")
+
+    def outcome(self, result: Any, speaker: str, *, failed: bool = False) -> None:
+        """A tool has come back."""
+        self._enter("tool", speaker)
+        marks = ("ok", "failed") if self._plain else ("✓", "✗")
+        self._line(f"{marks[failed]} {shortened(result)}", "red" if failed else "green")
+
+    def question(self, prompt: str, *notes: str) -> None:
+        """A person is asked, or told, something. `notes` are lines that go with it."""
+        self._kind = "question"
+        self._line(f"? {prompt}", "bold yellow")
+        for note in notes:
+            self._line(f"  {note}", "dim")
+
+    def remark(self, text: str) -> None:
+        """Something beside the matter, on one line."""
+        self._kind = "remark"
+        self._line(shortened(text, _REMARK_CHARACTERS), "dim")
+
+    def results(self, nodes: Mapping[str, NodeResult]) -> None:
+        """What the workflow's nodes came to: the failures, and what no text has told."""
+        for node, result in nodes.items():
+            if result.status == "failure":
+                self._line(f"{'x' if self._plain else '✗'} {node}: {result.error_message}", "red")
+        if nodes:
+            self.output({node: result.output for node, result in nodes.items()})
+
+    def output(self, value: Any) -> None:
+        """The workflow's output, unless it was told as text."""
+        self._break_line()
+        if not self.has_text:
+            output.print_json(value)
+
+    # --- lines -------------------------------------------------------------------------------
+
+    def _enter(self, kind: str, speaker: str) -> None:
+        """Begin a new block, unless this goes on with the last."""
+        if (kind, speaker) == (self._kind, self._speaker):
+            return
+        self._break_line()
+        if kind == "text" and self._kind:
+            self._write("\n")
+        if speaker and speaker != self._speaker:
+            self._line(speaker, "bold dim")
+        self._kind, self._speaker = kind, speaker
+
+    def _line(self, text: str, style: str) -> None:
+        self._break_line()
+        self._write(text + "\n", style)
+
+    def _break_line(self) -> None:
+        if self._open:
+            self._write("\n")
+
+    def _write(self, text: str, style: str | None = None) -> None:
+        self._console.out(output.visible(text), style=style, end="", highlight=False)
+        self._open = not text.endswith("\n")
+
+
+def _name(event: StreamEvent) -> str:
+    name = event.source.name if event.source is not None else None
+    return name or event.entity_id or ""
+
+
+def shortened(value: Any, length: int = _RESULT_CHARACTERS) -> str:
+    """`value` on one line, cut where it would fill the screen."""
+    text = value if isinstance(value, str) else _compact(value)
+    text = " ".join(text.split())
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
+def _compact(value: Any) -> str:
+    return "" if value is None else msgspec.json.encode(value).decode()

@@ -1,0 +1,157 @@
+"""The options that several commands share, and what they mean to the SDK."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from dynamiq_async.app import KEY_VARIABLE, URL_VARIABLE, AsyncApp
+from dynamiq_async.cli import inputs
+from dynamiq_async.errors import InvalidArgumentError
+
+CONNECTION = Group("Connection", sort_key=20)
+CALL = Group("Call", sort_key=10)
+OUTPUT = Group("Output", sort_key=15)
+OTHER = Group("Other", sort_key=30)
+
+
+@Parameter(name="*", group=CONNECTION)
+@dataclass(frozen=True)
+class Connection:
+    """Where the App is, and how to get there."""
+
+    app: Annotated[
+        str | None,
+        Parameter(name="--app", env_var=URL_VARIABLE, help="The App's hostname or URL."),
+    ] = None
+    key_file: Annotated[
+        Path | None,
+        Parameter(
+            name="--key-file",
+            help=f"A file that holds the access key. Without it, the key is taken from "
+            f"{KEY_VARIABLE}.",
+        ),
+    ] = None
+    public: Annotated[
+        bool, Parameter(name="--public", help="The App is public: send no access key.")
+    ] = False
+    allow_http: Annotated[
+        bool, Parameter(help="Send the key over plain http to other machines too.")
+    ] = False
+    ca_file: Annotated[
+        Path | None,
+        Parameter(help="CA certificates to trust instead of the system's (a file or folder)."),
+    ] = None
+    proxy: Annotated[str | None, Parameter(help="The URL of an HTTP proxy.")] = None
+    trust_env: Annotated[
+        bool, Parameter(help="Take the proxy from HTTPS_PROXY, HTTP_PROXY and NO_PROXY.")
+    ] = False
+
+    def open(self) -> AsyncApp:
+        """A client for the App.
+
+        Raises:
+            InvalidArgumentError: no App or no key is given, or one of them is unusable.
+        """
+        return AsyncApp(
+            self.app,
+            access_key=self._key(),
+            allow_http=self.allow_http,
+            verify=self.ca_file,
+            proxy=self.proxy,
+            trust_env=self.trust_env,
+        )
+
+    def _key(self) -> str | Literal[False]:
+        if self.public:
+            return False
+        key = os.environ.get(KEY_VARIABLE)
+        if self.key_file is not None:
+            key = inputs.read_file(self.key_file, "key_file").decode(errors="replace").strip()
+            if not key:
+                raise InvalidArgumentError(f"{self.key_file} is empty", argument="key_file")
+        if not key:
+            raise InvalidArgumentError(
+                f"no access key: set {KEY_VARIABLE}, name a file with --key-file, or pass "
+                "--public for a public App"
+            )
+        return key
+
+
+@Parameter(name="*", group=CALL)
+@dataclass(frozen=True)
+class Limits:
+    """How long a call may take, and how often it may be tried."""
+
+    timeout: Annotated[
+        float | None, Parameter(help="Seconds for the whole call. [default: no such limit]")
+    ] = None
+    max_retries: Annotated[
+        int | None,
+        Parameter(help="How often a request that was certainly not taken is sent again."),
+    ] = None
+    retry: Annotated[
+        bool | None,
+        Parameter(
+            negative="--no-retry",
+            help="The call is safe to run twice: repeat it also when its outcome is unknown. "
+            "With --no-retry, nothing is ever repeated.",
+        ),
+    ] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of `AsyncApp`'s calls."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@Parameter(name="*", group=CALL)
+@dataclass(frozen=True)
+class Call(Limits):
+    """What goes with the input of any call."""
+
+    file: Annotated[tuple[Path, ...], Parameter(help="A file to send along. May be repeated.")] = ()
+    user_id: Annotated[str | None, Parameter(help="Whom the call belongs to.")] = None
+    session_id: Annotated[str | None, Parameter(help="What conversation the call belongs to.")] = (
+        None
+    )
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of `AsyncApp`'s calls."""
+        given = super().arguments()
+        files = list(given.pop("file"))
+        return {**given, "files": files} if files else given
+
+
+@Parameter(name="*", group=CALL)
+@dataclass(frozen=True)
+class NodeOptions:
+    """What a call that waits for its result can ask of the workflow's nodes."""
+
+    last_node_output: Annotated[
+        bool | None, Parameter(help="Answer with the last node's output only.")
+    ] = None
+    error_on_node_failure: Annotated[
+        bool | None, Parameter(help="A failed node makes the call fail.")
+    ] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of `AsyncApp`'s calls."""
+        return vars(self)
+
+
+DEFAULT_CONNECTION = Connection()
+DEFAULT_LIMITS = Limits()
+DEFAULT_CALL = Call()
+DEFAULT_NODES = NodeOptions()
+
+Input = Annotated[
+    str,
+    Parameter(
+        allow_leading_hyphen=True,
+        help="The fields of the workflow's Input node: a JSON object, `@FILE`, or `-` for stdin.",
+    ),
+]

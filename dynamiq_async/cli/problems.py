@@ -1,0 +1,123 @@
+"""Errors for people: one block on stderr that says what happened and what can be done.
+
+The SDK keeps the access key out of its errors; nothing is added here that could hold it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from cyclopts import CycloptsError
+
+from dynamiq_async import errors
+from dynamiq_async.app import KEY_VARIABLE, URL_VARIABLE
+from dynamiq_async.cli import FAILED, USAGE, output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OPTIONS = {
+    "host_or_url": "--app",
+    "files": "--file",
+    "callbacks": "--callback",
+    "input": "INPUT",
+    "verify": "--ca-file",
+    "run_id": "RUN_ID",
+    "content": "PATH",
+    "after_sequence": "--after",
+}
+
+_SWITCH = re.compile(r"\b(\w+)=True\b")  # how the SDK's messages speak of a switch
+_GO_ON = re.compile(r"\. Go on with runs\.follow\(.*\)$", re.DOTALL)
+
+_ADVICE: tuple[tuple[type[errors.DynamiqError], str], ...] = (
+    (errors.AuthenticationError, f"set {KEY_VARIABLE}, or name a file with --key-file"),
+    (
+        errors.NotFoundError,
+        f"--app (or {URL_VARIABLE}) is the hostname of a deployed App, "
+        "and only that App knows its runs and files",
+    ),
+    (errors.ConnectError, "check --app, the network, and whether --proxy or --ca-file is needed"),
+)
+
+
+def report(error: CycloptsError | errors.DynamiqError | OSError) -> int:
+    """Print `error` to stderr, and return the exit code it means."""
+    from rich.text import Text
+
+    headline, rows, advice = _parts(error)
+    block = Text.assemble(("error: ", "bold red"), output.visible(headline))
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, value in rows:
+        block.append(f"\n  {name:<{width}}  ", "dim")
+        block.append(output.visible(value))
+    if advice:
+        block.append("\n  → ", "bold")
+        block.append(output.visible(advice))
+    output.console(stderr=True).print(block, soft_wrap=True)
+    return USAGE if isinstance(error, CycloptsError | errors.InvalidArgumentError) else FAILED
+
+
+def _parts(
+    error: CycloptsError | errors.DynamiqError | OSError,
+) -> tuple[str, list[tuple[str, str]], str]:
+    """The headline, what else is known, and what can be done."""
+    if isinstance(error, CycloptsError):
+        command = " ".join(("dynamiq-async", *(error.command_chain or ()), "--help"))
+        return str(error), [], f"{command} explains"
+    if isinstance(error, errors.DynamiqError):
+        return _headline(error), list(_rows(error)), _advice(error)
+    return error.strerror or str(error), [], ""
+
+
+def _advice(error: errors.DynamiqError) -> str:
+    """What can be done. A run goes on although its follower could not."""
+    if error.run_id and isinstance(error, errors.APIConnectionError | errors.APITimeoutError):
+        return following(error.run_id, error.sequence)
+    return next((text for kind, text in _ADVICE if isinstance(error, kind)), "")
+
+
+def following(run_id: str, sequence: int | None) -> str:
+    """The command that goes on with a run behind an event."""
+    position = ("--after", sequence) if sequence else ()
+    return f"go on with: {output.command('runs', 'follow', run_id, *position)}"
+
+
+def _headline(error: errors.DynamiqError) -> str:
+    """The message in the command line's terms, without what is shown below it."""
+    message = _GO_ON.sub("", error.message.removesuffix(f" [request id {error.request_id}]"))
+    argument = getattr(error, "argument", None)
+    if argument and message.startswith(argument):
+        message = option_name(argument) + message.removeprefix(argument)
+    message = _SWITCH.sub(lambda match: option_name(match[1]), message)
+    if error.details:
+        complaints = ", ".join(f"{name}: {value}" for name, value in error.details.items())
+        message = message.replace(f" ({complaints})", "")
+    return message
+
+
+def _rows(error: errors.DynamiqError) -> Iterator[tuple[str, str]]:
+    if argument := getattr(error, "argument", None):
+        yield "argument", option_name(argument)
+    if error.status is not None:
+        yield "status", str(error.status)
+    if error.code is not None:
+        yield "code", error.code
+    for name, complaint in (error.details or {}).items():
+        yield f"details.{name}", str(complaint)
+    if error.run_id is not None:
+        yield "run id", error.run_id
+    if error.sequence is not None:
+        yield "last sequence", str(error.sequence)
+    if error.attempts is not None and error.attempts > 1:
+        yield "attempts", str(error.attempts)
+    if error.retry_after is not None:
+        yield "retry after", f"{error.retry_after:g} s"
+    if error.request_id is not None:
+        yield "request id", error.request_id
+
+
+def option_name(argument: str) -> str:
+    """What an argument of the SDK is called on the command line."""
+    return _OPTIONS.get(argument) or f"--{argument.replace('_', '-')}"

@@ -1,0 +1,97 @@
+"""The commands, put together, and the one place where the end of one becomes an exit code."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from dynamiq_async import __version__
+from dynamiq_async.cli import BROKEN_PIPE, INTERRUPTED, calls, problems
+from dynamiq_async.cli.demo import demo
+from dynamiq_async.cli.options import OTHER
+from dynamiq_async.cli.serve import serve
+from dynamiq_async.errors import DynamiqError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_HELP = """Call Dynamiq Apps, and emulate them.
+
+```
+dynamiq-async demo                    # see it work, without an account
+export DYNAMIQ_APP_URL=my-app.apps.us-east-1.getdynamiq.ai
+export DYNAMIQ_ACCESS_KEY=dynamiq_acc_…
+dynamiq-async stream '{"input": "What can you do?"}'
+```
+"""
+
+_EXIT_CODES = """Exit codes: **0** success, **1** the call failed, **2** wrong usage (nothing was \
+sent), **130** interrupted by Ctrl-C, **141** the reader of the output went away."""
+
+app = App(
+    name="dynamiq-async",
+    help=_HELP,
+    help_epilogue=_EXIT_CODES,
+    version=f"dynamiq-async {__version__}",
+    version_format="plaintext",
+    default_parameter=Parameter(negative=(), show_default=False),
+    result_action="return_value",
+    exit_on_error=False,
+    print_error=False,
+    suppress_keyboard_interrupt=False,
+)
+app.meta.suppress_keyboard_interrupt = False  # it does not inherit this
+app["--help"].help = "Show this and exit."
+app["--version"].help = "Show the version and exit."
+for command in (demo, calls.invoke, calls.stream, calls.submit, serve):
+    app.command(command)
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    debug: Annotated[bool, Parameter(group=OTHER, help="Show the traceback of an error.")] = False,
+) -> None:
+    try:
+        app(tokens)
+    except Exception:
+        if debug:
+            traceback.print_exc()
+        raise
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows a `?`
+    try:
+        return _guarded(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _silence_stdout()
+        return BROKEN_PIPE
+
+
+def _guarded(arguments: Sequence[str]) -> int:
+    try:
+        app.meta(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except (CycloptsError, DynamiqError, OSError) as error:
+        return problems.report(error)
+    return 0
+
+
+def _silence_stdout() -> None:
+    """Have Python's own flush at its exit write to nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

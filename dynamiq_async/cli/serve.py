@@ -1,0 +1,207 @@
+"""`serve`: the emulator as a command, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import msgspec
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number
+
+from dynamiq_async.cli import inputs, output
+from dynamiq_async.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dynamiq_async.emulator import App, Emulator, Fault, RequestRecord
+
+FAULTS = Group("Faults", sort_key=20)
+
+_INPUT = '{"question": "What can you do?"}'
+
+
+def serve(
+    *,
+    app: Annotated[
+        str,
+        Parameter(help="The App at the root: a built-in one, or `module:function`, your own."),
+    ] = "llm",
+    host: Annotated[str, Parameter(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[
+        int,
+        Parameter(
+            validator=Number(gte=0, lte=65535), help="The port; 0 is any free one. [default: 8787]"
+        ),
+    ] = 8787,
+    access_key: Annotated[
+        str | None,
+        Parameter(help="What clients must send. Make one up: a real key has no business here."),
+    ] = None,
+    public: Annotated[bool, Parameter(help="Take requests without a key.")] = False,
+    pace: Annotated[
+        float,
+        Parameter(
+            validator=Number(gte=0), help="Seconds between the events of a run. [default: 0.05]"
+        ),
+    ] = 0.05,
+    allow_loopback_callbacks: Annotated[
+        bool, Parameter(help="Post callbacks to this machine too, over http.")
+    ] = False,
+    fault: Annotated[
+        tuple[str, ...],
+        Parameter(
+            group=FAULTS,
+            help="What happens to requests, as JSON with the fields of "
+            "`dynamiq_async.emulator.Fault`; `{}` is nothing. Repeated: one request after "
+            "another meets them, again and again.",
+        ),
+    ] = (),
+    fault_match: Annotated[
+        str | None,
+        Parameter(group=FAULTS, help='Only requests like "POST /" or "/v1/runs*" meet faults.'),
+    ] = None,
+    quiet: Annotated[bool, Parameter(help="Do not show the requests.")] = False,
+) -> None:
+    """Emulate the whole service on this machine, until Ctrl-C.
+
+    The built-in Apps are `echo`, `llm`, `agent`, `parallel`, `failing`, `canceled`, `approval`
+    and `feedback`; each is also at the path of its name, whatever is at the root.
+
+    ```
+    dynamiq-async serve
+    dynamiq-async serve --app my_package.apps:support --port 0 --public
+    dynamiq-async serve --app agent --fault '{"after_events": 3, "drop": "reset"}'
+    ```
+    """
+    from dynamiq_async.emulator import DEFAULT_KEY, Emulator
+
+    console = output.console()
+    key = None if public else access_key or DEFAULT_KEY
+    emulator = Emulator(
+        _find_app(app),
+        access_key=key,
+        host=host,
+        port=port,
+        pace=pace,
+        allow_loopback_callbacks=allow_loopback_callbacks,
+    )
+    if fault:
+        emulator.script(*map(_read_fault, fault), match=fault_match, times=None)
+
+    async def run() -> None:
+        _stop_on_sigterm()
+        async with emulator:
+            _introduce(emulator, app, console)
+            if quiet:
+                await asyncio.Event().wait()
+            await _log_requests(emulator, console)
+
+    try:
+        asyncio.run(run())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("stopped")
+
+
+def _stop_on_sigterm() -> None:
+    """Have SIGTERM, too, end the emulator in an orderly way."""
+    if sys.platform != "win32":  # pragma: no branch - its event loops take no signals
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+
+def _find_app(name: str) -> str | App:
+    """The name of a built-in App, or a function of the user's own."""
+    from dynamiq_async.emulator import BUILTIN
+
+    if ":" not in name:
+        if name not in BUILTIN:
+            known = ", ".join(BUILTIN)
+            raise InvalidArgumentError(
+                f"no built-in App {name!r}: there are {known}; your own is module:function",
+                argument="app",
+            )
+        return name
+    module_name, _, path = name.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = importlib.import_module(module_name)
+        for attribute in path.split("."):
+            found = getattr(found, attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidArgumentError(f"{name} cannot be loaded: {error}", argument="app") from error
+    if not callable(found):
+        raise InvalidArgumentError(f"{name} is not a function", argument="app")
+    app: App = found
+    return app
+
+
+def _read_fault(given: str) -> Fault:
+    from dynamiq_async.emulator import Fault
+
+    value = inputs.read_json(given, "fault")
+    if isinstance(value, dict) and isinstance(value.get("send"), str):
+        value["send"] = value["send"].encode()
+    try:
+        return msgspec.convert(value, Fault)
+    except ValueError as error:
+        raise InvalidArgumentError(f"{given} is not a fault: {error}", argument="fault") from error
+
+
+def _introduce(emulator: Emulator, name: str, console: Console) -> None:
+    """What is where, and a first thing to try."""
+    from dynamiq_async.emulator import BUILTIN
+
+    def say(text: str = "", style: str = "") -> None:
+        console.print(text, style=style, soft_wrap=True)
+
+    say(f"The emulator runs at {emulator.url}", "bold")
+    say(f"  access key  {emulator.access_key or 'none: the Apps are public'}")
+    say(f"  {'/':<10}  the App {name}")
+    for path, app in BUILTIN.items():
+        say(f"  /{path:<9}  {(app.__doc__ or '').partition('.')[0].lower()}", "dim")
+    say("\nTry it:", "bold")
+    key, settings = emulator.access_key, f"DYNAMIQ_APP_URL={emulator.url}"
+    say(
+        f"  curl -N {emulator.url} -H 'Content-Type: application/json' \\\n"
+        + (f"    -H 'Authorization: Bearer {key}' \\\n" if key else "")
+        + f'    -d \'{{"stream": true, "input": {_INPUT}}}\'\n'
+    )
+    say(f"  export {settings}{f' DYNAMIQ_ACCESS_KEY={key}' if key else ''}")
+    say(f"  dynamiq-async stream '{_INPUT}'{'' if key else ' --public'}")
+    say("\nCtrl-C stops it.\n", "dim")
+
+
+async def _log_requests(emulator: Emulator, console: Console) -> None:
+    """Print each request when it is over."""
+    log = emulator.requests
+    seen = 0
+    running: list[RequestRecord] = []
+
+    def news() -> bool:
+        return log.total > seen or any(record.finished for record in running)
+
+    while True:
+        await emulator.wait_until(news, timeout=None)
+        new, seen = min(log.total - seen, len(log)), log.total
+        running += log[len(log) - new :]
+        for record in running:
+            if record.finished:
+                console.print(_summary(record), soft_wrap=True)
+        running = [record for record in running if not record.finished]
+
+
+def _summary(record: RequestRecord) -> str:
+    """One line: when, what, and what became of it."""
+    parts = [f"{record.received_at.astimezone():%H:%M:%S}", record.method, record.path]
+    parts.append(str(record.status or "no answer"))
+    if record.events_sent:
+        parts.append(f"{record.events_sent} event{'s' * (record.events_sent > 1)}")
+    if record.disconnected:
+        parts.append("the client left")
+    return "  ".join(parts)

@@ -1,0 +1,213 @@
+"""`serve`: the emulator as a command, from its first line to Ctrl-C."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import Future
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.error import HTTPError
+
+import pytest
+
+from dynamiq_async.__main__ import main
+from dynamiq_async.emulator import DEFAULT_KEY
+
+from .conftest import piped_stdout
+
+Answer = tuple[int, bytes]
+
+
+class Visitor:
+    """Sees what the command prints, calls its Apps, and ends it."""
+
+    def __init__(self, stdout: TextIO) -> None:
+        self._stdout = stdout
+        self.seen = ""
+        self.until("Ctrl-C stops it.\n")
+        self.url = re.search(r"http://\S+", self.seen)[0]  # type: ignore[index]
+
+    def until(self, text: str) -> str:
+        """The line that ends with `text`."""
+        line = "-"
+        while line and not line.endswith(text):
+            line = self._stdout.readline()
+            self.seen += line
+        return line
+
+    def post(self, path: str = "/", *, key: str | None = DEFAULT_KEY, **fields: Any) -> Answer:
+        body = json.dumps({"input": {"question": "Hi"}, **fields}).encode()
+        headers = {"Content-Type": "application/json"}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        request = urllib.request.Request(self.url + path, body, headers)  # noqa: S310 - loopback
+        answer: HTTPResponse
+        with urllib.request.urlopen(request) as answer:  # noqa: S310 - loopback
+            return answer.status, answer.read()
+
+    def status(self, path: str) -> int:
+        try:
+            return self.post(path)[0]
+        except HTTPError as error:
+            with error:
+                return error.code
+
+
+def serve(
+    *arguments: str, visit: Callable[[Visitor], Any], stop: int = signal.SIGINT
+) -> tuple[int, str, Any]:
+    """Run the command in this thread, where signals arrive, and `visit` in another.
+
+    Returns the exit code, what was printed, and what `visit` returned.
+    """
+    visited: Future[tuple[Visitor, Any]] = Future()
+
+    def work() -> None:
+        try:
+            visitor = Visitor(stdout)
+            visited.set_result((visitor, visit(visitor)))
+        except BaseException as error:  # noqa: BLE001 - raised by the test
+            visited.set_exception(error)
+        finally:
+            os.kill(os.getpid(), stop)
+
+    with piped_stdout() as reader, os.fdopen(reader, encoding="utf-8") as stdout:
+        thread = threading.Thread(target=work)
+        thread.start()
+        code = main(["serve", "--port", "0", *arguments])
+        thread.join()
+        sys.stdout.close()
+        visitor, result = visited.result()
+        return code, visitor.seen + stdout.read(), result
+
+
+def test_it_says_where_it_is_and_what_to_try() -> None:
+    code, seen, answer = serve(visit=lambda visitor: (visitor.url, visitor.post()))
+    url, (status, body) = answer
+    assert (code, status) == (0, 200)
+    assert b"Hello from the emulator" in body
+    assert DEFAULT_KEY in seen
+    assert f"curl -N {url} " in seen
+    assert f"DYNAMIQ_APP_URL={url} DYNAMIQ_ACCESS_KEY={DEFAULT_KEY}\n" in seen
+    assert "/agent      reasons, uses a tool" in seen
+    assert seen.endswith("stopped\n")
+
+
+def test_the_requests_are_shown() -> None:
+    def visit(visitor: Visitor) -> tuple[str, str]:
+        visitor.post("/echo", stream=True)
+        one = visitor.until("event\n")
+        visitor.post("/", stream=True)
+        return one, visitor.until("events\n")
+
+    _, _, (one, many) = serve("--pace", "0", visit=visit)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d  POST  /echo  200  1 event\n", one)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d  POST  /  200  10 events\n", many)
+
+
+def test_a_client_that_left_is_shown() -> None:
+    def visit(visitor: Visitor) -> str:
+        address = visitor.url.removeprefix("http://").split(":")
+        body = b'{"input": {}, "stream": true}'
+        with socket.create_connection((address[0], int(address[1]))) as client:
+            client.sendall(
+                b"POST /approval HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+            )
+            client.recv(1)
+        return visitor.until("left\n")
+
+    _, _, line = serve("--public", visit=visit)
+    assert line.endswith("POST  /approval  200  1 event  the client left\n")
+
+
+def test_quiet_shows_no_requests() -> None:
+    _, seen, _ = serve("--quiet", visit=Visitor.post)
+    assert seen.endswith("Ctrl-C stops it.\n\nstopped\n")
+
+
+def test_public_takes_requests_without_a_key() -> None:
+    _, seen, (status, _) = serve("--public", visit=lambda visitor: visitor.post(key=None))
+    assert status == 200
+    assert "Authorization" not in seen
+    assert "--public\n" in seen
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of the user's in the working folder."""
+    (tmp_path / "my_apps.py").write_text(
+        "async def shout(input, run):\n    return input['question'].upper()\nanswer = 42\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "my_apps", raising=False)
+    return "my_apps"
+
+
+def test_an_app_of_ones_own(own_module: str) -> None:
+    _, _, (_, body) = serve("--app", f"{own_module}:shout", visit=Visitor.post)
+    assert json.loads(body)["output"]["node-1"]["output"] == "HI"
+
+
+def test_faults_are_played_again_and_again() -> None:
+    def visit(visitor: Visitor) -> list[int]:
+        return [visitor.status(path) for path in ("/v1/runs", "/", "/", "/echo", "/")]
+
+    faults = ("--fault", '{"status": 503}', "--fault", "{}", "--fault-match", "POST /")
+    _, _, statuses = serve(*faults, visit=visit)
+    assert statuses[1:] == [503, 200, 503, 200]
+    assert statuses[0] != 503
+
+
+def test_a_fault_can_put_bytes_into_a_stream() -> None:
+    fault = '{"after_events": 1, "send": ": a comment\\n\\n"}'
+    _, _, (_, body) = serve("--fault", fault, visit=lambda visitor: visitor.post(stream=True))
+    assert b": a comment\n\n" in body
+
+
+def test_sigterm_stops_it_too() -> None:
+    code, seen, _ = serve(visit=Visitor.post, stop=signal.SIGTERM)
+    assert (code, seen.splitlines()[-1]) == (0, "stopped")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--app", "nope"], "no built-in App 'nope': there are echo, llm"),
+        (["--app", "nope:app"], "nope:app cannot be loaded: No module named 'nope'"),
+        (["--app", "my_apps:nope"], "has no attribute 'nope'"),
+        (["--app", ":nope"], "cannot be loaded"),
+        (["--app", "my_apps:answer"], "my_apps:answer is not a function"),
+        (["--port", "99999"], "--port"),
+        (["--pace", "-1"], "--pace"),
+        (["--fault", "[]"], "is not a fault"),
+        (["--fault", "{"], "--fault is not JSON"),
+        (["--fault", '{"after_events": "3", "drop": "reset"}'], "after_events"),
+        (["--fault", '{"after_events": 3}'], "nothing happens at the position"),
+    ],
+)
+def test_wrong_usage(
+    own_module: str, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+# A start that fails leaves the emulator's temporary folder to the garbage collector.
+@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
+def test_a_port_in_use_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["serve", "--port", str(taken.getsockname()[1])]) == 1
+    assert "address already in use" in capsys.readouterr().err
+    gc.collect()
