@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from dynamiq_async import errors
-from dynamiq_async._response import MAX_ERROR_BODY, mask, request_id, status_error
+from dynamiq_async._response import MAX_ERROR_BODY, beginning, request_id, status_error
 from dynamiq_async._retry import Outcome, RetryPolicy, outcome, parse_retry_after
 from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout
 from dynamiq_async.transport import Attempt
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from dynamiq_async.transport import Response, Transport
 
 log = logging.getLogger("dynamiq_async")
+
+MAX_COOLDOWN = 3600.0
+"""Seconds. A server that asks for more is asked again after an hour, whatever it said."""
 
 ERROR_BODY_SECONDS = 5.0
 """How long an error's body is waited for; the status alone must not be held up by it."""
@@ -83,16 +86,14 @@ class _Clock:
         self._time = asyncio.get_running_loop().time
         self.limit = "total"
         self.seconds = timeout.total
-        self._scope: asyncio.Timeout | None = None
 
     def start(self, limit: str) -> asyncio.Timeout:
-        self._scope = scope = asyncio.timeout_at(self._point(limit))
-        return scope
+        self._scope = asyncio.timeout_at(self._point(limit))
+        return self._scope
 
     def turn_to(self, limit: str) -> None:
         """From now on, `limit` is the one that runs."""
-        if self._scope is not None and not self._scope.expired():
-            self._scope.reschedule(self._point(limit))
+        self._scope.reschedule(self._point(limit))
 
     def _point(self, limit: str) -> float | None:
         seconds: float | None = getattr(self._timeout, limit)
@@ -202,7 +203,7 @@ class Caller:
         if isinstance(failure, errors.APIStatusError) and outcome(failure) is Outcome.NOT_TAKEN:
             wait = failure.retry_after if failure.retry_after is not None else delay
             if wait is not None:
-                self.gate.cool_down(wait)
+                self.gate.cool_down(min(wait, MAX_COOLDOWN))
 
     async def _attempt(
         self,
@@ -235,6 +236,7 @@ class Caller:
             lease = None
             if isinstance(error, errors.DynamiqError):
                 raise
+            raise _expired(request, clock, sent=attempt.sent) from None
         except BaseException:
             lease = None
             raise
@@ -243,7 +245,6 @@ class Caller:
                 if response is not None:
                     response.close()
                 self.gate.leave()
-        raise _expired(request, clock, sent=attempt.sent)
 
     async def _enter(
         self, request: Request, timeout: Timeout, policy: RetryPolicy, deadline: float | None
@@ -287,9 +288,7 @@ class Caller:
                     f"({self.max_response_bytes})",
                     status=response.status,
                     request_id=request_id(response.headers),
-                    body=mask(pieces[0][:MAX_ERROR_BODY].decode("utf-8", "replace"), self.key)
-                    if pieces
-                    else None,
+                    body=beginning((pieces or [piece])[0], self.key),
                 )
             pieces.append(piece)
         return Answer(response.status, response.headers, b"".join(pieces))

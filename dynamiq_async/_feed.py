@@ -34,7 +34,6 @@ class IdleWatch:
         "_alarm",
         "_deadline",
         "_deadline_alarm",
-        "_idle",
         "_loop",
         "_response",
         "_waiting_since",
@@ -53,12 +52,11 @@ class IdleWatch:
     ) -> None:
         self._response = response
         self.label = label
-        self._idle = idle
         self.total = total
         self._loop = loop = asyncio.get_running_loop()
         self._waiting_since: float | None = None
         self._alarm: asyncio.Handle | None = (
-            loop.call_later(idle, self._check) if idle is not None else None
+            loop.call_later(idle, self._check, idle) if idle is not None else None
         )
         self._deadline_alarm = (
             loop.call_at(deadline, self._expire) if deadline is not None else None
@@ -76,17 +74,14 @@ class IdleWatch:
             if alarm is not None:
                 alarm.cancel()
 
-    def _check(self, again: bool = False) -> None:
-        idle = self._idle
-        if idle is None:
-            return
+    def _check(self, idle: float, again: bool = False) -> None:
         now = self._loop.time()
         since = self._waiting_since if self._waiting_since is not None else now
         if now - since < idle:
-            self._alarm = self._loop.call_at(since + idle, self._check)
+            self._alarm = self._loop.call_at(since + idle, self._check, idle)
         elif not again:
             # If the loop was held up, bytes may be here whose reader has not had its turn yet.
-            self._alarm = self._loop.call_soon(self._check, True)
+            self._alarm = self._loop.call_soon(self._check, idle, True)
         else:
             self._response.fail(
                 errors.IdleTimeoutError(

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
+from dynamiq_async.errors import InvalidArgumentError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -59,6 +61,19 @@ def decode_with(decoder: Callable[[Any], T], data: Buffer) -> T:
         if repaired == data:
             raise
     return decoder(repaired)
+
+
+def check_type(type: Any, argument: str = "output_type") -> None:
+    """Raise InvalidArgumentError unless JSON can be decoded to `type`: before a request is sent,
+    rather than when its answer has come."""
+    if type is Any or type is None:
+        return
+    try:
+        msgspec.json.Decoder(type)
+    except TypeError as error:
+        raise InvalidArgumentError(
+            f"{argument} is not a type that msgspec can decode to: {error}", argument=argument
+        ) from error
 
 
 _decode = msgspec.json.Decoder().decode

@@ -20,7 +20,6 @@ from dynamiq_async import errors
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 AMBIGUOUS_STATUS = frozenset({408, 502, 503, 504})
 
 
@@ -47,7 +46,7 @@ def outcome(error: errors.DynamiqError) -> Outcome:
             return Outcome.NOT_TAKEN
         if status in AMBIGUOUS_STATUS:
             return Outcome.UNKNOWN
-        return Outcome.TRANSIENT if status in RETRYABLE_STATUS else Outcome.FINAL
+        return Outcome.TRANSIENT if status == 500 else Outcome.FINAL
     if isinstance(error, errors.APIConnectionError | errors.APITimeoutError):
         return Outcome.UNKNOWN
     return Outcome.FINAL

@@ -3,29 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from msgspec import Struct, structs
+from msgspec import Raw, Struct, structs
 
-from dynamiq_async import _request, errors
+from dynamiq_async import _json, _request, errors
 from dynamiq_async._client import Client, Extras
-from dynamiq_async.runs_models import InputRequest, Page, Run, RunEvent
+from dynamiq_async._response import stream_error
+from dynamiq_async._retry import Outcome, outcome
+from dynamiq_async._secret import MASK
+from dynamiq_async.runs_models import (
+    InputRequest,
+    Page,
+    Pagination,
+    Run,
+    RunEvent,
+    run_event,
+    stored_event,
+)
+from dynamiq_async.sse import SSEDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dynamiq_async._calls import Caller, CallOptions
-    from dynamiq_async._cursor import Hole
     from dynamiq_async._request import Request
+
+T = TypeVar("T")
 
 SETTLE_SECONDS = 10.0
 """How long a run whose create was not answered is looked for."""
+
+SECOND_LOOK_SECONDS = 0.5
+"""After it a question that was not listed as open is looked for once more."""
 
 EVENT_PAGE_SIZE = 500
 
 
 class _RunData(Struct):
     data: Run
+
+
+class _List(Struct, Generic[T]):
+    """A page as services send it: some write null for an empty list."""
+
+    data: list[T] | None = None
+    pagination: Pagination | None = None
+
+    def page(self, items: list[Any]) -> Page[Any]:
+        return Page(data=items, pagination=self.pagination or Pagination())
 
 
 class RunService:
@@ -75,18 +102,41 @@ class RunService:
         query = {"after_sequence": after} if after else None
         return self.request("GET", run_id, "stream", query=query, stream=True)
 
-    async def create(self, request: Request, options: CallOptions) -> Run:
-        return (await self.client._send(request, options, _RunData)).data
+    def decoder(self) -> SSEDecoder[RunEvent]:
+        """For one connection of a stream."""
+        recover = partial(_fit_or_raise, self.caller.key)
+        return SSEDecoder(RunEvent, max_event_bytes=self.max_event_bytes, recover=recover)
 
-    async def get(self, run_id: str, options: CallOptions, deadline: float | None = None) -> Run:
-        request = self.request("GET", run_id)
+    def reported(self, broken: errors.EventDecodeError, request: str) -> errors.DynamiqError | None:
+        """The error that the service put in an event's place, as the class it has over HTTP."""
+        try:
+            data = _json.decode(broken.data)
+        except _json.DECODE_ERRORS:
+            return None
+        if not isinstance(data, dict) or "error" not in data:
+            return None
+        return stream_error(data, run_id=None, request=request, key=self.caller.key)
+
+    async def create(self, request: Request, options: CallOptions, deadline: float | None) -> Run:
+        return (await self.client._send(request, options, _RunData, deadline=deadline)).data
+
+    async def get(
+        self,
+        run_id: str,
+        options: CallOptions,
+        deadline: float | None = None,
+        *,
+        urgent: bool = False,
+    ) -> Run:
+        request = self.request("GET", run_id, urgent=urgent)
         return (await self.client._send(request, options, _RunData, deadline=deadline)).data
 
     async def run_page(
         self, query: Mapping[str, Any], options: CallOptions, deadline: float | None = None
     ) -> Page[Run]:
         request = self.request("GET", query=query)
-        return await self.client._send(request, options, Page[Run], deadline=deadline)
+        found = await self.client._send(request, options, _List[Run], deadline=deadline)
+        return found.page(found.data or [])
 
     async def event_page(
         self,
@@ -96,43 +146,98 @@ class RunService:
         deadline: float | None = None,
         *,
         size: int = EVENT_PAGE_SIZE,
+        urgent: bool = False,
     ) -> Page[RunEvent]:
-        request = self.request("GET", run_id, "events", query={"page": page, "page_size": size})
-        return await self.client._send(request, options, Page[RunEvent], deadline=deadline)
+        query = {"page": page, "page_size": size}
+        request = self.request("GET", run_id, "events", query=query, urgent=urgent)
+        found = await self.client._send(request, options, _List[Raw], deadline=deadline)
+        try:
+            events = [stored_event(raw) for raw in found.data or []]
+        except _json.DECODE_ERRORS as error:
+            raise errors.ResponseDecodeError(
+                f"{request}: a stored event of run {run_id} is broken: {error}", run_id=run_id
+            ) from error
+        return found.page(events)
 
     async def stored(
-        self, run_id: str, hole: Hole, options: CallOptions, deadline: float | None
+        self,
+        run_id: str,
+        first: int,
+        last: int,
+        options: CallOptions,
+        deadline: float | None,
+        *,
+        urgent: bool = False,
     ) -> Sequence[RunEvent]:
-        """The stored events within a hole. Pages cannot be asked for by sequence, so the first
-        one is estimated from above (no page holds more events than there are numbers)."""
-        number = (hole.first - 1) // EVENT_PAGE_SIZE + 1
-        page = await self.event_page(run_id, number, options, deadline)
-        while number > 1 and (not page.data or page.data[0].sequence > hole.first):
+        """The stored events from sequence number `first` to `last`. Pages cannot be asked for by
+        sequence, so the first one is estimated from above (no page holds more events than there
+        are numbers)."""
+
+        async def page_of(number: int) -> Page[RunEvent]:
+            return await self.event_page(run_id, number, options, deadline, urgent=urgent)
+
+        number = (first - 1) // EVENT_PAGE_SIZE + 1
+        page = await page_of(number)
+        while number > 1 and (not page.data or page.data[0].sequence > first):
             number -= 1
-            page = await self.event_page(run_id, number, options, deadline)
+            if not page.data and page.pagination.page_count is not None:
+                number = max(1, min(number, page.pagination.page_count))
+            page = await page_of(number)
         found: list[RunEvent] = []
         while True:
-            found += [e for e in page.data if hole.first <= e.sequence <= hole.last]
-            if not page.has_next or page.data[-1].sequence >= hole.last:
+            found += [event for event in page.data if first <= event.sequence <= last]
+            if not page.data or not page.has_next or page.data[-1].sequence >= last:
                 return found
             number += 1
-            page = await self.event_page(run_id, number, options, deadline)
+            page = await page_of(number)
 
     async def find(
         self, session_id: str, options: CallOptions, deadline: float | None = None
     ) -> Run | None:
-        """The run of a session that was made for it, which may take a while to show up."""
+        """The run of a session that was made for it, which may take a while to show up.
+
+        None when there is none, and when nobody can tell: what was lost is the caller's error,
+        and an error of the search in its place would say that nothing was sent.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + SETTLE_SECONDS
         pause = 0.1
         while True:
-            page = await self.run_page({"session_id": session_id}, options, deadline)
-            if page.data:
-                return page.data[0]
+            try:
+                page = await self.run_page({"session_id": session_id}, options, deadline)
+            except errors.DynamiqError as error:
+                if not may_pass(error):
+                    return None
+            else:
+                # A service that does not know the filter must not pass a stranger's run off.
+                for run in page:
+                    if run.session_id in (session_id, None):
+                        return run
             if loop.time() >= until:
                 return None
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
+
+    async def still_open(
+        self, run_id: str, request: InputRequest, options: CallOptions, deadline: float | None
+    ) -> InputRequest | None:
+        """The open question that an answer to `request` would reach, as the service lists it;
+        None when there is none any more.
+
+        Several may carry the same id, and the one that `request` stands for may be answered
+        already: what the service lists is what is really asked. Its list may lag behind its
+        events, so that it is looked at twice.
+        """
+        for pause in (SECOND_LOOK_SECONDS, None):
+            run = await self.get(run_id, options, deadline, urgent=True)
+            listed = [question for question in run.questions if question.id == request.id]
+            if listed:
+                return request if request in listed else listed[-1]
+            if run.is_terminal:
+                return None
+            if pause is not None:
+                await asyncio.sleep(pause)
+        return None
 
     async def cancel(self, run_id: str) -> None:
         request = self.request("POST", run_id, "cancel", urgent=True, retry=True)
@@ -170,6 +275,21 @@ def single_attempt(options: CallOptions) -> CallOptions:
     return structs.replace(options, policy=structs.replace(options.policy, max_retries=0))
 
 
+def may_pass(error: errors.DynamiqError) -> bool:
+    """Whether asking again may help: neither a definite answer nor the end of the time for all."""
+    if isinstance(error, errors.APITimeoutError):
+        return error.limit != "total"
+    if isinstance(error, errors.APIStatusError):
+        return isinstance(error, errors.InternalServerError) or outcome(error) is not Outcome.FINAL
+    # A page of HTML in the answer's place is some proxy's.
+    return isinstance(error, errors.APIConnectionError | errors.ContentTypeError)
+
+
+def at_most(seconds: float, limit: float | None) -> float | None:
+    """`limit`, but not more than `seconds`; None stays no limit."""
+    return limit if limit is None else min(seconds, limit)
+
+
 def check_id(run_id: str) -> str:
     """Raise InvalidArgumentError unless `run_id` can be an id."""
     if not isinstance(run_id, str) or not run_id:
@@ -205,3 +325,15 @@ def _check_kind(request: InputRequest | str, *, approval: bool) -> None:
         return
     advice = "answer it with answer()" if approval else "use approve() or reject()"
     raise errors.InvalidArgumentError(f"this is a {request.type}: {advice}", argument="request")
+
+
+def _fit_or_raise(key: str | None, data: bytes, _: Exception) -> RunEvent | None:
+    try:
+        return run_event(data)
+    except _json.DECODE_ERRORS as error:
+        if key is not None:
+            data = data.replace(key.encode(), MASK.encode())
+        shown = data[:200].decode("utf-8", "replace")
+        raise errors.EventDecodeError(
+            f"an event of a run is broken: {error}; it begins: {shown!r}", data=data
+        ) from error

@@ -48,6 +48,11 @@ class EventStream(Generic[E]):
         """The next events to hand out, or None when the stream is complete."""
         raise NotImplementedError
 
+    @property
+    def _complete(self) -> bool:
+        """Whether the last event has been seen, so that only the end of the body is missing."""
+        raise NotImplementedError
+
     # The iterator.
 
     def __aiter__(self) -> Self:
@@ -169,11 +174,6 @@ class EventStream(Generic[E]):
     def closed(self) -> bool:
         """Whether the stream is over: closed, failed or read to its end."""
         return self._closed or self._ended or self._failure is not None
-
-    @property
-    def _complete(self) -> bool:
-        """Whether the last event has been seen, so that only the end of the body is missing."""
-        return self._ended
 
     async def _settle(self) -> None:
         feed, self._feed = self._feed, None

@@ -14,6 +14,7 @@ from dynamiq_async._client import (
     check_count,
     resolve_key,
 )
+from dynamiq_async._json import check_type
 from dynamiq_async.files import Files
 from dynamiq_async.models import Accepted, Callback
 from dynamiq_async.runs import Runs
@@ -180,6 +181,7 @@ class AsyncApp(Client):
             RunFailedError, RunCanceledError: the body reports that the run ended so.
             APIResponseError: the answer is not JSON, is too large or does not fit `output_type`.
         """
+        check_type(output_type)
         extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
         body = _request.root_body(
             input,

@@ -418,6 +418,6 @@ def stream_event(data: bytes) -> StreamEvent | None:
         )
     if "data" in message:
         return StreamEvent(raw_data=Raw(msgspec.json.encode(message["data"])), **known)
-    if "error" in message and "source" not in known:
+    if "source" not in known and ("error" in message or {"code", "message"} <= message.keys()):
         known["event"] = ERROR_EVENT
     return StreamEvent(raw_data=Raw(msgspec.json.encode(message)), **known)

@@ -56,8 +56,8 @@ class Files:
         The other arguments are those of `AsyncApp.invoke`.
 
         Raises:
-            InvalidArgumentError: the content cannot be read or is too large; nothing was sent.
-            PayloadTooLargeError: content of unknown size turned out to be too large.
+            InvalidArgumentError: the content cannot be read or is too large. Nothing was sent, or,
+                of content whose size cannot be known before, not all of it.
             What `AsyncApp.invoke` raises.
         """
         upload = content if isinstance(content, Upload) else None

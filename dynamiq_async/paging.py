@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from dynamiq_async.errors import StreamClosedError
+from dynamiq_async.errors import StreamClosedError, StreamError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Hashable
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from dynamiq_async.runs_models import Page
 
 T = TypeVar("T")
+
+_CLOSED = "the list was closed"
 
 FetchPage = Callable[[int], Awaitable["Page[T]"]]
 
@@ -53,16 +55,17 @@ class Pages(Generic[T]):
         return PageIterator(self._fetch, self._first, self._identity, prefetch=self._prefetch)
 
     async def __aenter__(self) -> PageIterator[T]:
-        return self.__aiter__()
+        self._entered = self.__aiter__()
+        return self._entered
 
     async def __aexit__(self, *_: object) -> None:
-        return None
+        await self._entered.aclose()
 
 
 class PageIterator(Generic[T]):
-    """All items, page after page. Closing it, or dropping it, ends a fetch that runs ahead."""
+    """All items, page after page. Closing it, or dropping it, ends a fetch under way."""
 
-    _ahead: asyncio.Task[Page[T]] | None = None
+    _fetching: asyncio.Task[Page[T]] | None = None
 
     def __init__(
         self,
@@ -79,6 +82,7 @@ class PageIterator(Generic[T]):
         self._items: list[T] = []
         self._seen: set[Hashable] = set()
         self._more = True
+        self._reading = False
         self._closed = False
 
     def __aiter__(self) -> Self:
@@ -87,22 +91,20 @@ class PageIterator(Generic[T]):
     async def __anext__(self) -> T:
         while not self._items:
             if self._closed:
-                raise StreamClosedError("the list was closed")
+                raise StreamClosedError(_CLOSED)
             if not self._more:
                 raise StopAsyncIteration
-            await self._turn_page()
+            if self._reading:
+                raise StreamError("another task is reading this list")
+            self._reading = True
+            try:
+                await self._turn_page()
+            finally:
+                self._reading = False
         return self._items.pop()
 
     async def _turn_page(self) -> None:
-        if self._ahead is None:
-            page = await self._fetch(self._next)
-        else:
-            ahead, self._ahead = self._ahead, None
-            try:
-                page = await ahead
-            except BaseException:
-                ahead.cancel()
-                raise
+        page = await self._next_page()
         self._next += 1
         self._more = page.has_next
         identities = [self._identity(item) for item in page]
@@ -113,8 +115,28 @@ class PageIterator(Generic[T]):
         ]
         self._seen = set(identities)
         self._items = new[::-1]
-        if self._prefetch and self._more and not self._closed:
-            self._ahead = asyncio.ensure_future(self._fetch(self._next))
+        if self._prefetch and self._more:
+            self._fetching = self._start()
+
+    async def _next_page(self) -> Page[T]:
+        task = self._fetching = self._fetching or self._start()
+        cancelled_before = _cancel_requests()
+        try:
+            page = await task
+        except asyncio.CancelledError:
+            if self._closed and _cancel_requests() == cancelled_before:
+                raise StreamClosedError(_CLOSED) from None
+            raise
+        finally:
+            self._fetching = None
+        if self._closed:
+            raise StreamClosedError(_CLOSED)
+        return page
+
+    def _start(self) -> asyncio.Task[Page[T]]:
+        task = asyncio.ensure_future(self._fetch(self._next))
+        task.add_done_callback(_look_at)
+        return task
 
     async def __aenter__(self) -> Self:
         return self
@@ -126,11 +148,21 @@ class PageIterator(Generic[T]):
         """Stop. May be called from any task and any number of times."""
         self._closed = True
         self._items.clear()
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None:
-            ahead.cancel()
-            await asyncio.wait([ahead])
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.wait([self._fetching])
 
     def __del__(self) -> None:
-        if self._ahead is not None and not self._ahead.get_loop().is_closed():
-            self._ahead.cancel()
+        if self._fetching is not None and not self._fetching.get_loop().is_closed():
+            self._fetching.cancel()
+
+
+def _look_at(task: asyncio.Task[Page[T]]) -> None:
+    """Nobody may ever ask for the page that was fetched ahead, nor be told why it failed."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _cancel_requests() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from dynamiq_async import errors
 from dynamiq_async._client import UNSET, Extras, TimeoutLike, check_count
-from dynamiq_async._run_service import EVENT_PAGE_SIZE, RunService, check_id
+from dynamiq_async._json import check_type
+from dynamiq_async._run_service import EVENT_PAGE_SIZE, RunService, check_id, may_pass
 from dynamiq_async.options import check_seconds
 from dynamiq_async.paging import Pages
 from dynamiq_async.questions import Ledger, OnQuestion, Question, ask
@@ -85,14 +86,16 @@ class RunHandle:
             APITimeoutError: the run was not over in time; the message names open questions.
             RunFailedError, RunCanceledError: with `output_type`, the run ended so.
         """
+        check_type(output_type)
         check_seconds(timeout, "timeout")
         seen: list[Run] = []
+        limit = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout):
+            async with limit:
                 run = await self._until_over(seen, on_question)
-        except errors.DynamiqError:
-            raise
-        except TimeoutError:
+        except TimeoutError as error:
+            if isinstance(error, errors.DynamiqError) or not limit.expired():
+                raise  # a request's, or the handler's own
             late = _not_over(self.id, seen, timeout)
         else:
             return run if output_type is None else run.unwrap(output_type)
@@ -105,16 +108,19 @@ class RunHandle:
             try:
                 seen[:] = [run := await self._service.get(self.id, self._service.options)]
                 lost = 0
-            except (errors.APIConnectionError, errors.InternalServerError):
+            except errors.DynamiqError as error:
                 lost += 1
-                if lost > MAX_LOST_POLLS:
+                if lost > MAX_LOST_POLLS or not may_pass(error):
                     raise
             else:
                 if run.is_terminal:
                     return run
                 if on_question is not None:
                     for request in ledger.new(run.questions):
-                        await ask(on_question, Question(self._service, self.id, request))
+                        question = Question(self._service, self.id, request)
+                        await ask(on_question, question)
+                        if question.answered:
+                            ledger.answered(request)
                         pause = POLL_SECONDS[0]
             await asyncio.sleep(pause)
             pause = min(pause * (1.4 + random.random() * 0.2), POLL_SECONDS[1])  # noqa: S311

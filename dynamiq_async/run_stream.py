@@ -11,22 +11,23 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from dynamiq_async import _json, errors
+from msgspec import structs
+
+from dynamiq_async import errors
 from dynamiq_async._cursor import Cursor, Gap, Hole
 from dynamiq_async._feed import Feed, IdleWatch, event_stream_info
+from dynamiq_async._json import check_type
 from dynamiq_async._retry import Outcome, outcome
-from dynamiq_async._run_service import RunService, single_attempt
+from dynamiq_async._run_service import RunService, at_most, may_pass, single_attempt
 from dynamiq_async._stream import EventStream
 from dynamiq_async.questions import OnQuestion, Question, QuestionEvent, ask
 from dynamiq_async.runs_models import (
     QUESTION_EVENTS,
-    RUN_STARTED,
     TERMINAL_EVENTS,
     Run,
     RunEvent,
-    run_event,
+    RunState,
 )
-from dynamiq_async.sse import SSEDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ IDLE_SECONDS = 60.0
 """The service sends a heartbeat after 15 s of silence (documented), so this is a dead peer."""
 
 # The types that mean something to the stream itself; all others are only handed on.
-_NOTED = QUESTION_EVENTS | TERMINAL_EVENTS | {RUN_STARTED}
+_NOTED = QUESTION_EVENTS | TERMINAL_EVENTS
 
 MAX_RETRY_HINT = 30.0
 """Seconds; a server's `retry:` beyond it is not waited for."""
@@ -86,12 +87,13 @@ class RunStream(EventStream[RunEvent]):
         self._max_resumes = max_resumes
         self._on_question = on_question
         self._cursor = Cursor(after_sequence)
-        self._rest: Sequence[RunEvent] = ()
+        self._rest: Sequence[RunEvent] = ()  # received, and still to come by the cursor
+        self._pending: list[RunEvent] = []  # behind the cursor, and still to be handed out
         self._hole: Hole | None = None
         self._failures = 0
         self._retry_hint = 0.0
         self._deadline: float | None = None
-        self._over: Run | None = None
+        self._over = False
         self.run_id = run_id
         self.sequence = after_sequence
         self.final: RunEvent | None = None
@@ -123,7 +125,13 @@ class RunStream(EventStream[RunEvent]):
             What iterating and `Runs.get` raise.
         """
         await self._read_to_end()
-        return self._over or await self._service.get(self._id(), self._options, self._deadline)
+        run = await self._service.get(self._id(), self._options, self._deadline)
+        if self.final is None or run.is_terminal:
+            return run
+        # The service's state lags behind its events.
+        state = self.final.state or RunState()
+        status = self.final.type.removeprefix("run.")
+        return structs.replace(run, status=status, output=state.output, error=state.error)
 
     @overload
     async def output(self) -> Any: ...
@@ -136,6 +144,7 @@ class RunStream(EventStream[RunEvent]):
             RunFailedError, RunCanceledError: the run ended so.
             ResponseDecodeError: the output does not fit `output_type`.
         """
+        check_type(output_type)
         await self._read_to_end()
         state = self.final.state if self.final is not None else None
         if self.final is None or self.final.type != "run.completed" or state is None:
@@ -158,6 +167,13 @@ class RunStream(EventStream[RunEvent]):
         total = self._options.timeout.total
         if total is not None:
             self._deadline = asyncio.get_running_loop().time() + total
+        try:
+            await self._open_first()
+        except errors.DynamiqError as error:
+            self._locate(error)
+            raise
+
+    async def _open_first(self) -> None:
         if self._create is None:
             await self._attach(self._options)
             return
@@ -168,6 +184,8 @@ class RunStream(EventStream[RunEvent]):
         else:
             return
         await self._find_created(lost)
+        await self._attach(self._options)
+        self.reconnects += 1
 
     async def _find_created(self, lost: errors.DynamiqError) -> None:
         """The answer to the create was lost: find the run by the session made for it."""
@@ -176,33 +194,28 @@ class RunStream(EventStream[RunEvent]):
         if not run:
             raise lost
         self.run_id = run.id
-        await self._attach(self._options)
-        self.reconnects += 1
 
     async def _attach(self, options: CallOptions) -> None:
         request = self._service.stream_request(self._id(), self._cursor.sequence)
-        await self._connect(request, options)
+        await self._connect(request, _impatient(options))
         self._cursor.attached()
 
     async def _connect(self, request: Request, options: CallOptions) -> None:
         lease = await self._service.caller.open(request, options, deadline=self._deadline)
-        idle, total = options.timeout.idle, options.timeout.total
+        total = self._options.timeout.total
         try:
             self.response = await event_stream_info(lease, self._label, self._service.caller.key)
             watch = IdleWatch(
                 lease.response,
                 self._label,
-                idle=min(idle, IDLE_SECONDS) if idle is not None else None,
+                idle=at_most(IDLE_SECONDS, options.timeout.idle),
                 total=total,
                 deadline=self._deadline,
             )
         except BaseException:
             lease.close()
             raise
-        decoder = SSEDecoder(
-            RunEvent, max_event_bytes=self._service.max_event_bytes, recover=_fit_or_raise
-        )
-        self._feed = Feed(lease, decoder, watch)
+        self._feed = Feed(lease, self._service.decoder(), watch)
 
     # Events.
 
@@ -211,53 +224,96 @@ class RunStream(EventStream[RunEvent]):
         return self.final is not None or self._ended
 
     async def _next(self) -> list[RunEvent] | None:
-        while self.final is None:
-            if self._hole is not None:
-                hole, self._hole = self._hole, None
-                events = await self._filled(hole)
-                self._rest = hole.rest
+        while self.final is None and not self._over:
+            if self._pending:
+                return await self._hand_out()
+            if self._closed:  # by another task, while this one was connecting
+                raise self._closed_error()
+            try:
+                await self._go_on()
+            except errors.DynamiqError as error:
+                broken = error
             else:
-                batch = self._rest or await self._receive()
-                if batch is None:
-                    return None
-                self._rest = ()
-                events, self._hole = self._cursor.take(batch)
-            if events:
-                self._failures = 0
-                return await self._hand_out(events)
+                continue
+            if self._closed:
+                raise self._closed_error()
+            self._drop_connection()
+            await self._in_task(self._resume_after(broken))
         return None
 
-    async def _hand_out(self, events: list[RunEvent]) -> list[RunEvent]:
-        handed: list[RunEvent] = []
-        for event in events:
-            if event.type not in _NOTED:
-                handed.append(event)
-                continue
-            if event.type == RUN_STARTED and self.run_id is None and event.state is not None:
-                self.run_id = event.state.id  # our guess, from the vendor's sample events
-            request = event.question
-            if request is None:
-                handed.append(event)
-            else:
-                question = Question(self._service, self._id(), request)
-                handed.append(QuestionEvent.of(event, question))
-                await self._ask(question)
-            if event.is_terminal:
-                self.final = event
-                break
-        return handed
+    async def _go_on(self) -> None:
+        """Take what comes next: what a hole held, what is at hand, or what the network brings."""
+        if self._hole is not None:
+            self._pending = await self._filled(self._hole)
+            self._rest, self._hole = self._hole.rest, None
+        else:
+            batch = self._rest or await self._receive()
+            self._rest = ()
+            self._pending, self._hole = self._cursor.take(batch)
+        if self._pending:
+            self._failures = 0
 
-    async def _ask(self, question: Question) -> None:
-        if self._on_question is None:
-            return None
+    async def _receive(self) -> list[RunEvent]:
+        batch = await self._feed.batch() if self._feed is not None else None
+        if batch is None:
+            raise errors.StreamInterruptedError(
+                f"{self._label}: the stream ended without the run's terminal event"
+            )
+        if self.run_id is None:
+            # Our guess, from the vendor's sample events: the id is in the data of `run.…` events.
+            states = (event.state for event in batch)
+            self.run_id = next((state.id for state in states if state and state.id), None)
+        return batch
+
+    async def _hand_out(self) -> list[RunEvent]:
+        """The events at hand, up to the run's end or to a question that the handler has to answer:
+        what comes before it is read before it is asked."""
+        ready: list[RunEvent] = []
+        for event in self._pending:
+            if event.type not in _NOTED:
+                ready.append(event)
+            elif event.type in TERMINAL_EVENTS:
+                self.final = event
+                ready.append(event)
+                break
+            elif ready and self._on_question is not None:
+                break
+            else:
+                ready.append(await self._asked(event))
+        self._pending = self._pending[len(ready) :]
+        return ready
+
+    async def _asked(self, event: RunEvent) -> RunEvent:
+        """The event of a question so that it can be answered, which the handler has been asked."""
+        request = event.question
+        if request is None or (self.run_id is None and self._on_question is None):
+            return event
+        question = Question(self._service, self._id(), request)
+        if self._on_question is not None:
+            await self._in_task(self._ask(self._on_question, question))
+        return QuestionEvent.of(event, question)
+
+    async def _ask(self, handler: OnQuestion, question: Question) -> None:
+        limit = asyncio.timeout_at(self._deadline)
         try:
-            async with asyncio.timeout_at(self._deadline):
-                return await ask(self._on_question, question)
-        except errors.DynamiqError:
+            async with limit:
+                if self._create is None or self.reconnects:
+                    # It may be one of long ago.
+                    listed = await self._service.still_open(
+                        question.run_id, question.request, self._options, self._deadline
+                    )
+                    if listed is None:
+                        return
+                    question = Question(self._service, question.run_id, listed)
+                await ask(handler, question)
+        except errors.DynamiqError as error:
+            self._locate(error)
             raise
         except TimeoutError:
-            if self._deadline is None or asyncio.get_running_loop().time() < self._deadline:
+            if not limit.expired():
                 raise  # the handler's own
+        else:
+            return
         raise self._explained(
             errors.APITimeoutError(
                 f"{self._label}: the total limit of {self._options.timeout.total} s passed while "
@@ -268,47 +324,34 @@ class RunStream(EventStream[RunEvent]):
         )
 
     async def _filled(self, hole: Hole) -> list[RunEvent]:
-        """The stored events of a hole. That nobody can tell what it held is an error only after
-        a break; within one connection the service itself promises that nothing is missing."""
-        stored: list[RunEvent] = []
+        """The stored events of a hole. Within one connection the service itself promises that
+        nothing is missing, so there it may also refuse to tell what the hole held."""
+        if self.run_id is None:
+            self._cursor.pass_over(hole)
+            return []
+        run_id, stored = self.run_id, list[RunEvent]()
 
         async def look_up() -> None:
-            found = self._service.stored(self._id(), hole, self._options, self._deadline)
+            # Urgently: this stream holds the slot that the request might wait for.
+            found = self._service.stored(
+                run_id, hole.first, hole.last, self._options, self._deadline, urgent=True
+            )
             stored.extend(await found)
 
         try:
             await self._in_task(look_up())
-        except (errors.StreamClosedError, errors.ClientClosedError):
-            raise
-        except errors.DynamiqError as error:
-            if hole.after_break or _limit(error) == "total":
-                raise self._explained(error) from error.__cause__
+        except (errors.APIStatusError, errors.APIResponseError) as error:
+            if hole.after_break or may_pass(error):
+                raise
             self._cursor.pass_over(hole)
             return []
         return self._cursor.fill(hole, stored)
 
-    async def _receive(self) -> Sequence[RunEvent] | None:
-        """What comes next, over as many connections as it takes; None when the run turns out to
-        be over and has nothing further to say."""
-        while self._over is None:
-            try:
-                batch = await self._feed.batch() if self._feed is not None else None
-            except errors.DynamiqError as error:
-                broken = error
-            else:
-                if batch is not None:
-                    return batch
-                broken = errors.StreamInterruptedError(
-                    f"{self._label}: the stream ended without the run's terminal event"
-                )
-            self._drop_connection()
-            if not self._can_resume(broken):
-                raise self._explained(broken) from broken.__cause__
-            await self._in_task(self._resume_after(broken))
-        # Once, what was missed of a run that is over; then nothing.
-        return self._rest or None
+    # Resumption.
 
     def _drop_connection(self) -> None:
+        """Forget also what is not behind the cursor yet: it comes again."""
+        self._rest, self._hole = (), None
         feed, self._feed = self._feed, None
         if feed is not None:
             if feed.decoder.retry is not None:
@@ -316,32 +359,31 @@ class RunStream(EventStream[RunEvent]):
             feed.close()
 
     def _can_resume(self, broken: errors.DynamiqError) -> bool:
-        if not self._resume or _limit(broken) == "total":
+        if not self._resume:
             return False
         if isinstance(broken, errors.EventDecodeError):
             return self._failures == 0  # bytes may be garbled on the way, but not twice
-        if isinstance(broken, errors.APIStatusError):
-            return outcome(broken) is not Outcome.FINAL
-        return isinstance(broken, errors.APIConnectionError | errors.APITimeoutError)
+        if (broken.retry_after or 0.0) > self._options.policy.max_wait:
+            return False
+        return may_pass(broken)
 
     async def _resume_after(self, broken: errors.DynamiqError) -> None:
         """Attach again, or find out that the run is over and get what was missed of it."""
-        if self.run_id is None:
-            await self._find_created(self._never_named(broken))
-            return
         options = single_attempt(self._options)
         while True:
+            if not self._can_resume(broken):
+                raise self._explained(broken) from broken.__cause__
+            if self.run_id is None:
+                await self._find_created(self._never_named(broken))
             if self._failures and await self._find_over(options):
                 return
             if self._failures >= self._max_resumes:
-                raise self._explained(broken) from broken.__cause__
+                raise self._given_up(broken) from broken
             await self._pause(broken)
             self._failures += 1
             try:
                 await self._attach(options)
             except errors.DynamiqError as error:
-                if not self._can_resume(error):
-                    raise self._explained(error) from error.__cause__
                 broken = error
             else:
                 self.reconnects += 1
@@ -350,9 +392,8 @@ class RunStream(EventStream[RunEvent]):
     async def _pause(self, broken: errors.DynamiqError) -> None:
         policy = self._options.policy
         delay = policy.backoff(self._failures - 1) if self._failures else 0.0
-        delay = max(delay, self._retry_hint)
-        if broken.retry_after is not None:
-            delay = max(delay, min(broken.retry_after, policy.max_wait))
+        if asked := max(self._retry_hint, broken.retry_after or 0.0):
+            delay = max(delay, policy.lengthen(asked))
         if self._deadline is not None:
             delay = min(delay, self._deadline - asyncio.get_running_loop().time())
         await asyncio.sleep(max(delay, 0.0))
@@ -364,48 +405,69 @@ class RunStream(EventStream[RunEvent]):
             run = await self._service.get(self._id(), options, self._deadline)
             if not run.is_terminal:
                 return False
-            rest = Hole((self._cursor.sequence or 0) + 1, ENDLESS, True, ())
-            self._rest = await self._service.stored(run.id, rest, options, self._deadline)
+            position = self._cursor.sequence or 0
+            stored = await self._service.stored(
+                run.id, max(position, 1), ENDLESS, options, self._deadline
+            )
         except errors.DynamiqError as error:
-            if not self._can_resume(error):
-                raise self._explained(error) from error.__cause__
-            return False
-        self._over = run
-        return True
+            if may_pass(error):
+                return False
+            raise self._explained(error) from error.__cause__
+        last = stored[-1] if stored else None
+        self._over = last is not None and last.is_terminal and last.sequence <= position
+        self._rest = [event for event in stored if event.sequence > position]
+        self._cursor.attached()
+        return self._over or bool(self._rest)
+
+    # Errors.
 
     def _never_named(self, broken: errors.DynamiqError) -> errors.DynamiqError:
-        return errors.AmbiguousConnectionError(
+        message = (
             f"{self._label}: the run was created, and the stream broke before it told its id: "
-            f"{broken.message}. With dedupe=True it could have been found again",
-            request_id=self.response.request_id if self.response is not None else None,
+            f"{broken.message}. With dedupe=True it could have been found again"
+        )
+        request_id = self.response.request_id if self.response is not None else None
+        if isinstance(broken, errors.APITimeoutError):
+            return errors.AmbiguousTimeoutError(
+                message, limit=broken.limit, seconds=broken.seconds, request_id=request_id
+            )
+        return errors.AmbiguousConnectionError(message, request_id=request_id)
+
+    def _given_up(self, broken: errors.DynamiqError) -> errors.DynamiqError:
+        return self._explained(
+            errors.StreamInterruptedError(
+                f"{broken.message}; {self._failures} attempts to attach again brought no new event",
+                status=broken.status,
+                request_id=broken.request_id,
+            )
         )
 
     def _explained(self, error: errors.DynamiqError) -> errors.DynamiqError:
         """`error` with what this stream knows; a broken connection as what it means here."""
+        if isinstance(error, errors.EventDecodeError):
+            error = self._service.reported(error, self._label) or error
         if self.run_id is None and self._create is not None:
             return self._never_named(error) if outcome(error) is Outcome.UNKNOWN else error
         if type(error) in (errors.APIConnectionError, errors.StreamInterruptedError):
-            after = self._cursor.sequence
+            after = f", after_sequence={self.sequence}" if self.sequence else ""
             error = errors.StreamInterruptedError(
-                f"{error.message}. Go on with runs.follow({self.run_id!r}"
-                f"{f', after_sequence={after}' if after else ''})"
+                f"{error.message}. Go on with runs.follow({self.run_id!r}{after})",
+                status=error.status,
+                request_id=error.request_id,
             )
-        error.run_id = self.run_id
-        error.sequence = self._cursor.sequence
-        if error.request_id is None and self.response is not None:
-            error.request_id = self.response.request_id
+        self._locate(error)
         return error
 
+    def _locate(self, error: errors.DynamiqError) -> None:
+        """Note on `error` what it was about and where to go on."""
+        error.run_id = error.run_id or self.run_id
+        error.sequence = self.sequence
+        if error.request_id is None and self.response is not None:
+            error.request_id = self.response.request_id
 
-def _limit(error: errors.DynamiqError) -> str | None:
-    return error.limit if isinstance(error, errors.APITimeoutError) else None
 
-
-def _fit_or_raise(data: bytes, _: Exception) -> RunEvent | None:
-    try:
-        return run_event(data)
-    except _json.DECODE_ERRORS as error:
-        shown = data[:200].decode("utf-8", "replace")
-        raise errors.EventDecodeError(
-            f"an event of a run is broken: {error}; it begins: {shown!r}", data=data
-        ) from error
+def _impatient(options: CallOptions) -> CallOptions:
+    """`options` for a stream of a run that is there: its headers come at once."""
+    timeout = options.timeout
+    first_byte = at_most(IDLE_SECONDS, timeout.first_byte)
+    return structs.replace(options, timeout=structs.replace(timeout, first_byte=first_byte))

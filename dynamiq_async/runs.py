@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 from uuid import UUID, uuid4
 
 from dynamiq_async import errors
 from dynamiq_async._client import UNSET, Client, Extras, TimeoutLike, check_count
+from dynamiq_async._json import check_type
 from dynamiq_async._run_service import RunService
 from dynamiq_async.paging import Pages
 from dynamiq_async.questions import OnQuestion
@@ -96,6 +99,7 @@ class Runs:
             RunFailedError, RunCanceledError: with `output_type`, the run ended so.
             What `AsyncApp.invoke` raises.
         """
+        check_type(output_type)
         if background and output_type is not None:
             raise errors.InvalidArgumentError(
                 "a background run has no output yet; ask wait() for it", argument="output_type"
@@ -113,17 +117,18 @@ class Runs:
             background=background or None,
             extra_body=extra_body,
         )
+        deadline = _deadline(options.timeout.total)
         try:
-            run = await self._service.create(request, options)
+            run = await self._service.create(request, options, deadline)
         except errors.AmbiguousOutcomeError as error:
             lost = error
         else:
             return run if output_type is None else run.unwrap(output_type)
-        found = await self._service.find(session, options) if dedupe and session else None
+        found = await self._service.find(session, options, deadline) if dedupe and session else None
         if found is None:
             raise lost
         if not background:
-            found = await self.handle(found.id).wait(timeout=options.timeout.total)
+            found = await self.handle(found.id).wait(timeout=_seconds_left(deadline))
         return found if output_type is None else found.unwrap(output_type)
 
     def stream(
@@ -332,6 +337,16 @@ def _session(session_id: str | UUID | None, *, dedupe: bool) -> str | None:
             f"session_id must be a UUID, not {session_id!r}", argument="session_id"
         ) from None
     return str(session_id)
+
+
+def _deadline(seconds: float | None) -> float | None:
+    return None if seconds is None else asyncio.get_running_loop().time() + seconds
+
+
+def _seconds_left(deadline: float | None) -> float | None:
+    if deadline is None:
+        return None
+    return max(deadline - asyncio.get_running_loop().time(), sys.float_info.min)
 
 
 def _ids(file_ids: Sequence[str] | None) -> Sequence[str] | None:

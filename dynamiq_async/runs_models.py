@@ -334,6 +334,17 @@ class RunEvent(Struct, frozen=True, kw_only=True):
         )
 
 
+def stored_event(data: Raw) -> RunEvent:
+    """An event of a list, as tolerantly as one of a stream. Raises one of `_json.DECODE_ERRORS`."""
+    try:
+        return _decode_event(data)
+    except msgspec.ValidationError:
+        event = run_event(bytes(data))
+        if event is None:
+            raise
+        return event
+
+
 def run_event(data: bytes) -> RunEvent | None:
     """The event for data that does not fit `RunEvent` to the letter, such as a sequence number
     that is a text; None where there is none in it.
@@ -350,6 +361,7 @@ def run_event(data: bytes) -> RunEvent | None:
 
 
 _FIELDS = frozenset({"type", "sequence", "id", "timestamp", "data"})
+_decode_event = msgspec.json.Decoder(RunEvent).decode
 
 
 def _view(event: RunEvent, kind: type[T]) -> T | None:

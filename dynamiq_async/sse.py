@@ -50,6 +50,9 @@ _NUL, _LF, _CR, _COLON, _D, _E, _I = b"\0\n\r:dei"
 # own is cheaper than what a memoryview costs.
 _LARGE = 64 * 1024
 
+# Up to this size a chunk may well be just one event.
+_SMALL = 8 * 1024
+
 # From this many lines on the fast path pays.
 _SEVERAL = 32
 
@@ -134,6 +137,7 @@ class SSEDecoder(Generic[E]):
         self._decode = None if type is None else msgspec.json.Decoder(type).decode
         self._recover = recover
         self._limit = max_event_bytes
+        self._at_once = min(_SMALL, max_event_bytes)
         self._overflowed = False
 
         # Bytes: the stream's first ones until it is known whether they are a BOM (then None),
@@ -142,6 +146,9 @@ class SSEDecoder(Generic[E]):
         self._cr = False
         self._tail: Buffer = b""
         self._queue: deque[Buffer] = deque()
+
+        # Whether none of this holds anything, nor does the block under way: it may be False then.
+        self._idle = False
 
         # The block under way, by the names of the standard's buffers.
         self._event = b""
@@ -167,20 +174,20 @@ class SSEDecoder(Generic[E]):
         An `SSEError` that `recover` raises gets the earlier events put before its `events`.
         After any other exception from there, the next call hands them out.
         """
-        if self._overflowed:
-            raise self._too_large()
-        if type(chunk) is not bytes:
-            chunk = bytes(memoryview(chunk))  # the caller may use its buffer again
-        if self._head is not None:
-            chunk = self._skip_bom(self._head + chunk)
-        if self._cr or _CR in chunk:
-            chunk = self._normalise(chunk)
+        if not self._idle or type(chunk) is not bytes or _CR in chunk:
+            chunk = self._prepare(chunk)
+        if self._idle and len(chunk) <= self._at_once:
+            events = self._take_one(chunk)
+            if events:
+                return events
+        self._idle = False
         if self._queue or len(chunk) > _LARGE:
             self._queue.extend(_pieces(chunk))
         elif chunk:
             self._take(chunk)
         if self._queue:
             self._drain()
+        self._idle = not (self._size or self._tail or self._cr) and self._head is None
         events, self._events = self._events, []
         return events
 
@@ -207,6 +214,16 @@ class SSEDecoder(Generic[E]):
 
     # --- bytes to lines ------------------------------------------------------------------------
 
+    def _prepare(self, chunk: Buffer) -> bytes:
+        """A chunk as lines that end in LF, without the stream's BOM."""
+        if self._overflowed:
+            raise self._too_large()
+        if type(chunk) is not bytes:
+            chunk = bytes(memoryview(chunk))  # the caller may use its buffer again
+        if self._head is not None:
+            chunk = self._skip_bom(self._head + chunk)
+        return self._normalise(chunk) if self._cr or _CR in chunk else chunk
+
     def _skip_bom(self, head: bytes) -> bytes:
         if len(head) < len(_BOM) and _BOM.startswith(head):
             self._head = head
@@ -221,6 +238,7 @@ class SSEDecoder(Generic[E]):
         # A CR at the end counts at once; an LF that follows in the next chunk belongs to it.
         swallow = self._cr and chunk[0] == _LF
         self._cr = chunk[-1] == _CR
+        self._idle = self._idle and not self._cr
         lines = chunk.splitlines()  # of bytes: splits at LF, CR and CRLF and at nothing else
         if chunk[-1] in b"\r\n":
             lines.append(b"")
@@ -234,8 +252,6 @@ class SSEDecoder(Generic[E]):
 
     def _take(self, piece: Buffer) -> None:
         """Read a piece of the stream: at most `_LARGE` bytes, or one line or a part of one."""
-        if not (self._tail or self._size) and type(piece) is bytes and self._take_one(piece):
-            return
         # BytesIO finds line ends with memchr; bytes.split goes byte by byte.
         lines: list[Any] = list(BytesIO(piece)) if len(piece) <= _LARGE else [piece]
         rest = lines.pop() if lines[-1][-1] != _LF else b""
@@ -351,30 +367,33 @@ class SSEDecoder(Generic[E]):
 
     # --- fast paths: they do what _interpret would do with the same lines, or nothing ----------
 
-    def _take_one(self, piece: bytes) -> bool:
-        """Read a piece that is just one block: `event:` and `id:` lines, then one `data: ` line.
+    def _take_one(self, chunk: bytes) -> list[Any] | None:
+        """The event of a chunk that is just one block: `event:`, `id:` and then one `data: ` line.
 
         Without a line end in its value, that line is the last one before the blank line.
         """
-        start = 0
+        head, _, data = chunk.partition(b"data: ")
+        data, _, end = data.partition(b"\n")
+        if end != b"\n":
+            return None  # so it is if there is no `data: `, too
         event, id_ = b"", self._id
-        while (name := piece[start : start + 6]) != b"data: ":
-            end = piece.find(b"\n", start) + 1
-            if name == b"event:" and end:
-                event = piece[start:end]
-            elif name[:3] == b"id:" and end and _NUL not in piece[start:end]:
-                id_ = piece[start:end]
+        while head:
+            line, end, head = head.partition(b"\n")
+            if line[:6] == b"event:" and end:
+                event = line + end
+            elif line[:3] == b"id:" and end and _NUL not in line:
+                id_ = line + end
             else:
-                return False
-            start = end
-        value = piece[start + 6 : -2]
-        if piece[-2:] != b"\n\n" or _LF in value or len(piece) > self._limit:
-            return False
-        self._event = event
-        self._id = id_
-        self._data = value
-        self._end_block()
-        return True
+                return None
+        try:
+            if self._decode is not None:
+                decoded = self._decode(data)
+            else:
+                decoded = ServerSentEvent(_type(event), data.decode("utf-8", "replace"), _id(id_))
+        except Exception:  # noqa: BLE001 - `_interpret` meets it again, in its place
+            return None
+        self._id = self._last_id = id_
+        return [decoded]
 
     def _take_several(self, lines: list[bytes], unread: Iterator[bytes]) -> Iterator[bytes]:
         """Read what can be read of many lines column by column; give back the others."""

@@ -104,6 +104,7 @@ class AppStream(EventStream[StreamEvent]):
             OutputMissingError: the stream had no final event, or there is no such node.
             ResponseDecodeError: the output does not fit `output_type`.
         """
+        _json.check_type(output_type)
         while self.final is None or not self.closed:
             if await self._take() is None:
                 break
@@ -266,9 +267,7 @@ class AppStream(EventStream[StreamEvent]):
         """`error` with what this stream knows; a broken connection as what it means here."""
         if type(error) is errors.APIConnectionError:
             error = errors.StreamInterruptedError(f"{error.message}. {_ROOT_ADVICE}")
-        for name, value in self._known().items():
-            if getattr(error, name) is None:
-                setattr(error, name, value)
+        vars(error).update(self._known())
         return error
 
 

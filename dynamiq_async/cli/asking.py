@@ -16,7 +16,7 @@ import msgspec
 from dynamiq_async.cli import live, output
 
 if TYPE_CHECKING:
-    from dynamiq_async.questions import Question
+    from dynamiq_async.run_handle import RunHandle
     from dynamiq_async.runs_models import InputRequest
 
 _LATER = "Enter leaves it open"
@@ -31,46 +31,47 @@ def describe(request: InputRequest) -> list[str]:
     ]
 
 
-async def show_and_ask(question: Question) -> None:
+async def show_and_ask(run: RunHandle, request: InputRequest) -> None:
     """Show a question and `ask` it."""
-    live.LiveView(output.console()).question(question.prompt, *describe(question.request))
-    await ask(question)
+    live.LiveView(output.console()).question(request.prompt or "", *describe(request))
+    await ask(run, request)
 
 
-async def ask(question: Question) -> None:
+async def ask(run: RunHandle, request: InputRequest) -> None:
     """Ask the person for an answer, and send it. They may leave the question open.
 
     Raises:
         DynamiqError: the answer could not be sent.
     """
-    answered = await (_decide(question) if question.is_approval else _answer(question))
-    if not answered:
-        later = output.command("runs", "answer", question.run_id)
+    if not await (_decide if request.is_approval else _answer)(run, request):
+        later = output.command("runs", "answer", run.id)
         output.remark(f"left open; it can be answered with: {later}")
 
 
-async def _answer(question: Question) -> bool:
+async def _answer(run: RunHandle, request: InputRequest) -> bool:
     answer = await _prompt(f"your answer ({_LATER})")
     if answer:
-        await question.answer(answer)
+        await run.answer(request, answer)
     return bool(answer)
 
 
-async def _decide(question: Question) -> bool:
-    editable = question.request.editable_params or []
+async def _decide(run: RunHandle, request: InputRequest) -> bool:
+    editable = request.editable_params or []
     choices = f"[y]es, [n]o{', [e]dit' if editable else ''} ({_LATER})"
     while True:
         match (await _prompt(choices)).lower():
             case "":
                 return False
             case "y" | "yes":
-                await question.approve()
+                await run.approve(request)
                 return True
             case "n" | "no":
-                await question.reject(await _prompt("why (Enter for no reason)") or None)
+                reason = await _prompt("why (Enter for no reason)")
+                await run.reject(request, feedback=reason or None)
                 return True
             case "e" | "edit" if editable:
-                await question.approve(await _edited(question.params, editable) or None)
+                changed = await _edited(request.params or {}, editable)
+                await run.approve(request, params=changed or None)
                 return True
 
 
@@ -106,10 +107,10 @@ async def _read_line() -> str:
     if sys.platform == "win32":  # pragma: no cover - its event loops watch no terminal
         return await loop.run_in_executor(None, sys.stdin.readline)
     terminal = sys.stdin.fileno()
-    ready = loop.create_future()
-    loop.add_reader(terminal, lambda: ready.done() or ready.set_result(None))
+    ready = asyncio.Event()
+    loop.add_reader(terminal, ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
         loop.remove_reader(terminal)
     # A terminal gives a line at a time.

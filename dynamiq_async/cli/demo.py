@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from dynamiq_async.app import AsyncApp
-from dynamiq_async.cli import live, output
+from dynamiq_async.cli import following, live, output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,6 +36,14 @@ async with AsyncApp("URL") as app:
         print(event.reasoning or event.text, end="")
 """
 
+RESUME = f"""\
+async with AsyncApp("URL") as app:
+    async with app.runs.stream({{"input": "{QUESTION}"}}) as run:
+        async for event in run:
+            print(event.reasoning or event.text, end="")
+    print(f"{{run.reconnects}} reconnects, all by itself")
+"""
+
 NEXT = """\
 # Keep the emulator running, to try your own code on:
 dynamiq-async serve
@@ -53,7 +61,7 @@ def demo(
         bool, Parameter(help="Without the pauses of a real model, as when piped.")
     ] = False,
 ) -> None:
-    """See it work: an emulated App on this machine is called, then streamed.
+    """See it work: an emulated App on this machine is called, streamed, and cut off twice.
 
     It needs no account, no key and no network, and takes a few seconds.
 
@@ -77,6 +85,7 @@ async def _show(pace: float, console: Console) -> None:
         async with AsyncApp(emulator.url, access_key=emulator.access_key) as app:
             await _invoke(app, emulator, console)
             await _stream(app, emulator, console)
+            await _resume(app, emulator, console)
     _title(console, "What next?")
     _code(console, NEXT, "bash")
 
@@ -108,6 +117,40 @@ async def _stream(app: AsyncApp, emulator: Emulator, console: Console) -> None:
         f"\n{count} events in {time.perf_counter() - started:.2f} s, the first after "
         f"{first * 1000:.0f} ms. A stream never ends quietly: had the connection broken, an error "
         "would say so.\n",
+        style="dim",
+    )
+
+
+async def _resume(app: AsyncApp, emulator: Emulator, console: Console) -> None:
+    from dynamiq_async.emulator import Fault
+
+    emulator.script(Fault(after_events=5, drop="reset"), match="POST /v1/runs")
+    emulator.script(Fault(after_events=5, drop="close"), match="GET /v1/runs/*/stream")
+    _title(
+        console, "3. Stream a run: the connection breaks twice in the middle, and nothing is lost"
+    )
+    _code(console, RESUME.replace("URL", emulator.url), "python")
+    view = following.RunView(console)
+    seen: list[int] = []
+    told = 0
+    async with app.runs.stream({"input": QUESTION}) as stream:
+        async for event in stream:
+            if stream.reconnects > told:
+                told = stream.reconnects
+                view.end()
+                console.print(
+                    f"(the connection broke: resumed behind event {seen[-1]})", style="dim"
+                )
+            seen.append(event.sequence)
+            view.show(event)
+    view.end()
+    run = await stream.run()
+    run.unwrap()
+    stored = [event.sequence async for event in app.runs.events(run.id)]
+    verdict = "each of them once" if seen == stored else "which is not what the service has stored"
+    console.print(
+        f"\n{stream.reconnects} times reconnected; {len(seen)} events, {verdict}. A run also goes "
+        "on without its reader: another process can follow it from any position.\n",
         style="dim",
     )
 

@@ -6,7 +6,6 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
-from msgspec import structs
 
 from dynamiq_async.cli import asking, live, output, problems
 from dynamiq_async.errors import DynamiqError
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from dynamiq_async.app import AsyncApp
     from dynamiq_async.questions import Question
     from dynamiq_async.run_stream import RunStream
-    from dynamiq_async.runs_models import Run
+    from dynamiq_async.runs_models import InputRequest, Run
 
 _SILENT = frozenset({"agent.reasoning.delta", "agent.response.delta"})  # when they are empty
 
@@ -76,20 +75,115 @@ class RunView:
         self._live.end()
 
     def _finish(self, event: RunEvent) -> None:
-        output_ = event.state.output if event.state is not None else None
-        nodes = _nodes(output_)
+        outcome = event.state.output if event.state is not None else None
+        nodes = _nodes(outcome)
         if event.type != "run.completed":
-            nodes = {name: node for name, node in nodes.items() if node.status == "failure"}
             self._live.failures(nodes)
         elif nodes:
             self._live.results(nodes)
-        elif output_:
-            self._live.output(output_)
+        elif outcome:
+            self._live.output(outcome)
 
 
-def _nodes(output_: Any) -> dict[str, NodeResult]:
+def _nodes(outcome: Any) -> dict[str, NodeResult]:
     """A run's output as the results of its nodes, if that is what it is."""
     try:
-        return msgspec.convert(output_, dict[str, NodeResult])
+        return msgspec.convert(outcome, dict[str, NodeResult])
     except msgspec.ValidationError:
         return {}
+
+
+class Follower:
+    """Shows the stream of a run to its end.
+
+    Args:
+        view: what shows the events.
+        asks: put the run's questions to the person at the terminal; otherwise it is said how they
+            can be answered.
+        after: the position to begin behind.
+    """
+
+    def __init__(self, view: View, *, asks: bool, after: int | None = None) -> None:
+        self._view = view
+        self._asks = asks
+        self._run_id: str | None = None
+        self._position = after
+        self._reconnects = 0
+        self._gaps = 0
+
+    async def show(self, app: AsyncApp, stream: RunStream) -> None:
+        """Show what comes.
+
+        Raises:
+            RunFailedError, RunCanceledError: the run ended so.
+        """
+        self._run_id = stream.run_id
+        try:
+            with output.waiting_for(app.url):
+                await stream.open()
+            async with stream:
+                async for event in stream:
+                    self._mention(stream)
+                    self._view.show(event)
+                    self._run_id, self._position = stream.run_id, event.sequence
+                    if isinstance(event, QuestionEvent):
+                        await self._attend(app, event.asked)
+        finally:
+            self._view.end()
+        self._mention(stream)
+        if stream.final is None:
+            run = await stream.run()
+            output.remark(f"the run is over: {run.status}")
+            run.unwrap()
+        elif stream.final.type != "run.completed":
+            (await stream.run()).unwrap()
+
+    @contextlib.contextmanager
+    def detaching(self) -> Iterator[None]:
+        """When Ctrl-C ends the following, say where to go on: the run does."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self._run_id is not None:
+                output.remark(f"detached; {problems.following(self._run_id, self._position)}")
+            raise
+
+    def _mention(self, stream: RunStream) -> None:
+        """Say what became of the connection since the last time."""
+        if stream.reconnects > self._reconnects:
+            self._reconnects = stream.reconnects
+            self._remark(f"the connection broke and was made anew (so far {self._reconnects} x)")
+        for gap in stream.gaps[self._gaps :]:
+            self._remark(_told(gap))
+        self._gaps = len(stream.gaps)
+
+    def _remark(self, text: str) -> None:
+        self._view.end()
+        output.remark(text)
+
+    async def _attend(self, app: AsyncApp, question: Question) -> None:
+        """Have a question answered, unless it was before: a run can be followed from its start."""
+        self._view.end()
+        try:
+            run = app.runs.handle(question.run_id)
+            if not _is_open(question.request, await run.get()):
+                return
+            if self._asks:
+                await asking.ask(run, question.request)
+            else:
+                command = output.command("runs", "answer", run.id)
+                output.remark(f"the run waits for an answer: {command}")
+        except DynamiqError as error:  # the run and its stream go on
+            problems.report(error)
+
+
+def _is_open(asked: InputRequest, run: Run) -> bool:
+    # Not by the id alone, which two questions can share.
+    return any((open.id, open.prompt) == (asked.id, asked.prompt) for open in run.questions)
+
+
+def _told(gap: Gap) -> str:
+    which = f"event {gap.first}" if gap.first == gap.last else f"events {gap.first} to {gap.last}"
+    if gap.confirmed:
+        return f"{which} left out: the service has nothing under that number"
+    return f"{which} did not come, and the service could not be asked for what it holds there"

@@ -237,11 +237,15 @@ class LiveView:
         self._kind = "remark"
         self._line(shortened(text, _REMARK_CHARACTERS), "dim")
 
-    def results(self, nodes: Mapping[str, NodeResult]) -> None:
-        """What the workflow's nodes came to: the failures, and what no text has told."""
+    def failures(self, nodes: Mapping[str, NodeResult]) -> None:
+        """Which of the workflow's nodes failed."""
         for node, result in nodes.items():
             if result.status == "failure":
                 self._line(f"{'x' if self._plain else '✗'} {node}: {result.error_message}", "red")
+
+    def results(self, nodes: Mapping[str, NodeResult]) -> None:
+        """What the workflow's nodes came to: the failures, and what no text has told."""
+        self.failures(nodes)
         if nodes:
             self.output({node: result.output for node, result in nodes.items()})
 

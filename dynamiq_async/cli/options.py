@@ -155,3 +155,5 @@ Input = Annotated[
         help="The fields of the workflow's Input node: a JSON object, `@FILE`, or `-` for stdin.",
     ),
 ]
+
+RunId = Annotated[str, Parameter(help="The run's id.")]

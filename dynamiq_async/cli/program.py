@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from dynamiq_async import __version__
-from dynamiq_async.cli import BROKEN_PIPE, INTERRUPTED, calls, problems
+from dynamiq_async.cli import BROKEN_PIPE, INTERRUPTED, calls, files, problems, runs
 from dynamiq_async.cli.demo import demo
 from dynamiq_async.cli.options import OTHER
 from dynamiq_async.cli.serve import serve
@@ -48,7 +48,7 @@ app = App(
 app.meta.suppress_keyboard_interrupt = False  # it does not inherit this
 app["--help"].help = "Show this and exit."
 app["--version"].help = "Show the version and exit."
-for command in (demo, calls.invoke, calls.stream, calls.submit, serve):
+for command in (demo, calls.invoke, calls.stream, calls.submit, runs.app, files.app, serve):
     app.command(command)
 
 

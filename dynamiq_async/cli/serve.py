@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -24,6 +25,32 @@ if TYPE_CHECKING:
 FAULTS = Group("Faults", sort_key=20)
 
 _INPUT = '{"question": "What can you do?"}'
+
+
+@Parameter(name="*", group=FAULTS)
+@dataclass(frozen=True)
+class Faults:
+    """What goes wrong."""
+
+    fault: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="What happens to requests, as JSON with the fields of "
+            "`dynamiq_async.emulator.Fault`; `{}` is nothing. Repeated: one request after "
+            "another meets them, again and again."
+        ),
+    ] = ()
+    fault_match: Annotated[
+        str | None, Parameter(help='Only requests like "POST /" or "/v1/runs*" meet faults.')
+    ] = None
+
+    def script(self, emulator: Emulator) -> None:
+        """Have `emulator` play them."""
+        if self.fault:
+            emulator.script(*map(_read_fault, self.fault), match=self.fault_match, times=None)
+
+
+NO_FAULTS = Faults()
 
 
 def serve(
@@ -53,20 +80,8 @@ def serve(
     allow_loopback_callbacks: Annotated[
         bool, Parameter(help="Post callbacks to this machine too, over http.")
     ] = False,
-    fault: Annotated[
-        tuple[str, ...],
-        Parameter(
-            group=FAULTS,
-            help="What happens to requests, as JSON with the fields of "
-            "`dynamiq_async.emulator.Fault`; `{}` is nothing. Repeated: one request after "
-            "another meets them, again and again.",
-        ),
-    ] = (),
-    fault_match: Annotated[
-        str | None,
-        Parameter(group=FAULTS, help='Only requests like "POST /" or "/v1/runs*" meet faults.'),
-    ] = None,
     quiet: Annotated[bool, Parameter(help="Do not show the requests.")] = False,
+    faults: Faults = NO_FAULTS,
 ) -> None:
     """Emulate the whole service on this machine, until Ctrl-C.
 
@@ -91,8 +106,7 @@ def serve(
         pace=pace,
         allow_loopback_callbacks=allow_loopback_callbacks,
     )
-    if fault:
-        emulator.script(*map(_read_fault, fault), match=fault_match, times=None)
+    faults.script(emulator)
 
     async def run() -> None:
         _stop_on_sigterm()

@@ -74,6 +74,7 @@ class Terminal:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
         self._master, slave = pty.openpty()
+        self._stdin = os.fdopen(os.dup(slave), encoding="utf-8")
         self.stdout = os.fdopen(slave, "w", encoding="utf-8")
         self.shown = ""
         self._news = asyncio.Event()
@@ -91,6 +92,15 @@ class Terminal:
                 self._news.clear()
         return self.shown
 
+    def type(self, text: str) -> None:
+        """What a person types. They see it, too."""
+        os.write(self._master, text.encode())
+
+    async def ask(self, *arguments: str) -> tuple[int, str]:
+        """`run`, where stdin is the terminal too."""
+        self._monkeypatch.setattr(sys, "stdin", self._stdin)
+        return await self.run(*arguments)
+
     async def run(self, *arguments: str) -> tuple[int, str]:
         """Run a command; its exit code and all that it showed."""
         # Not sooner: pytest sets stdout between the setup of a test and the test.
@@ -102,6 +112,7 @@ class Terminal:
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._master)
+        self._stdin.close()
         self.stdout.close()
         os.close(self._master)
 

@@ -24,10 +24,13 @@ def test_it_calls_streams_and_says_how_to_go_on(capsys: pytest.CaptureFixture[st
     shown, errors = capsys.readouterr()
     assert errors == ""
     assert "\x1b" not in shown
-    invoked, streamed, onward = re.split(r"\n2\. |\nWhat next", shown)
+    invoked, streamed, resumed, onward = re.split(r"\n[23]\. |\nWhat next", shown)
     assert f'"content": "{ANSWER}"' in invoked
     assert "I should look the customer up first.\n▸ lookup-customer" in streamed
     assert f"\n\n{ANSWER}\n" in streamed
+    assert resumed.count("(the connection broke: resumed behind event ") == 2
+    assert f"\n\n{ANSWER}\n" in resumed
+    assert "2 times reconnected; 21 events, each of them once." in resumed
     assert "dynamiq-async serve" in onward
 
 
@@ -61,10 +64,12 @@ async def test_the_code_that_it_shows_works(
     monkeypatch.setenv("DYNAMIQ_ACCESS_KEY", KEY)
     async with Emulator("agent", access_key=KEY) as emulator:
         await asyncio.to_thread(main, ["demo"])
-        calling, streaming = shown_code(capsys.readouterr().out, emulator)
+        calling, streaming, resuming = shown_code(capsys.readouterr().out, emulator)
         names: dict[str, Any] = {}
-        body = indent(f"{calling}\n{streaming}\nreturn answer", "    ")
-        exec(f"async def run():\n{body}", names)  # noqa: S102 - it is what is tested
+        body = indent(f"{calling}\n{streaming}\n{resuming}\nreturn answer", "    ")
+        exec(f"async def run():\n{body}", names)
         answer = await names["run"]()
     assert answer["output"]["agent-1"]["output"]["content"] == ANSWER
-    assert capsys.readouterr().out.endswith(f"tool.\n{ANSWER}")
+    printed = capsys.readouterr().out
+    assert printed.count(f"tool.\n{ANSWER}") == 2
+    assert printed.endswith("0 reconnects, all by itself\n")

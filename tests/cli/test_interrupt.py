@@ -55,7 +55,7 @@ async def test_while_reading_stdin(process: Process) -> None:
     try:
         os.write(writer, b"{")
         child = await process("-m", "dynamiq_async", "invoke", "-", stdin=reader)
-        while _unread(reader):  # noqa: ASYNC110 - the system tells only who asks
+        while _unread(reader):
             await asyncio.sleep(0.01)
         await interrupted(child)
     finally:

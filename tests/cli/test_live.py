@@ -119,7 +119,7 @@ def test_events_without_anything_to_show() -> None:
     usage = event({"choices": [], "usage": {"total_tokens": 7}})
     stop = text("", finish_reason="stop")
     assert shown(usage, stop, event({"progress": 0.5}), step("later", {"a": 1}), final({})) == ""
-    assert shown(text("Hi", entity=None)) == "\nHi\n"
+    assert shown(text("Hi", entity=None)) == "Hi\n"
 
 
 # --- the order of parallel nodes ---------------------------------------------------------------

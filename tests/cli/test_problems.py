@@ -62,10 +62,12 @@ async def test_attempts_and_waits_are_told(emulator: Emulator, cli: CLI) -> None
 
 
 def test_what_is_known_of_a_run_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    error = errors.StreamInterruptedError("the stream ended", run_id="r-1", sequence=12)
+    advice = "Go on with runs.follow('r-1', after_sequence=12)"
+    error = errors.StreamInterruptedError(f"it ended. {advice}", run_id="r-1", sequence=12)
     assert problems.report(error) == 1
     assert capsys.readouterr().err == (
-        "error: the stream ended\n  run id         r-1\n  last sequence  12\n"
+        "error: it ended\n  run id         r-1\n  last sequence  12\n"
+        "  → go on with: dynamiq-async runs follow r-1 --after 12\n"
     )
 
 

@@ -20,6 +20,10 @@ from dynamiq_async.emulator import BUILTIN
 from .conftest import Process
 
 COMMANDS = ["demo", "invoke", "stream", "submit", "serve"]
+GROUPS = {
+    "runs": ["answer", "cancel", "create", "events", "follow", "get", "list", "wait"],
+    "files": ["upload"],
+}
 
 
 def help_of(*command: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -29,23 +33,35 @@ def help_of(*command: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_the_help_names_the_commands_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     shown = help_of(capsys=capsys)
-    assert all(f" {command} " in shown for command in COMMANDS)
+    assert all(f" {command} " in shown for command in (*COMMANDS, *GROUPS))
     assert all(f" {code} " in shown for code in (0, 1, 2, 130, 141))
     assert main([]) == 0
     assert capsys.readouterr().out == shown
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_shows_its_commands(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = help_of(group, capsys=capsys)
+    assert all(f" {command} " in shown for command in GROUPS[group])
+    assert "--version" not in shown
+    assert main([group]) == 0
+    assert capsys.readouterr().out == shown
+
+
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, *(f"{group} {name}" for group in GROUPS for name in GROUPS[group])]
+)
 def test_the_help_has_examples_that_are_right(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown = re.sub(r"\\ *\n", "", help_of(command, capsys=capsys))
+    shown = re.sub(r"\\ *\n", "", help_of(*command.split(), capsys=capsys))
     examples = re.findall(rf"^.*dynamiq-async ({command}\b.*?) *$", shown, re.MULTILINE)[1:]
     assert examples
     for example in examples:
-        tokens = shlex.split(re.split(r" [|>] ", example)[0])
+        tokens = shlex.split(re.split(r" [|>] |\)$", example)[0])
+        tokens = [__file__ if token.endswith((".pdf", ".bin")) else token for token in tokens]
         function, *_ = app.parse_args(tokens)
-        assert function.__name__ == command
+        assert function.__name__.rstrip("_") == command.split()[-1]
 
 
 def test_the_help_of_serve_names_every_app(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -126,11 +127,9 @@ async def turns(count: int = 30) -> None:
 
 @pytest_asyncio.fixture
 async def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    from dynamiq_async import _gate
-
     fake = FakeClock()
     loop = asyncio.get_running_loop()
-    loop_time, gate_time = loop.time, _gate.monotonic
+    loop_time = loop.time
     monkeypatch.setattr(loop, "time", lambda: loop_time() + fake.ahead)
-    monkeypatch.setattr(_gate, "monotonic", lambda: gate_time() + fake.ahead)
+    monkeypatch.setattr("dynamiq_async._gate.monotonic", lambda: time.monotonic() + fake.ahead)
     return fake

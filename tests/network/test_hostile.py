@@ -7,7 +7,7 @@ import gzip
 import random
 import time
 import tracemalloc
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -205,14 +205,16 @@ def test_made_up_responses() -> None:
 
 def test_made_up_events() -> None:
     """Within a flawless response, whatever an event stream can hold."""
-    value = st.recursive(
+    value: st.SearchStrategy[object] = st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["data", "event", "source", "error", "choices", "delta", "content"])
-            | st.text(max_size=3),
-            inner,
-            max_size=3,
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["data", "event", "source", "error", "choices", "delta", "content"])
+                | st.text(max_size=3),
+                inner,
+                max_size=3,
+            )
         ),
         max_leaves=12,
     )
@@ -423,9 +425,7 @@ async def test_any_json_value(serve: Serve, app_for: MakeApp) -> None:
         assert await app_for(wire).invoke(INPUT) == value
 
 
-async def test_lone_surrogates_and_broken_utf8_come_through(
-    serve: Serve, app_for: MakeApp
-) -> None:
+async def test_lone_surrogates_and_broken_utf8_come_through(serve: Serve, app_for: MakeApp) -> None:
     for raw in (b'"a\\ud83db"', b'"a\xffb"', b'"a\\uDE00b"'):
         wire = await serve(script(answer(raw)))
         assert await app_for(wire).invoke(INPUT) == "a\ufffdb"
@@ -457,8 +457,8 @@ async def test_a_bad_event_raises_behind_the_good_ones(
     for _ in range(2):
         with pytest.raises(errors.EventDecodeError) as caught:
             await anext(stream)
-    assert caught.value.data == bad
-    assert caught.value.run_id == "wf-1"
+        assert caught.value.data == bad
+        assert caught.value.run_id == "wf-1"
     assert stream.closed
 
 

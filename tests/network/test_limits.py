@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -13,9 +13,13 @@ from .conftest import in_flight, turns
 from .wire import CHUNKED, LAST_CHUNK, Peer, answer, chunk, final, head, says, script, sse
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from dynamiq_async import StreamEvent
 
     from .conftest import FakeClock, MakeApp, Serve
+
+T = TypeVar("T")
 
 INPUT = {"question": "?"}
 OK = answer({"a": 1})
@@ -31,7 +35,7 @@ async def silent(peer: Peer) -> None:
     await peer.gone()
 
 
-def start(awaitable: Any) -> asyncio.Future[Any]:
+def start(awaitable: Awaitable[T]) -> asyncio.Future[T]:
     return asyncio.ensure_future(awaitable)
 
 
@@ -187,7 +191,7 @@ async def test_first_byte(how: str, serve: Serve, app_for: MakeApp, clock: FakeC
     wire = await serve(silent)
     app = app_for(wire, timeout=only(first_byte=100, idle=5))
     call = start(app.invoke(INPUT) if how == "invoke" else app.stream(INPUT).open())
-    await wire.until(lambda: len(wire.requests) == 1)
+    await wire.asked()
     await clock.pass_by(99)
     assert not call.done()
     await clock.pass_by(2)
@@ -269,7 +273,7 @@ async def test_pool(serve: Serve, app_for: MakeApp, clock: FakeClock) -> None:
     wire = await serve(silent)
     app = app_for(wire, max_connections=1, timeout=only(pool=100))
     first = start(app.invoke(INPUT))
-    await wire.until(lambda: len(wire.requests) == 1)
+    await wire.asked()
     second = start(app.invoke(INPUT))
     await turns()
     await clock.pass_by(99)
@@ -306,7 +310,7 @@ async def test_streams_take_slots_until_they_are_over(serve: Serve, app_for: Mak
 async def test_total_over_a_call(serve: Serve, app_for: MakeApp, clock: FakeClock) -> None:
     wire = await serve(silent)
     call = start(app_for(wire, timeout=100).invoke(INPUT))
-    await wire.until(lambda: len(wire.requests) == 1)
+    await wire.asked()
     await clock.pass_by(99)
     assert not call.done()
     await clock.pass_by(2)
@@ -327,10 +331,10 @@ async def test_total_over_attempts_and_waits(
 
     wire = await serve(handler)
     call = start(app_for(wire, timeout=100).invoke(INPUT))
-    await wire.until(lambda: len(wire.requests) == 1)
+    await wire.asked()
     await turns()
     await clock.pass_by(50)
-    await wire.until(lambda: len(wire.requests) == 2)
+    await wire.asked(2)
     await clock.pass_by(48)
     assert not call.done()
     await clock.pass_by(3)
@@ -362,7 +366,7 @@ async def test_total_over_the_wait_for_a_slot(
     wire = await serve(silent)
     app = app_for(wire, max_connections=1, timeout=Timeout(pool=1000))
     first = start(app.invoke(INPUT))
-    await wire.until(lambda: len(wire.requests) == 1)
+    await wire.asked()
     second = start(app.invoke(INPUT, timeout=100))
     await turns()
     await clock.pass_by(101)
@@ -429,9 +433,7 @@ async def test_the_limits_of_a_stream_end_with_it(
 # --- who sets what -------------------------------------------------------------------------------
 
 
-async def test_none_means_no_limit_at_all(
-    serve: Serve, app_for: MakeApp, clock: FakeClock
-) -> None:
+async def test_none_means_no_limit_at_all(serve: Serve, app_for: MakeApp, clock: FakeClock) -> None:
     wire = await serve(silent)
     for call in (
         app_for(wire, timeout=None).invoke(INPUT),
@@ -440,7 +442,7 @@ async def test_none_means_no_limit_at_all(
     ):
         count = len(wire.requests)
         task = start(call)
-        await wire.until(lambda count=count: len(wire.requests) == count + 1)
+        await wire.asked(count + 1)
         await clock.pass_by(10**6)
         assert not task.done()
         task.cancel()
@@ -453,7 +455,7 @@ async def test_a_number_leaves_the_other_limits(
     wire = await serve(silent)
     app = app_for(wire, timeout=Timeout(first_byte=50))
     call = start(app.invoke(INPUT, timeout=100))
-    await wire.until(lambda: len(wire.requests) == 1)
+    await wire.asked()
     await clock.pass_by(51)
     with pytest.raises(errors.APITimeoutError) as caught:
         await call
@@ -482,7 +484,7 @@ async def test_a_429_slows_the_whole_client(
     wire = await serve(script(answer(None, 429, "Retry-After: 50"), OK))
     app = app_for(wire)
     first = start(app.invoke(INPUT))
-    await wire.until(lambda: len(wire.requests) == 1)
+    await wire.asked()
     await turns()
     others = [start(app.invoke(INPUT)), start(app.with_options(max_retries=0).invoke(INPUT))]
     await clock.pass_by(49)

@@ -80,6 +80,7 @@ async def test_1_a_stream_never_ends_quietly_with(
     with pytest.raises(errors.StreamInterruptedError) as caught:
         async with app.stream(INPUT) as stream:
             await wire.all_closed()  # even when all of it is read long after the break
+            await turns()
             async for event in stream:
                 texts.append(event.text)  # noqa: PERF401 - what came before the error counts
     assert texts == ["one"]
@@ -117,7 +118,7 @@ async def test_2_only_what_was_refused_is_sent_again(
 ) -> None:
     wire = await serve(script(answer(None, status, *lines), answer({"a": 1})))
     call = asyncio.ensure_future(app_for(wire).invoke(INPUT))
-    await wire.until(lambda: len(wire.requests) == 1)
+    await wire.asked()
     await turns()
     await clock.pass_by(10)
     if times == 2:
@@ -252,10 +253,10 @@ async def test_6_one_deadline_holds_over_attempts_and_waits(
     wire = await serve(handler)
     call = asyncio.ensure_future(app_for(wire, timeout=100).invoke(INPUT))
     for count in (1, 2):
-        await wire.until(lambda count=count: len(wire.requests) == count)
+        await wire.asked(count)
         await turns()
         await clock.pass_by(35)
-    await wire.until(lambda: len(wire.requests) == 3)
+    await wire.asked(3)
     await clock.pass_by(25)
     assert not call.done()
     await clock.pass_by(10)

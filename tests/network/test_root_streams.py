@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from dynamiq_async import errors
+from dynamiq_async import AsyncApp, Callback, errors
+from dynamiq_async._client import UNSET
 
 from .wire import CHUNKED, LAST_CHUNK, answer, chunk, final, says, script, sse
 
@@ -29,9 +30,7 @@ def streaming(serve: Serve, app_for: MakeApp) -> Any:
     async def start(*events: Any, chunks: int = 1, **options: Any) -> AppStream:
         blocks = [sse(event) for event in events]
         size = -(-len(blocks) // chunks) or 1
-        body = b"".join(
-            chunk(b"".join(blocks[i : i + size])) for i in range(0, len(blocks), size)
-        )
+        body = b"".join(chunk(b"".join(blocks[i : i + size])) for i in range(0, len(blocks), size))
         wire = await serve(
             script(
                 CHUNKED.replace(b"\r\n\r\n", b"\r\nX-Request-Id: r-1\r\n\r\n") + body + LAST_CHUNK
@@ -129,14 +128,14 @@ async def test_an_agents_stream(streaming: Any) -> None:
 
 async def test_what_is_known_of_the_response(streaming: Any) -> None:
     stream = await streaming(says("x"), final())
-    assert stream.response is None
-    assert stream.run_id is None
-    assert not stream.closed
+    known: list[Any] = [stream.response, stream.run_id, stream.closed]
+    assert known == [None, None, False]
     async with stream:
-        assert stream.response.status == 200
-        assert stream.response.request_id == "r-1"
-        assert stream.response.headers["content-type"] == "text/event-stream"
-        assert stream.response.attempts == 1
+        response: Any = stream.response
+        assert response.status == 200
+        assert response.request_id == "r-1"
+        assert response.headers["content-type"] == "text/event-stream"
+        assert response.attempts == 1
     assert stream.closed
 
 
@@ -190,7 +189,7 @@ async def test_output_that_is_not_there(streaming: Any) -> None:
     assert caught.value.request_id == "r-1"
     assert caught.value.run_id == "wf-1"
     stream = await streaming(final(NODES))
-    with pytest.raises(errors.OutputMissingError, match="'nope'.*bad, gone, good, skipped"):
+    with pytest.raises(errors.OutputMissingError, match=r"'nope'.*bad, gone, good, skipped"):
         await stream.output("nope")
     stream = await streaming(final({}))
     with pytest.raises(errors.OutputMissingError, match="it has none"):
@@ -277,7 +276,11 @@ async def test_nothing_is_raised_for_while_nothing_is_known(streaming: Any) -> N
 
 FRAMES = [
     ({"code": "unauthorized", "message": "m"}, errors.AuthenticationError, 401),
-    ({"code": "bad_request", "message": "m", "details": {"input": "x"}}, errors.BadRequestError, 400),
+    (
+        {"code": "bad_request", "message": "m", "details": {"input": "x"}},
+        errors.BadRequestError,
+        400,
+    ),
     ({"code": "not_found", "message": "m"}, errors.NotFoundError, 404),
     ({"code": "subscription_limit_reached", "message": "m"}, errors.QuotaExceededError, 403),
     ({"code": "of its own", "message": "m"}, errors.RunFailedError, None),
@@ -352,8 +355,6 @@ async def test_invoke_raises_a_failed_result(serve: Serve, app_for: MakeApp) -> 
 
 
 async def test_submit(serve: Serve, app_for: MakeApp) -> None:
-    from dynamiq_async import Callback
-
     wire = await serve(script(answer({"id": "r-1", "status": "accepted"}, 202)))
     callback = Callback("https://hook.example/x", token="t", metadata={"a": 1})
     accepted = await app_for(wire).submit(INPUT, callbacks=[callback])
@@ -379,8 +380,6 @@ async def test_submit(serve: Serve, app_for: MakeApp) -> None:
 async def test_settings_of_the_environment(
     serve: Serve, app_for: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dynamiq_async import AsyncApp
-
     monkeypatch.delenv("DYNAMIQ_APP_URL", raising=False)
     monkeypatch.delenv("DYNAMIQ_ACCESS_KEY", raising=False)
     with pytest.raises(errors.InvalidArgumentError, match="DYNAMIQ_APP_URL"):
@@ -394,13 +393,7 @@ async def test_settings_of_the_environment(
         await app.invoke(INPUT)
     assert wire.requests[0].headers["authorization"] == "Bearer from-outside"
     assert AsyncApp("x.example").url == "https://x.example"
-    assert repr(UNSET()) == "<not given>"
-
-
-def UNSET() -> Any:  # noqa: N802 - it stands for the constant
-    from dynamiq_async._client import UNSET as unset
-
-    return unset
+    assert repr(UNSET) == "<not given>"
 
 
 @pytest.mark.parametrize(
@@ -417,8 +410,6 @@ def UNSET() -> Any:  # noqa: N802 - it stands for the constant
     ],
 )
 def test_misspelt_settings(options: dict[str, Any]) -> None:
-    from dynamiq_async import AsyncApp
-
     with pytest.raises(errors.InvalidArgumentError) as caught:
         AsyncApp("x.example", access_key="k", **options)
     assert caught.value.argument in options

@@ -10,7 +10,7 @@ import pytest
 
 from dynamiq_async import errors
 
-from .conftest import in_flight
+from .conftest import in_flight, turns
 from .wire import (
     CHUNKED,
     LAST_CHUNK,
@@ -39,7 +39,7 @@ async def collect(events: AsyncIterable[Any]) -> tuple[list[str], errors.Dynamiq
     texts = []
     try:
         async for event in events:
-            texts.append("<final>" if event.is_final else event.text)
+            texts.append("<final>" if event.is_final else event.text)  # noqa: PERF401 - kept on an error
     except errors.DynamiqError as error:
         return texts, error
     return texts, None
@@ -109,6 +109,7 @@ async def test_a_stream_cut_short_is_an_error_behind_all_whole_events(
         if slow:
             await ended.wait()
             await wire.all_closed()
+            await turns()  # so that the client has noticed, too
         texts, error = await collect(stream)
         assert texts == ["one"]
         assert isinstance(error, errors.StreamInterruptedError)
@@ -209,6 +210,7 @@ async def test_a_slow_consumer_gets_what_came_before_a_reset(
         assert (await anext(stream)).text == "one"
         arrived.set()
         await wire.all_closed()
+        await turns()
         texts, error = await collect(stream)
     assert texts == ["two"]
     assert isinstance(error, errors.StreamInterruptedError)
@@ -362,7 +364,7 @@ async def test_the_app_is_closed_while_a_call_waits(serve: Serve, app_for: MakeA
         wire = await serve(handler)
         app = app_for(wire)
         call = asyncio.ensure_future(app.invoke(INPUT))
-        await wire.until(lambda wire=wire: len(wire.requests) == 1)
+        await wire.asked()
         await asyncio.sleep(0.01)
         await app.aclose()
         async with asyncio.timeout(2):

@@ -85,9 +85,7 @@ async def test_names_with_quotes_stay_one_header(serve: Serve, app_for: MakeApp)
 
 
 async def test_streams_and_submissions_take_files_too(serve: Serve, app_for: MakeApp) -> None:
-    wire = await serve(
-        script(CHUNKED + chunk(sse(final())) + LAST_CHUNK, answer({"id": "1"}, 202))
-    )
+    wire = await serve(script(CHUNKED + chunk(sse(final())) + LAST_CHUNK, answer({"id": "1"}, 202)))
     app = app_for(wire)
     assert await app.stream(INPUT, files=b"x").output("agent-1") == {"content": "hi"}
     await app.submit(INPUT, files=b"x")

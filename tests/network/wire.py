@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Awaitable, Callable
+
+    import trustme
 
     Handler = Callable[["Peer"], Awaitable[None]]
 
@@ -140,10 +142,13 @@ class Wire:
 
     async def all_closed(self) -> None:
         """Return when no client holds a connection any more."""
-        await self.until(lambda: self.open == 0)
+        await self._until(lambda: self.open == 0)
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for something that can only change with a connection or a request."""
+    async def asked(self, times: int = 1) -> None:
+        """Return when so many requests have come in."""
+        await self._until(lambda: len(self.requests) >= times)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE), self._changed:
             await self._changed.wait_for(condition)
 
@@ -242,6 +247,13 @@ def final(data: Any = None) -> dict[str, Any]:
             "type": "dynamiq.workflows.Workflow",
         },
     }
+
+
+def server_context(ca: trustme.CA) -> ssl.SSLContext:
+    """For a server called localhost whose certificate `ca` has signed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost").configure_cert(context)
+    return context
 
 
 def script(*responses: bytes) -> Handler:

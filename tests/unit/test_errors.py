@@ -61,7 +61,7 @@ def test_there_are_errors_to_test() -> None:
     "through",
     [
         *(
-            pytest.param(lambda e, p=p: pickle.loads(pickle.dumps(e, p)), id=f"pickle{p}")  # noqa: S301
+            pytest.param(lambda e, p=p: pickle.loads(pickle.dumps(e, p)), id=f"pickle{p}")
             for p in range(pickle.HIGHEST_PROTOCOL + 1)
         ),
         copy.copy,
@@ -126,6 +126,6 @@ def test_events_before_an_error_are_a_list_of_their_own() -> None:
 
 
 def test_events_survive_a_pickle_as_events() -> None:
-    twin = pickle.loads(pickle.dumps(full(errors.EventDecodeError)))  # noqa: S301 - our own
+    twin = pickle.loads(pickle.dumps(full(errors.EventDecodeError)))
     assert isinstance(twin.events[0], StreamEvent)
     assert twin.events[0].data == {"a": 1}

@@ -473,6 +473,7 @@ def test_no_question_is_lost_over_an_odd_field() -> None:
     approval = event({"template": None, "data": 5, "mutable_data_params": None}).question
     assert approval == ApprovalQuestion(data=5)
     assert approval.prompt == ""
+    assert event({"prompt": "p", "action": "ask"}).question == FeedbackQuestion(prompt="p")
     feedback = event({"prompt": None, "action": "ask", "questions": {}}).question
     assert feedback == FeedbackQuestion()
     many = event({"prompt": "p", "action": "ask", "questions": [{"id": "q"}], "new": 1}).question
@@ -661,7 +662,7 @@ def test_all_of_the_envelope_but_data_may_be_missing() -> None:
 
 def test_events_are_frozen_equal_and_pickle(capture: Capture) -> None:
     for e in capture("02"):
-        copy = pickle.loads(pickle.dumps(e))  # noqa: S301 - our own
+        copy = pickle.loads(pickle.dumps(e))
         assert copy == e
         assert copy.data == e.data
     with pytest.raises(AttributeError):
@@ -682,4 +683,4 @@ def test_a_broken_event_holds_what_arrived() -> None:
     assert e.data == "<html>\ufffd"
     assert (e.text, e.is_final, e.question, e.error) == ("", False, None, None)
     assert repr(e).startswith("BrokenEvent(")
-    assert pickle.loads(pickle.dumps(e)) == e  # noqa: S301 - our own
+    assert pickle.loads(pickle.dumps(e)) == e

@@ -134,6 +134,14 @@ async def test_a_cancelled_wait_leaves_the_queue(position: int) -> None:
     assert gate.try_enter()
 
 
+async def test_those_who_gave_up_take_no_room_in_the_queue() -> None:
+    gate = await full()
+    for task in await waiting(*(gate.enter() for _ in range(10))):
+        task.cancel()
+    await turns()
+    assert not gate._waiters
+
+
 async def test_a_slot_that_comes_with_a_cancellation_is_handed_on() -> None:
     gate = await full()
     first, second = await waiting(gate.enter(), gate.enter())

@@ -134,7 +134,7 @@ def test_addresses_that_are_refused(value: Any) -> None:
         "app.example",
         "10.0.0.1",
         "192.168.1.1:8000",
-        "0.0.0.0",  # noqa: S104 - refused
+        "0.0.0.0",
         "[2001:db8::1]",
         "localhost.example.com",
         "notlocalhost",

@@ -1,0 +1,111 @@
+"""A client of an emulator for each test, which is held to leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import pytest
+import pytest_asyncio
+
+from dynamiq_async import AsyncApp, _run_service, run_handle
+from dynamiq_async._retry import RetryPolicy
+from dynamiq_async.emulator import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from dynamiq_async.emulator import App
+
+
+class Served(NamedTuple):
+    """A client, and the service that it talks to."""
+
+    app: AsyncApp
+    emulator: Emulator
+
+    @property
+    def posts(self) -> list[str]:
+        """The paths of all POST requests."""
+        return [seen.endpoint for seen in self.emulator.requests if seen.method == "POST"]
+
+    def asked(self, ending: str) -> list[Any]:
+        """The requests whose path ends so."""
+        return [seen for seen in self.emulator.requests if seen.endpoint.endswith(ending)]
+
+
+class Serve(Protocol):
+    async def __call__(
+        self, app: str | App = ..., *, client: dict[str, Any] | None = None, **options: Any
+    ) -> Served: ...
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_collections() -> Iterator[None]:
+    """Imported modules are no garbage; looking through them takes longer than most tests."""
+    import aiohttp  # noqa: F401 - so that it is frozen too
+
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def leaves_nothing() -> AsyncIterator[None]:
+    """No task is left, nothing warns and no error is reported to the loop, also not when the
+    garbage is collected."""
+    before = asyncio.all_tasks()
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    yield
+    gc.collect()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    assert not left
+    assert not reported
+
+
+@pytest_asyncio.fixture
+async def serve(leaves_nothing: None) -> AsyncIterator[Serve]:
+    """Starts an emulator, with a client of it that holds no slot at the end of the test."""
+    async with AsyncExitStack() as stack:
+
+        async def start(
+            app: str | App = "echo", *, client: dict[str, Any] | None = None, **options: Any
+        ) -> Served:
+            emulator = await stack.enter_async_context(Emulator(app, **options))
+            made = AsyncApp(emulator.url, access_key=emulator.access_key, **(client or {}))
+            stack.push_async_callback(holds_nothing, made)
+            return Served(made, emulator)
+
+        yield start
+
+
+async def holds_nothing(app: AsyncApp) -> None:
+    await app.aclose()
+    assert in_flight(app) == 0
+
+
+def in_flight(app: AsyncApp) -> int:
+    """How many of the client's slots are taken."""
+    return app._caller.gate.in_flight
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Retries, looks and polls come at once; what the retries would have waited is listed."""
+    waited: list[float] = []
+
+    def lengthen(_: RetryPolicy, seconds: float) -> float:
+        waited.append(seconds)
+        return 0.0
+
+    monkeypatch.setattr(RetryPolicy, "lengthen", lengthen)
+    monkeypatch.setattr(run_handle, "POLL_SECONDS", (0.002, 0.01))
+    monkeypatch.setattr(_run_service, "SECOND_LOOK_SECONDS", 0.002)
+    monkeypatch.setattr(_run_service, "SETTLE_SECONDS", 0.15)
+    return waited
