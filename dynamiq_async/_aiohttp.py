@@ -109,6 +109,8 @@ class AiohttpResponse:
     def close(self) -> None:
         if self._lost is not None:
             self._lost.remove_done_callback(self._break)
+            if not self._lost.get_loop().is_closed():
+                self._lost.add_done_callback(_overlook)
         connection = self._raw.connection
         if self._content.at_eof():
             self._raw.release()
@@ -274,6 +276,12 @@ class AiohttpTransport:
                 total=None, connect=connect, sock_connect=None, sock_read=None
             )
         return timeout
+
+
+def _overlook(lost: asyncio.Future[None]) -> None:
+    """Look at how a connection ended that nobody reads from any more, so that nothing warns."""
+    if not lost.cancelled():
+        lost.exception()
 
 
 def _body_failure(request: Request, attempt: Attempt) -> errors.DynamiqError | None:

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dynamiq_async")
 
-MAX_COOLDOWN = 3600.0
-"""Seconds. A server that asks for more is asked again after an hour, whatever it said."""
-
 ERROR_BODY_SECONDS = 5.0
 """How long an error's body is waited for; the status alone must not be held up by it."""
 
@@ -185,25 +182,29 @@ class Caller:
                 result.attempts = retries + 1
                 return result
             failure.attempts = retries + 1
+            failure.method, failure.url = request.method, request.url.partition("?")[0]
             delay = policy.delay(
                 failure,
                 retries=retries,
                 idempotent=request.idempotent,
                 replayable=request.replayable,
             )
-            self._note_throttling(failure, delay)
+            self._note_throttling(failure, delay, longest=policy.max_wait)
             if delay is None or not _fits(delay, deadline):
                 raise _as_ambiguous(failure, request)
             log.debug("%s: %s; retrying in %.2f s", request, type(failure).__name__, delay)
             await asyncio.sleep(delay)
             retries += 1
 
-    def _note_throttling(self, failure: errors.DynamiqError, delay: float | None) -> None:
-        """A server that refuses one call has refused them all for a while."""
+    def _note_throttling(
+        self, failure: errors.DynamiqError, delay: float | None, *, longest: float
+    ) -> None:
+        """A server that refuses one call has refused them all for a while, but not for days: that
+        is for the one call to tell."""
         if isinstance(failure, errors.APIStatusError) and outcome(failure) is Outcome.NOT_TAKEN:
             wait = failure.retry_after if failure.retry_after is not None else delay
             if wait is not None:
-                self.gate.cool_down(min(wait, MAX_COOLDOWN))
+                self.gate.cool_down(min(wait, longest))
 
     async def _attempt(
         self,

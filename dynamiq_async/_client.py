@@ -7,6 +7,7 @@ the cooldown. The view that made them owns them; closing another closes nothing.
 from __future__ import annotations
 
 import copy
+import math
 import os
 import warnings
 from functools import partial
@@ -71,7 +72,7 @@ class Client:
         headers: Mapping[str, str] | None,
         max_connections: int,
         max_response_bytes: int,
-        max_retry_after: float,
+        max_retry_after: float | None,
         session: aiohttp.ClientSession | None,
         verify: ssl.SSLContext | str | os.PathLike[str] | None,
         proxy: str | None,
@@ -83,6 +84,7 @@ class Client:
                 argument="session",
             )
         check_seconds(max_retry_after, "max_retry_after")
+        longest = math.inf if max_retry_after is None else max_retry_after
         secret = _request.check_key(key, "access_key") if key is not None else None
         self._url = url
         self._headers = {"User-Agent": USER_AGENT}
@@ -92,7 +94,7 @@ class Client:
             timeout=_timeout(timeout, DEFAULT_TIMEOUT),
             policy=RetryPolicy(
                 max_retries=check_count(max_retries, "max_retries", least=0),
-                max_wait=max_retry_after,
+                max_wait=longest,
             ),
             headers=_request.check_headers(headers, "headers"),
         )

@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
+import msgspec.inspect
 
 from dynamiq_async.errors import InvalidArgumentError
 
@@ -49,7 +50,9 @@ def decode(data: Buffer, type: Any = Any) -> Any:
 
     Raises one of `DECODE_ERRORS`.
     """
-    return decode_with(msgspec.json.Decoder(type).decode if type is not Any else _decode, data)
+    if type is Any:
+        return decode_with(_decode, data)
+    return decode_with(msgspec.json.Decoder(type, dec_hook=from_builtin).decode, data)
 
 
 def decode_with(decoder: Callable[[Any], T], data: Buffer) -> T:
@@ -69,11 +72,26 @@ def check_type(type: Any, argument: str = "output_type") -> None:
     if type is Any or type is None:
         return
     try:
+        info = msgspec.inspect.type_info(type)
         msgspec.json.Decoder(type)
+        if isinstance(info, msgspec.inspect.CustomType) and not hasattr(info.cls, _VALIDATE):
+            raise TypeError(f"{info.cls.__name__} is neither a Struct, a dataclass nor the like")
     except TypeError as error:
         raise InvalidArgumentError(
             f"{argument} is not a type that msgspec can decode to: {error}", argument=argument
         ) from error
+
+
+def from_builtin(type: type[T], value: Any) -> T:
+    """What msgspec does not know by itself: pydantic models."""
+    validate = getattr(type, _VALIDATE, None)
+    if validate is None:
+        raise TypeError(f"there is no way to make a {type.__name__} of it")
+    model: T = validate(value)
+    return model
+
+
+_VALIDATE = "model_validate"  # a pydantic model's own
 
 
 _decode = msgspec.json.Decoder().decode

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
@@ -149,7 +150,7 @@ def join(base_url: str, *segments: str, query: Mapping[str, Any] | None = None) 
     pairs = [
         (name, _query_text(item))
         for name, value in (query or {}).items()
-        for item in (value if isinstance(value, list | tuple) else (value,))
+        for item in (value if isinstance(value, list | tuple | set | frozenset) else (value,))
         if item is not None
     ]
     try:
@@ -287,6 +288,11 @@ def _callback_object(callback: Callback, *, on_loopback: bool) -> dict[str, Any]
         raise InvalidArgumentError(
             f"a callback's URL must be https: {callback.url}", argument="callbacks"
         )
+    if parts.username is not None or parts.password is not None:
+        raise InvalidArgumentError(
+            "a callback's URL may not hold a user name or password; use its token",
+            argument="callbacks",
+        )
     local = _is_private(host)
     if (local or parts.scheme == "http") and not (on_loopback and is_loopback(host)):
         raise InvalidArgumentError(
@@ -303,9 +309,14 @@ def _callback_object(callback: Callback, *, on_loopback: bool) -> dict[str, Any]
 
 
 def _is_private(host: str) -> bool:
-    if is_loopback(host):
+    name = host.removesuffix(".")
+    if is_loopback(name):
         return True
     try:
-        return not ipaddress.ip_address(host).is_global
+        return not ipaddress.ip_address(name).is_global
     except ValueError:
+        pass  # a name, or an address in one of the forms that only the resolver takes
+    try:
+        return not ipaddress.ip_address(socket.inet_aton(name)).is_global
+    except (OSError, ValueError):
         return False

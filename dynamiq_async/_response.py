@@ -67,6 +67,9 @@ _TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
 _BEARER = re.compile(r"(?i)(bearer\s+)[^\s\"'<>\\]+")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _PERSONAL_TOKEN = ("dyn_pat_", "uak_")
+# A shorter key is a placeholder for a public or emulated App, and a part of many words.
+_MASKABLE = 6
+
 _HARMLESS = 12  # so many characters of a key, as in `dynamiq_acc_`, give nothing away
 
 
@@ -176,7 +179,7 @@ def _advice(status: int, code: str | None, headers: Mapping[str, str], key: str 
 
 def mask(text: str, key: str | None) -> str:
     """`text` without the key, in whatever form a server or library repeats it."""
-    if key:
+    if key and len(key) >= _MASKABLE:
         as_json = msgspec.json.encode(key).decode()[1:-1]
         for form in (key, as_json, key.replace("/", r"\/"), quote(key, safe="")):
             text = text.replace(form, MASK)

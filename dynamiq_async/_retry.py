@@ -20,7 +20,10 @@ from dynamiq_async import errors
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-AMBIGUOUS_STATUS = frozenset({408, 502, 503, 504})
+# Proxies say these of a server behind them: beside the standard's, Cloudflare's and two that are
+# in wide use for a connection that timed out.
+AMBIGUOUS_STATUS = frozenset({502, 503, 504, 520, 521, 522, 523, 524, 598, 599})
+TRANSIENT_STATUS = frozenset({408, 500})
 
 
 class Outcome(enum.Enum):
@@ -46,7 +49,7 @@ def outcome(error: errors.DynamiqError) -> Outcome:
             return Outcome.NOT_TAKEN
         if status in AMBIGUOUS_STATUS:
             return Outcome.UNKNOWN
-        return Outcome.TRANSIENT if status == 500 else Outcome.FINAL
+        return Outcome.TRANSIENT if status in TRANSIENT_STATUS else Outcome.FINAL
     if isinstance(error, errors.APIConnectionError | errors.APITimeoutError):
         return Outcome.UNKNOWN
     return Outcome.FINAL

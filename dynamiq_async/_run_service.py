@@ -179,17 +179,22 @@ class RunService:
         number = (first - 1) // EVENT_PAGE_SIZE + 1
         page = await page_of(number)
         while number > 1 and (not page.data or page.data[0].sequence > first):
-            number -= 1
-            if not page.data and page.pagination.page_count is not None:
-                number = max(1, min(number, page.pagination.page_count))
+            # From behind the end in halves, unless it is told where that is; then page by page.
+            count = page.pagination.page_count
+            number = number - 1 if page.data else max(1, min(number // 2, count or number))
             page = await page_of(number)
         found: list[RunEvent] = []
-        while True:
+        read_to = -1
+        # A page that leads no further ends it, lest a service that ignores the number be asked
+        # for ever.
+        while page.data and page.data[-1].sequence > read_to:
             found += [event for event in page.data if first <= event.sequence <= last]
-            if not page.data or not page.has_next or page.data[-1].sequence >= last:
-                return found
+            read_to = page.data[-1].sequence
+            if read_to >= last or number == page.pagination.page_count:
+                break
             number += 1
             page = await page_of(number)
+        return found
 
     async def find(
         self, session_id: str, options: CallOptions, deadline: float | None = None

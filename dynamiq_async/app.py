@@ -66,7 +66,8 @@ class AsyncApp(Client):
         max_connections: how many requests (a stream counts until it is over) may be under way.
         max_response_bytes: the most that an answer may have, in bytes.
         max_event_bytes: the most that one event of a stream may have, in bytes.
-        max_retry_after: seconds; when a server asks to wait longer, the call raises at once.
+        max_retry_after: seconds; when a server asks to wait longer, the call raises at once. None
+            waits however long it says.
         session: your own `aiohttp.ClientSession`. It is used as it is, and stays yours to close.
         verify: a file or folder of CA certificates, or an `ssl.SSLContext`; by default the
             system's certificates.
@@ -89,7 +90,7 @@ class AsyncApp(Client):
         max_connections: int = 100,
         max_response_bytes: int = 64 * 1024 * 1024,
         max_event_bytes: int = 64 * 1024 * 1024,
-        max_retry_after: float = 60.0,
+        max_retry_after: float | None = 60.0,
         session: aiohttp.ClientSession | None = None,
         verify: ssl.SSLContext | str | os.PathLike[str] | None = None,
         proxy: str | None = None,
@@ -307,6 +308,7 @@ class AsyncApp(Client):
 
 def _rebuild(kind: type[AsyncApp], url: str, public: bool, settings: dict[str, Any]) -> AsyncApp:
     """A client from a pickle: its configuration, with the key of the process it has come to."""
+    # Where it has come without a key, requests tell; unpickling is no place to fail.
     key: Literal[False] | None = False
     if os.environ.get(KEY_VARIABLE) and not public:
         key = None

@@ -20,6 +20,7 @@ class DynamiqError(Exception):
 
     Attributes:
         message: what happened and, where it helps, what to do.
+        method, url: of the request, the URL without its query.
         status: the HTTP status, when a response arrived.
         code: the machine-readable code of the server's error envelope, such as `bad_request`.
         details: the envelope's `details`: a field's name to its complaint.
@@ -35,6 +36,8 @@ class DynamiqError(Exception):
         self,
         message: str = "",
         *,
+        method: str | None = None,
+        url: str | None = None,
         status: int | None = None,
         code: str | None = None,
         details: Mapping[str, Any] | None = None,
@@ -47,6 +50,8 @@ class DynamiqError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.method = method
+        self.url = url
         self.status = status
         self.code = code
         self.details = details
@@ -197,7 +202,7 @@ class InternalServerError(APIStatusError):
 
 
 class AmbiguousStatusError(AmbiguousOutcomeError, InternalServerError):
-    """502, 504 or the like: a proxy gave up, and the App may have run all the same."""
+    """502, 504, 524 or the like: a proxy gave up, and the App may have run all the same."""
 
 
 # --- answers that cannot be used ---------------------------------------------------------------

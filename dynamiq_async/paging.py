@@ -105,8 +105,7 @@ class PageIterator(Generic[T]):
 
     async def _turn_page(self) -> None:
         page = await self._next_page()
-        self._next += 1
-        self._more = page.has_next
+        count = page.pagination.page_count
         identities = [self._identity(item) for item in page]
         new = [
             item
@@ -115,6 +114,10 @@ class PageIterator(Generic[T]):
         ]
         self._seen = set(identities)
         self._items = new[::-1]
+        # A page without anything new ends the list too, lest a service that ignores the page's
+        # number is asked for ever; and what it echoes of that number is not relied on.
+        self._more = bool(new) and (count is None or self._next < count)
+        self._next += 1
         if self._prefetch and self._more:
             self._fetching = self._start()
 

@@ -97,7 +97,7 @@ class Run(Struct, frozen=True, kw_only=True):
         if self.status != "completed":
             raise self._not_completed()
         try:
-            output: T = msgspec.convert(self.output, output_type)
+            output: T = msgspec.convert(self.output, output_type, dec_hook=_json.from_builtin)
         except msgspec.ValidationError as error:
             name = getattr(output_type, "__name__", output_type)
             raise ResponseDecodeError(

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import deque
 from io import BytesIO
 from itertools import islice, repeat
-from operator import itemgetter
+from operator import is_
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import msgspec
@@ -56,9 +56,8 @@ _SMALL = 8 * 1024
 # From this many lines on the fast path pays.
 _SEVERAL = 32
 
-# For `_read_columns`: the fields that it reads, and the value of a `data: ` line.
-_NAMES = (b"data: ", b"event: ", b"id: ")
-_DATA = itemgetter(slice(6, -1))
+# The fields that `_read_columns` reads.
+_NAMES = {_E: b"\nevent: ", _I: b"\nid: "}
 
 
 class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
@@ -263,7 +262,11 @@ class SSEDecoder(Generic[E]):
         unread = iter(lines)
         try:
             if len(lines) >= _SEVERAL and len(lines[0]) + len(piece) <= self._limit:
-                unread = self._take_several(lines, unread)
+                first = 0
+                if (self._size or type(lines[0]) is not bytes) and b"\n" in lines:
+                    first = lines.index(b"\n") + 1
+                    self._interpret(islice(unread, first))
+                unread = iter(lines[self._read_columns(lines, first) :])
             self._interpret(unread)
         except BaseException:
             left = b"".join([*unread, rest])
@@ -395,16 +398,6 @@ class SSEDecoder(Generic[E]):
         self._id = self._last_id = id_
         return [decoded]
 
-    def _take_several(self, lines: list[bytes], unread: Iterator[bytes]) -> Iterator[bytes]:
-        """Read what can be read of many lines column by column; give back the others."""
-        first = 0
-        if self._size or type(lines[0]) is not bytes:
-            if b"\n" not in lines:
-                return unread
-            first = lines.index(b"\n") + 1
-            self._interpret(islice(unread, first))
-        return iter(lines[self._read_columns(lines, first) :])
-
     def _read_columns(self, lines: list[bytes], first: int) -> int:
         """Read blocks from `lines[first]` on that have the same fields in the same order.
 
@@ -413,29 +406,35 @@ class SSEDecoder(Generic[E]):
         Gives the number of the first line not read, which is `first` when anything is unusual:
         then nothing was changed, and `_interpret` reads the same lines.
         """
-        if b"\n" not in lines[first : first + len(_NAMES) + 1]:
-            return first
-        period = lines.index(b"\n", first) + 1 - first
-        stop = len(lines) - (len(lines) - first) % period
-        blanks = lines[first + period - 1 : stop : period]
-        if blanks.count(b"\n") != len(blanks):
-            return first
-        columns: dict[bytes, list[bytes]] = {}
-        for start in range(first, first + period - 1):
-            column = lines[start:stop:period]
-            name = column[0][: column[0].find(b" ") + 1]
-            if name not in _NAMES or name in columns:
-                return first
-            if not min(column)[: len(name)] == name == max(column)[: len(name)]:
-                return first
-            columns[name] = column
-        if b"data: " not in columns:
-            return first
-        ids = columns.get(b"id: ")
-        if ids and _NUL in b"".join(ids):
-            return first
         try:
-            self._events += self._build(columns[b"data: "], columns.get(b"event: "), ids)
+            blank = lines.index(b"\n", first, first + 4)
+        except ValueError:
+            return first
+        period = blank + 1 - first
+        count = (len(lines) - first) // period
+        stop = first + count * period
+        if lines[blank:stop:period].count(b"\n") != count:
+            return first
+        columns: dict[int, list[bytes]] = {}
+        for start in range(first, blank):
+            column = lines[start:stop:period]
+            letter = column[0][0]
+            if letter in columns:
+                return first
+            columns[letter] = column
+            if letter == _D:
+                columns[_D] = list(map(bytes.removeprefix, column, repeat(b"data: ")))
+                if any(map(is_, column, columns[_D])):
+                    return first
+            else:
+                text = b"\n" + b"".join(column)
+                if text.count(_NAMES.get(letter, b"\0")) != count or _NUL in text:
+                    return first
+        if _D not in columns:
+            return first
+        ids = columns.get(_I)
+        try:
+            self._events += self._build(columns[_D], columns.get(_E), ids)
         except Exception:  # noqa: BLE001 - `_interpret` meets it again, in its place
             return first
         if ids:
@@ -446,13 +445,12 @@ class SSEDecoder(Generic[E]):
         self, data: list[bytes], types: list[bytes] | None, ids: list[bytes] | None
     ) -> Iterable[Any]:
         """The events of `data: ` lines, and `event: ` and `id: ` lines where there are some."""
-        values = map(_DATA, data)
         if self._decode is not None:
-            return list(map(self._decode, values))
+            return list(map(self._decode, data))
         return map(
             ServerSentEvent,
             map(_type, types) if types else repeat("message"),
-            [value.decode("utf-8", "replace") for value in values],
+            [value[:-1].decode("utf-8", "replace") for value in data],
             map(_id, ids) if ids else repeat(_id(self._last_id)),
         )
 

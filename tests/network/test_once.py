@@ -129,6 +129,7 @@ REFUSALS = [
     (502, (), False),
     (502, ("Retry-After: 3",), False),
     (504, (), False),
+    (524, (), False),
     (408, (), False),
     (500, (), False),
     (400, (), False),
@@ -174,7 +175,7 @@ async def test_a_post_that_is_answered_no(
             await call()
         assert len(wire.requests) == 1
         assert caught.value.status == status
-        unknown = status in (408, 502, 503, 504)
+        unknown = status in (502, 503, 504, 524)
         assert isinstance(caught.value, errors.AmbiguousOutcomeError) is unknown
         assert caught.value.code == "x"
         assert caught.value.attempts == 1

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 import msgspec
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamiq_async import _json
+from dynamiq_async.errors import InvalidArgumentError
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(),
@@ -101,3 +103,32 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
 def test_big_integers_and_numbers_come_through() -> None:
     assert _json.decode(b"123456789012345678901234567890") == 123456789012345678901234567890
     assert _json.decode(b"1.5e300") == 1.5e300
+
+
+class Model(pydantic.BaseModel):
+    count: int
+
+
+class NoSchema:
+    pass
+
+
+def test_a_pydantic_model_can_be_decoded_to() -> None:
+    assert _json.decode(b'{"count": 3}', Model) == Model(count=3)
+    assert _json.decode(b'[{"count": 3}]', list[Model]) == [Model(count=3)]
+    with pytest.raises(msgspec.ValidationError):
+        _json.decode(b'{"count": "x"}', Model)
+    with pytest.raises(_json.DECODE_ERRORS):
+        _json.decode(b"[{}]", list[NoSchema])
+
+
+@pytest.mark.parametrize("kind", [NoSchema, dict[str, int] | Model | NoSchema, dict[int, str] | dict])
+def test_a_type_that_cannot_be_decoded_to_is_refused(kind: object) -> None:
+    with pytest.raises(InvalidArgumentError, match="output_type") as caught:
+        _json.check_type(kind)
+    assert caught.value.argument == "output_type"
+
+
+@pytest.mark.parametrize("kind", [None, int, Model, list[Model], dict[str, int]])
+def test_a_type_that_can_be_decoded_to_passes(kind: object) -> None:
+    _json.check_type(kind)

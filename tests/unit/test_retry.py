@@ -36,7 +36,7 @@ TABLE: list[tuple[errors.DynamiqError, Outcome, bool, bool, bool]] = [
     (answered(502, 1.0), Outcome.UNKNOWN, False, True, False),
     (answered(504), Outcome.UNKNOWN, False, True, False),
     (answered(504, 1.0), Outcome.UNKNOWN, False, True, False),
-    (answered(408), Outcome.UNKNOWN, False, True, False),
+    (answered(408), Outcome.TRANSIENT, False, True, False),
     (answered(500), Outcome.TRANSIENT, False, True, False),
     (answered(500, 1.0), Outcome.TRANSIENT, False, True, False),
     (errors.APIConnectionError(), Outcome.UNKNOWN, False, True, False),
