@@ -9,6 +9,7 @@ runs only after msgspec has refused, so it costs nothing where nothing is wrong.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
 Buffer = bytes | bytearray | memoryview
 
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
@@ -80,6 +82,19 @@ def check_type(type: Any, argument: str = "output_type") -> None:
         raise InvalidArgumentError(
             f"{argument} is not a type that msgspec can decode to: {error}", argument=argument
         ) from error
+
+
+def fitting(content: dict[str, Any], type: type[S]) -> S:
+    """`content` as a Struct, without the fields that are of an unforeseen type."""
+    try:
+        return msgspec.convert(content, type)
+    except msgspec.ValidationError:
+        known = {}
+        for field in msgspec.structs.fields(type):
+            if field.name in content:
+                with suppress(msgspec.ValidationError):
+                    known[field.name] = msgspec.convert(content[field.name], field.type)
+        return type(**known)
 
 
 def from_builtin(type: type[T], value: Any) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -10,7 +11,7 @@ from msgspec import Raw, Struct, structs
 
 from dynamiq_async import _json, _request, errors
 from dynamiq_async._client import Client, Extras
-from dynamiq_async._response import stream_error
+from dynamiq_async._response import beginning, stream_error
 from dynamiq_async._retry import Outcome, outcome
 from dynamiq_async._secret import MASK
 from dynamiq_async.runs_models import (
@@ -20,12 +21,13 @@ from dynamiq_async.runs_models import (
     Run,
     RunEvent,
     run_event,
+    run_of,
     stored_event,
 )
 from dynamiq_async.sse import SSEDecoder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from dynamiq_async._calls import Caller, CallOptions
     from dynamiq_async._request import Request
@@ -41,8 +43,12 @@ SECOND_LOOK_SECONDS = 0.5
 EVENT_PAGE_SIZE = 500
 
 
+Extra = Mapping[str, Any] | None
+"""What a caller lays over a body."""
+
+
 class _RunData(Struct):
-    data: Run
+    data: Raw
 
 
 class _List(Struct, Generic[T]):
@@ -118,7 +124,8 @@ class RunService:
         return stream_error(data, run_id=None, request=request, key=self.caller.key)
 
     async def create(self, request: Request, options: CallOptions, deadline: float | None) -> Run:
-        return (await self.client._send(request, options, _RunData, deadline=deadline)).data
+        found = await self.client._send(request, options, _RunData, deadline=deadline)
+        return self._run(request, found.data)
 
     async def get(
         self,
@@ -129,14 +136,24 @@ class RunService:
         urgent: bool = False,
     ) -> Run:
         request = self.request("GET", run_id, urgent=urgent)
-        return (await self.client._send(request, options, _RunData, deadline=deadline)).data
+        found = await self.client._send(request, options, _RunData, deadline=deadline)
+        return self._run(request, found.data)
+
+    def _run(self, request: Request, data: Raw) -> Run:
+        try:
+            return run_of(data)
+        except _json.DECODE_ERRORS as error:
+            raise errors.ResponseDecodeError(
+                f"the answer to {request} holds no run: {error}",
+                body=beginning(bytes(data), self.caller.key),
+            ) from error
 
     async def run_page(
         self, query: Mapping[str, Any], options: CallOptions, deadline: float | None = None
     ) -> Page[Run]:
         request = self.request("GET", query=query)
-        found = await self.client._send(request, options, _List[Run], deadline=deadline)
-        return found.page(found.data or [])
+        found = await self.client._send(request, options, _List[Raw], deadline=deadline)
+        return found.page([self._run(request, data) for data in found.data or []])
 
     async def event_page(
         self,
@@ -248,9 +265,12 @@ class RunService:
         request = self.request("POST", run_id, "cancel", urgent=True, retry=True)
         await self.caller.fetch(request, self.options)
 
-    async def answer(self, run_id: str, request: InputRequest | str, feedback: str) -> None:
+    async def answer(
+        self, run_id: str, request: InputRequest | str, feedback: str, extra: Extra = None
+    ) -> None:
         _check_kind(request, approval=False)
-        await self._input(run_id, _input_body(request, {"feedback": feedback}, "human_feedback"))
+        body = _input_body(request, {"feedback": feedback}, "human_feedback")
+        await self._input(run_id, body, extra)
 
     async def approve(
         self,
@@ -258,19 +278,26 @@ class RunService:
         request: InputRequest | str,
         params: Mapping[str, Any] | None,
         feedback: str | None,
+        extra: Extra = None,
     ) -> None:
         _check_kind(request, approval=True)
         _check_editable(request, params)
         verdict = {"approved": True, "params": params, "feedback": feedback}
-        await self._input(run_id, _input_body(request, verdict, "approval_request"))
+        await self._input(run_id, _input_body(request, verdict, "approval_request"), extra)
 
-    async def reject(self, run_id: str, request: InputRequest | str, feedback: str | None) -> None:
+    async def reject(
+        self,
+        run_id: str,
+        request: InputRequest | str,
+        feedback: str | None,
+        extra: Extra = None,
+    ) -> None:
         _check_kind(request, approval=True)
         verdict = {"approved": False, "feedback": feedback}
-        await self._input(run_id, _input_body(request, verdict, "approval_request"))
+        await self._input(run_id, _input_body(request, verdict, "approval_request"), extra)
 
-    async def _input(self, run_id: str, body: dict[str, Any]) -> None:
-        encoded = _request.encode(body, "params")
+    async def _input(self, run_id: str, body: dict[str, Any], extra: Extra) -> None:
+        encoded = _request.encode({**body, **(extra or {})}, "params")
         request = self.request("POST", run_id, "input", body=encoded, urgent=True)
         await self.caller.fetch(request, self.options)
 
@@ -288,11 +315,6 @@ def may_pass(error: errors.DynamiqError) -> bool:
         return isinstance(error, errors.InternalServerError) or outcome(error) is not Outcome.FINAL
     # A page of HTML in the answer's place is some proxy's.
     return isinstance(error, errors.APIConnectionError | errors.ContentTypeError)
-
-
-def at_most(seconds: float, limit: float | None) -> float | None:
-    """`limit`, but not more than `seconds`; None stays no limit."""
-    return limit if limit is None else min(seconds, limit)
 
 
 def check_id(run_id: str) -> str:
@@ -326,8 +348,9 @@ def _check_editable(request: InputRequest | str, params: Mapping[str, Any] | Non
 
 def _check_kind(request: InputRequest | str, *, approval: bool) -> None:
     """Raise InvalidArgumentError if an approval is answered with text, or a question approved."""
-    if isinstance(request, str) or request.type is None or request.is_approval == approval:
-        return
+    opposite = "human_feedback" if approval else "approval_request"
+    if isinstance(request, str) or request.type != opposite:
+        return  # the list of types is open
     advice = "answer it with answer()" if approval else "use approve() or reject()"
     raise errors.InvalidArgumentError(f"this is a {request.type}: {advice}", argument="request")
 

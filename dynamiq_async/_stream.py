@@ -163,7 +163,7 @@ class EventStream(Generic[E]):
             if self._task is not None:
                 self._task.cancel()
                 await asyncio.wait([self._task])
-            elif self._reading and self._feed is not None:
+            if self._reading and self._feed is not None:
                 self._feed.fail(self._closed_error())
             elif self._complete:
                 await self._settle()

@@ -11,11 +11,10 @@ Shapes in this module were seen in the vendor's library unless a docstring says 
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct, field, structs
+from msgspec import Raw, Struct, field
 
 from dynamiq_async import _json
 from dynamiq_async.errors import EventDecodeError
@@ -259,7 +258,7 @@ class StreamEvent(Struct, frozen=True, gc=False, kw_only=True):
         delta = self._delta()
         content = delta.content
         if delta.step == "reasoning" and isinstance(content, dict) and "loop_num" in content:
-            return _convert(content, Decision)
+            return _json.fitting(content, Decision)
         return None
 
     @property
@@ -268,7 +267,7 @@ class StreamEvent(Struct, frozen=True, gc=False, kw_only=True):
         delta = self._delta()
         step = delta.step
         if isinstance(step, str) and step in _TOOL_STEPS and isinstance(delta.content, dict):
-            return _convert({**delta.content, "step": step}, ToolCall)
+            return _json.fitting({**delta.content, "step": step}, ToolCall)
         return None
 
     @property
@@ -282,7 +281,7 @@ class StreamEvent(Struct, frozen=True, gc=False, kw_only=True):
     def usage(self) -> Usage | None:
         """The tokens an LLM node consumed, on the one chunk that tells."""
         usage = self._chunk().usage
-        return _convert(usage, Usage) if isinstance(usage, dict) else None
+        return _json.fitting(usage, Usage) if isinstance(usage, dict) else None
 
     @property
     def question(self) -> Question | None:
@@ -296,8 +295,10 @@ class StreamEvent(Struct, frozen=True, gc=False, kw_only=True):
         if not isinstance(data, dict):
             return None
         if "mutable_data_params" in data:
-            return _convert(data, ApprovalQuestion)
-        return _convert(data, FeedbackQuestion) if {"prompt", "action"} <= data.keys() else None
+            return _json.fitting(data, ApprovalQuestion)
+        return (
+            _json.fitting(data, FeedbackQuestion) if {"prompt", "action"} <= data.keys() else None
+        )
 
     @property
     def is_final(self) -> bool:
@@ -344,7 +345,7 @@ class StreamEvent(Struct, frozen=True, gc=False, kw_only=True):
         data = self._outcome()
         if not isinstance(data, dict) or self.error is not None:
             return {}
-        return {id: _convert(node, NodeResult) for id, node in data.items() if _is_node(node)}
+        return {id: _json.fitting(node, NodeResult) for id, node in data.items() if _is_node(node)}
 
     def _outcome(self) -> Any:
         """The final event's data, which for an error without any is `{}`; else None."""
@@ -368,19 +369,6 @@ class BrokenEvent(StreamEvent, frozen=True, gc=False, kw_only=True):
     @property
     def data(self) -> str:
         return bytes(self.raw_data).decode("utf-8", "replace")
-
-
-def _convert(content: dict[str, Any], type: type[S]) -> S:
-    """`content` as a Struct, without the fields that are of an unforeseen type."""
-    try:
-        return msgspec.convert(content, type)
-    except msgspec.ValidationError:
-        fitting = {}
-        for known in structs.fields(type):
-            if known.name in content:
-                with suppress(msgspec.ValidationError):
-                    fitting[known.name] = msgspec.convert(content[known.name], known.type)
-        return type(**fitting)
 
 
 def _is_node(value: Any) -> bool:

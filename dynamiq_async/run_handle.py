@@ -183,17 +183,24 @@ class RunHandle:
         """Cancel the run. Does nothing when it is over. Not held back by a cooldown."""
         await self._service.cancel(self.id)
 
-    async def answer(self, request: InputRequest | str, feedback: str) -> None:
+    async def answer(
+        self,
+        request: InputRequest | str,
+        feedback: str,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
         """Answer a question with a text. Not held back by a cooldown.
 
         Args:
             request: the question, or its id.
+            extra_body: laid over the body that is sent, for what is not foreseen.
 
         Raises:
             InvalidArgumentError: the question is an approval.
             BadRequestError, ConflictError: the run is not waiting for this.
         """
-        await self._service.answer(self.id, request, feedback)
+        await self._service.answer(self.id, request, feedback, extra_body)
 
     async def approve(
         self,
@@ -201,6 +208,7 @@ class RunHandle:
         *,
         params: Mapping[str, Any] | None = None,
         feedback: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> None:
         """Approve what the run asks for. Not held back by a cooldown.
 
@@ -208,16 +216,24 @@ class RunHandle:
             request: the question, or its id.
             params: parameters to change; only those in the question's `editable_params`.
             feedback: a remark to go with it.
+            extra_body: laid over the body that is sent, which is our guess: the vendor documents
+                only that of a text.
 
         Raises:
             InvalidArgumentError: a parameter cannot be edited, or the question is no approval.
             BadRequestError, ConflictError: the run is not waiting for this.
         """
-        await self._service.approve(self.id, request, params, feedback)
+        await self._service.approve(self.id, request, params, feedback, extra_body)
 
-    async def reject(self, request: InputRequest | str, *, feedback: str | None = None) -> None:
+    async def reject(
+        self,
+        request: InputRequest | str,
+        *,
+        feedback: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
         """Reject what the run asks for. Raises what `approve` raises."""
-        await self._service.reject(self.id, request, feedback)
+        await self._service.reject(self.id, request, feedback, extra_body)
 
     def _options(self, timeout: TimeoutLike, max_retries: int | None) -> CallOptions:
         return self._service.client._call_options(Extras(timeout, max_retries))

@@ -18,8 +18,9 @@ from dynamiq_async._cursor import Cursor, Gap, Hole
 from dynamiq_async._feed import Feed, IdleWatch, event_stream_info
 from dynamiq_async._json import check_type
 from dynamiq_async._retry import Outcome, outcome
-from dynamiq_async._run_service import RunService, at_most, may_pass, single_attempt
+from dynamiq_async._run_service import RunService, may_pass, single_attempt
 from dynamiq_async._stream import EventStream
+from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout
 from dynamiq_async.questions import OnQuestion, Question, QuestionEvent, ask
 from dynamiq_async.runs_models import (
     QUESTION_EVENTS,
@@ -197,7 +198,8 @@ class RunStream(EventStream[RunEvent]):
 
     async def _attach(self, options: CallOptions) -> None:
         request = self._service.stream_request(self._id(), self._cursor.sequence)
-        await self._connect(request, _impatient(options))
+        timeout = _with_heartbeats(options.timeout)
+        await self._connect(request, structs.replace(options, timeout=timeout))
         self._cursor.attached()
 
     async def _connect(self, request: Request, options: CallOptions) -> None:
@@ -208,7 +210,7 @@ class RunStream(EventStream[RunEvent]):
             watch = IdleWatch(
                 lease.response,
                 self._label,
-                idle=at_most(IDLE_SECONDS, options.timeout.idle),
+                idle=_with_heartbeats(options.timeout).idle,
                 total=total,
                 deadline=self._deadline,
             )
@@ -466,8 +468,12 @@ class RunStream(EventStream[RunEvent]):
             error.request_id = self.response.request_id
 
 
-def _impatient(options: CallOptions) -> CallOptions:
-    """`options` for a stream of a run that is there: its headers come at once."""
-    timeout = options.timeout
-    first_byte = at_most(IDLE_SECONDS, timeout.first_byte)
-    return structs.replace(options, timeout=structs.replace(timeout, first_byte=first_byte))
+def _with_heartbeats(timeout: Timeout) -> Timeout:
+    """`timeout` for a stream of a run that is there: its headers come at once, and its heartbeats
+    keep coming. A limit that the caller set himself stays."""
+    limits = {
+        name: IDLE_SECONDS
+        for name in ("first_byte", "idle")
+        if getattr(timeout, name) == getattr(DEFAULT_TIMEOUT, name)
+    }
+    return structs.replace(timeout, **limits)

@@ -296,9 +296,16 @@ class Runs:
         """Cancel a run. See `RunHandle.cancel`."""
         await self.handle(run_id).cancel()
 
-    async def answer(self, run_id: str, request: InputRequest | str, feedback: str) -> None:
+    async def answer(
+        self,
+        run_id: str,
+        request: InputRequest | str,
+        feedback: str,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
         """Answer a question. See `RunHandle.answer`."""
-        await self.handle(run_id).answer(request, feedback)
+        await self.handle(run_id).answer(request, feedback, extra_body=extra_body)
 
     async def approve(
         self,
@@ -307,15 +314,23 @@ class Runs:
         *,
         params: Mapping[str, Any] | None = None,
         feedback: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> None:
         """Approve what a run asks for. See `RunHandle.approve`."""
-        await self.handle(run_id).approve(request, params=params, feedback=feedback)
+        await self.handle(run_id).approve(
+            request, params=params, feedback=feedback, extra_body=extra_body
+        )
 
     async def reject(
-        self, run_id: str, request: InputRequest | str, *, feedback: str | None = None
+        self,
+        run_id: str,
+        request: InputRequest | str,
+        *,
+        feedback: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> None:
         """Reject what a run asks for. See `RunHandle.reject`."""
-        await self.handle(run_id).reject(request, feedback=feedback)
+        await self.handle(run_id).reject(request, feedback=feedback, extra_body=extra_body)
 
 
 def _session(session_id: str | UUID | None, *, dedupe: bool) -> str | None:
@@ -343,9 +358,9 @@ def _deadline(seconds: float | None) -> float | None:
     return None if seconds is None else asyncio.get_running_loop().time() + seconds
 
 
-def _seconds_left(deadline: float | None) -> float | None:
+def _seconds_left(deadline: float | None) -> float:
     if deadline is None:
-        return None
+        return DEFAULT_WAIT
     return max(deadline - asyncio.get_running_loop().time(), sys.float_info.min)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct, field
+from msgspec import Raw, Struct, field, structs
 
 from dynamiq_async import _json
 from dynamiq_async.errors import (
@@ -120,6 +120,30 @@ def _sentence(value: Any) -> str:
         inner = value.get("error", value.get("message"))
         return _sentence(inner) if inner is not None else ""
     return value if isinstance(value, str) else ""
+
+
+def run_of(data: Raw) -> Run:
+    """A run as it came, without the fields that are of an unforeseen type.
+
+    Raises one of `_json.DECODE_ERRORS` when it is no run: without an id there is nothing to ask of.
+    """
+    try:
+        return _json.decode_with(_decode_run, data)
+    except msgspec.ValidationError:
+        content = _json.decode(data, dict[str, Any])
+        if not isinstance(content.get("id"), str):
+            raise
+    requests = content.pop("input_requests", None)
+    asked = [r for r in requests if isinstance(r, dict)] if isinstance(requests, list) else []
+    return structs.replace(
+        _json.fitting(content, Run),
+        input_requests=[
+            _json.fitting(r, InputRequest) for r in asked if isinstance(r.get("id"), str)
+        ],
+    )
+
+
+_decode_run = msgspec.json.Decoder(Run).decode
 
 
 class File(Struct, frozen=True, kw_only=True):
@@ -327,7 +351,7 @@ class RunEvent(Struct, frozen=True, kw_only=True):
         approval = self.type == "approval_request.created"
         return InputRequest(
             id=asked.id or asked.request_id or "",
-            type=asked.type or ("approval_request" if approval else "human_feedback"),
+            type="approval_request" if approval else asked.type or "human_feedback",
             prompt=asked.prompt,
             params=asked.params,
             editable_params=asked.editable_params,

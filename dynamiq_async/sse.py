@@ -34,7 +34,7 @@ from dynamiq_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
 __all__ = ["SSEDecoder", "ServerSentEvent"]
 
@@ -50,13 +50,13 @@ _NUL, _LF, _CR, _COLON, _D, _E, _I = b"\0\n\r:dei"
 # own is cheaper than what a memoryview costs.
 _LARGE = 64 * 1024
 
-# Up to this size a chunk may well be just one event.
+# Up to this size a chunk is worth a look whether it is just one event.
 _SMALL = 8 * 1024
 
 # From this many lines on the fast path pays.
 _SEVERAL = 32
 
-# The fields that `_read_columns` reads.
+# How `_read_columns` knows the lines that go beside `data: `, by their first byte.
 _NAMES = {_E: b"\nevent: ", _I: b"\nid: "}
 
 
@@ -145,8 +145,7 @@ class SSEDecoder(Generic[E]):
         self._cr = False
         self._tail: Buffer = b""
         self._queue: deque[Buffer] = deque()
-
-        # Whether none of this holds anything, nor does the block under way: it may be False then.
+        # Whether the BOM is behind, and neither these nor the block under way hold anything.
         self._idle = False
 
         # The block under way, by the names of the standard's buffers.
@@ -175,10 +174,8 @@ class SSEDecoder(Generic[E]):
         """
         if not self._idle or type(chunk) is not bytes or _CR in chunk:
             chunk = self._prepare(chunk)
-        if self._idle and len(chunk) <= self._at_once:
-            events = self._take_one(chunk)
-            if events:
-                return events
+        if self._idle and len(chunk) <= self._at_once and (events := self._take_one(chunk)):
+            return events
         self._idle = False
         if self._queue or len(chunk) > _LARGE:
             self._queue.extend(_pieces(chunk))
@@ -186,9 +183,8 @@ class SSEDecoder(Generic[E]):
             self._take(chunk)
         if self._queue:
             self._drain()
-        self._idle = not (self._size or self._tail or self._cr) and self._head is None
-        events, self._events = self._events, []
-        return events
+        self._idle = self._head is None and not (self._cr or self._tail or self._size)
+        return self._take_events()
 
     @property
     def last_event_id(self) -> str:
@@ -220,20 +216,16 @@ class SSEDecoder(Generic[E]):
         if type(chunk) is not bytes:
             chunk = bytes(memoryview(chunk))  # the caller may use its buffer again
         if self._head is not None:
-            chunk = self._skip_bom(self._head + chunk)
-        return self._normalise(chunk) if self._cr or _CR in chunk else chunk
-
-    def _skip_bom(self, head: bytes) -> bytes:
-        if len(head) < len(_BOM) and _BOM.startswith(head):
-            self._head = head
-            return b""
-        self._head = None
-        return head.removeprefix(_BOM)
+            chunk = self._head + chunk
+            if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+                self._head = chunk
+                return b""
+            self._head = None
+            chunk = chunk.removeprefix(_BOM)
+        return self._normalise(chunk) if chunk and (self._cr or _CR in chunk) else chunk
 
     def _normalise(self, chunk: bytes) -> bytes:
         """Turn CR and CRLF into LF, so that all behind this knows one line end only."""
-        if not chunk:
-            return chunk
         # A CR at the end counts at once; an LF that follows in the next chunk belongs to it.
         swallow = self._cr and chunk[0] == _LF
         self._cr = chunk[-1] == _CR
@@ -263,8 +255,8 @@ class SSEDecoder(Generic[E]):
         try:
             if len(lines) >= _SEVERAL and len(lines[0]) + len(piece) <= self._limit:
                 first = 0
-                if (self._size or type(lines[0]) is not bytes) and b"\n" in lines:
-                    first = lines.index(b"\n") + 1
+                if self._size or type(lines[0]) is not bytes:
+                    first = lines.index(b"\n") + 1 if b"\n" in lines else len(lines)
                     self._interpret(islice(unread, first))
                 unread = iter(lines[self._read_columns(lines, first) :])
             self._interpret(unread)
@@ -373,18 +365,19 @@ class SSEDecoder(Generic[E]):
     def _take_one(self, chunk: bytes) -> list[Any] | None:
         """The event of a chunk that is just one block: `event:`, `id:` and then one `data: ` line.
 
-        Without a line end in its value, that line is the last one before the blank line.
+        None for any other chunk; it is not read then. `partition` is the fastest way to look: the
+        methods with optional arguments (`find`, `startswith`, `splitlines`) cost more to call.
         """
         head, _, data = chunk.partition(b"data: ")
         data, _, end = data.partition(b"\n")
         if end != b"\n":
-            return None  # so it is if there is no `data: `, too
+            return None
         event, id_ = b"", self._id
         while head:
             line, end, head = head.partition(b"\n")
-            if line[:6] == b"event:" and end:
+            if end and line[:6] == b"event:":
                 event = line + end
-            elif line[:3] == b"id:" and end and _NUL not in line:
+            elif end and line[:3] == b"id:" and _NUL not in line:
                 id_ = line + end
             else:
                 return None
@@ -402,9 +395,8 @@ class SSEDecoder(Generic[E]):
         """Read blocks from `lines[first]` on that have the same fields in the same order.
 
         That is what streams are made of: the same line of every block is one column, and is
-        checked and cut in C. All lines of a column begin alike if the least and the greatest do.
-        Gives the number of the first line not read, which is `first` when anything is unusual:
-        then nothing was changed, and `_interpret` reads the same lines.
+        checked and cut in C. Gives the number of the first line not read, which is `first` when
+        anything is unusual: then nothing was changed, and `_interpret` reads the same lines.
         """
         try:
             blank = lines.index(b"\n", first, first + 4)
@@ -419,39 +411,38 @@ class SSEDecoder(Generic[E]):
         for start in range(first, blank):
             column = lines[start:stop:period]
             letter = column[0][0]
-            if letter in columns:
-                return first
-            columns[letter] = column
             if letter == _D:
                 columns[_D] = list(map(bytes.removeprefix, column, repeat(b"data: ")))
-                if any(map(is_, column, columns[_D])):
+                if any(map(is_, column, columns[_D])):  # nothing was removed from it
                     return first
             else:
+                columns[letter] = column
                 text = b"\n" + b"".join(column)
-                if text.count(_NAMES.get(letter, b"\0")) != count or _NUL in text:
+                name = _NAMES.get(letter)
+                if not name or text.count(name) != count or _NUL in text:
                     return first
-        if _D not in columns:
+        if len(columns) != period - 1 or _D not in columns:
             return first
-        ids = columns.get(_I)
         try:
-            self._events += self._build(columns[_D], columns.get(_E), ids)
+            self._events += self._build(columns)
         except Exception:  # noqa: BLE001 - `_interpret` meets it again, in its place
             return first
-        if ids:
-            self._id = self._last_id = ids[-1]
+        if _I in columns:
+            self._id = self._last_id = columns[_I][-1]
         return stop
 
-    def _build(
-        self, data: list[bytes], types: list[bytes] | None, ids: list[bytes] | None
-    ) -> Iterable[Any]:
-        """The events of `data: ` lines, and `event: ` and `id: ` lines where there are some."""
+    def _build(self, columns: dict[int, list[bytes]]) -> Iterable[Any]:
+        """The events of columns: the values of `data: ` lines, each with its LF, and whole others.
+
+        To JSON the LF is white space.
+        """
         if self._decode is not None:
-            return list(map(self._decode, data))
+            return list(map(self._decode, columns[_D]))
         return map(
             ServerSentEvent,
-            map(_type, types) if types else repeat("message"),
-            [value[:-1].decode("utf-8", "replace") for value in data],
-            map(_id, ids) if ids else repeat(_id(self._last_id)),
+            map(_type, columns[_E]) if _E in columns else repeat("message"),
+            [value[:-1].decode("utf-8", "replace") for value in columns[_D]],
+            map(_id, columns[_I]) if _I in columns else repeat(_id(self._last_id)),
         )
 
     # --- errors --------------------------------------------------------------------------------

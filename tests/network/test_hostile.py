@@ -205,7 +205,7 @@ def test_made_up_responses() -> None:
 
 def test_made_up_events() -> None:
     """Within a flawless response, whatever an event stream can hold."""
-    value: st.SearchStrategy[object] = st.recursive(
+    value: st.SearchStrategy[Any] = st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
         lambda inner: (
             st.lists(inner, max_size=3)

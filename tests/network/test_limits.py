@@ -137,6 +137,9 @@ async def test_bytes_that_arrived_while_the_loop_was_held_up_count(
     peer.writer.write(chunk(ONE))
     clock.ahead += 150  # and nobody had a turn meanwhile
     assert (await reading).text == "one"
+    reading = start(anext(stream))
+    await paced.send(TWO)
+    assert (await reading).text == "two"
     await stream.aclose()
 
 
@@ -424,6 +427,8 @@ async def test_the_limits_of_a_stream_end_with_it(
     app = app_for(wire, timeout=Timeout(total=100, idle=50))
     stream = app.stream(INPUT)
     assert len([event async for event in stream]) == 2
+    timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+    assert not [timer for timer in timers if "IdleWatch" in repr(timer)]
     await clock.pass_by(200)
     assert await anext(stream, None) is None
     assert (await app.stream(INPUT).output("agent-1")) == {"content": "hi"}

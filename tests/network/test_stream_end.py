@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -255,6 +256,23 @@ async def test_a_late_end_of_body_is_waited_for_and_the_connection_used_again(
     assert wire.connections == 1
 
 
+async def test_a_connection_keeps_nothing_of_the_streams_before(
+    serve: Serve, app_for: MakeApp
+) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.send(CHUNKED, chunk(ONE))
+        await asyncio.sleep(0)
+        await peer.send(chunk(END), LAST_CHUNK)
+
+    wire = await serve(handler)
+    app = app_for(wire)
+    for _ in range(3):
+        assert await collect(app.stream(INPUT)) == (["one", "<final>"], None)
+    assert wire.connections == 1
+    gc.collect()
+    assert not [thing for thing in gc.get_objects() if type(thing).__name__ == "AiohttpResponse"]
+
+
 async def test_output_alone_leaves_the_connection_for_the_next_call(
     serve: Serve, app_for: MakeApp
 ) -> None:
@@ -272,8 +290,11 @@ async def test_output_alone_leaves_the_connection_for_the_next_call(
 
 @pytest.mark.parametrize("noisy", [False, True], ids=["silent", "talking"])
 async def test_a_server_that_never_ends_its_body_holds_nobody_up(
-    noisy: bool, serve: Serve, app_for: MakeApp
+    noisy: bool, serve: Serve, app_for: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if noisy:
+        monkeypatch.setattr("dynamiq_async._feed.DRAIN_SECONDS", 60)
+
     async def handler(peer: Peer) -> None:
         await peer.send(CHUNKED, chunk(ONE + END))
         if noisy:

@@ -34,10 +34,12 @@ class Phases:
         self._serve = serve
         self._app_for = app_for
         self.wire: Wire
+        self.peer: Peer
         self.app: AsyncApp
 
     async def start(self, *pieces: bytes) -> AppStream:
         async def handler(peer: Peer) -> None:
+            self.peer = peer
             await peer.send(*pieces)
             await peer.gone()
 
@@ -226,11 +228,12 @@ async def test_cancelled_in_the_drain(phases: Phases) -> None:
 
 
 @pytest.mark.parametrize("steps", range(40))
-async def test_at_any_step(steps: int, serve: Serve, app_for: MakeApp) -> None:
+@pytest.mark.parametrize("body", [b"", chunk(ONE)], ids=["head", "event"])
+async def test_at_any_step(steps: int, body: bytes, serve: Serve, app_for: MakeApp) -> None:
     """Close after so many turns of the loop: the reader gets what came, or hears of it."""
 
     async def handler(peer: Peer) -> None:
-        await peer.send(CHUNKED, chunk(ONE))
+        await peer.send(CHUNKED, body)
         await peer.gone()
 
     wire = await serve(handler)
@@ -248,6 +251,23 @@ async def test_at_any_step(steps: int, serve: Serve, app_for: MakeApp) -> None:
     with pytest.raises(errors.StreamClosedError):
         await task
     await wire.all_closed()
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_closed_just_as_something_arrives(steps: int, phases: Phases) -> None:
+    """A read that was pending when the stream was closed hears of that, and of nothing else."""
+    stream, task = await waiting(phases, "silent")
+    phases.peer.writer.write(chunk(ONE))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    if task.done():
+        assert (await task).text == "one"
+        await stream.aclose()
+    else:
+        await stream.aclose()
+        with pytest.raises(errors.StreamClosedError):
+            await task
+    await freed(phases)
 
 
 @pytest.mark.parametrize("steps", range(40))

@@ -255,15 +255,14 @@ async def test_an_empty_list_may_be_written_in_many_ways(serve: Serve, body: Any
 
 async def test_pages_without_a_count_are_read_to_the_first_empty_one(serve: Serve) -> None:
     served = await serve()
-    bodies = ([{"id": "a"}, {"id": "b"}], [{"id": "b"}], [{"id": "c"}], [])
+    bodies = ([{"id": "a"}, {"id": "b"}], [{"id": "b"}, {"id": "c"}], [])
     served.emulator.script(*(Fault(body={"data": data}) for data in bodies))
     assert [run.id async for run in served.app.runs.list()] == ["a", "b", "c"]
 
 
 async def test_stored_events_are_read_as_tolerantly_as_streamed_ones(serve: Serve) -> None:
     served = await serve()
-    odd = {"type": "x", "sequence": "5", "id": 7, "data": [1], "new": 1}
-    odd["id"] = None
+    odd = {"type": "x", "sequence": "5", "id": None, "data": [1], "new": 1}
     served.emulator.script(Fault(body={"data": [odd]}), Fault(body={"data": [{"type": "x"}]}))
     [one] = await served.app.runs.events("r")
     assert (one.sequence, one.data) == (5, [1])

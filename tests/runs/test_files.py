@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,13 +37,6 @@ def invoice(tmp_path: Path) -> Path:
     return path
 
 
-def spooled() -> Any:
-    file = tempfile.SpooledTemporaryFile()  # noqa: SIM115 - it is memory
-    file.write(TEXT)
-    file.seek(0)
-    return file
-
-
 KINDS: dict[str, Any] = {
     "path": lambda path: path,
     "text": str,
@@ -52,7 +44,6 @@ KINDS: dict[str, Any] = {
     "bytearray": lambda _: bytearray(TEXT),
     "memoryview": lambda _: memoryview(TEXT),
     "BytesIO": lambda _: io.BytesIO(TEXT),
-    "spooled": lambda _: spooled(),
     "async": lambda _: pieces(),
     "Upload": lambda path: Upload(path, name="invoice.pdf"),
 }

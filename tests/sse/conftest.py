@@ -14,5 +14,6 @@ def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """Small streams take the paths of large ones, too."""
     if request.param:
         large, several = request.param
+        monkeypatch.setattr(dynamiq_async.sse, "_SMALL", large)
         monkeypatch.setattr(dynamiq_async.sse, "_LARGE", large)
         monkeypatch.setattr(dynamiq_async.sse, "_SEVERAL", several)
