@@ -9,6 +9,7 @@ async with AsyncApp("my-app.apps.us-east-1.getdynamiq.ai") as app:
 """
 
 from dynamiq_async import errors
+from dynamiq_async._cursor import Gap
 from dynamiq_async._version import __version__
 from dynamiq_async.app import AsyncApp
 from dynamiq_async.errors import DynamiqError
@@ -28,6 +29,7 @@ __all__ = [
     "Callback",
     "DynamiqError",
     "File",
+    "Gap",
     "InputRequest",
     "Page",
     "Question",

@@ -57,8 +57,6 @@ class AiohttpResponse:
         "_protocol",
         "_raw",
         "_request",
-        "framed",
-        "headers",
         "status",
     )
 
@@ -68,11 +66,6 @@ class AiohttpResponse:
         self._request = request
         self._key = key
         self.status = raw.status
-        self.headers = _without(key, raw.headers)
-        self.framed = (
-            "Content-Length" in raw.headers
-            or "chunked" in raw.headers.get("Transfer-Encoding", "").lower()
-        )
         self._lost: asyncio.Future[None] | None = None
         self._protocol: Any = raw.connection.protocol if raw.connection is not None else None
         if self._protocol is not None:  # the body is still coming
@@ -81,6 +74,17 @@ class AiohttpResponse:
                 self._break()
             else:
                 self._lost.add_done_callback(self._break)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return _without(self._key, self._raw.headers)
+
+    @property
+    def framed(self) -> bool:
+        headers = self._raw.headers
+        return (
+            "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
+        )
 
     @property
     def received(self) -> bool:
@@ -112,6 +116,8 @@ class AiohttpResponse:
             if not self._lost.get_loop().is_closed():
                 self._lost.add_done_callback(_overlook)
         connection = self._raw.connection
+        if connection is None and self._raw.closed:
+            return  # the whole body came, and the connection is back in the pool
         if self._content.at_eof():
             self._raw.release()
         else:
@@ -165,7 +171,7 @@ class AiohttpTransport:
     async def send(
         self, request: Request, attempt: Attempt, *, connect_timeout: float | None
     ) -> AiohttpResponse:
-        session = self._given or await self._session()
+        session = self._given or self._running() or await self._session()
         proxy = self._proxy_for(request.url)
         try:
             raw = await session.request(
@@ -213,6 +219,13 @@ class AiohttpTransport:
                 inherited.leave_to_parent()
             self._sessions.clear()
             self._pid = os.getpid()
+
+    def _running(self) -> aiohttp.ClientSession | None:
+        """The session there is; what nearly every request needs."""
+        session = self._sessions.get(asyncio.get_running_loop())
+        if session is None or session.client.closed or self._pid != os.getpid():
+            return None
+        return session.client
 
     async def _session(self) -> aiohttp.ClientSession:
         self._leave_to_parent()

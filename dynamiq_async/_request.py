@@ -246,9 +246,11 @@ def root_body(
     encoded = encode_object(input, "input")
     if not isinstance(extra_body, Mapping | None):
         raise InvalidArgumentError("extra_body must be a mapping", argument="extra_body")
-    body = {"input": Raw(encoded)} | {k: v for k, v in fields.items() if v is not None}
-    body.update(extra_body or {})
+    known = {k: v for k, v in fields.items() if v is not None}
     uploads = as_uploads(files)
+    if not (known or extra_body or uploads):
+        return b'{"input":%b}' % encoded  # what most calls are, without encoding it once more
+    body = {"input": Raw(encoded)} | known | dict(extra_body or {})
     if not uploads:
         return encode(body, "extra_body")
     texts = [(name, _form_text(value, name)) for name, value in body.items()]

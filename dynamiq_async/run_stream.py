@@ -299,15 +299,9 @@ class RunStream(EventStream[RunEvent]):
         limit = asyncio.timeout_at(self._deadline)
         try:
             async with limit:
-                if self._create is None or self.reconnects:
-                    # It may be one of long ago.
-                    listed = await self._service.still_open(
-                        question.run_id, question.request, self._options, self._deadline
-                    )
-                    if listed is None:
-                        return
-                    question = Question(self._service, question.run_id, listed)
-                await ask(handler, question)
+                open_now = await self._open_now(question)
+                if open_now is not None:
+                    await ask(handler, open_now)
         except errors.DynamiqError as error:
             self._locate(error)
             raise
@@ -324,6 +318,20 @@ class RunStream(EventStream[RunEvent]):
                 seconds=self._options.timeout.total,
             )
         )
+
+    async def _open_now(self, question: Question) -> Question | None:
+        """What is asked now in this question's place: on any but the first connection of a run
+        it may be one of long ago."""
+        if self._create is not None and not self.reconnects:
+            return question
+        service, run_id = self._service, question.run_id
+        try:
+            listed = await service.still_open(
+                run_id, question.request, self._options, self._deadline
+            )
+        except errors.DynamiqError as error:
+            raise self._explained(error) from error.__cause__
+        return Question(service, run_id, listed) if listed is not None else None
 
     async def _filled(self, hole: Hole) -> list[RunEvent]:
         """The stored events of a hole. Within one connection the service itself promises that

@@ -50,13 +50,11 @@ _NUL, _LF, _CR, _COLON, _D, _E, _I = b"\0\n\r:dei"
 # own is cheaper than what a memoryview costs.
 _LARGE = 64 * 1024
 
-# Up to this size a chunk is worth a look whether it is just one event.
+# Up to this size of a chunk `_take_one` pays, and from this many lines on `_read_columns`.
 _SMALL = 8 * 1024
-
-# From this many lines on the fast path pays.
 _SEVERAL = 32
 
-# How `_read_columns` knows the lines that go beside `data: `, by their first byte.
+# How `_read_columns` knows the lines beside `data: `, by their first byte.
 _NAMES = {_E: b"\nevent: ", _I: b"\nid: "}
 
 
@@ -136,7 +134,7 @@ class SSEDecoder(Generic[E]):
         self._decode = None if type is None else msgspec.json.Decoder(type).decode
         self._recover = recover
         self._limit = max_event_bytes
-        self._at_once = min(_SMALL, max_event_bytes)
+        self._small = min(_SMALL, max_event_bytes)
         self._overflowed = False
 
         # Bytes: the stream's first ones until it is known whether they are a BOM (then None),
@@ -174,7 +172,7 @@ class SSEDecoder(Generic[E]):
         """
         if not self._idle or type(chunk) is not bytes or _CR in chunk:
             chunk = self._prepare(chunk)
-        if self._idle and len(chunk) <= self._at_once and (events := self._take_one(chunk)):
+        if self._idle and len(chunk) <= self._small and (events := self._take_one(chunk)):
             return events
         self._idle = False
         if self._queue or len(chunk) > _LARGE:
@@ -261,8 +259,7 @@ class SSEDecoder(Generic[E]):
                 unread = iter(lines[self._read_columns(lines, first) :])
             self._interpret(unread)
         except BaseException:
-            left = b"".join([*unread, rest])
-            if left:
+            if left := b"".join([*unread, rest]):
                 self._queue.appendleft(left)
             raise
         if rest:
@@ -365,8 +362,8 @@ class SSEDecoder(Generic[E]):
     def _take_one(self, chunk: bytes) -> list[Any] | None:
         """The event of a chunk that is just one block: `event:`, `id:` and then one `data: ` line.
 
-        None for any other chunk; it is not read then. `partition` is the fastest way to look: the
-        methods with optional arguments (`find`, `startswith`, `splitlines`) cost more to call.
+        None for any other chunk, and nothing is changed. `partition` is the cheapest way to look:
+        calls of methods with optional arguments, such as `find`, take longer than what they do.
         """
         head, _, data = chunk.partition(b"data: ")
         data, _, end = data.partition(b"\n")
@@ -398,10 +395,9 @@ class SSEDecoder(Generic[E]):
         checked and cut in C. Gives the number of the first line not read, which is `first` when
         anything is unusual: then nothing was changed, and `_interpret` reads the same lines.
         """
-        try:
-            blank = lines.index(b"\n", first, first + 4)
-        except ValueError:
+        if b"\n" not in lines[first : first + 4]:
             return first
+        blank = lines.index(b"\n", first)
         period = blank + 1 - first
         count = (len(lines) - first) // period
         stop = first + count * period
@@ -432,12 +428,9 @@ class SSEDecoder(Generic[E]):
         return stop
 
     def _build(self, columns: dict[int, list[bytes]]) -> Iterable[Any]:
-        """The events of columns: the values of `data: ` lines, each with its LF, and whole others.
-
-        To JSON the LF is white space.
-        """
+        """The events of values of `data: `, each with its LF, and of whole lines beside them."""
         if self._decode is not None:
-            return list(map(self._decode, columns[_D]))
+            return list(map(self._decode, columns[_D]))  # to JSON, the LF is white space
         return map(
             ServerSentEvent,
             map(_type, columns[_E]) if _E in columns else repeat("message"),
@@ -494,9 +487,8 @@ def _pieces(chunk: bytes) -> list[Buffer]:
     pieces: list[Buffer] = []
     start = 0
     while len(chunk) - start > _LARGE:
-        stop = chunk.rfind(b"\n", start, start + _LARGE) + 1
-        if not stop:
-            stop = chunk.find(b"\n", start + _LARGE) + 1
+        end = start + _LARGE
+        stop = chunk.rfind(b"\n", start, end) + 1 or chunk.find(b"\n", end) + 1
         if not stop:
             # It goes on in the next chunk: keep it alone alive, not the chunk around it.
             pieces.append(bytearray(view[start:]))

@@ -30,14 +30,18 @@ class Response(Protocol):
 
     Attributes:
         status: the HTTP status.
-        headers: looked up without regard to case.
-        framed: whether HTTP tells where the body ends (chunks or a length). If it does not, the
-            end of the connection is the end of the body, whole or not.
     """
 
     status: int
-    headers: Mapping[str, str]
-    framed: bool
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Looked up without regard to case."""
+
+    @property
+    def framed(self) -> bool:
+        """Whether HTTP tells where the body ends (chunks or a length). If it does not, the end of
+        the connection is the end of the body, whole or not."""
 
     @property
     def received(self) -> bool:

@@ -135,12 +135,12 @@ class Emulator:
         """Listen. After `aclose` it listens again, on the same port, with what it knows."""
         if self._listener is not None:
             raise RuntimeError("the emulator is running")
-        self._folder = tempfile.TemporaryDirectory(prefix="dynamiq-emulator-")
-        self._state.folder = Path(self._folder.name)
         server = _Server(self._handle, self._connections, keepalive_timeout=self._keepalive_timeout)
         self._listener = await asyncio.get_running_loop().create_server(
             server, self.host, self.port, ssl=self._ssl, backlog=1024
         )
+        self._folder = tempfile.TemporaryDirectory(prefix="dynamiq-emulator-")
+        self._state.folder = Path(self._folder.name)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def aclose(self) -> None:

@@ -204,8 +204,6 @@ def test_wrong_usage(
     assert said in capsys.readouterr().err
 
 
-# A start that fails leaves the emulator's temporary folder to the garbage collector.
-@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
 def test_a_port_in_use_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["serve", "--port", str(taken.getsockname()[1])]) == 1

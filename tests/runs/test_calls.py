@@ -268,7 +268,13 @@ async def test_a_list_is_a_page_when_awaited_and_everything_when_iterated(serve:
     assert found == ids
     found = [run.id async for run in runs.list(page=2, page_size=2, sort="started_at")]
     assert found == ids[2:]
-    assert [seen.query["page"] for seen in served.emulator.requests[1:]] == ["1", "2", "3", "2", "3"]
+    assert [seen.query["page"] for seen in served.emulator.requests[1:]] == [
+        "1",
+        "2",
+        "3",
+        "2",
+        "3",
+    ]
     assert not (await runs.list(page=9)).has_next
 
 

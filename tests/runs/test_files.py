@@ -54,9 +54,7 @@ async def test_files_of_every_kind(serve: Serve, invoice: Path, kind: str) -> No
     served = await serve(contents)
     name = {} if kind == "Upload" else {"name": "invoice.pdf"}
     file = await served.app.files.upload(KINDS[kind](invoice), **name)
-    assert file == File(
-        id=file.id, name="invoice.pdf", size=len(TEXT), mime_type="application/pdf"
-    )
+    assert file == File(id=file.id, name="invoice.pdf", size=len(TEXT), mime_type="application/pdf")
     run = await served.app.runs.create({}, file_ids=[file.id])
     stored = run.output["node-1"]["output"]
     assert stored == [["invoice.pdf", "application/pdf", TEXT.decode()]]
@@ -150,9 +148,7 @@ async def test_what_the_service_refuses_is_its_error(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(("kind", "size"), [("path", 3 * MIB + 7), ("async", None)])
-async def test_progress_is_told(
-    serve: Serve, tmp_path: Path, kind: str, size: int | None
-) -> None:
+async def test_progress_is_told(serve: Serve, tmp_path: Path, kind: str, size: int | None) -> None:
     app = (await serve()).app
     content: Any = pieces()
     if kind == "path":

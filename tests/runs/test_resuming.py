@@ -110,7 +110,10 @@ async def test_a_refused_reconnect_is_tried_again(serve: Serve, status: int) -> 
     served = await serve(numbers)
     run_id = await made(served)
     served.emulator.script(
-        Fault(after_events=2, drop="reset"), Fault(status=status), Fault.html_page(502), match=STREAMS
+        Fault(after_events=2, drop="reset"),
+        Fault(status=status),
+        Fault.html_page(502),
+        match=STREAMS,
     )
     unknown_state(served)
     stream = served.app.runs.follow(run_id)
@@ -121,9 +124,7 @@ async def test_a_refused_reconnect_is_tried_again(serve: Serve, status: int) -> 
 async def test_a_page_of_html_in_the_place_of_a_stream_is_tried_again(serve: Serve) -> None:
     served = await serve(numbers)
     run_id = await made(served)
-    served.emulator.script(
-        Fault(after_events=2, drop="reset"), Fault.html_page(200), match=STREAMS
-    )
+    served.emulator.script(Fault(after_events=2, drop="reset"), Fault.html_page(200), match=STREAMS)
     assert sequences(await read(served.app.runs.follow(run_id))) == truth(served.emulator)
 
 
@@ -180,7 +181,9 @@ async def test_an_event_that_goes_backwards_is_fetched_in_its_place(serve: Serve
 async def test_a_hole_in_the_stream_is_filled_from_the_stored_events(serve: Serve) -> None:
     served = await serve(numbers)
     run_id = await made(served)
-    served.emulator.script(Fault(after_events=2, drop="reset"), Fault(skip={3, 4, 7}), match=STREAMS)
+    served.emulator.script(
+        Fault(after_events=2, drop="reset"), Fault(skip={3, 4, 7}), match=STREAMS
+    )
     stream = served.app.runs.follow(run_id)
     assert sequences(await read(stream)) == truth(served.emulator)
     assert stream.gaps == []
@@ -247,7 +250,8 @@ async def test_a_hole_far_beyond_the_events_takes_few_requests(serve: Serve) -> 
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault(status=503), Fault(drop="reset"), Fault(delay=FOREVER), Fault(at_byte=9, drop="reset")]
+    "fault",
+    [Fault(status=503), Fault(drop="reset"), Fault(delay=FOREVER), Fault(at_byte=9, drop="reset")],
 )
 async def test_a_hole_whose_look_up_fails_is_looked_up_again(serve: Serve, fault: Fault) -> None:
     served = await serve(numbers, client=QUICK)
@@ -462,7 +466,9 @@ async def test_the_servers_retry_hint_counts_within_a_floor_and_a_cap(
     assert waits.count(expected) == (2 if hint else 1)
 
 
-async def test_a_reconnect_waits_as_long_as_it_is_asked_to(serve: Serve, waits: list[float]) -> None:
+async def test_a_reconnect_waits_as_long_as_it_is_asked_to(
+    serve: Serve, waits: list[float]
+) -> None:
     served = await serve(numbers)
     run_id = await made(served)
     served.emulator.script(
@@ -557,9 +563,7 @@ async def test_a_stream_that_cannot_be_opened_says_of_which_run(serve: Serve) ->
     [
         pytest.param([], id="reading"),
         pytest.param([Fault(after_events=1, drop="reset"), Fault(delay=FOREVER)], id="attaching"),
-        pytest.param(
-            [Fault(after_events=1, send=b"retry: 60000\n\n", drop="reset")], id="waiting"
-        ),
+        pytest.param([Fault(after_events=1, send=b"retry: 60000\n\n", drop="reset")], id="waiting"),
         pytest.param([Fault(delay=FOREVER)], id="opening"),
     ],
 )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dynamiq_async.sse import SSEDecoder
 
-from ._driving import STREAMS, TOO_LARGE, cut, read
+from ._driving import BLOCKS, STREAMS, TOO_LARGE, cut, read
 from .reference import Event, Reference, overflow
 
 PLACES = st.lists(st.integers(0, 1000), max_size=8)
@@ -17,12 +17,12 @@ anyhow = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @anyhow
-@given(STREAMS, PLACES)
-def test_after_each_chunk_all_is_as_the_reference_has_it(stream: bytes, places: list[int]) -> None:
+@given(st.one_of(st.builds(cut, STREAMS, PLACES), BLOCKS))
+def test_after_each_chunk_all_is_as_the_reference_has_it(chunks: list[bytes]) -> None:
     decoder = SSEDecoder()
     got: list[Event] = []
     read_so_far = b""
-    for chunk in cut(stream, places):
+    for chunk in chunks:
         got += [
             Event(event.event, event.data, event.id, event.retry) for event in decoder.feed(chunk)
         ]
@@ -77,19 +77,18 @@ def test_no_bytes_are_refused(stream: bytes, places: list[int]) -> None:
 
 
 @anyhow
-@given(STREAMS, PLACES, st.integers(1, 40))
-def test_an_event_is_too_large_wherever_it_is_cut(
-    stream: bytes, places: list[int], limit: int
-) -> None:
+@given(st.one_of(st.builds(cut, STREAMS, PLACES), BLOCKS), st.integers(1, 40))
+def test_an_event_is_too_large_wherever_it_is_cut(chunks: list[bytes], limit: int) -> None:
+    stream = b"".join(chunks)
     position = overflow(stream, limit)
     wanted = list[object](Reference(stream[:position]).events)
     if position is not None:
         wanted.append(TOO_LARGE)
-    for chunks in ([stream], cut(stream, places), [stream[i : i + 1] for i in range(len(stream))]):
+    for pieces in ([stream], chunks, [stream[i : i + 1] for i in range(len(stream))]):
         got = [
             outcome
             if outcome == TOO_LARGE
             else (outcome.event, outcome.data, outcome.id, outcome.retry)
-            for outcome in read(SSEDecoder(max_event_bytes=limit), chunks)
+            for outcome in read(SSEDecoder(max_event_bytes=limit), pieces)
         ]
         assert got == wanted

@@ -14,7 +14,7 @@ import dynamiq_async.sse
 from dynamiq_async.errors import DynamiqError, EventDecodeError, SSEError
 from dynamiq_async.sse import SSEDecoder
 
-from ._driving import STREAMS, cut, read
+from ._driving import BLOCKS, STREAMS, cut, read
 from .reference import Reference
 
 BROKEN = "broken"
@@ -43,15 +43,17 @@ def expected(stream: bytes, wanted: type) -> list[Any]:
 
 @pytest.mark.usefixtures("sizes")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(STREAMS, st.lists(st.integers(0, 1000), max_size=8), st.sampled_from([object, int, dict]))
-def test_as_json_has_it_wherever_the_stream_is_cut(
-    stream: bytes, places: list[int], wanted: type
-) -> None:
+@given(
+    st.one_of(st.builds(cut, STREAMS, st.lists(st.integers(0, 1000), max_size=8)), BLOCKS),
+    st.sampled_from([object, int, dict]),
+)
+def test_as_json_has_it_wherever_the_stream_is_cut(chunks: list[bytes], wanted: type) -> None:
+    stream = b"".join(chunks)
     whole = read(SSEDecoder(wanted), [stream])
     assert [BROKEN if isinstance(event, tuple) else event for event in whole] == expected(
         stream, wanted
     )
-    assert read(SSEDecoder(wanted), cut(stream, places)) == whole
+    assert read(SSEDecoder(wanted), chunks) == whole
     assert read(SSEDecoder(wanted), [stream[i : i + 1] for i in range(len(stream))]) == whole
 
 
@@ -60,6 +62,21 @@ def test_into_a_struct() -> None:
         Point(1),
         Point(2, 3),
     ]
+
+
+def test_one_event_a_chunk() -> None:
+    decoder = SSEDecoder(Point)
+    got = [
+        decoder.feed(b'event: a\nid: %d\ndata: {"x":%d}\n\n' % (number, number))
+        for number in range(5)
+    ]
+    assert got == [[Point(number)] for number in range(5)]
+    assert decoder.last_event_id == "4"
+    with pytest.raises(EventDecodeError) as caught:
+        decoder.feed(b"id: 5\ndata: {\n\n")
+    assert (caught.value.data, caught.value.events) == (b"{", [])
+    assert decoder.last_event_id == "5"
+    assert decoder.feed(b'data: {"x":6}\n\n') == [Point(6)]
 
 
 def test_null_is_an_event() -> None:
