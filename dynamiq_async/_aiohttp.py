@@ -114,6 +114,7 @@ class AiohttpResponse:
         if self._lost is not None:
             self._lost.remove_done_callback(self._break)
             if not self._lost.get_loop().is_closed():
+                self._lost.remove_done_callback(_overlook)  # one does for a whole connection
                 self._lost.add_done_callback(_overlook)
         connection = self._raw.connection
         if connection is None and self._raw.closed:

@@ -48,7 +48,7 @@ async def test_a_piece_runs(block: str, capsys: pytest.CaptureFixture[str]) -> N
     ):
         names = {**vars(dynamiq_async), "app": app}
         code = compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        outcome = eval(code, names)  # noqa: S307 - our own text
+        outcome = eval(code, names)
         if inspect.isawaitable(outcome):
             async with asyncio.timeout(20):
                 await outcome

@@ -7,7 +7,7 @@ import gzip
 import random
 import time
 import tracemalloc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -344,6 +344,25 @@ async def test_a_stalled_error_body_does_not_hold_up_its_status(
     await wire.all_closed()
 
 
+async def test_an_endless_error_body_is_cut_off(
+    serve: Serve, app_for: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dynamiq_async import _calls
+
+    monkeypatch.setattr(_calls, "ERROR_BODY_SECONDS", 60)
+
+    async def handler(peer: Peer) -> None:
+        await peer.send(head(400, "Transfer-Encoding: chunked"))
+        while True:
+            await peer.send(chunk(b"x" * 5000))
+
+    wire = await serve(handler)
+    async with asyncio.timeout(5):
+        with pytest.raises(errors.BadRequestError):
+            await app_for(wire).invoke(INPUT)
+    await wire.all_closed()
+
+
 async def test_the_first_byte_limit_is_over_with_the_status(
     serve: Serve, app_for: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,7 +439,8 @@ async def test_json_under_another_name(serve: Serve, app_for: MakeApp) -> None:
 
 
 async def test_any_json_value(serve: Serve, app_for: MakeApp) -> None:
-    for value in (None, False, 0, 1.5, "text", [], {}, [{"a": [None]}]):
+    values: list[Any] = [None, False, 0, 1.5, "text", [], {}, [{"a": [None]}]]
+    for value in values:
         wire = await serve(script(answer(msgspec.json.encode(value))))
         assert await app_for(wire).invoke(INPUT) == value
 

@@ -96,10 +96,10 @@ async def test_a_body_is_written_in_pieces_and_says_when_it_starts() -> None:
         attempt = Attempt()
         body: Any = encode_body(b"x" * size, attempt)
         assert body.size == size
-        assert not attempt.sent
+        sent = [attempt.sent]
         sink = Sink()
         await body.write(sink)
-        assert attempt.sent
+        assert [*sent, attempt.sent] == [False, True]
         assert sink.pieces == pieces
 
 

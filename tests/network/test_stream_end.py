@@ -261,16 +261,21 @@ async def test_a_connection_keeps_nothing_of_the_streams_before(
 ) -> None:
     async def handler(peer: Peer) -> None:
         await peer.send(CHUNKED, chunk(ONE))
-        await asyncio.sleep(0)
+        await first_read.wait()
         await peer.send(chunk(END), LAST_CHUNK)
 
     wire = await serve(handler)
     app = app_for(wire)
-    for _ in range(3):
-        assert await collect(app.stream(INPUT)) == (["one", "<final>"], None)
+    for _ in range(5):
+        first_read = asyncio.Event()
+        async for _ in app.stream(INPUT):
+            first_read.set()
     assert wire.connections == 1
     gc.collect()
     assert not [thing for thing in gc.get_objects() if type(thing).__name__ == "AiohttpResponse"]
+    (session,) = app._caller._transport._sessions.values()  # type: ignore[union-attr]
+    ((protocol, _),) = next(iter(session.client.connector._conns.values()))
+    assert len(protocol.closed._callbacks) == 1
 
 
 async def test_output_alone_leaves_the_connection_for_the_next_call(

@@ -71,7 +71,7 @@ def schedule(seed: int) -> Schedule:
     """The schedule of this seed."""
     rng = random.Random(seed)
     made = Schedule(seed)
-    count = rng.choice((0, 1, 3, 6, 12))
+    count = rng.choice((0, 1, 3, 6, 12, 30))
     made.start = rng.choice(("create", "create", "dedupe", "follow", "follow"))
     if made.start == "follow" and rng.random() < 0.3:
         made.after = rng.randint(1, count + 2)
@@ -87,7 +87,7 @@ def schedule(seed: int) -> Schedule:
         "questions": [rng.randrange(count)] if asking and count else [],
     }
     made.streams = [
-        _of_stream(rng, count, asking=asking) for _ in range(rng.choice((0, 1, 2, 3, 5, 8)))
+        _of_stream(rng, count, asking=asking) for _ in range(rng.choice((0, 1, 3, 5, 8, 12)))
     ]
     if made.start != "follow":
         lost = rng.random() < 0.15 and not made.input["questions"]
@@ -145,9 +145,11 @@ def _break(rng: random.Random, count: int) -> dict[str, Any]:
     how = rng.random()
     if how < 0.15:
         return {}
-    place: dict[str, Any] = {"after_events": rng.randint(0, count + 2)}
+    place: dict[str, Any] = {
+        "after_events": rng.choice((rng.randint(0, 4), rng.randint(0, count + 2)))
+    }
     if rng.random() < 0.4:
-        place = {"at_byte": rng.randint(0, 150 * (count + 2))}
+        place = {"at_byte": rng.choice((rng.randint(0, 999), rng.randint(0, 150 * count + 300)))}
     if how < 0.75:
         return {**place, "drop": rng.choice(("reset", "close", "truncate"))}
     if how < 0.8:

@@ -71,6 +71,7 @@ BLOCKS = st.lists(
                 *(b"data: 1\n\n", b"data: [1]\r\n\r\n", b"data: 1\n\r", b"\ndata: 2\n\n"),
                 *(b"event: a\ndata: 3\n\n", b"id: 1\nevent: \xff\ndata: 4\n\n"),
                 *(b"id:2\nevent:b\nid: 3\nevent: c\ndata: 5\n\n", b"id: 4\0\ndata: 6\n\n"),
+                *(b"id: data: 7\n\n", b"data:1\n\n"),
                 *(b"event: data: 7\n\n", b"event: data: 7\ndata: 8\n\n", b"ids: 5\ndata: 9\n\n"),
                 *(b"data: {\n\n", b"id: 6\ndata: {\n\n", b'data: "\xff"\n\n', b"data: [1,\n2]\n\n"),
                 *(b"data: 1\n", b"id: 7\n", b": data: 1\n\n", b"\xef\xbb\xbfdata: 1\n\n"),

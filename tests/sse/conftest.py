@@ -9,11 +9,12 @@ settings.register_profile("sse", deadline=None, database=None, max_examples=250)
 settings.load_profile("sse")
 
 
-@pytest.fixture(params=[None, (1, 1), (8, 4)], ids=["real sizes", "all large", "some large"])
+@pytest.fixture(
+    params=[None, (1, 1, 1), (8, 8, 4), (0, 64 * 1024, 2)],
+    ids=["real sizes", "all large", "some large", "few lines"],
+)
 def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small streams take the paths of large ones, too."""
     if request.param:
-        large, several = request.param
-        monkeypatch.setattr(dynamiq_async.sse, "_SMALL", large)
-        monkeypatch.setattr(dynamiq_async.sse, "_LARGE", large)
-        monkeypatch.setattr(dynamiq_async.sse, "_SEVERAL", several)
+        for name, size in zip(("_SMALL", "_LARGE", "_SEVERAL"), request.param, strict=True):
+            monkeypatch.setattr(dynamiq_async.sse, name, size)

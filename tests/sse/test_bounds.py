@@ -44,6 +44,14 @@ def test_too_large_carries_the_events_before_and_ends_the_decoder() -> None:
         assert again.value.limit == 20
 
 
+def test_no_event_comes_behind_one_that_is_too_large() -> None:
+    decoder = SSEDecoder(int, max_event_bytes=20)
+    assert decoder.feed(b"data: 1\n\n") == decoder.feed(b"data: 1\n\n") == [1]
+    for chunk in (b"data: " + b"2" * 20, b"data: 3\n\n"):
+        with pytest.raises(EventTooLargeError):
+            decoder.feed(chunk)
+
+
 def test_too_large_is_raised_as_soon_as_it_is_known() -> None:
     decoder = SSEDecoder(max_event_bytes=10)
     assert decoder.feed(b"data: 7890") == []

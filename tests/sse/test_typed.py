@@ -79,6 +79,20 @@ def test_one_event_a_chunk() -> None:
     assert decoder.feed(b'data: {"x":6}\n\n') == [Point(6)]
 
 
+def test_an_event_waits_for_what_an_error_has_left() -> None:
+    decoder = SSEDecoder(int)
+    assert decoder.feed(b"data: 1\n\n") == [1]
+    with pytest.raises(EventDecodeError):
+        decoder.feed(b"data: {\n\ndata: 2\n\n")
+    assert decoder.feed(b"data: 3\n\n") == [2, 3]
+
+
+def test_a_cr_behind_an_event_takes_only_the_lf_that_follows_it() -> None:
+    decoder = SSEDecoder(int)
+    chunks = [b"data: 1\n\n", b"data: 2\n\r", b"data: 3\n", b"\n", b"data: 4\n\r", b"\ndata: 5\n\n"]
+    assert [decoder.feed(chunk) for chunk in chunks] == [[1], [2], [], [3], [4], [5]]
+
+
 def test_null_is_an_event() -> None:
     assert SSEDecoder[Any](Any).feed(b"data: null\n\n" * 50) == [None] * 50
 

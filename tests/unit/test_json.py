@@ -122,7 +122,9 @@ def test_a_pydantic_model_can_be_decoded_to() -> None:
         _json.decode(b"[{}]", list[NoSchema])
 
 
-@pytest.mark.parametrize("kind", [NoSchema, dict[str, int] | Model | NoSchema, dict[int, str] | dict])
+@pytest.mark.parametrize(
+    "kind", [NoSchema, dict[str, int] | Model | NoSchema, dict[int, str] | dict]
+)
 def test_a_type_that_cannot_be_decoded_to_is_refused(kind: object) -> None:
     with pytest.raises(InvalidArgumentError, match="output_type") as caught:
         _json.check_type(kind)

@@ -530,6 +530,23 @@ def callback_objects(*callbacks: Any, app_url: str = APP) -> Any:
     return objects and json.loads(_request.encode(objects, "callbacks"))
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:secret@a.example/",
+        "https://localhost./",
+        "https://0x7f.1/",
+        "https://2130706433/",
+        "https://10.1/",
+    ],
+)
+def test_a_callback_to_a_disguised_or_private_address_is_refused(url: str) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        callback_objects(Callback(url))
+    assert caught.value.argument == "callbacks"
+    assert "secret" not in str(caught.value)
+
+
 def test_callbacks_as_the_vendor_documents_them() -> None:
     assert callback_objects(
         Callback("https://x.example/hook"),

@@ -1,0 +1,71 @@
+"""Answers of the Runs API that are not quite as documented cost no more than what is odd in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dynamiq_async import Run, errors
+from dynamiq_async.emulator import Fault
+
+if TYPE_CHECKING:
+    from .conftest import Serve
+
+ODD = {
+    "id": "r",
+    "status": "started",
+    "user_id": 7,
+    "started_at": 1700000000,
+    "input_requests": [
+        {"id": "q", "prompt": "Go on?", "params": ["a"], "new": 1},
+        {"id": None},
+        "a text",
+    ],
+}
+
+
+async def test_a_run_keeps_the_fields_that_fit(serve: Serve) -> None:
+    served = await serve()
+    served.emulator.script(Fault(body={"data": ODD}), Fault(body={"data": [ODD]}))
+    run = await served.app.runs.get("r")
+    assert (run.id, run.status, run.user_id, run.started_at) == ("r", "started", None, None)
+    [question] = run.questions
+    assert (question.id, question.prompt, question.params) == ("q", "Go on?", None)
+    assert list(await served.app.runs.list()) == [run]
+
+
+async def test_a_run_whose_questions_are_no_list_has_none(serve: Serve) -> None:
+    served = await serve()
+    served.emulator.script(Fault(body={"data": {"id": "r", "input_requests": 3}}))
+    assert await served.app.runs.get("r") == Run(id="r", input_requests=[])
+
+
+@pytest.mark.parametrize("data", [{"status": "started"}, {"id": 5}, [1], "text", None])
+async def test_without_an_id_it_is_no_run(data: Any, serve: Serve) -> None:
+    served = await serve()
+    served.emulator.script(Fault(body={"data": data}))
+    with pytest.raises(errors.ResponseDecodeError, match="holds no run"):
+        await served.app.runs.get("r")
+
+
+async def test_a_list_that_repeats_itself_ends(serve: Serve) -> None:
+    """A service that ignores the number of the page is not asked for ever."""
+    served = await serve()
+    served.emulator.script(Fault(body={"data": [{"id": "r"}]}), times=None)
+    assert [run.id async for run in served.app.runs.list()] == ["r"]
+    assert served.emulator.requests.total == 2
+
+
+async def test_the_body_of_an_answer_can_be_overridden(serve: Serve) -> None:
+    served = await serve()
+    served.emulator.script(Fault(status=200, body={"message": "ok"}), times=None)
+    runs = served.app.runs
+    await runs.answer("r", "q", "yes", extra_body={"extra": 1})
+    await runs.approve("r", "q", extra_body={"type": "approval"})
+    await runs.reject("r", "q", feedback="no", extra_body={"data": {"id": "q"}})
+    assert [request.json for request in served.emulator.requests] == [
+        {"type": "human_feedback", "data": {"request_id": "q", "feedback": "yes"}, "extra": 1},
+        {"type": "approval", "data": {"request_id": "q", "approved": True}},
+        {"type": "approval_request", "data": {"id": "q"}},
+    ]
