@@ -117,22 +117,21 @@ class AiohttpResponse:
                 self._lost.remove_done_callback(_overlook)  # one does for a whole connection
                 self._lost.add_done_callback(_overlook)
         connection = self._raw.connection
-        if connection is None and self._raw.closed:
+        if connection is None:
             return  # the whole body came, and the connection is back in the pool
         if self._content.at_eof():
             self._raw.release()
         else:
             self._raw.close()
-        if connection is not None:
-            # On a closed loop aiohttp leaves this out, and would warn of it later.
-            with suppress(RuntimeError):
-                connection.close()
+        # On a closed loop aiohttp leaves this out, and would warn of it later.
+        with suppress(RuntimeError):
+            connection.close()
 
     def _break(self, lost: asyncio.Future[None] | None = None) -> None:
         """Fail the body of a lost connection where aiohttp would leave its reader waiting: when
         the framing was violated, and when the session was closed."""
         if lost is not None:
-            lost.exception()  # looked at, so that it is not reported as overlooked
+            _overlook(lost)
         if not self._content.is_eof() and self._content.exception() is None:
             violation = self._protocol.exception()
             self.fail(aiohttp.ClientPayloadError(str(violation or "it was closed")))
@@ -229,14 +228,13 @@ class AiohttpTransport:
         return session.client
 
     async def _session(self) -> aiohttp.ClientSession:
+        """A new one, where `_running` has found none."""
         self._leave_to_parent()
+        for other in [other for other in self._sessions if other.is_closed()]:
+            self._sessions.pop(other).abandon()
         loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None or session.client.closed:
-            for other in [other for other in self._sessions if other.is_closed()]:
-                self._sessions.pop(other).abandon()
-            session = self._sessions[loop] = _Session(self._new_session(), loop)
-            await session.bind()
+        session = self._sessions[loop] = _Session(self._new_session(), loop)
+        await session.bind()
         return session.client
 
     def _new_session(self) -> aiohttp.ClientSession:

@@ -27,11 +27,13 @@ INPUT = {"question": "?"}
 OK = answer({"a": 1})
 
 
-async def test_a_connection_that_is_lost_before_anybody_looked() -> None:
-    """aiohttp tells nobody any more: its future for the loss comes too late."""
+@pytest.mark.parametrize("when", ["lost before", "never waited for"])
+async def test_a_lost_connection_of_which_aiohttp_tells_nobody(when: str) -> None:
+    """Its future comes too late, or is cancelled with a `close` of the session."""
     protocol = aiohttp.client_proto.ResponseHandler(asyncio.get_running_loop())
     content = aiohttp.StreamReader(protocol, 2**16, loop=asyncio.get_running_loop())
-    protocol.connection_lost(None)
+    if when == "lost before":
+        protocol.connection_lost(None)
     raw: Any = SimpleNamespace(
         content=content,
         status=200,
@@ -41,9 +43,14 @@ async def test_a_connection_that_is_lost_before_anybody_looked() -> None:
     )
     request = Request("GET", "http://x/", {}, idempotent=True)
     response = AiohttpResponse(raw, request, None)
-    with pytest.raises(errors.APIConnectionError, match="Server disconnected"):
+    if when != "lost before":
+        assert protocol.closed is not None
+        protocol.closed.cancel()
+        await turns()
+    with pytest.raises(errors.APIConnectionError, match="the connection broke"):
         await response.read()
     response.close()
+    await turns()
 
 
 async def test_a_child_process_leaves_the_connections_alone(

@@ -1,4 +1,4 @@
-"""Answers of the Runs API that are not quite as documented cost no more than what is odd in them."""
+"""Answers that are not quite as documented cost no more than what is odd in them."""
 
 from __future__ import annotations
 
