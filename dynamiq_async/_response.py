@@ -12,7 +12,7 @@ from dynamiq_async import _json, errors
 from dynamiq_async._secret import MASK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
 
@@ -202,6 +202,26 @@ def beginning(body: bytes, key: str | None) -> str:
         if key and text.endswith(key[:length]):
             return text[:-length] + MASK
     return text
+
+
+def read_event(
+    read: Callable[[bytes], T | None], key: str | None, data: bytes, _: Exception
+) -> T | None:
+    """An event's data, read with a tolerance that its type does not have: what a decoder asks for
+    when it cannot go on.
+
+    Raises:
+        EventDecodeError: there is no event in it.
+    """
+    try:
+        return read(data)
+    except _json.DECODE_ERRORS as error:
+        text = data.decode("utf-8", "surrogateescape")
+        masked = mask(text, key).encode("utf-8", "surrogateescape")
+        shown = masked[:200].decode("utf-8", "replace")
+        raise errors.EventDecodeError(
+            f"an event is broken: {error}; it begins: {shown!r}", data=masked
+        ) from error
 
 
 def stream_error(

@@ -11,9 +11,8 @@ from msgspec import Raw, Struct, structs
 
 from dynamiq_async import _json, _request, errors
 from dynamiq_async._client import Client, Extras
-from dynamiq_async._response import beginning, stream_error
+from dynamiq_async._response import beginning, read_event, stream_error
 from dynamiq_async._retry import Outcome, outcome
-from dynamiq_async._secret import MASK
 from dynamiq_async.runs_models import (
     InputRequest,
     Page,
@@ -110,7 +109,7 @@ class RunService:
 
     def decoder(self) -> SSEDecoder[RunEvent]:
         """For one connection of a stream."""
-        recover = partial(_fit_or_raise, self.caller.key)
+        recover = partial(read_event, run_event, self.caller.key)
         return SSEDecoder(RunEvent, max_event_bytes=self.max_event_bytes, recover=recover)
 
     def reported(self, broken: errors.EventDecodeError, request: str) -> errors.DynamiqError | None:
@@ -250,16 +249,13 @@ class RunService:
         already: what the service lists is what is really asked. Its list may lag behind its
         events, so that it is looked at twice.
         """
-        for pause in (SECOND_LOOK_SECONDS, None):
+        run = await self.get(run_id, options, deadline, urgent=True)
+        listed = [question for question in run.questions if question.id == request.id]
+        if not listed and not run.is_terminal:
+            await asyncio.sleep(SECOND_LOOK_SECONDS)
             run = await self.get(run_id, options, deadline, urgent=True)
             listed = [question for question in run.questions if question.id == request.id]
-            if listed:
-                return request if request in listed else listed[-1]
-            if run.is_terminal:
-                return None
-            if pause is not None:
-                await asyncio.sleep(pause)
-        return None
+        return request if request in listed else listed[-1] if listed else None
 
     async def cancel(self, run_id: str) -> None:
         request = self.request("POST", run_id, "cancel", urgent=True, retry=True)
@@ -353,15 +349,3 @@ def _check_kind(request: InputRequest | str, *, approval: bool) -> None:
         return  # the list of types is open
     advice = "answer it with answer()" if approval else "use approve() or reject()"
     raise errors.InvalidArgumentError(f"this is a {request.type}: {advice}", argument="request")
-
-
-def _fit_or_raise(key: str | None, data: bytes, _: Exception) -> RunEvent | None:
-    try:
-        return run_event(data)
-    except _json.DECODE_ERRORS as error:
-        if key is not None:
-            data = data.replace(key.encode(), MASK.encode())
-        shown = data[:200].decode("utf-8", "replace")
-        raise errors.EventDecodeError(
-            f"an event of a run is broken: {error}; it begins: {shown!r}", data=data
-        ) from error

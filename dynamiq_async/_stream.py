@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dynamiq_async._feed import Feed
 
 E = TypeVar("E")
+V = TypeVar("V")
 
 
 class EventStream(Generic[E]):
@@ -203,8 +204,8 @@ def _cancel_requests() -> int:
     return task.cancelling() if task is not None else 0
 
 
-class Batches(Generic[E]):
-    """A stream's events in lists, as they come from the network."""
+class View(Generic[V, E]):
+    """Another way to iterate a stream, and the same life: closing it closes the stream."""
 
     def __init__(self, stream: EventStream[E]) -> None:
         self._stream = stream
@@ -212,11 +213,8 @@ class Batches(Generic[E]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> list[E]:
-        batch = await self._stream._take()
-        if batch is None:
-            raise StopAsyncIteration
-        return batch
+    async def __anext__(self) -> V:
+        raise NotImplementedError
 
     async def __aenter__(self) -> Self:
         await self._stream.__aenter__()
@@ -226,4 +224,15 @@ class Batches(Generic[E]):
         await self._stream.aclose()
 
     async def aclose(self) -> None:
+        """Close the stream behind it."""
         await self._stream.aclose()
+
+
+class Batches(View[list[E], E]):
+    """A stream's events in lists, as they come from the network."""
+
+    async def __anext__(self) -> list[E]:
+        batch = await self._stream._take()
+        if batch is None:
+            raise StopAsyncIteration
+        return batch

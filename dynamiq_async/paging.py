@@ -137,9 +137,7 @@ class PageIterator(Generic[T]):
         return page
 
     def _start(self) -> asyncio.Task[Page[T]]:
-        task = asyncio.ensure_future(self._fetch(self._next))
-        task.add_done_callback(_look_at)
-        return task
+        return asyncio.ensure_future(self._fetch(self._next))
 
     async def __aenter__(self) -> Self:
         return self
@@ -158,12 +156,6 @@ class PageIterator(Generic[T]):
     def __del__(self) -> None:
         if self._fetching is not None and not self._fetching.get_loop().is_closed():
             self._fetching.cancel()
-
-
-def _look_at(task: asyncio.Task[Page[T]]) -> None:
-    """Nobody may ever ask for the page that was fetched ahead, nor be told why it failed."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _cancel_requests() -> int:

@@ -229,8 +229,6 @@ class RunStream(EventStream[RunEvent]):
         while self.final is None and not self._over:
             if self._pending:
                 return await self._hand_out()
-            if self._closed:  # by another task, while this one was connecting
-                raise self._closed_error()
             try:
                 await self._go_on()
             except errors.DynamiqError as error:

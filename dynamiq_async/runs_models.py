@@ -7,7 +7,7 @@ the vendor unless a docstring says otherwise.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import msgspec
 from msgspec import Raw, Struct, field, structs
@@ -86,7 +86,11 @@ class Run(Struct, frozen=True, kw_only=True):
         """The questions that wait for an answer."""
         return self.input_requests or []
 
-    def unwrap(self, output_type: type[T] | Any = Any) -> T:
+    @overload
+    def unwrap(self) -> Any: ...
+    @overload
+    def unwrap(self, output_type: type[T]) -> T: ...
+    def unwrap(self, output_type: Any = Any) -> Any:
         """The output of a completed run, as `output_type`.
 
         Raises:
@@ -97,7 +101,7 @@ class Run(Struct, frozen=True, kw_only=True):
         if self.status != "completed":
             raise self._not_completed()
         try:
-            output: T = msgspec.convert(self.output, output_type, dec_hook=_json.from_builtin)
+            output = msgspec.convert(self.output, output_type, dec_hook=_json.from_builtin)
         except msgspec.ValidationError as error:
             name = getattr(output_type, "__name__", output_type)
             raise ResponseDecodeError(
@@ -363,10 +367,7 @@ def stored_event(data: Raw) -> RunEvent:
     try:
         return _decode_event(data)
     except msgspec.ValidationError:
-        event = run_event(bytes(data))
-        if event is None:
-            raise
-        return event
+        return _lenient(bytes(data))
 
 
 def run_event(data: bytes) -> RunEvent | None:
@@ -376,8 +377,10 @@ def run_event(data: bytes) -> RunEvent | None:
     Raises one of `_json.DECODE_ERRORS` when it is no event: without a position it cannot be handed
     out once and in order.
     """
-    if data.strip() in (b"", b"[DONE]"):
-        return None
+    return None if data.strip() in (b"", b"[DONE]") else _lenient(data)
+
+
+def _lenient(data: bytes) -> RunEvent:
     message = _json.decode(data, dict[str, Any])
     message["data"] = Raw(msgspec.json.encode(message.get("data")))
     known = {n: v for n, v in message.items() if n in _FIELDS and v is not None}

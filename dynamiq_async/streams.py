@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from msgspec import Raw, Struct
 
 from dynamiq_async import _json, errors
 from dynamiq_async._feed import Feed, IdleWatch, event_stream_info
-from dynamiq_async._response import beginning, mask, stream_error
-from dynamiq_async._secret import MASK
-from dynamiq_async._stream import Batches, EventStream
+from dynamiq_async._response import beginning, mask, read_event, stream_error
+from dynamiq_async._stream import Batches, EventStream, View
 from dynamiq_async.events import (
     ERROR_EVENT,
     WORKFLOW_TYPE,
@@ -71,7 +70,9 @@ class AppStream(EventStream[StreamEvent]):
         self._decoder = SSEDecoder(
             StreamEvent,
             max_event_bytes=max_event_bytes,
-            recover=_pass_on if on_bad_event == "pass" else partial(_fit_or_raise, caller.key),
+            recover=_pass_on
+            if on_bad_event == "pass"
+            else partial(read_event, stream_event, caller.key),
         )
         self.response: ResponseInfo | None = None
         self.run_id: str | None = None
@@ -277,15 +278,14 @@ _ROOT_ADVICE = (
 )
 
 
-class TextStream:
+class TextStream(View[str, StreamEvent]):
     """The reader's text of a stream, piece by piece; never empty, never an object."""
 
-    def __init__(self, stream: AppStream, entity_id: str | None) -> None:
-        self._stream = stream
-        self._entity_id = entity_id
+    _stream: AppStream
 
-    def __aiter__(self) -> Self:
-        return self
+    def __init__(self, stream: AppStream, entity_id: str | None) -> None:
+        super().__init__(stream)
+        self._entity_id = entity_id
 
     async def __anext__(self) -> str:
         stream, wanted = self._stream, self._entity_id
@@ -295,34 +295,11 @@ class TextStream:
         stream.raise_for_failure()
         raise StopAsyncIteration
 
-    async def __aenter__(self) -> Self:
-        await self._stream.__aenter__()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stream.aclose()
-
-    async def aclose(self) -> None:
-        """Close the stream behind it."""
-        await self._stream.aclose()
-
 
 class _RawNode(Struct):
     status: str
     output: Raw = Raw(b"null")
     error: Any = None
-
-
-def _fit_or_raise(key: str | None, data: bytes, _: Exception) -> StreamEvent | None:
-    try:
-        return stream_event(data)
-    except _json.DECODE_ERRORS as error:
-        if key is not None:
-            data = data.replace(key.encode(), MASK.encode())
-        shown = data[:200].decode("utf-8", "replace")
-        raise errors.EventDecodeError(
-            f"an event is not JSON: {error}; it begins: {shown!r}", data=data
-        ) from error
 
 
 def _pass_on(data: bytes, _: Exception) -> StreamEvent | None:

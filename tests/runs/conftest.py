@@ -78,7 +78,7 @@ async def serve(leaves_nothing: None) -> AsyncIterator[Serve]:
             app: str | App = "echo", *, client: dict[str, Any] | None = None, **options: Any
         ) -> Served:
             emulator = await stack.enter_async_context(Emulator(app, **options))
-            made = AsyncApp(emulator.url, access_key=emulator.access_key, **(client or {}))
+            made = AsyncApp(emulator.url, access_key=emulator.access_key or False, **(client or {}))
             stack.push_async_callback(holds_nothing, made)
             return Served(made, emulator)
 

@@ -87,7 +87,7 @@ def schedule(seed: int) -> Schedule:
         "questions": [rng.randrange(count)] if asking and count else [],
     }
     made.streams = [
-        _of_stream(rng, count, asking=asking) for _ in range(rng.choice((0, 1, 3, 5, 8, 12)))
+        _of_stream(rng, count, asking=asking) for _ in range(rng.choice((1, 2, 4, 8, 16, 24)))
     ]
     if made.start != "follow":
         lost = rng.random() < 0.15 and not made.input["questions"]
@@ -143,10 +143,10 @@ def _of_stream(rng: random.Random, count: int, *, asking: bool, created: bool = 
 
 def _break(rng: random.Random, count: int) -> dict[str, Any]:
     how = rng.random()
-    if how < 0.15:
+    if how < 0.03:
         return {}
     place: dict[str, Any] = {
-        "after_events": rng.choice((rng.randint(0, 4), rng.randint(0, count + 2)))
+        "after_events": rng.choice((rng.randint(0, 2), rng.randint(0, 4), rng.randint(0, count)))
     }
     if rng.random() < 0.4:
         place = {"at_byte": rng.choice((rng.randint(0, 999), rng.randint(0, 150 * count + 300)))}

@@ -277,7 +277,7 @@ async def test_what_comes_before_a_question_is_read_before_it_is_asked(serve: Se
     async with served.app.runs.stream({}, on_question=handler) as stream:
         await served.emulator.wait_until(lambda: served.emulator.requests[0].events_sent == 3)
         async for event in stream:
-            read.append(event.type)
+            read += [event.type]
     assert read[2] == "agent.human_feedback.requested"
 
 
@@ -299,6 +299,23 @@ async def test_a_question_that_was_answered_before_is_not_asked_again(serve: Ser
     # Nor is one of a run that is over.
     assert output(await served.app.runs.follow(run_id, on_question=handler).run())
     assert len(prompts) == 1
+
+
+async def test_a_question_of_a_live_run_that_was_answered_is_not_asked_again(serve: Serve) -> None:
+    go = asyncio.Event()
+
+    async def app(input: dict[str, Any], run: RunContext) -> Any:
+        await run.ask("?")
+        await go.wait()
+
+    served = await serve(app)
+    run_id = await opened(served)
+    [request] = (await served.app.runs.get(run_id)).questions
+    await served.app.runs.answer(run_id, request, "so")
+    async for event in served.app.runs.follow(run_id, on_question=never, timeout=5):
+        if event.type == "run.human_feedback.received":
+            go.set()
+    assert event.is_terminal
 
 
 async def test_an_answer_that_comes_too_late_is_no_error(serve: Serve) -> None:
@@ -421,7 +438,8 @@ async def test_looks_into_a_hole_pass_through_a_full_pool(serve: Serve) -> None:
     run_id = await opened(served)
     served.emulator.script(Fault(skip={3}), match=STREAMS)
     stream = served.app.runs.follow(run_id, on_question=says("so"))
-    assert sequences([event async for event in stream]) == truth(served.emulator)
+    async with asyncio.timeout(5):
+        assert sequences([event async for event in stream]) == truth(served.emulator)
 
 
 async def test_answers_pass_through_a_cooldown(serve: Serve) -> None:

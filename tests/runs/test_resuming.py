@@ -538,6 +538,15 @@ async def test_an_error_in_an_events_place_has_the_class_it_has_over_http(serve:
     assert "the key expired" in str(error)
 
 
+async def test_an_event_without_a_place_is_an_error(serve: Serve) -> None:
+    async def broken(input: dict[str, Any], run: Any) -> Any:
+        await run.send(b'{"type": "x"}', event="x")
+
+    served = await serve(broken, access_key=None)
+    handed, error = await failure(served.app.runs.stream({}))
+    assert (handed, type(error), error.sequence) == ([1], errors.EventDecodeError, 1)
+
+
 async def test_an_event_that_is_too_large_is_an_error(serve: Serve) -> None:
     async def large(input: dict[str, Any], run: Any) -> Any:
         await run.event("large", "x" * 5000)

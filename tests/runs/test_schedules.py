@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .conftest import Serve
 
-COUNT = int(os.environ.get("DYNAMIQ_TEST_SCHEDULES", "400"))
+COUNT = int(os.environ.get("DYNAMIQ_TEST_SCHEDULES", "300"))
 SEED = int(os.environ.get("DYNAMIQ_TEST_SEED", "0"))
 PARTS = 4
 
@@ -183,4 +183,4 @@ async def test_every_event_once_and_in_order_whatever_happens(serve: Serve, part
     if COUNT >= 100:
         assert outcomes["whole"] > 0.6 * outcomes.total(), outcomes
         assert len(outcomes) > 3
-        assert reconnects > COUNT / PARTS
+        assert reconnects > 0.6 * outcomes.total()

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dynamiq_async import Timeout, errors, run_stream
+from dynamiq_async import AsyncApp, Timeout, errors, run_stream
 from dynamiq_async.emulator import FOREVER, Emulator, Fault
 
 from .apps import Gated, numbers, sequences, truth, waits
 from .conftest import in_flight
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
-    from dynamiq_async import Question, RunEvent, RunStream
+    from dynamiq_async import Question, Run, RunEvent, RunStream
     from dynamiq_async.emulator import RunContext
+    from dynamiq_async.paging import PageIterator
 
     from .conftest import Serve, Served
 
@@ -232,7 +233,9 @@ async def test_closing_just_as_a_connection_was_made(serve: Serve) -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
         async with asyncio.timeout(2):
-            await close(stream, reading)
+            await stream.aclose()  # not in a task of its own, which would come a turn later
+            with pytest.raises(errors.StreamClosedError):
+                await reading
 
 
 async def test_a_handler_may_close_its_stream(serve: Serve) -> None:
@@ -383,13 +386,22 @@ async def test_another_process_goes_on_where_this_one_stopped(serve: Serve) -> N
 
 
 @pytest.fixture
-async def full(serve: Serve) -> AsyncIterator[Served]:
+async def full(serve: Serve) -> Served:
     """An App with six runs."""
     served = await serve("echo")
     for _ in range(6):
         await served.app.runs.create({})
     served.emulator.reset()
-    yield served
+    return served
+
+
+async def fetched_ahead(full: Served) -> None:
+    """Return when the second page was asked for, and has come if it comes at all."""
+    await full.emulator.wait_for_requests(2)
+    if full.emulator.requests[1].fault.delay == 0.0:
+        await full.emulator.wait_until(lambda: full.emulator.requests[1].finished)
+        for _ in range(20):
+            await asyncio.sleep(0)
 
 
 def pages_asked(emulator: Emulator) -> list[str]:
@@ -417,18 +429,18 @@ async def test_leaving_a_list_ends_the_fetch_ahead(full: Served, fault: Fault, w
     pages = full.app.runs.list(page_size=2, prefetch=True)
     if way == "break":
         async for _ in pages:
-            await full.emulator.wait_for_requests(2)
+            await fetched_ahead(full)
             break
     elif way == "async with":
         async with pages as runs:
             await anext(runs)
-            await full.emulator.wait_for_requests(2)
+            await fetched_ahead(full)
         with pytest.raises(errors.StreamClosedError):
             await anext(runs)
     else:
         async with aiter(pages) as runs:
             await anext(runs)
-            await full.emulator.wait_for_requests(2)
+            await fetched_ahead(full)
             for _ in range(2):
                 await runs.aclose()
             assert in_flight(full.app) == 0
@@ -503,25 +515,26 @@ async def test_what_moved_to_the_next_page_is_given_once(full: Served) -> None:
     assert newer not in found
 
 
-async def test_an_iterator_outlives_its_loop() -> None:
-    """Then nothing is left to cancel."""
+async def test_a_list_read_to_its_end_has_nothing_to_close(full: Served) -> None:
+    async with full.app.runs.list(page_size=4) as runs:
+        assert len([run async for run in runs]) == 6
+        with pytest.raises(StopAsyncIteration):
+            await anext(runs)
 
-    def run() -> Any:
-        kept: list[Any] = []
 
-        async def main() -> None:
-            from dynamiq_async import AsyncApp
+async def ahead(kept: list[PageIterator[Run]]) -> None:
+    """Leave a list in the middle of a fetch."""
+    async with Emulator("echo") as emulator:
+        app = AsyncApp(emulator.url, access_key=emulator.access_key)
+        async with app:
+            for _ in range(2):
+                await app.runs.create({})
+            emulator.script(Fault(), Fault(delay=FOREVER))
+            kept.append(aiter(app.runs.list(page_size=1, prefetch=True)))
+            await anext(kept[0])
 
-            async with Emulator("echo") as emulator:
-                async with AsyncApp(emulator.url, access_key=emulator.access_key) as app:
-                    for _ in range(2):
-                        await app.runs.create({})
-                    emulator.script(Fault(), Fault(delay=FOREVER))
-                    kept.append(aiter(app.runs.list(page_size=1, prefetch=True)))
-                    await anext(kept[0])
 
-        asyncio.run(main())
-        return kept
-
-    kept = await asyncio.to_thread(run)
+async def test_a_list_may_outlive_its_loop() -> None:
+    kept: list[PageIterator[Run]] = []
+    await asyncio.to_thread(lambda: asyncio.run(ahead(kept)))
     kept.clear()
