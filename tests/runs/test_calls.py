@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -31,7 +32,7 @@ Output = dict[str, Node]
 
 
 async def background(served: Served, **fields: Any) -> Run:
-    run = await served.app.runs.create({}, background=True, **fields)
+    run: Run = await served.app.runs.create({}, background=True, **fields)
     assert run.status == "created"
     return run
 
@@ -114,7 +115,12 @@ async def test_create_sends_files_along_and_names_uploaded_ones(
     path = tmp_path / "a.txt"
     path.write_text("A")
     uploaded = await app.files.upload(path)
-    for call in (app.runs.create, lambda *a, **k: app.runs.stream(*a, **k).run()):
+
+    def streamed(input: Any, **options: Any) -> Any:
+        return app.runs.stream(input, **options).run()
+
+    calls: tuple[Any, ...] = (app.runs.create, streamed)
+    for call in calls:
         files = [path, ("b.txt", b"B"), io.BytesIO(b"C")]
         run = await call({"x": 1}, files=files, file_ids=[uploaded.id], user_id="ann")
         found = run.output["node-1"]["output"]
@@ -146,7 +152,8 @@ async def test_bad_arguments_are_refused_before_sending(
     serve: Serve, call: dict[str, Any], argument: str
 ) -> None:
     served = await serve()
-    for create in (served.app.runs.create, served.app.runs.stream):
+    calls: tuple[Any, ...] = (served.app.runs.create, served.app.runs.stream)
+    for create in calls:
         with pytest.raises(errors.InvalidArgumentError) as caught:
             await create({}, **call)
         assert caught.value.argument == argument
@@ -174,7 +181,8 @@ async def test_other_bad_arguments_are_refused_before_sending(serve: Serve) -> N
             call(**arguments)
     with pytest.raises(errors.InvalidArgumentError, match="no output yet"):
         await runs.create({}, background=True, output_type=int)
-    for timeout in (0, -1, "x"):
+    wrong: tuple[Any, ...] = (0, -1, "x")
+    for timeout in wrong:
         with pytest.raises(errors.InvalidArgumentError):
             await runs.wait("r", timeout=timeout)
     assert not served.emulator.requests
@@ -419,7 +427,7 @@ async def test_a_handle_approves_and_rejects(serve: Serve) -> None:
     for approve in (True, False):
         handle = served.app.runs.handle((await background(served)).id)
         run = served.emulator.runs[handle.id]
-        await served.emulator.wait_until(lambda run=run: run.open_questions)
+        await served.emulator.wait_until(partial(getattr, run, "open_questions"))
         [question] = (await handle.get()).questions
         if approve:
             await handle.approve(question, params={"to": "bob@example.com"}, feedback="fine")

@@ -52,7 +52,7 @@ KINDS: dict[str, Any] = {
 @pytest.mark.parametrize("kind", KINDS)
 async def test_files_of_every_kind(serve: Serve, invoice: Path, kind: str) -> None:
     served = await serve(contents)
-    name = {} if kind == "Upload" else {"name": "invoice.pdf"}
+    name: dict[str, Any] = {} if kind == "Upload" else {"name": "invoice.pdf"}
     file = await served.app.files.upload(KINDS[kind](invoice), **name)
     assert file == File(id=file.id, name="invoice.pdf", size=len(TEXT), mime_type="application/pdf")
     run = await served.app.runs.create({}, file_ids=[file.id])

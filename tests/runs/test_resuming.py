@@ -249,6 +249,27 @@ async def test_a_hole_far_beyond_the_events_takes_few_requests(serve: Serve) -> 
     assert [seen.query["page"] for seen in served.asked("/events")] == ["2001", "1"]
 
 
+async def test_a_hole_is_looked_into_also_where_pages_are_not_counted(serve: Serve) -> None:
+    served = await serve(numbers)
+    run_id = await made(served, count=1200)
+
+    def stored(first: int, last: int) -> Fault:
+        events = [{"type": "custom", "sequence": n} for n in range(first, last)]
+        return Fault(body={"data": events})
+
+    served.emulator.script(Fault(skip={995, 996, 1003, 1004, 1005}), match=STREAMS)
+    served.emulator.script(
+        *(stored(0, 0), stored(501, 996), stored(996, 996)),  # the pages 2, 1 and 2, for 995
+        *(stored(900, 1004), stored(1004, 1005), stored(1004, 1005)),  # 3, 4 and 5, for 1003
+        match=EVENTS,
+    )
+    stream = served.app.runs.follow(run_id, after_sequence=990)
+    expected = [n for n in truth(served.emulator) if n > 990 and n not in (996, 1005)]
+    assert sequences(await read(stream)) == expected
+    assert [seen.query["page"] for seen in served.asked("/events")] == list("212345")
+    assert stream.gaps == [Gap(996, 996, confirmed=True), Gap(1005, 1005, confirmed=True)]
+
+
 @pytest.mark.parametrize(
     "fault",
     [Fault(status=503), Fault(drop="reset"), Fault(delay=FOREVER), Fault(at_byte=9, drop="reset")],

@@ -506,7 +506,8 @@ async def test_reading_a_list_can_be_cancelled(full: Served, prefetch: bool) -> 
 
 
 async def test_what_moved_to_the_next_page_is_given_once(full: Served) -> None:
-    found = []
+    found: list[str] = []
+    newer = ""
     async for run in full.app.runs.list(page_size=4):
         if not found:
             newer = (await full.app.runs.create({})).id
