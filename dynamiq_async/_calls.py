@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from dynamiq_async import errors
+from dynamiq_async._clock import Alarm, Clock
 from dynamiq_async._response import MAX_ERROR_BODY, beginning, request_id, status_error
 from dynamiq_async._retry import Outcome, RetryPolicy, outcome, parse_retry_after
 from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout
@@ -72,38 +73,6 @@ class Lease:
             gate.leave()
 
 
-class _Clock:
-    """The limits of one attempt, as points in the loop's time. The nearest one counts."""
-
-    __slots__ = ("_deadline", "_scope", "_time", "_timeout", "limit", "seconds")
-
-    def __init__(self, timeout: Timeout, deadline: float | None) -> None:
-        self._timeout = timeout
-        self._deadline = deadline
-        self._time = asyncio.get_running_loop().time
-        self.limit = "total"
-        self.seconds = timeout.total
-
-    def start(self, limit: str) -> asyncio.Timeout:
-        self._scope = asyncio.timeout_at(self._point(limit))
-        return self._scope
-
-    def turn_to(self, limit: str) -> None:
-        """From now on, `limit` is the one that runs."""
-        self._scope.reschedule(self._point(limit))
-
-    def _point(self, limit: str) -> float | None:
-        seconds: float | None = getattr(self._timeout, limit)
-        deadline = self._deadline
-        if seconds is not None:
-            point = self._time() + seconds
-            if deadline is None or point < deadline:
-                self.limit, self.seconds = limit, seconds
-                return point
-        self.limit, self.seconds = "total", self._timeout.total
-        return deadline
-
-
 class Caller:
     """Sends the requests of one client.
 
@@ -128,6 +97,14 @@ class Caller:
         self.key = secret.reveal() if secret is not None else None
         self.max_response_bytes = max_response_bytes
         self.closed = False
+        self._alarm_here: Alarm | None = None
+
+    def _alarm(self) -> Alarm:
+        loop = asyncio.get_running_loop()
+        alarm = self._alarm_here
+        if alarm is None or alarm.loop is not loop:
+            alarm = self._alarm_here = Alarm(loop)
+        return alarm
 
     def _over(self) -> Transport:
         if self.closed:
@@ -216,12 +193,12 @@ class Caller:
     ) -> Answer | Lease:
         """Send once, in a slot of the gate that was taken before and is given back here."""
         attempt = Attempt()
-        clock = _Clock(timeout, deadline)
+        clock = Clock(timeout, deadline, self._alarm())
         started = time.perf_counter()
         response: Response | None = None
         lease: Lease | None = None
         try:
-            async with clock.start("first_byte"):
+            with clock.start("first_byte"):
                 response = await self._over().send(
                     request, attempt, connect_timeout=timeout.connect
                 )
@@ -261,9 +238,9 @@ class Caller:
                     retry_after=cooldown,
                 )
             await asyncio.sleep(pause)
-        clock = _Clock(timeout, deadline)
+        clock = Clock(timeout, deadline, self._alarm())
         try:
-            async with clock.start("pool"):
+            with clock.start("pool"):
                 await self.gate.enter()
                 return
         except TimeoutError:
@@ -275,7 +252,7 @@ class Caller:
             seconds=clock.seconds,
         )
 
-    async def _read(self, request: Request, response: Response, clock: _Clock) -> Answer:
+    async def _read(self, request: Request, response: Response, clock: Clock) -> Answer:
         pieces: list[bytes] = []
         size = 0
         while not response.at_end:
@@ -295,7 +272,7 @@ class Caller:
         return Answer(response.status, response.headers, b"".join(pieces))
 
     async def _refusal(
-        self, request: Request, response: Response, clock: _Clock
+        self, request: Request, response: Response, clock: Clock
     ) -> errors.APIStatusError:
         clock.turn_to("total")  # the status is here; its body has a limit of its own
         return status_error(
@@ -336,7 +313,7 @@ def _trace(request: Request, response: Response, started: float) -> None:
     )
 
 
-def _expired(request: Request, clock: _Clock, *, sent: bool) -> errors.APITimeoutError:
+def _expired(request: Request, clock: Clock, *, sent: bool) -> errors.APITimeoutError:
     said = f"the {clock.limit} limit of {clock.seconds} s passed"
     if sent or request.body is None:
         kind, when = errors.APITimeoutError, "before the answer was whole"

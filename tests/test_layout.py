@@ -27,7 +27,7 @@ RANKS = {
     0: "errors _json _secret models runs_models events options _version",
     1: "sse uploads _request _response _retry _cursor",
     2: "transport _aiohttp _body",
-    3: "_gate _calls",
+    3: "_gate _clock _calls",
     4: "_feed _stream streams _client paging questions runs run_handle run_stream _run_service "
     "files map batch relay callbacks websocket",
     5: "app management flowy __init__",

@@ -181,6 +181,6 @@ async def test_every_event_once_and_in_order_whatever_happens(serve: Serve, part
         reconnects += reader.reconnects
         outcomes[type(reader.failures[0]).__name__ if reader.failures else "whole"] += 1
     if COUNT >= 100:
-        assert outcomes["whole"] > 0.6 * outcomes.total(), outcomes
+        assert outcomes["whole"] > 0.4 * outcomes.total(), outcomes
         assert len(outcomes) > 3
-        assert reconnects > 0.6 * outcomes.total()
+        assert reconnects > 0.5 * outcomes.total()

@@ -310,7 +310,8 @@ async def test_the_position_is_that_of_the_last_event_handed_out(serve: Serve) -
     stream = served.app.runs.follow(run.id)
     await stream.open()
     await served.emulator.wait_until(lambda: served.emulator.requests[-1].finished)
-    assert stream.sequence is None
+    position = stream.sequence
+    assert position is None
     got = []
     async for event in stream:  # all of them are here after the first
         got.append(event.sequence)
