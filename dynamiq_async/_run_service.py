@@ -276,6 +276,8 @@ class RunService:
         feedback: str | None,
         extra: Extra = None,
     ) -> None:
+        if params and isinstance(request, str):
+            request = await self._named(run_id, request)
         _check_kind(request, approval=True)
         _check_editable(request, params)
         verdict = {"approved": True, "params": params, "feedback": feedback}
@@ -291,6 +293,11 @@ class RunService:
         _check_kind(request, approval=True)
         verdict = {"approved": False, "feedback": feedback}
         await self._input(run_id, _input_body(request, verdict, "approval_request"), extra)
+
+    async def _named(self, run_id: str, request_id: str) -> InputRequest | str:
+        """The open question of this id, or the id where the run does not list it."""
+        run = await self.get(run_id, self.options, urgent=True)
+        return next((asked for asked in run.questions if asked.id == request_id), request_id)
 
     async def _input(self, run_id: str, body: dict[str, Any], extra: Extra) -> None:
         encoded = _request.encode({**body, **(extra or {})}, "params")

@@ -214,7 +214,8 @@ class RunHandle:
 
         Args:
             request: the question, or its id.
-            params: parameters to change; only those in the question's `editable_params`.
+            params: parameters to change; only those in the question's `editable_params`, which
+                are looked up where only the id is given.
             feedback: a remark to go with it.
             extra_body: laid over the body that is sent, which is our guess: the vendor documents
                 only that of a text.

@@ -69,3 +69,25 @@ async def test_the_body_of_an_answer_can_be_overridden(serve: Serve) -> None:
         {"type": "approval", "data": {"request_id": "q", "approved": True}},
         {"type": "approval_request", "data": {"id": "q"}},
     ]
+
+
+async def test_edited_parameters_are_checked_for_a_question_known_by_its_id_alone(
+    serve: Serve,
+) -> None:
+    served = await serve()
+    asked = {"id": "q", "type": "approval_request", "editable_params": ["to"]}
+    served.emulator.script(
+        Fault(body={"data": {"id": "r", "input_requests": [asked]}}),
+        match="GET /v1/runs/r",
+        times=3,
+    )
+    served.emulator.script(
+        Fault(status=200, body={"message": "ok"}), match="POST /v1/runs/r/input", times=2
+    )
+    runs = served.app.runs
+    with pytest.raises(errors.InvalidArgumentError, match="text cannot be edited; only to can"):
+        await runs.approve("r", "q", params={"text": "x"})
+    await runs.approve("r", "q", params={"to": "x"})
+    await runs.approve("r", "another", params={"text": "x"})
+    sent = [r.json for r in served.emulator.requests if r.method == "POST"]
+    assert [body["data"]["params"] for body in sent] == [{"to": "x"}, {"text": "x"}]
