@@ -296,9 +296,10 @@ def _overlook(lost: asyncio.Future[None]) -> None:
         lost.exception()
 
 
-def _body_failure(request: Request, attempt: Attempt) -> errors.DynamiqError | None:
-    """What the source of the body raised, if that is what went wrong."""
-    if attempt.failure is None or isinstance(attempt.failure, errors.DynamiqError):
+def _body_failure(request: Request, attempt: Attempt) -> Exception | None:
+    """What the source of the body raised, if that is what went wrong. What is no failure to read
+    comes from the caller's own code, and is the caller's."""
+    if not isinstance(attempt.failure, OSError) or isinstance(attempt.failure, errors.DynamiqError):
         return attempt.failure
     said = f"{type(attempt.failure).__name__}: {attempt.failure}"
     failure = errors.InvalidArgumentError(

@@ -82,6 +82,7 @@ class PageIterator(Generic[T]):
         self._items: list[T] = []
         self._seen: set[Hashable] = set()
         self._more = True
+        self._stale = 0
         self._reading = False
         self._closed = False
 
@@ -114,9 +115,11 @@ class PageIterator(Generic[T]):
         ]
         self._seen = set(identities)
         self._items = new[::-1]
-        # A page without anything new ends the list too, lest a service that ignores the page's
-        # number is asked for ever; and what it echoes of that number is not relied on.
-        self._more = bool(new) and (count is None or self._next < count)
+        # Without a count, the second page in a row without anything new ends the list: a page of
+        # newer items may have pushed the last one here, but a service that ignores the number of
+        # the page must not be asked for ever. What it echoes of that number is not relied on.
+        self._stale = 0 if new else self._stale + 1
+        self._more = bool(identities) and self._stale < 2 if count is None else self._next < count
         self._next += 1
         if self._prefetch and self._more:
             self._fetching = self._start()

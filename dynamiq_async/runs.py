@@ -106,7 +106,7 @@ class Runs:
             )
         extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
         options = self._client._call_options(extras)
-        session = _session(session_id, dedupe=dedupe)
+        session = _session(session_id, dedupe=dedupe, retry=retry)
         request = self._service.create_request(
             input,
             extras,
@@ -165,7 +165,7 @@ class Runs:
             InvalidArgumentError: an argument cannot be used.
         """
         extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
-        session = _session(session_id, dedupe=dedupe)
+        session = _session(session_id, dedupe=dedupe, retry=retry)
         request = self._service.create_request(
             input,
             extras,
@@ -257,7 +257,7 @@ class Runs:
         query = {
             "status": [status] if isinstance(status, str) else status,
             "user_id": user_id,
-            "session_id": _session(session_id, dedupe=False),
+            "session_id": _session(session_id),
             "sort": sort,
             "page_size": None if page_size is None else check_count(page_size, "page_size"),
         }
@@ -333,7 +333,9 @@ class Runs:
         await self.handle(run_id).reject(request, feedback=feedback, extra_body=extra_body)
 
 
-def _session(session_id: str | UUID | None, *, dedupe: bool) -> str | None:
+def _session(
+    session_id: str | UUID | None, *, dedupe: bool = False, retry: bool | None = None
+) -> str | None:
     """The session to send. The vendor documents that it is a UUID."""
     if dedupe:
         if session_id is not None:
@@ -341,6 +343,11 @@ def _session(session_id: str | UUID | None, *, dedupe: bool) -> str | None:
                 "dedupe makes a session for this run alone; session_id may stand for a whole "
                 "conversation, so only one of the two can be given",
                 argument="dedupe",
+            )
+        if retry:
+            raise errors.InvalidArgumentError(
+                "dedupe finds the one run there is, and retry=True may make it two; choose one",
+                argument="retry",
             )
         return str(uuid4())
     if session_id is None:

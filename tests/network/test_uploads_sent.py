@@ -227,13 +227,15 @@ async def test_a_file_that_vanishes_is_named(
     assert wire.requests == []
 
 
-async def test_an_iterator_that_fails_is_told(serve: Serve, app_for: MakeApp) -> None:
+async def test_what_the_callers_own_iterator_raises_is_raised(
+    serve: Serve, app_for: MakeApp
+) -> None:
     async def failing() -> AsyncIterator[bytes]:
         yield b"x"
         raise LookupError("no more")
 
     wire = await serve(script(OK))
-    with pytest.raises(errors.DynamiqError, match="no more"):
+    with pytest.raises(LookupError, match="no more"):
         await app_for(wire, max_retries=0).invoke(INPUT, files=Upload(failing()))
     assert wire.requests == []
     await wire.all_closed()

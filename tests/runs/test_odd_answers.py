@@ -54,7 +54,7 @@ async def test_a_list_that_repeats_itself_ends(serve: Serve) -> None:
     served = await serve()
     served.emulator.script(Fault(body={"data": [{"id": "r"}]}), times=None)
     assert [run.id async for run in served.app.runs.list()] == ["r"]
-    assert served.emulator.requests.total == 2
+    assert served.emulator.requests.total == 3
 
 
 async def test_the_body_of_an_answer_can_be_overridden(serve: Serve) -> None:
@@ -91,3 +91,28 @@ async def test_edited_parameters_are_checked_for_a_question_known_by_its_id_alon
     await runs.approve("r", "another", params={"text": "x"})
     sent = [r.json for r in served.emulator.requests if r.method == "POST"]
     assert [body["data"]["params"] for body in sent] == [{"to": "x"}, {"text": "x"}]
+
+
+async def test_a_run_found_by_its_session_is_not_created_again(serve: Serve) -> None:
+    served = await serve()
+    with pytest.raises(errors.InvalidArgumentError) as caught:
+        await served.app.runs.create({}, dedupe=True, retry=True)
+    assert caught.value.argument == "retry"
+    assert served.emulator.requests.total == 0
+
+
+async def test_what_the_callers_own_progress_raises_is_raised(serve: Serve) -> None:
+    served = await serve()
+    with pytest.raises(ZeroDivisionError):
+        await served.app.files.upload(b"x", progress=lambda sent, size: sent // 0)
+    with pytest.raises(ZeroDivisionError):
+        await served.app.invoke({}, files=failing_file())
+    assert (await served.app.files.upload(b"x")).size == 1
+
+
+def failing_file() -> Any:
+    async def content() -> Any:
+        yield b"x"
+        raise ZeroDivisionError
+
+    return content()

@@ -127,8 +127,9 @@ async def test_params_that_cannot_be_edited_are_refused_before_sending(serve: Se
     with pytest.raises(errors.InvalidArgumentError, match="params cannot be encoded"):
         await served.app.runs.approve(run_id, request, params={"to": object()})
     assert served.posts == []
-    # By its id alone nothing is known about it, and the service decides.
-    await served.app.runs.approve(run_id, request.id, params={"to": "bob", "text": "no"})
+    with pytest.raises(errors.InvalidArgumentError, match="only to can"):
+        await served.app.runs.approve(run_id, request.id, params={"to": "bob", "text": "no"})
+    await served.app.runs.approve(run_id, request.id, params={"to": "bob"})
     run = await served.app.runs.wait(run_id)
     assert output(run) == [True, {"to": "bob", "text": "hi"}, None]
 
