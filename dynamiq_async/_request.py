@@ -22,6 +22,7 @@ JSON_TYPE = "application/json"
 SSE_TYPE = "text/event-stream"
 MAX_CALLBACKS = 5  # documented by the vendor
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_HOST = re.compile(r"[0-9A-Za-z._~-]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_BREAK = re.compile(r"[\r\n\x00]")
 
@@ -101,7 +102,7 @@ def parse_base_url(value: str, *, allow_http: bool, argument: str) -> str:
     text = value.strip() if isinstance(value, str) else ""
     if not text:
         raise InvalidArgumentError(f"{argument} must be an App's host or URL", argument=argument)
-    if _CONTROL.search(text):
+    if _CONTROL.search(text) or any(character.isspace() for character in text):
         raise InvalidArgumentError(f"{argument} may not hold white space", argument=argument)
     parts = _split(text if "://" in text else f"https://{text}", argument)
     if parts.scheme not in ("https", "http"):
@@ -120,7 +121,32 @@ def parse_base_url(value: str, *, allow_http: bool, argument: str) -> str:
             "use https, or pass allow_http=True if you know that network",
             argument=argument,
         )
-    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+    path = _quoted(parts.path.rstrip("/"), argument)
+    return f"{parts.scheme}://{_authority(parts, argument)}{path}"
+
+
+def _authority(parts: SplitResult, argument: str) -> str:
+    """Host and port as they go over the wire."""
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    else:
+        try:
+            host = host if host.isascii() else host.encode("idna").decode()
+        except UnicodeError:
+            host = ""
+        if not _HOST.fullmatch(host):
+            raise InvalidArgumentError(
+                f"{argument} is not a URL: {parts.hostname!r} cannot be a host", argument=argument
+            )
+    return host if parts.port is None else f"{host}:{parts.port}"
+
+
+def _quoted(path: str, argument: str) -> str:
+    try:
+        return quote(path, safe="/%:@!$&'()*+,;=~")
+    except UnicodeError as error:
+        raise InvalidArgumentError(f"{argument} is not a URL: {error}", argument=argument) from None
 
 
 def _split(text: str, argument: str) -> SplitResult:

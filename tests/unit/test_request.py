@@ -148,6 +148,19 @@ def test_a_key_does_not_go_over_plain_http_to_other_machines(host: str) -> None:
     assert base_url(f"http://{host}", allow_http=True) == f"http://{host}"
 
 
+def test_addresses_beyond_ascii_are_put_as_the_wire_wants_them() -> None:
+    assert base_url("https://Bücher.example:8443/größe/a%20b/") == (
+        "https://xn--bcher-kva.example:8443/gr%C3%B6%C3%9Fe/a%20b"
+    )
+    assert base_url("https://[::1]:81/x") == "https://[::1]:81/x"
+
+
+@pytest.mark.parametrize("text", ["\u200a#", "https://app.example/\udc80", "https://\u2029x"])
+def test_odd_addresses_are_refused(text: str) -> None:
+    with pytest.raises(InvalidArgumentError):
+        base_url(text)
+
+
 @given(st.text(max_size=30))
 def test_no_address_raises_anything_else(text: str) -> None:
     for value in (text, f"https://{text}", f"https://app.example{text}"):
