@@ -435,4 +435,7 @@ def _classify(error: Exception, request: str, said: str, ca: str) -> errors.Dyna
         return errors.InvalidArgumentError(f"{request} cannot be sent: {said}", argument="url")
     if isinstance(error, aiohttp.ClientResponseError):
         return errors.APIConnectionError(f"{request}: the answer is not HTTP: {said}")
+    if isinstance(error, TimeoutError) and error.errno is None:
+        # Not ours, which are kept elsewhere: a given session's, or its connector's.
+        return errors.APITimeoutError(f"{request}: a limit of the transport's passed: {said}")
     return errors.APIConnectionError(f"{request}: the connection broke: {said}")

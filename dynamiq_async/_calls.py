@@ -106,6 +106,10 @@ class Caller:
             alarm = self._alarm_here = Alarm(loop)
         return alarm
 
+    def closed_error(self, what: str) -> errors.ClientClosedError:
+        """For what broke because the client was closed; no server is to blame."""
+        return errors.ClientClosedError(f"{what}: the client was closed meanwhile")
+
     def _over(self) -> Transport:
         if self.closed:
             raise errors.ClientClosedError("the client is closed; make a new one")
@@ -158,6 +162,8 @@ class Caller:
             else:
                 result.attempts = retries + 1
                 return result
+            if self.closed and isinstance(failure, errors.APIConnectionError):
+                failure = self.closed_error(str(request))
             failure.attempts = retries + 1
             failure.method, failure.url = request.method, request.url.partition("?")[0]
             delay = policy.delay(

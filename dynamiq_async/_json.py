@@ -38,8 +38,9 @@ _ESCAPE = re.compile(
 
 
 def repair(data: Buffer) -> bytes:
-    """`data` with lone surrogate escapes and invalid UTF-8 replaced by U+FFFD."""
-    text = bytes(data).decode("utf-8", "replace").encode()
+    """`data` with lone surrogate escapes and invalid UTF-8 replaced by U+FFFD, and without the byte
+    order mark that some proxies put first."""
+    text = bytes(data).decode("utf-8", "replace").removeprefix("\ufeff").encode()
     return _ESCAPE.sub(lambda match: rb"\ufffd" if match["lone"] else match[0], text)
 
 

@@ -4,6 +4,7 @@ is sent."""
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 import socket
 from collections.abc import Mapping, Sequence
@@ -254,7 +255,21 @@ def encode_object(value: Any, argument: str) -> bytes:
             f"(the fields of the workflow's Input node), not {type(value).__name__}",
             argument=argument,
         )
+    if b"null" in encoded:
+        _check_finite(value, argument)
     return encoded
+
+
+def _check_finite(value: Any, argument: str) -> None:
+    """Raise InvalidArgumentError for a NaN or infinity, which msgspec writes as null: what runs
+    would not be what was given."""
+    try:
+        json.dumps(msgspec.to_builtins(value, enc_hook=_to_builtin), allow_nan=False)
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"{argument} holds a number that JSON has no name for (NaN or infinity)",
+            argument=argument,
+        ) from error
 
 
 def root_body(

@@ -142,6 +142,8 @@ def status_error(
         said += f" ({', '.join(f'{k}: {v}' for k, v in envelope.details.items())})"
     message = f"{request} was answered {status}{said if len(said) > 2 else ''}"
     message += _advice(status, envelope.code, headers, key)
+    if retry_after is not None:
+        message += f"; the server asks to wait {retry_after:g} s"
     if id := request_id(headers):
         message += f" [request id {id}]"
     return error_class(status, envelope.code)(

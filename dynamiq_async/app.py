@@ -32,6 +32,10 @@ KEY_VARIABLE = "DYNAMIQ_ACCESS_KEY"  # documented by the vendor
 URL_VARIABLE = "DYNAMIQ_APP_URL"  # our own
 
 
+# Headers that carry a key of their own, and so stay where they are when a client is pickled.
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
+
+
 class _InvokeOptions(TypedDict, total=False):
     """The arguments of `invoke` that have no part in its type."""
 
@@ -158,7 +162,7 @@ class AsyncApp(Client):
 
         Args:
             input: the fields of the workflow's Input node: a mapping, msgspec Struct, dataclass
-                or pydantic model. Not-a-number becomes null, for JSON has no name for it.
+                or pydantic model.
             output_type: what to decode the answer to; any type that msgspec knows.
             files: one or several paths, bytes, binary file objects, async iterables of bytes,
                 `(name, content)` tuples or `Upload`s; they make it a multipart request, as the
@@ -300,7 +304,11 @@ class AsyncApp(Client):
         settings = self._configuration | {
             "timeout": self._options.timeout,
             "max_retries": self._options.policy.max_retries,
-            "headers": self._options.headers,
+            "headers": {
+                name: value
+                for name, value in self._options.headers.items()
+                if name.lower() not in _SECRET_HEADERS
+            },
             "max_event_bytes": self._max_event_bytes,
         }
         return _rebuild, (type(self), self._url, self._caller.key is None, settings)

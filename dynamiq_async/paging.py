@@ -115,11 +115,12 @@ class PageIterator(Generic[T]):
         ]
         self._seen = set(identities)
         self._items = new[::-1]
-        # Without a count, the second page in a row without anything new ends the list: a page of
-        # newer items may have pushed the last one here, but a service that ignores the number of
-        # the page must not be asked for ever. What it echoes of that number is not relied on.
+        # The second page in a row without anything new ends the list: a page of newer items may
+        # have pushed the last one here, but a service that ignores the number of the page must
+        # not be asked for ever. What it echoes of that number is not relied on.
         self._stale = 0 if new else self._stale + 1
-        self._more = bool(identities) and self._stale < 2 if count is None else self._next < count
+        follows = bool(identities) if count is None else self._next < count
+        self._more = follows and self._stale < 2
         self._next += 1
         if self._prefetch and self._more:
             self._fetching = self._start()

@@ -266,7 +266,9 @@ class AppStream(EventStream[StreamEvent]):
 
     def _explained(self, error: errors.DynamiqError) -> errors.DynamiqError:
         """`error` with what this stream knows; a broken connection as what it means here."""
-        if type(error) is errors.APIConnectionError:
+        if self._caller.closed and isinstance(error, errors.APIConnectionError):
+            error = self._caller.closed_error(self._label)
+        elif type(error) is errors.APIConnectionError:
             error = errors.StreamInterruptedError(f"{error.message}. {_ROOT_ADVICE}")
         vars(error).update(self._known())
         return error

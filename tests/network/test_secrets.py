@@ -280,6 +280,13 @@ def test_a_client_pickles_without_its_key(monkeypatch: pytest.MonkeyPatch) -> No
     assert pickle.loads(public)._caller.key is None
 
 
+def test_headers_that_carry_a_key_stay_where_they_are() -> None:
+    headers = {"Authorization": f"Bearer {KEY}", "X-A": "1"}
+    pickled = pickle.dumps(AsyncApp("http://127.0.0.1:9", access_key=KEY, headers=headers))
+    assert KEY.encode() not in pickled
+    assert pickle.loads(pickled)._options.headers == {"X-A": "1"}
+
+
 def test_a_view_pickles_with_its_options() -> None:
     app = AsyncApp("http://127.0.0.1:9", access_key=KEY, headers={"X-A": "1"})
     view = app.with_options(timeout=3, max_retries=7, headers={"X-B": "2"})

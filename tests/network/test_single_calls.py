@@ -65,7 +65,9 @@ async def test_exceptions(mocked: aioresponses, app: Any) -> None:
     for raised, kind in [
         (aiohttp.ServerDisconnectedError(), errors.AmbiguousConnectionError),
         (aiohttp.ClientOSError(104, "reset"), errors.AmbiguousConnectionError),
-        (aiohttp.ServerTimeoutError(), errors.AmbiguousConnectionError),
+        (aiohttp.ServerTimeoutError(), errors.AmbiguousTimeoutError),
+        (TimeoutError(), errors.AmbiguousTimeoutError),
+        (TimeoutError(110, "timed out"), errors.AmbiguousConnectionError),
         (aiohttp.InvalidURL("x"), errors.InvalidArgumentError),
         (ConnectionResetError(), errors.AmbiguousConnectionError),
         (RuntimeError("odd"), errors.AmbiguousConnectionError),

@@ -516,3 +516,24 @@ async def test_cancelled_while_waiting_to_be_sent(
         with pytest.raises(asyncio.CancelledError):
             await task
     assert in_flight(app) == 0
+
+
+async def test_a_client_closed_under_a_call_or_stream_blames_no_server(
+    serve: Serve, app_for: MakeApp
+) -> None:
+    async def handler(peer: Peer) -> None:
+        if b'"stream"' in peer.request.body:
+            await peer.send(CHUNKED)
+        await peer.gone()
+
+    wire = await serve(handler)
+    app = app_for(wire)
+    call = asyncio.create_task(app.invoke({}))
+    stream = app.stream({})
+    await stream.open()
+    read = asyncio.create_task(stream.__anext__())
+    await wire.asked(2)
+    await app.aclose()
+    for task in (call, read):
+        with pytest.raises(errors.ClientClosedError, match="closed meanwhile"):
+            await task

@@ -134,3 +134,7 @@ def test_a_type_that_cannot_be_decoded_to_is_refused(kind: object) -> None:
 @pytest.mark.parametrize("kind", [None, int, Model, list[Model], dict[str, int]])
 def test_a_type_that_can_be_decoded_to_passes(kind: object) -> None:
     _json.check_type(kind)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
+    assert _json.decode(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
