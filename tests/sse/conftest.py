@@ -1,12 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
 
 import dynamiq_async.sse
-
-settings.register_profile("sse", deadline=None, database=None, max_examples=250)
-settings.load_profile("sse")
 
 
 @pytest.fixture(
