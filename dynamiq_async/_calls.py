@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from dynamiq_async import errors
-from dynamiq_async._clock import Alarm, Clock
+from dynamiq_async._clock import Alarm, Clock, deadline_in
 from dynamiq_async._response import MAX_ERROR_BODY, beginning, request_id, status_error
 from dynamiq_async._retry import Outcome, RetryPolicy, outcome, parse_retry_after
 from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout
@@ -147,8 +147,8 @@ class Caller:
         self, request: Request, options: CallOptions, deadline: float | None, *, whole: bool
     ) -> Answer | Lease:
         timeout, policy = options.timeout, options.policy
-        if deadline is None and timeout.total is not None:
-            deadline = asyncio.get_running_loop().time() + timeout.total
+        if deadline is None:
+            deadline = deadline_in(timeout.total)
         retries = 0
         while True:
             if request.urgent:

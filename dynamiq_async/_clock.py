@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from dynamiq_async.options import Timeout
 
 
+def deadline_in(seconds: float | None) -> float | None:
+    """The point in the running loop's time that lies `seconds` ahead; None for no limit."""
+    return None if seconds is None else asyncio.get_running_loop().time() + seconds
+
+
 class Alarm:
     """Ends what runs over its time, on one event loop."""
 

@@ -117,11 +117,11 @@ class EventStream(Generic[E]):
         """Await `work` in a task of its own, so that `aclose()` from elsewhere can end it."""
         self._loop = asyncio.get_running_loop()
         task = self._task = self._loop.create_task(work)
-        cancelled_before = _cancel_requests()
+        cancelled_before = cancel_requests()
         try:
             await task
         except asyncio.CancelledError:
-            if self._closed and _cancel_requests() == cancelled_before:
+            if self._closed and cancel_requests() == cancelled_before:
                 raise self._closed_error() from None
             raise
         finally:
@@ -199,7 +199,9 @@ class EventStream(Generic[E]):
             loop.call_soon_threadsafe(feed.close)
 
 
-def _cancel_requests() -> int:
+def cancel_requests() -> int:
+    """How often the current task has been asked to end: by which its own cancellation can be told
+    from that of a task it awaits."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
 

@@ -11,7 +11,7 @@ Shapes in this module were seen in the vendor's library unless a docstring says 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct, field
@@ -126,11 +126,10 @@ class FeedbackQuestion(Struct, frozen=True, kw_only=True):
 
 Question = ApprovalQuestion | FeedbackQuestion
 
-NodeStatus = Literal["success", "failure", "skip", "canceled", "undefined"]
-
 
 class NodeResult(Struct, frozen=True, kw_only=True):
-    """How one node of a workflow ended. `status` is a `NodeStatus`, or one added since."""
+    """How one node of a workflow ended. `status` is `success`, `failure`, `skip`, `canceled`,
+    `undefined`, or one added since."""
 
     status: str
     input: Any = None

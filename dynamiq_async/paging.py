@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
+from dynamiq_async._stream import cancel_requests
 from dynamiq_async.errors import StreamClosedError, StreamError
 
 if TYPE_CHECKING:
@@ -127,11 +128,11 @@ class PageIterator(Generic[T]):
 
     async def _next_page(self) -> Page[T]:
         task = self._fetching = self._fetching or self._start()
-        cancelled_before = _cancel_requests()
+        cancelled_before = cancel_requests()
         try:
             page = await task
         except asyncio.CancelledError:
-            if self._closed and _cancel_requests() == cancelled_before:
+            if self._closed and cancel_requests() == cancelled_before:
                 raise StreamClosedError(_CLOSED) from None
             raise
         finally:
@@ -160,8 +161,3 @@ class PageIterator(Generic[T]):
     def __del__(self) -> None:
         if self._fetching is not None and not self._fetching.get_loop().is_closed():
             self._fetching.cancel()
-
-
-def _cancel_requests() -> int:
-    task = asyncio.current_task()
-    return task.cancelling() if task is not None else 0

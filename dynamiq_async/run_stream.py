@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from msgspec import structs
 
 from dynamiq_async import errors
+from dynamiq_async._clock import deadline_in
 from dynamiq_async._cursor import Cursor, Gap, Hole
 from dynamiq_async._feed import Feed, IdleWatch, event_stream_info
 from dynamiq_async._json import check_type
@@ -165,9 +166,7 @@ class RunStream(EventStream[RunEvent]):
     # Connections.
 
     async def _open(self) -> None:
-        total = self._options.timeout.total
-        if total is not None:
-            self._deadline = asyncio.get_running_loop().time() + total
+        self._deadline = deadline_in(self._options.timeout.total)
         try:
             await self._open_first()
         except errors.DynamiqError as error:

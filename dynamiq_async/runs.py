@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from dynamiq_async import errors
 from dynamiq_async._client import UNSET, Client, Extras, TimeoutLike, check_count
+from dynamiq_async._clock import deadline_in
 from dynamiq_async._json import check_type
 from dynamiq_async._run_service import RunService
 from dynamiq_async.paging import Pages
@@ -117,7 +118,7 @@ class Runs:
             background=background or None,
             extra_body=extra_body,
         )
-        deadline = _deadline(options.timeout.total)
+        deadline = deadline_in(options.timeout.total)
         try:
             run = await self._service.create(request, options, deadline)
         except errors.AmbiguousOutcomeError as error:
@@ -359,10 +360,6 @@ def _session(
             f"session_id must be a UUID, not {session_id!r}", argument="session_id"
         ) from None
     return str(session_id)
-
-
-def _deadline(seconds: float | None) -> float | None:
-    return None if seconds is None else asyncio.get_running_loop().time() + seconds
 
 
 def _seconds_left(deadline: float | None) -> float:

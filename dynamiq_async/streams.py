@@ -7,13 +7,13 @@ vendor does not promise that the platform passes it on.
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from msgspec import Raw, Struct
 
 from dynamiq_async import _json, errors
+from dynamiq_async._clock import deadline_in
 from dynamiq_async._feed import Feed, IdleWatch, event_stream_info
 from dynamiq_async._response import beginning, mask, read_event, stream_error
 from dynamiq_async._stream import Batches, EventStream, View
@@ -204,8 +204,7 @@ class AppStream(EventStream[StreamEvent]):
 
     async def _open(self) -> None:
         timeout = self._options.timeout
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout.total if timeout.total is not None else None
+        deadline = deadline_in(timeout.total)
         lease = await self._caller.open(self._request, self._options, deadline=deadline)
         try:
             self.response = await event_stream_info(lease, self._label, self._caller.key)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+import pytest_asyncio
 from hypothesis import settings
 
 from dynamiq_async import StreamEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 # On people's machines hypothesis looks at new cases in each run; what decides over a change looks
 # at the same ones each time.
@@ -35,3 +38,30 @@ def capture() -> Callable[[str], list[StreamEvent]]:
         return [decode(line) for line in path.read_bytes().splitlines()]
 
     return load
+
+
+@pytest.fixture(scope="session")
+def quick_collections() -> Iterator[None]:
+    """Imported modules are no garbage; looking through them takes longer than most tests."""
+    import aiohttp  # noqa: F401 - so that it is frozen too
+
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest_asyncio.fixture
+async def leaves_nothing() -> AsyncIterator[None]:
+    """No task is left, nothing warns and no error is reported to the loop, also not when the
+    garbage is collected."""
+    before = asyncio.all_tasks()
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    yield
+    gc.collect()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    assert not left
+    assert not reported

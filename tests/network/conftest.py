@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,38 +16,16 @@ from .wire import Wire
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from .wire import Handler
 
 KEY = "dynamiq_acc_s3cr3t-0123456789"
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _quick_collections() -> Iterator[None]:
-    """Imported modules are no garbage; looking through them takes longer than most tests."""
-    import aiohttp  # noqa: F401 - so that it is frozen too
-
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest_asyncio.fixture(autouse=True)
-async def leaves_nothing() -> AsyncIterator[None]:
-    """No task is left, nothing warns and no error is reported to the loop, also not when the
-    garbage is collected."""
-    before = asyncio.all_tasks()
-    reported: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-    yield
-    gc.collect()
-    for _ in range(3):
-        await asyncio.sleep(0)
-    left = asyncio.all_tasks() - before - {asyncio.current_task()}
-    assert not left
-    assert not reported
+@pytest.fixture(autouse=True)
+def _held_to_it(quick_collections: None, leaves_nothing: None) -> None:
+    """In all tests of this part."""
 
 
 class Serve(Protocol):
