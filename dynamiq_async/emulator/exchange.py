@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .feed import FeedEvent
@@ -23,17 +23,18 @@ _EVENT_STREAM = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache
 
 @dataclass(eq=False)
 class Exchange:
-    """A request and the way to answer it."""
+    """A request and the way to answer it. `headers` go with a JSON answer."""
 
     state: State
     deployment: Deployment
     record: RequestRecord
     wire: Wire
+    headers: dict[str, str] = field(default_factory=dict)
 
     async def answer(self, status: int, value: Any) -> None:
         """Send a JSON value."""
         body = encode(value)
-        await self.wire.start(status, _JSON, length=len(body))
+        await self.wire.start(status, _JSON | self.headers, length=len(body))
         await self.wire.write(body)
         await self.wire.finish()
 

@@ -31,6 +31,7 @@ class RequestRecord:
     Attributes:
         connection: the number of its connection: 1 for the first since the start.
         method, path, query, headers: as they arrived; `path` is not decoded.
+        service: which service it is for (`dynamiq_async.emulator.services`); "" for an App.
         app: the name of the App; `prefix` is the part of the path that chose it, "" for none.
         endpoint: the path within the App, such as "/v1/runs".
         body: the raw body, at most its first MiB; `size` is its whole length.
@@ -51,6 +52,7 @@ class RequestRecord:
     query: MultiDictProxy[str]
     headers: CIMultiDictProxy[str] = field(repr=False)
     app: str
+    service: str
     prefix: str
     endpoint: str
     body: bytes = field(default=b"", repr=False)

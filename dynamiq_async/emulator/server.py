@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import ssl
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,7 +14,6 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from . import files, root, runs_api
 from .apps import App
 from .bodies import RefusalError, parse_into, read_body
 from .builtin import BUILTIN
@@ -25,13 +23,13 @@ from .execution import Execution
 from .faults import Fault, Match
 from .log import Connections, Log, RequestRecord
 from .runs import Run
+from .services import SERVICES, service_of
 from .state import Settings, State, deployments, stop
 from .wire import DroppedError, Nowhere, Wire, pause
 
 DEFAULT_KEY = "dynamiq_acc_emulator"
 
 _FORM_BYTES = 1024 * 1024  # that a multipart body may have beside its file
-_NOT_ACCESS_KEYS = ("dyn_pat_", "uak_")
 
 
 class Emulator:
@@ -278,8 +276,9 @@ class Emulator:
 
     def _record(self, request: web.BaseRequest) -> RequestRecord:
         path = request.rel_url.raw_path
-        first, _, rest = path.removeprefix("/").partition("/")
-        named = first if first in self._deployments else ""
+        service, path_there = service_of(path)
+        first, _, rest = path_there.removeprefix("/").partition("/")
+        named = first if not service and first in self._deployments else ""
         return RequestRecord(
             connection=self._connections.number(request.protocol),
             method=request.method,
@@ -287,8 +286,9 @@ class Emulator:
             query=request.rel_url.query,
             headers=request.headers,
             app=self._deployments[named].name,
+            service=service,
             prefix=named,
-            endpoint=f"/{rest}" if named else path,
+            endpoint=f"/{rest}" if named else path_there,
             request_id=uuid4().hex,
         )
 
@@ -329,54 +329,15 @@ class Emulator:
         self, record: RequestRecord, wire: Wire, refusal: RefusalError | None
     ) -> None:
         exchange = Exchange(self._state, self._deployments[record.prefix], record, wire)
+        service = SERVICES[record.service]
         try:
             if refusal is not None:
                 raise refusal
-            handler, arguments = _route(record)
-            authorize(record, self.settings.access_key)
+            handler, arguments = service.route(record)
+            service.authorize(exchange)
             await handler(exchange, *arguments)
         except RefusalError as error:
-            await exchange.answer(error.status, error.envelope())
-
-
-Handler = Callable[..., Awaitable[None]]
-
-_ROUTES: list[tuple[str, re.Pattern[str], Handler]] = [
-    ("POST", re.compile("/"), root.invoke),
-    ("POST", re.compile("/v1/files"), files.upload),
-    ("POST", re.compile("/v1/runs"), runs_api.create),
-    ("GET", re.compile("/v1/runs"), runs_api.list_runs),
-    ("GET", re.compile("/v1/runs/([^/]+)"), runs_api.get),
-    ("POST", re.compile("/v1/runs/([^/]+)/cancel"), runs_api.cancel),
-    ("POST", re.compile("/v1/runs/([^/]+)/input"), runs_api.give_input),
-    ("GET", re.compile("/v1/runs/([^/]+)/events"), runs_api.list_events),
-    ("GET", re.compile("/v1/runs/([^/]+)/stream"), runs_api.follow),
-]
-
-
-def _route(record: RequestRecord) -> tuple[Handler, tuple[str, ...]]:
-    """The handler for a request, and the variable parts of its path."""
-    known = False
-    for method, pattern, handler in _ROUTES:
-        if match := pattern.fullmatch(record.endpoint):
-            if method == record.method:
-                return handler, match.groups()
-            known = True
-    if known:
-        raise RefusalError(405, "method_not_allowed", f"{record.method} is not possible here")
-    raise RefusalError(404, "not_found", "there is nothing here")
-
-
-def authorize(record: RequestRecord, access_key: str | None) -> None:
-    """Raise `RefusalError` (401, 403) unless the request carries the key of a private App."""
-    if access_key is None:
-        return
-    scheme, _, token = record.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token == access_key:
-        return
-    if token.startswith(_NOT_ACCESS_KEYS):
-        raise RefusalError(403, "forbidden", "this is not an Access Key")
-    raise RefusalError(401, "unauthorized", "the Access Key is missing or invalid")
+            await exchange.answer(error.status, service.refusal(error))
 
 
 class _Server(web.Server):

@@ -1,0 +1,90 @@
+"""Which of the services a request is for, and what answers it there.
+
+A deployed App is what the emulator's own URL leads to. The services that have hosts of their own
+are found under a path that no App can have: `/~management`, say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import files, root, runs_api
+from .bodies import RefusalError
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
+    from .log import RequestRecord
+
+_NOT_ACCESS_KEYS = ("dyn_pat_", "uak_")
+
+Handler = Callable[..., Awaitable[None]]
+Route = tuple[str, re.Pattern[str], Handler]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What one host serves.
+
+    Attributes:
+        routes: a method, a path whose groups are arguments of the handler, and the handler.
+        authorize: raises `RefusalError` unless the request may be answered.
+        refusal: the body of an answer that says no.
+    """
+
+    routes: Sequence[Route]
+    authorize: Callable[[Exchange], None]
+    refusal: Callable[[RefusalError], Any] = RefusalError.envelope
+
+    def route(self, record: RequestRecord) -> tuple[Handler, tuple[str, ...]]:
+        """The handler for a request, and the variable parts of its path."""
+        known = False
+        for method, pattern, handler in self.routes:
+            if match := pattern.fullmatch(record.endpoint):
+                if method == record.method:
+                    return handler, match.groups()
+                known = True
+        if known:
+            raise RefusalError(405, "method_not_allowed", f"{record.method} is not possible here")
+        raise RefusalError(404, "not_found", "there is nothing here")
+
+
+def _authorize(exchange: Exchange) -> None:
+    """Refuse (401, 403) what does not carry the key of a private App."""
+    access_key = exchange.state.settings.access_key
+    if access_key is None:
+        return
+    scheme, _, token = exchange.record.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token == access_key:
+        return
+    if token.startswith(_NOT_ACCESS_KEYS):
+        raise RefusalError(403, "forbidden", "this is not an Access Key")
+    raise RefusalError(401, "unauthorized", "the Access Key is missing or invalid")
+
+
+APP = Service(
+    routes=[
+        ("POST", re.compile("/"), root.invoke),
+        ("POST", re.compile("/v1/files"), files.upload),
+        ("POST", re.compile("/v1/runs"), runs_api.create),
+        ("GET", re.compile("/v1/runs"), runs_api.list_runs),
+        ("GET", re.compile("/v1/runs/([^/]+)"), runs_api.get),
+        ("POST", re.compile("/v1/runs/([^/]+)/cancel"), runs_api.cancel),
+        ("POST", re.compile("/v1/runs/([^/]+)/input"), runs_api.give_input),
+        ("GET", re.compile("/v1/runs/([^/]+)/events"), runs_api.list_events),
+        ("GET", re.compile("/v1/runs/([^/]+)/stream"), runs_api.follow),
+    ],
+    authorize=_authorize,
+)
+
+SERVICES = {"": APP}
+"""By name; the path of all but the App's begins with `/~` and the name."""
+
+
+def service_of(path: str) -> tuple[str, str]:
+    """The name of the service that a path leads to, and the path there."""
+    first, _, rest = path.removeprefix("/").partition("/")
+    name = first.removeprefix("~")
+    return (name, f"/{rest}") if first[:1] == "~" and name in SERVICES else ("", path)
