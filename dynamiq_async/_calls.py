@@ -16,8 +16,16 @@ from msgspec import Struct
 
 from dynamiq_async import errors
 from dynamiq_async._clock import Alarm, Clock, deadline_in
+from dynamiq_async._gate import now
 from dynamiq_async._response import MAX_ERROR_BODY, beginning, request_id, status_error
-from dynamiq_async._retry import Outcome, RetryPolicy, outcome, parse_retry_after
+from dynamiq_async._retry import (
+    Outcome,
+    RetryPolicy,
+    outcome,
+    parse_retry_after,
+    server_time,
+    throttled,
+)
 from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout
 from dynamiq_async.transport import Attempt
 
@@ -149,7 +157,7 @@ class Caller:
         timeout, policy = options.timeout, options.policy
         if deadline is None:
             deadline = deadline_in(timeout.total)
-        retries = 0
+        retries = spared = 0
         while True:
             if request.urgent:
                 self.gate.enter_urgently()
@@ -160,15 +168,16 @@ class Caller:
             except errors.DynamiqError as error:
                 failure = error
             else:
-                result.attempts = retries + 1
+                result.attempts = retries + spared + 1
                 return result
             if self.closed and isinstance(failure, errors.APIConnectionError):
                 failure = self.closed_error(str(request))
-            failure.attempts = retries + 1
+            failure.attempts = retries + spared + 1
             failure.method, failure.url = request.method, request.url.partition("?")[0]
             delay = policy.delay(
                 failure,
                 retries=retries,
+                spared=spared,
                 idempotent=request.idempotent,
                 replayable=request.replayable,
             )
@@ -177,14 +186,17 @@ class Caller:
                 raise _as_ambiguous(failure, request)
             log.debug("%s: %s; retrying in %.2f s", request, type(failure).__name__, delay)
             await asyncio.sleep(delay)
-            retries += 1
+            if policy.patient and throttled(failure):
+                spared += 1
+            else:
+                retries += 1
 
     def _note_throttling(
         self, failure: errors.DynamiqError, delay: float | None, *, longest: float
     ) -> None:
         """A server that refuses one call has refused them all for a while, but not for days: that
         is for the one call to tell."""
-        if isinstance(failure, errors.APIStatusError) and outcome(failure) is Outcome.NOT_TAKEN:
+        if throttled(failure):
             wait = failure.retry_after if failure.retry_after is not None else delay
             if wait is not None:
                 self.gate.cool_down(min(wait, longest))
@@ -210,8 +222,13 @@ class Caller:
                 )
                 if log.isEnabledFor(logging.DEBUG):
                     _trace(request, response, started)
-                if not 200 <= response.status < 300:
+                if self.gate.quota is not None:
+                    self.gate.quota.observe(
+                        response.headers, now(), server_time=server_time(response.headers)
+                    )
+                if not _is_taken(request, response.status):
                     raise await self._refusal(request, response, clock)
+                self.gate.accepted()
                 if whole:
                     return await self._read(request, response, clock)
                 lease = Lease(response, self.gate)
@@ -233,7 +250,32 @@ class Caller:
     async def _enter(
         self, request: Request, timeout: Timeout, policy: RetryPolicy, deadline: float | None
     ) -> None:
-        """Wait for the cooldown and for a slot, each with its own limit."""
+        """Wait for the cooldown and for a slot, each with its own limit. Where a rate or quota
+        holds requests back, that is no lack of slots, and only the whole call's limit runs."""
+        while True:
+            await self._wait_cooldown(request, policy, deadline)
+            clock = Clock(timeout, deadline, self._alarm())
+            try:
+                with clock.start("total" if self.gate.metered else "pool"):
+                    if await self.gate.enter():
+                        return
+            except TimeoutError:
+                break
+        if self.gate.metered:
+            lacking, advice = "the rate limit let none more start", "allow more time"
+        else:
+            lacking = f"none of the client's {self.gate.limit} connections came free"
+            advice = "raise max_connections"
+        raise errors.PoolTimeoutError(
+            f"{request} was not sent: {lacking} within {clock.seconds} s; {advice} or lower the "
+            "concurrency",
+            limit=clock.limit,
+            seconds=clock.seconds,
+        )
+
+    async def _wait_cooldown(
+        self, request: Request, policy: RetryPolicy, deadline: float | None
+    ) -> None:
         while cooldown := self.gate.cooldown:  # which others may lengthen meanwhile
             pause = policy.lengthen(cooldown)
             if cooldown > policy.max_wait or not _fits(pause, deadline):
@@ -244,19 +286,6 @@ class Caller:
                     retry_after=cooldown,
                 )
             await asyncio.sleep(pause)
-        clock = Clock(timeout, deadline, self._alarm())
-        try:
-            with clock.start("pool"):
-                await self.gate.enter()
-                return
-        except TimeoutError:
-            pass
-        raise errors.PoolTimeoutError(
-            f"{request} was not sent: none of the client's {self.gate.limit} connections came "
-            f"free within {clock.seconds} s; raise max_connections or lower the concurrency",
-            limit=clock.limit,
-            seconds=clock.seconds,
-        )
 
     async def _read(self, request: Request, response: Response, clock: Clock) -> Answer:
         pieces: list[bytes] = []
@@ -303,6 +332,11 @@ async def read_beginning(response: Response) -> bytes:
     except (TimeoutError, errors.APIConnectionError):
         log.debug("the body of an error was cut off after %d bytes", size)
     return b"".join(pieces)
+
+
+def _is_taken(request: Request, status: int) -> bool:
+    """Whether the server says yes; 101 is that only to who asked for another protocol."""
+    return 200 <= status < 300 or (status == 101 and "Upgrade" in request.headers)
 
 
 def _fits(seconds: float, deadline: float | None) -> bool:

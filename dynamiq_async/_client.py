@@ -21,7 +21,13 @@ from dynamiq_async._gate import Gate
 from dynamiq_async._request import JSON_TYPE, SSE_TYPE, Multipart, Request
 from dynamiq_async._retry import RetryPolicy
 from dynamiq_async._version import __version__
-from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout, as_timeout, check_seconds
+from dynamiq_async.options import (
+    DEFAULT_TIMEOUT,
+    Timeout,
+    as_timeout,
+    check_count,
+    check_seconds,
+)
 from dynamiq_async.transport import aiohttp_transport
 
 if TYPE_CHECKING:
@@ -30,6 +36,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     import aiohttp
+
+    from dynamiq_async._limit import Quota
 
 T = TypeVar("T")
 
@@ -77,6 +85,7 @@ class Client:
         verify: ssl.SSLContext | str | os.PathLike[str] | None,
         proxy: str | None,
         trust_env: bool,
+        quota: Quota | None = None,
     ) -> None:
         if session is not None and (verify is not None or proxy is not None or trust_env):
             raise errors.InvalidArgumentError(
@@ -107,7 +116,7 @@ class Client:
         }
         self._caller = Caller(
             partial(aiohttp_transport, settings),
-            Gate(check_count(max_connections, "max_connections")),
+            Gate(check_count(max_connections, "max_connections"), quota),
             secret=secret,
             max_response_bytes=check_count(max_response_bytes, "max_response_bytes"),
         )
@@ -262,15 +271,6 @@ class Client:
             headers=answer.headers,
             key=self._caller.key,
         )
-
-
-def check_count(value: int, argument: str, *, least: int = 1) -> int:
-    """Raise InvalidArgumentError unless `value` is an int of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise errors.InvalidArgumentError(
-            f"{argument} must be an integer of at least {least}, not {value!r}", argument=argument
-        )
-    return value
 
 
 def _timeout(value: TimeoutLike, base: Timeout) -> Timeout:

@@ -11,6 +11,7 @@ import math
 import random
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from time import time
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -63,6 +64,8 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         base: seconds before the first retry; doubled for each one after.
         cap: seconds that the doubling stops at.
         max_wait: seconds; a server that asks for more gets an error instead.
+        patient: being asked to slow down does not count as a retry: what was not taken is sent
+            again for as long as there is time.
         jitter: the fraction by which a delay is lengthened at random. Never shortened: nobody
             comes back before they were asked to.
     """
@@ -71,6 +74,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     base: float = 0.5
     cap: float = 8.0
     max_wait: float = 60.0
+    patient: bool = False
     jitter: float = 0.25
 
     def backoff(self, retries: int) -> float:
@@ -82,15 +86,24 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         return seconds + random.random() * min(seconds * self.jitter, 2.0)  # noqa: S311
 
     def delay(
-        self, error: errors.DynamiqError, *, retries: int, idempotent: bool, replayable: bool
+        self,
+        error: errors.DynamiqError,
+        *,
+        retries: int,
+        idempotent: bool,
+        replayable: bool,
+        spared: int = 0,
     ) -> float | None:
-        """Seconds to wait before trying again, or None for giving up."""
-        if retries >= self.max_retries or not may_repeat(error, idempotent=idempotent):
+        """Seconds to wait before trying again, or None for giving up. `spared` attempts were made
+        besides that do not count."""
+        if retries >= self.max_retries and not (self.patient and throttled(error)):
+            return None
+        if not may_repeat(error, idempotent=idempotent):
             return None
         if not replayable and not isinstance(error, errors.ConnectError):
             return None
         if error.retry_after is None:
-            return self.backoff(retries)
+            return self.backoff(retries + spared)
         return self.lengthen(error.retry_after) if error.retry_after <= self.max_wait else None
 
 
@@ -98,6 +111,11 @@ def may_repeat(error: errors.DynamiqError, *, idempotent: bool) -> bool:
     """Whether sending the request again runs nothing twice."""
     known = outcome(error)
     return known is Outcome.NOT_TAKEN or (idempotent and known is not Outcome.FINAL)
+
+
+def throttled(error: errors.DynamiqError) -> bool:
+    """Whether the server took nothing because it is asked too much."""
+    return isinstance(error, errors.APIStatusError) and outcome(error) is Outcome.NOT_TAKEN
 
 
 def parse_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
@@ -111,10 +129,22 @@ def parse_retry_after(headers: Mapping[str, str], *, now: float) -> float | None
     if value.isascii() and value.replace(".", "", 1).isdigit():
         seconds = float(value)
         return seconds if math.isfinite(seconds) else None
+    when = _http_date(value)
+    return None if when is None else max(0.0, when - now)
+
+
+def server_time(headers: Mapping[str, str]) -> float:
+    """The Unix time of an answer, by its `Date` where it has one: what else the server says of
+    the time is by that clock."""
+    when = _http_date(headers.get("Date", ""))
+    return time() if when is None else when
+
+
+def _http_date(value: str) -> float | None:
     try:
         when = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     if when.tzinfo is None:  # of the three forms that HTTP allows, asctime's names no zone
         when = when.replace(tzinfo=UTC)
-    return max(0.0, when.timestamp() - now)
+    return when.timestamp()

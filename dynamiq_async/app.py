@@ -11,12 +11,12 @@ from dynamiq_async._client import (
     Client,
     Extras,
     TimeoutLike,
-    check_count,
     resolve_key,
 )
 from dynamiq_async._json import check_type
 from dynamiq_async.files import Files
 from dynamiq_async.models import Accepted, Callback
+from dynamiq_async.options import check_count
 from dynamiq_async.runs import Runs
 from dynamiq_async.streams import AppStream, OnBadEvent
 

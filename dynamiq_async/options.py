@@ -1,7 +1,9 @@
-"""Time limits: each measures one thing, and is in seconds or None for no limit."""
+"""Limits that callers set: of time (each measures one thing, in seconds, None for no limit), and
+of how much is sent at once."""
 
 from __future__ import annotations
 
+import re
 import sys
 
 from msgspec import Struct, structs
@@ -64,3 +66,68 @@ def as_timeout(value: Timeout | float | None, base: Timeout) -> Timeout:
         return NO_TIMEOUT
     check_seconds(value, "timeout")
     return structs.replace(base, total=value)
+
+
+class Adaptive(Struct, frozen=True, kw_only=True):
+    """A concurrency that is found by trying: more while the service takes it, less at once when
+    the service asks to slow down (429, or 503 with `Retry-After`).
+
+    Attributes:
+        min, max: the bounds.
+        start: what to begin with; by default 8, within the bounds.
+
+    Raises:
+        InvalidArgumentError: the bounds are no positive integers in this order.
+    """
+
+    min: int = 1
+    max: int = 256
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        check_count(self.min, "adaptive.min")
+        check_count(self.max, "adaptive.max", least=self.min)
+        if not self.start:
+            structs.force_setattr(self, "start", min(max(8, self.min), self.max))
+        if check_count(self.start, "adaptive.start", least=self.min) > self.max:
+            raise InvalidArgumentError(
+                f"adaptive.start must be within {self.min} and {self.max}, not {self.start}",
+                argument="adaptive.start",
+            )
+
+
+def check_count(value: int, argument: str, *, least: int = 1) -> int:
+    """Raise InvalidArgumentError unless `value` is an int of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidArgumentError(
+            f"{argument} must be an integer of at least {least}, not {value!r}", argument=argument
+        )
+    return value
+
+
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(s|sec|second|m|min|minute|h|hour)\s*")
+_PERIOD = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def rate_interval(rate: float | str | None, argument: str) -> float:
+    """The seconds between two requests at `rate`: a number a second, or such as "60/m"; 0 for
+    None.
+
+    Raises:
+        InvalidArgumentError: it is no rate above zero.
+    """
+    if rate is None:
+        return 0.0
+    if isinstance(rate, str) and (match := _RATE.fullmatch(rate)):
+        count, period = float(match[1]), _PERIOD[match[2][0]]
+    elif isinstance(rate, int | float) and not isinstance(rate, bool):
+        count, period = float(rate), 1.0
+    else:
+        count, period = 0.0, 1.0
+    if not 0 < count <= sys.float_info.max:
+        raise InvalidArgumentError(
+            f"{argument} must be a number of requests a second, or such as '60/m' (s, m or h), "
+            f"not {rate!r}",
+            argument=argument,
+        )
+    return period / count

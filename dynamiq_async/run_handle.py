@@ -7,10 +7,10 @@ import random
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from dynamiq_async import errors
-from dynamiq_async._client import UNSET, Extras, TimeoutLike, check_count
+from dynamiq_async._client import UNSET, Extras, TimeoutLike
 from dynamiq_async._json import check_type
 from dynamiq_async._run_service import EVENT_PAGE_SIZE, RunService, check_id, may_pass
-from dynamiq_async.options import check_seconds
+from dynamiq_async.options import check_count, check_seconds
 from dynamiq_async.paging import Pages
 from dynamiq_async.questions import Ledger, OnQuestion, Question, ask
 from dynamiq_async.run_stream import RunStream

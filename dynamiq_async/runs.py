@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 from uuid import UUID, uuid4
 
 from dynamiq_async import errors
-from dynamiq_async._client import UNSET, Client, Extras, TimeoutLike, check_count
+from dynamiq_async._client import UNSET, Client, Extras, TimeoutLike
 from dynamiq_async._clock import deadline_in
 from dynamiq_async._json import check_type
 from dynamiq_async._run_service import RunService
+from dynamiq_async.options import check_count
 from dynamiq_async.paging import Pages
 from dynamiq_async.questions import OnQuestion
 from dynamiq_async.run_handle import DEFAULT_WAIT, RunHandle, WaitOptions

@@ -24,14 +24,16 @@ PACKAGE = Path(dynamiq_async.__file__).parent
 NAME = PACKAGE.name
 
 RANKS = {
-    0: "errors _json _secret models runs_models events options _version",
+    0: "errors _json _secret models runs_models events options _version management_models "
+    "flowy_models batch_models",
     1: "sse uploads _request _response _retry _cursor",
-    2: "transport _aiohttp _body",
-    3: "_gate _clock _calls",
+    2: "transport _aiohttp _body _websocket",
+    3: "_gate _clock _calls _limit",
     4: "_feed _stream streams _client paging questions runs run_handle run_stream _run_service "
-    "files map batch relay callbacks websocket",
+    "files batch journal _fanout _items _poller requirements websocket websocket_messages "
+    "downloads",
     5: "app management flowy __init__",
-    6: "emulator cli pytest_plugin __main__",
+    6: "emulator cli pytest_plugin relay callbacks __main__",
 }
 RANK = {module: rank for rank, modules in RANKS.items() for module in modules.split()}
 KNOW_AIOHTTP = {"_aiohttp", "_body"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -108,5 +107,4 @@ async def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     loop = asyncio.get_running_loop()
     loop_time = loop.time
     monkeypatch.setattr(loop, "time", lambda: loop_time() + fake.ahead)
-    monkeypatch.setattr("dynamiq_async._gate.monotonic", lambda: time.monotonic() + fake.ahead)
     return fake

@@ -4,41 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 from dynamiq_async import _gate
-from dynamiq_async._gate import Gate
+from dynamiq_async._gate import Demand, Gate
+from dynamiq_async._limit import CATCH_UP, Quota
+from dynamiq_async.options import Adaptive
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
+T = TypeVar("T")
+
 
 class Clock:
-    """A clock that only `sleep` moves."""
+    """A time that only the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.slept: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-        await turns()
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(_gate, "monotonic", lambda: clock.now)
-    real = asyncio.sleep
-
-    async def sleep(seconds: float) -> None:
-        await (clock.sleep(seconds) if seconds else real(0))
-
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(_gate, "now", lambda: clock.now)
     return clock
 
 
@@ -51,7 +43,7 @@ async def turns(count: int = 5) -> None:
         await turn
 
 
-async def waiting(*works: Coroutine[Any, Any, None]) -> list[asyncio.Task[None]]:
+async def waiting(*works: Coroutine[Any, Any, T]) -> list[asyncio.Task[T]]:
     tasks = [asyncio.create_task(work) for work in works]
     await turns()
     return tasks
@@ -189,12 +181,12 @@ async def test_urgent_entries_go_over_the_limit_and_through_a_cooldown() -> None
     gate.cool_down(60)
     gate.enter_urgently()
     assert gate.in_flight == 2
-    (waiter,) = await waiting(gate._take_slot())
+    (waiter,) = await waiting(gate.enter())
     gate.leave()
     await turns()
     assert not waiter.done()  # the urgent one's slot was over the limit: it frees none
     gate.leave()
-    await asyncio.wait_for(waiter, 5)
+    assert await asyncio.wait_for(waiter, 5)
 
 
 async def test_a_cooldown_holds_back_everybody(clock: Clock) -> None:
@@ -204,9 +196,9 @@ async def test_a_cooldown_holds_back_everybody(clock: Clock) -> None:
     assert gate.throttled == 1
     assert gate.cooldown == 5
     assert not gate.try_enter()
-    start = clock.now
-    await gate.enter()
-    assert clock.now >= start + 5
+    clock.now += 4.9
+    assert not gate.try_enter()
+    clock.now += 0.1
     assert gate.cooldown == 0
     assert gate.try_enter()
 
@@ -227,59 +219,23 @@ async def test_a_cooldown_is_never_shortened(clock: Clock) -> None:
     assert gate.cooldown == 0
 
 
-async def test_those_who_wait_for_a_cooldown_are_spread_and_never_early(clock: Clock) -> None:
-    ends = []
-    for seconds in [10.0] * 20 + [1000.0] * 20:
-        gate = Gate(1)
-        start = clock.now
-        gate.cool_down(seconds)
-        await gate.wait_cooldown()
-        ends.append(clock.now - start - seconds)
-        assert gate.in_flight == 0
-    assert all(0 <= late <= 1.0 + 1e-9 for late in ends[:20])
-    assert all(0 <= late <= 2.0 + 1e-9 for late in ends[20:])
-    assert len(set(ends)) > 20
+async def test_a_cooldown_sends_those_in_line_away_without_a_slot() -> None:
+    gate = await full()
+    tasks = await waiting(*(gate.enter() for _ in range(3)))
+    gate.cool_down(30)
+    assert await asyncio.gather(*tasks) == [False] * 3
+    assert gate.in_flight == 1
+    assert not gate._waiters
 
 
-async def test_a_cooldown_lengthened_meanwhile_is_waited_for(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gate = Gate(1)
-    gate.cool_down(5)
-    first = clock.sleep
-
-    async def lengthen(seconds: float) -> None:
-        if not clock.slept:
-            gate.cool_down(20)
-        await first(seconds)
-
-    monkeypatch.setattr(clock, "sleep", lengthen)
-    start = clock.now
-    await gate.enter()
-    assert len(clock.slept) == 2
-    assert clock.now >= start + 20
-
-
-async def test_a_cooldown_that_starts_while_waiting_for_a_slot_counts(clock: Clock) -> None:
+async def test_a_cancellation_that_comes_with_a_cooldown_costs_no_slot() -> None:
     gate = await full()
     (waiter,) = await waiting(gate.enter())
     gate.cool_down(30)
-    start = clock.now
-    gate.leave()
-    await asyncio.wait_for(waiter, 5)
-    assert clock.now >= start + 30
+    waiter.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
     assert gate.in_flight == 1
-
-
-async def test_waiting_for_a_cooldown_can_be_cancelled() -> None:
-    gate = Gate(1)
-    gate.cool_down(3600)
-    first, second = await waiting(gate.enter(), gate.wait_cooldown())
-    for task in (first, second):
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    assert gate.in_flight == 0
 
 
 def test_waiters_of_a_loop_that_is_gone_are_passed_over() -> None:
@@ -349,3 +305,253 @@ async def test_a_slot_for_another_thread_that_has_given_up_comes_back() -> None:
         blocked.set()
     await asyncio.wait_for(here, 5)
     assert gate.in_flight == 1
+
+
+async def test_a_cooldown_reaches_those_in_line_in_another_thread() -> None:
+    gate = await full()
+    with Elsewhere(gate) as other:
+        gate.cool_down(30)
+        assert other.entered.wait(5)
+    assert gate.in_flight == 1
+    assert other.task.result() is False
+
+
+# --- demands -----------------------------------------------------------------------------------
+
+
+def test_a_demand_makes_room_while_it_lasts() -> None:
+    gate = Gate(10)
+    with gate.demand(Demand(64)):
+        assert gate.limit == 64
+        with gate.demand(Demand(16)):
+            assert gate.limit == 80
+        assert gate.limit == 64
+    assert gate.limit == 10
+    with gate.demand(Demand(2)):
+        assert gate.limit == 10
+
+
+async def test_those_in_line_come_in_when_a_demand_makes_room() -> None:
+    gate = await full(1)
+    (waiter,) = await waiting(gate.enter())
+    with gate.demand(Demand(2)):
+        assert await asyncio.wait_for(waiter, 5)
+
+
+def test_a_rate_spaces_requests_evenly_and_the_slowest_counts(clock: Clock) -> None:
+    gate = Gate(100)
+    with gate.demand(Demand(1, interval=1.0)), gate.demand(Demand(1, interval=10.0)):
+        assert gate.try_enter()
+        clock.now += 9.9
+        assert not gate.try_enter()
+        clock.now += 0.1
+        assert gate.try_enter()
+    assert gate.try_enter()
+    assert not gate.metered
+
+
+async def test_a_rate_lets_those_in_line_in_one_after_another() -> None:
+    loop = asyncio.get_running_loop()
+    gate = Gate(100)
+    starts: list[float] = []
+
+    async def work() -> None:
+        if not gate.try_enter():
+            assert await gate.enter()
+        starts.append(loop.time())
+        gate.leave()
+
+    with gate.demand(Demand(100, interval=0.02)):
+        began = loop.time()
+        await asyncio.gather(*(work() for _ in range(8)))
+    for number, start in enumerate(starts):
+        assert start - began >= number * 0.02 - CATCH_UP - 0.002
+    assert starts[-1] - began < 3
+
+
+async def test_the_line_of_a_rate_can_be_left_at_any_time() -> None:
+    gate = Gate(100)
+    with gate.demand(Demand(100, interval=0.05)):
+        assert gate.try_enter()
+        first, second = await waiting(gate.enter(), gate.enter())
+        first.cancel()
+        assert await asyncio.wait_for(second, 5)
+    assert gate.in_flight == 2
+
+
+async def test_a_rate_is_kept_by_loops_of_several_threads() -> None:
+    gate = Gate(100)
+    with gate.demand(Demand(100, interval=0.05)):
+        assert gate.try_enter()
+        with Elsewhere(gate) as other:
+            gate.leave()  # here it is noticed, there it is waited for
+            assert other.entered.wait(5)
+
+
+def test_urgent_requests_count_for_a_rate(clock: Clock) -> None:
+    gate = Gate(100)
+    with gate.demand(Demand(1, interval=1.0)):
+        gate.enter_urgently()
+        assert not gate.try_enter()
+        clock.now += 1
+        assert gate.try_enter()
+
+
+async def test_an_adaptive_limit_grows_with_good_answers_and_shrinks_with_refusals(
+    clock: Clock,
+) -> None:
+    gate = Gate(100)
+    with gate.demand(Demand(50, Adaptive(min=2, max=50, start=4))):
+        assert gate.limit == 4
+        for _ in range(4):
+            assert gate.try_enter()
+        gate.accepted()
+        assert gate.limit == 5
+        (waiter,) = await waiting(gate.enter())
+        assert waiter.done()
+        gate.cool_down(1)
+        assert gate.limit == 3
+        gate.cool_down(1)  # of the same volley
+        assert gate.limit == 3
+        clock.now += 1
+        gate.cool_down(1)
+        assert gate.limit == 2
+    assert gate.limit == 100
+    assert gate.adaptive is None
+    gate.accepted()
+
+
+def test_a_second_demand_that_adapts_takes_over_and_leaves_the_first_in_place() -> None:
+    gate = Gate(10)
+    first, second = Adaptive(max=20, start=3), Adaptive(max=30, start=5)
+    with gate.demand(Demand(20, first)):
+        kept = gate.adaptive
+        with gate.demand(Demand(5)):
+            assert gate.adaptive is kept
+        with gate.demand(Demand(30, second)):
+            assert gate.limit == 5
+        assert gate.limit == 3
+
+
+# --- a quota that the service tells of -----------------------------------------------------------
+
+
+def told(remaining: int, reset: float, limit: int = 60) -> dict[str, str]:
+    return {
+        "X-RateLimit-Limit": str(limit),
+        "X-RateLimit-Remaining": str(remaining),
+        "X-RateLimit-Reset": str(reset),
+    }
+
+
+SERVER = 1_700_000_000.0
+
+
+async def test_one_request_goes_ahead_and_the_others_wait_for_what_it_brings(clock: Clock) -> None:
+    quota = Quota()
+    gate = Gate(100, quota)
+    assert gate.try_enter()
+    assert not gate.try_enter()
+    tasks = await waiting(*(gate.enter() for _ in range(5)))
+    quota.observe(told(3, SERVER + 60), clock.now, server_time=SERVER)
+    gate.leave()
+    await turns()
+    assert [task.done() for task in tasks] == [True, True, True, False, False]
+    for task in tasks:
+        task.cancel()
+
+
+async def test_what_is_left_waits_for_the_end_of_the_window() -> None:
+    quota = Quota()
+    gate = Gate(100, quota)
+    loop = asyncio.get_running_loop()
+    quota.observe(told(0, SERVER + 0.05), loop.time(), server_time=SERVER)
+    began = loop.time()
+    first, second = await waiting(gate.enter(), gate.enter())
+    assert await asyncio.wait_for(first, 5)
+    assert loop.time() - began >= 0.049
+    assert not second.done()  # the first of a window goes ahead alone
+    quota.observe(told(59, SERVER + 60), loop.time(), server_time=SERVER)
+    gate.leave()
+    assert await asyncio.wait_for(second, 5)
+
+
+def test_a_service_that_says_nothing_limits_nothing(clock: Clock) -> None:
+    quota = Quota()
+    gate = Gate(100, quota)
+    assert gate.try_enter()
+    quota.observe({}, clock.now, server_time=SERVER)
+    assert gate.try_enter()
+    assert gate.try_enter()
+    quota.observe(told(2, SERVER + 9), clock.now, server_time=SERVER)
+    assert not gate.try_enter()
+
+
+def test_an_answer_without_numbers_does_not_make_a_known_quota_unknown(clock: Clock) -> None:
+    quota = Quota()
+    quota.observe(told(0, SERVER + 9), clock.now, server_time=SERVER)
+    quota.observe({}, clock.now, server_time=SERVER)
+    assert quota.delay(clock.now, 0) == 9
+
+
+def test_answers_that_overtake_each_other_do_not_raise_what_is_left(clock: Clock) -> None:
+    quota = Quota()
+    quota.observe(told(5, SERVER + 30), clock.now, server_time=SERVER)
+    quota.observe(told(9, SERVER + 30), clock.now, server_time=SERVER)
+    assert quota.remaining == 5
+    assert quota.limit == 60
+    quota.observe(told(59, SERVER + 90), clock.now, server_time=SERVER + 30)
+    assert quota.remaining == 59
+    assert quota.window(clock.now) == 60
+
+
+@pytest.mark.parametrize("text", ["soon", "", "nan", "inf", "-inf"])
+def test_numbers_that_are_none_count_as_not_told(text: str, clock: Clock) -> None:
+    quota = Quota()
+    quota.observe(
+        {"X-RateLimit-Remaining": text, "X-RateLimit-Reset": text}, clock.now, server_time=SERVER
+    )
+    assert quota.remaining is None
+    assert quota.delay(clock.now, 5) == 0
+
+
+def test_a_reset_in_seconds_and_one_without_a_limit_are_understood(clock: Clock) -> None:
+    quota = Quota()
+    headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "7"}
+    quota.observe(headers, clock.now, server_time=SERVER)
+    assert quota.delay(clock.now, 0) == 7
+    assert quota.limit is None
+    assert quota.delay(clock.now + 7, 0) == 0
+    assert quota.window(clock.now + 8) == 0
+
+
+def test_a_cooldown_passes_over_those_of_a_loop_that_is_gone() -> None:
+    gate = Gate(1)
+
+    async def line_up() -> None:
+        await gate.enter()
+        gate._waiters[asyncio.get_running_loop().create_future()] = None
+
+    asyncio.run(line_up())
+    gate.cool_down(30)
+    assert not gate._waiters
+
+
+async def test_who_gave_up_in_another_thread_is_not_told_of_a_cooldown() -> None:
+    gate = await full()
+    with Elsewhere(gate) as other:
+        blocked = threading.Event()
+        other.loop.call_soon_threadsafe(blocked.wait)
+        other.loop.call_soon_threadsafe(other.task.cancel)
+        gate.cool_down(30)
+        blocked.set()
+    assert other.task.cancelled()
+    assert gate.in_flight == 1
+
+
+def test_a_rate_goes_on_when_another_demand_of_the_same_ends(clock: Clock) -> None:
+    gate = Gate(100)
+    with gate.demand(Demand(1, interval=1.0)):
+        with gate.demand(Demand(1, interval=1.0)):
+            assert gate.try_enter()
+        assert not gate.try_enter()
