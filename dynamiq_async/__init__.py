@@ -12,32 +12,64 @@ from dynamiq_async import errors
 from dynamiq_async._cursor import Gap
 from dynamiq_async._version import __version__
 from dynamiq_async.app import AsyncApp
+from dynamiq_async.batch import Map, StreamMany
+from dynamiq_async.batch_models import BatchProgress, MapResult, StreamItem
 from dynamiq_async.errors import DynamiqError
 from dynamiq_async.events import StreamEvent
+from dynamiq_async.flowy import AsyncFlowy
+from dynamiq_async.flowy_models import (
+    FlowyApp,
+    FlowyInput,
+    FlowyOutput,
+    FlowyOutputSpec,
+    FlowyRun,
+)
+from dynamiq_async.management import AsyncManagement
+from dynamiq_async.management_models import App, ConnectLink, Requirement, RequirementsStatus
 from dynamiq_async.models import Accepted, Callback
-from dynamiq_async.options import Timeout
+from dynamiq_async.options import Adaptive, Timeout
 from dynamiq_async.questions import Question, QuestionEvent
 from dynamiq_async.run_stream import RunStream
 from dynamiq_async.runs_models import File, InputRequest, Page, Run, RunEvent
 from dynamiq_async.streams import AppStream
 from dynamiq_async.uploads import Upload
+from dynamiq_async.websocket import AppSocket, SocketRun
 
 __all__ = [
     "Accepted",
+    "Adaptive",
+    "App",
+    "AppSocket",
     "AppStream",
     "AsyncApp",
+    "AsyncFlowy",
+    "AsyncManagement",
+    "BatchProgress",
     "Callback",
+    "ConnectLink",
     "DynamiqError",
     "File",
+    "FlowyApp",
+    "FlowyInput",
+    "FlowyOutput",
+    "FlowyOutputSpec",
+    "FlowyRun",
     "Gap",
     "InputRequest",
+    "Map",
+    "MapResult",
     "Page",
     "Question",
     "QuestionEvent",
+    "Requirement",
+    "RequirementsStatus",
     "Run",
     "RunEvent",
     "RunStream",
+    "SocketRun",
     "StreamEvent",
+    "StreamItem",
+    "StreamMany",
     "Timeout",
     "Upload",
     "__version__",

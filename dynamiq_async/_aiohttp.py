@@ -24,6 +24,7 @@ from yarl import URL
 from dynamiq_async import errors
 from dynamiq_async._body import encode_body
 from dynamiq_async._response import mask
+from dynamiq_async._websocket import Socket, is_accepted, new_nonce
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -54,14 +55,22 @@ class AiohttpResponse:
         "_content",
         "_key",
         "_lost",
+        "_nonce",
         "_protocol",
         "_raw",
         "_request",
         "status",
     )
 
-    def __init__(self, raw: aiohttp.ClientResponse, request: Request, key: str | None) -> None:
+    def __init__(
+        self,
+        raw: aiohttp.ClientResponse,
+        request: Request,
+        key: str | None,
+        nonce: str | None = None,
+    ) -> None:
         self._raw = raw
+        self._nonce = nonce
         self._content = raw.content
         self._request = request
         self._key = key
@@ -119,13 +128,26 @@ class AiohttpResponse:
         connection = self._raw.connection
         if connection is None:
             return  # the whole body came, and the connection is back in the pool
-        if self._content.at_eof():
-            self._raw.release()
-        else:
-            self._raw.close()
-        # On a closed loop aiohttp leaves this out, and would warn of it later.
+        # On a closed loop aiohttp leaves out closing the connection, and would warn of it later.
         with suppress(RuntimeError):
+            if self._content.at_eof():
+                self._raw.release()
+            else:
+                self._raw.close()
             connection.close()
+
+    def websocket(self, *, max_message_bytes: int, heartbeat: float | None) -> Socket:
+        label = str(self._request)
+        accepted = self._nonce is not None and is_accepted(self._nonce, self._raw.headers)
+        if self._protocol is None or not accepted:
+            raise errors.APIResponseError(
+                f"{label}: the server agreed to a WebSocket, and then answered with another "
+                "handshake than the one asked for",
+                status=self.status,
+            )
+        return Socket(
+            self._protocol, label, max_message_bytes=max_message_bytes, heartbeat=heartbeat
+        )
 
     def _break(self, lost: asyncio.Future[None] | None = None) -> None:
         """Fail the body of a lost connection where aiohttp would leave its reader waiting: when
@@ -173,12 +195,16 @@ class AiohttpTransport:
     ) -> AiohttpResponse:
         session = self._given or self._running() or await self._session()
         proxy = self._proxy_for(request.url)
+        headers, nonce = request.headers, None
+        if headers.get("Upgrade") == "websocket":
+            nonce = new_nonce()
+            headers = {**headers, "Sec-WebSocket-Key": nonce}
         try:
             raw = await session.request(
                 request.method,
                 _parsed(request.url),
                 data=encode_body(request.body, attempt),
-                headers=request.headers,
+                headers=headers,
                 allow_redirects=False,
                 raise_for_status=False,
                 proxy=proxy,
@@ -189,7 +215,7 @@ class AiohttpTransport:
                 error, str(request), ca=self._ca_name(), key=self._key
             )
         else:
-            return AiohttpResponse(raw, request, self._key)
+            return AiohttpResponse(raw, request, self._key, nonce)
         raise failure
 
     async def aclose(self) -> None:

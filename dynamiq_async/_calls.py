@@ -26,7 +26,8 @@ from dynamiq_async._retry import (
     server_time,
     throttled,
 )
-from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout
+from dynamiq_async._secret import ACCESS_KEY, Credential
+from dynamiq_async.options import DEFAULT_TIMEOUT, NO_TIMEOUT, Timeout
 from dynamiq_async.transport import Attempt
 
 if TYPE_CHECKING:
@@ -44,11 +45,16 @@ ERROR_BODY_SECONDS = 5.0
 
 
 class CallOptions(Struct, frozen=True):
-    """What a view or a single call can set differently."""
+    """What a view or a single call can set differently.
+
+    `queued` is for one of many calls: that it waits for its turn, and while the server asks to, is
+    no part of its time.
+    """
 
     timeout: Timeout = DEFAULT_TIMEOUT
     policy: RetryPolicy = RetryPolicy()
     headers: dict[str, str] = {}
+    queued: bool = False
 
 
 class Answer:
@@ -88,6 +94,7 @@ class Caller:
         connect: makes the transport, when the first request is sent.
         gate: the client-wide limit and cooldown.
         secret: the key, so that it can be masked where a server repeats it.
+        credential: what messages call it.
         max_response_bytes: the most that a whole answer may have, in bytes.
     """
 
@@ -97,6 +104,7 @@ class Caller:
         gate: Gate,
         *,
         secret: Secret | None,
+        credential: Credential = ACCESS_KEY,
         max_response_bytes: int,
     ) -> None:
         self._connect = connect
@@ -104,6 +112,7 @@ class Caller:
         self.gate = gate
         self.key = secret.reveal() if secret is not None else None
         self.max_response_bytes = max_response_bytes
+        self.credential = credential
         self.closed = False
         self._alarm_here: Alarm | None = None
 
@@ -162,7 +171,7 @@ class Caller:
             if request.urgent:
                 self.gate.enter_urgently()
             elif not self.gate.try_enter():
-                await self._enter(request, timeout, policy, deadline)
+                deadline = await self._enter(request, options, deadline)
             try:
                 result = await self._attempt(request, timeout, deadline, whole=whole)
             except errors.DynamiqError as error:
@@ -182,14 +191,17 @@ class Caller:
                 replayable=request.replayable,
             )
             self._note_throttling(failure, delay, longest=policy.max_wait)
-            if delay is None or not _fits(delay, deadline):
+            spare = policy.patient and throttled(failure)
+            free = spare and options.queued
+            if delay is None or not (free or _fits(delay, deadline)):
                 raise _as_ambiguous(failure, request)
             log.debug("%s: %s; retrying in %.2f s", request, type(failure).__name__, delay)
+            began = now()
             await asyncio.sleep(delay)
-            if policy.patient and throttled(failure):
-                spared += 1
-            else:
-                retries += 1
+            if free:
+                deadline = _later(deadline, now() - began)
+            spared += spare
+            retries += not spare
 
     def _note_throttling(
         self, failure: errors.DynamiqError, delay: float | None, *, longest: float
@@ -248,17 +260,23 @@ class Caller:
                 self.gate.leave()
 
     async def _enter(
-        self, request: Request, timeout: Timeout, policy: RetryPolicy, deadline: float | None
-    ) -> None:
+        self, request: Request, options: CallOptions, deadline: float | None
+    ) -> float | None:
         """Wait for the cooldown and for a slot, each with its own limit. Where a rate or quota
-        holds requests back, that is no lack of slots, and only the whole call's limit runs."""
+        holds requests back, that is no lack of slots, and only the whole call's limit runs.
+
+        Returns the call's deadline, which may be a later one now.
+        """
+        began, until, timeout = now(), deadline, options.timeout
+        if options.queued:
+            until, timeout = None, NO_TIMEOUT
         while True:
-            await self._wait_cooldown(request, policy, deadline)
-            clock = Clock(timeout, deadline, self._alarm())
+            await self._wait_cooldown(request, options.policy, until)
+            clock = Clock(timeout, until, self._alarm())
             try:
                 with clock.start("total" if self.gate.metered else "pool"):
                     if await self.gate.enter():
-                        return
+                        return _later(deadline, now() - began) if options.queued else deadline
             except TimeoutError:
                 break
         if self.gate.metered:
@@ -316,6 +334,7 @@ class Caller:
             response.headers,
             await read_beginning(response),
             key=self.key,
+            credential=self.credential,
             retry_after=parse_retry_after(response.headers, now=time.time()),
         )
 
@@ -337,6 +356,10 @@ async def read_beginning(response: Response) -> bytes:
 def _is_taken(request: Request, status: int) -> bool:
     """Whether the server says yes; 101 is that only to who asked for another protocol."""
     return 200 <= status < 300 or (status == 101 and "Upgrade" in request.headers)
+
+
+def _later(deadline: float | None, seconds: float) -> float | None:
+    return None if deadline is None else deadline + seconds
 
 
 def _fits(seconds: float, deadline: float | None) -> bool:

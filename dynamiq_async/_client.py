@@ -20,6 +20,7 @@ from dynamiq_async._calls import Caller, CallOptions
 from dynamiq_async._gate import Gate
 from dynamiq_async._request import JSON_TYPE, SSE_TYPE, Multipart, Request
 from dynamiq_async._retry import RetryPolicy
+from dynamiq_async._secret import ACCESS_KEY, Credential
 from dynamiq_async._version import __version__
 from dynamiq_async.options import (
     DEFAULT_TIMEOUT,
@@ -37,11 +38,12 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from dynamiq_async._limit import Quota
-
 T = TypeVar("T")
 
 USER_AGENT = f"dynamiq-async/{__version__}"
+
+# Headers that carry a key of their own, and so stay where they are when a client is pickled.
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
 
 
 class _Unset:
@@ -68,6 +70,8 @@ class Extras(NamedTuple):
 class Client:
     """The base of `AsyncApp` and its siblings; see there for the arguments."""
 
+    _configuration: dict[str, Any]  # the arguments that made it, as far as they go into a pickle
+    _credential: Credential = ACCESS_KEY
     _owner = False  # until the constructor is through
 
     def __init__(
@@ -85,7 +89,7 @@ class Client:
         verify: ssl.SSLContext | str | os.PathLike[str] | None,
         proxy: str | None,
         trust_env: bool,
-        quota: Quota | None = None,
+        gate: Gate | None = None,
     ) -> None:
         if session is not None and (verify is not None or proxy is not None or trust_env):
             raise errors.InvalidArgumentError(
@@ -94,7 +98,7 @@ class Client:
             )
         check_seconds(max_retry_after, "max_retry_after")
         longest = math.inf if max_retry_after is None else max_retry_after
-        secret = _request.check_key(key, "access_key") if key is not None else None
+        secret = _request.check_key(key, self._credential.argument) if key is not None else None
         self._url = url
         self._headers = {"User-Agent": USER_AGENT}
         if secret is not None:
@@ -116,8 +120,9 @@ class Client:
         }
         self._caller = Caller(
             partial(aiohttp_transport, settings),
-            Gate(check_count(max_connections, "max_connections"), quota),
+            gate or Gate(check_count(max_connections, "max_connections")),
             secret=secret,
+            credential=self._credential,
             max_response_bytes=check_count(max_response_bytes, "max_response_bytes"),
         )
         self._owner = True
@@ -190,6 +195,18 @@ class Client:
         vars(view).update(vars(self), _owner=False, _origin=self)
         return view
 
+    def _settings(self) -> dict[str, Any]:
+        """The arguments that make such a client anew: what goes into a pickle."""
+        return self._configuration | {
+            "timeout": self._options.timeout,
+            "max_retries": self._options.policy.max_retries,
+            "headers": {
+                name: value
+                for name, value in self._options.headers.items()
+                if name.lower() not in _SECRET_HEADERS
+            },
+        }
+
     # Requests.
 
     def _prepare(self) -> None:
@@ -213,6 +230,8 @@ class Client:
             policy = structs.replace(
                 options.policy, max_retries=check_count(retries, "max_retries", least=0)
             )
+            if extras.retry is False:
+                policy = structs.replace(policy, patient=False)
             options = structs.replace(options, policy=policy)
         return options
 

@@ -7,7 +7,7 @@ the clock. It runs only while bytes are waited for, so a slow consumer is never 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from dynamiq_async import errors
 from dynamiq_async._calls import read_beginning
@@ -18,12 +18,18 @@ from dynamiq_async.models import ResponseInfo
 if TYPE_CHECKING:
     from dynamiq_async._calls import Lease
     from dynamiq_async.sse import SSEDecoder
-    from dynamiq_async.transport import Response
 
 E = TypeVar("E")
 
 DRAIN_SECONDS = 0.25
 DRAIN_BYTES = 64 * 1024
+
+
+class Failing(Protocol):
+    """What can be made to fail while it is read."""
+
+    def fail(self, error: Exception) -> None:
+        """Make a read that waits, and every later one, raise `error`."""
 
 
 class IdleWatch:
@@ -43,7 +49,7 @@ class IdleWatch:
 
     def __init__(
         self,
-        response: Response,
+        response: Failing,
         label: str,
         *,
         idle: float | None,

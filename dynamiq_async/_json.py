@@ -92,9 +92,9 @@ def fitting(content: dict[str, Any], type: type[S]) -> S:
     except msgspec.ValidationError:
         known = {}
         for field in msgspec.structs.fields(type):
-            if field.name in content:
+            if field.encode_name in content:
                 with suppress(msgspec.ValidationError):
-                    known[field.name] = msgspec.convert(content[field.name], field.type)
+                    known[field.name] = msgspec.convert(content[field.encode_name], field.type)
         return type(**known)
 
 

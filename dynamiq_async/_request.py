@@ -102,7 +102,7 @@ def parse_base_url(value: str, *, allow_http: bool, argument: str) -> str:
     """
     text = value.strip() if isinstance(value, str) else ""
     if not text:
-        raise InvalidArgumentError(f"{argument} must be an App's host or URL", argument=argument)
+        raise InvalidArgumentError(f"{argument} must be a host or URL", argument=argument)
     if _CONTROL.search(text) or any(character.isspace() for character in text):
         raise InvalidArgumentError(f"{argument} may not hold white space", argument=argument)
     parts = _split(text if "://" in text else f"https://{text}", argument)
@@ -112,13 +112,13 @@ def parse_base_url(value: str, *, allow_http: bool, argument: str) -> str:
         )
     if parts.username is not None or parts.password is not None:
         raise InvalidArgumentError(
-            f"{argument} may not hold a user name or password; use access_key", argument=argument
+            f"{argument} may not hold a user name or password", argument=argument
         )
     if parts.query or parts.fragment:
         raise InvalidArgumentError(f"{argument} may not have a query or #", argument=argument)
     if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname or ""):
         raise InvalidArgumentError(
-            f"{argument} is plain http, which would show the access key to the network; "
+            f"{argument} is plain http, which would show the key to the network; "
             "use https, or pass allow_http=True if you know that network",
             argument=argument,
         )

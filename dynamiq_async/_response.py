@@ -9,7 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from dynamiq_async import _json, errors
-from dynamiq_async._secret import MASK
+from dynamiq_async._secret import ACCESS_KEY, MASK, Credential, is_personal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -66,7 +66,6 @@ _STATUS_BY_CODE = {
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
 _BEARER = re.compile(r"(?i)(bearer\s+)[^\s\"'<>\\]+")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_PERSONAL_TOKEN = ("dyn_pat_", "uak_")
 # A shorter key is a placeholder for a public or emulated App, and a part of many words.
 _MASKABLE = 6
 
@@ -132,6 +131,7 @@ def status_error(
     body: bytes,
     *,
     key: str | None = None,
+    credential: Credential = ACCESS_KEY,
     retry_after: float | None = None,
     run_id: str | None = None,
 ) -> errors.APIStatusError:
@@ -141,7 +141,7 @@ def status_error(
     if envelope.details:
         said += f" ({', '.join(f'{k}: {v}' for k, v in envelope.details.items())})"
     message = f"{request} was answered {status}{said if len(said) > 2 else ''}"
-    message += _advice(status, envelope.code, headers, key)
+    message += _advice(status, envelope.code, headers, key, credential)
     if retry_after is not None:
         message += f"; the server asks to wait {retry_after:g} s"
     if id := request_id(headers):
@@ -158,24 +158,31 @@ def status_error(
     )
 
 
-def _advice(status: int, code: str | None, headers: Mapping[str, str], key: str | None) -> str:
+def _advice(
+    status: int,
+    code: str | None,
+    headers: Mapping[str, str],
+    key: str | None,
+    credential: Credential,
+) -> str:
+    name, argument, variable, personal = credential
     if 300 <= status < 400:
         location = headers.get("location", "an unnamed place")
         return (
             f"; redirects (here to {location}) are not followed, since they would carry the "
-            "access key elsewhere: use the final address"
+            f"{name} elsewhere: use the final address"
         )
     if status == 401:
         if key is None:
-            return "; no access key was sent: set DYNAMIQ_ACCESS_KEY or pass access_key"
-        return "; check the access key"
+            return f"; no {name} was sent: set {variable} or pass {argument}"
+        return f"; check the {name}"
     if status == 403 and code != "subscription_limit_reached":
-        if key is not None and key.startswith(_PERSONAL_TOKEN):
+        if not personal and key is not None and is_personal(key):
             return (
                 "; the key looks like a Personal Access Token, which an App does not take: "
                 "use an Access Key (dynamiq_acc_…)"
             )
-        return "; the key may be for another project or organisation"
+        return f"; the {name} may be for another project or organisation"
     return ""
 
 

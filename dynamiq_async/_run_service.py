@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Raw, Struct, structs
 
@@ -16,7 +16,7 @@ from dynamiq_async._retry import Outcome, outcome
 from dynamiq_async.runs_models import (
     InputRequest,
     Page,
-    Pagination,
+    PageBody,
     Run,
     RunEvent,
     run_event,
@@ -50,18 +50,10 @@ class _RunData(Struct):
     data: Raw
 
 
-class _List(Struct, Generic[T]):
-    """A page as services send it: some write null for an empty list."""
-
-    data: list[T] | None = None
-    pagination: Pagination | None = None
-
-    def page(self, items: list[Any]) -> Page[Any]:
-        return Page(data=items, pagination=self.pagination or Pagination())
-
-
 class RunService:
     """What one App's Runs API is asked."""
+
+    read_stored = staticmethod(stored_event)
 
     def __init__(self, client: Client, *, max_event_bytes: int) -> None:
         self.client = client
@@ -151,7 +143,7 @@ class RunService:
         self, query: Mapping[str, Any], options: CallOptions, deadline: float | None = None
     ) -> Page[Run]:
         request = self.request("GET", query=query)
-        found = await self.client._send(request, options, _List[Raw], deadline=deadline)
+        found = await self.client._send(request, options, PageBody, deadline=deadline)
         return found.page([self._run(request, data) for data in found.data or []])
 
     async def event_page(
@@ -166,9 +158,9 @@ class RunService:
     ) -> Page[RunEvent]:
         query = {"page": page, "page_size": size}
         request = self.request("GET", run_id, "events", query=query, urgent=urgent)
-        found = await self.client._send(request, options, _List[Raw], deadline=deadline)
+        found = await self.client._send(request, options, PageBody, deadline=deadline)
         try:
-            events = [stored_event(raw) for raw in found.data or []]
+            events = [self.read_stored(raw) for raw in found.data or []]
         except _json.DECODE_ERRORS as error:
             raise errors.ResponseDecodeError(
                 f"{request}: a stored event of run {run_id} is broken: {error}", run_id=run_id

@@ -1,10 +1,31 @@
-"""The access key, held so that it cannot be shown, logged or pickled by accident."""
+"""The key of a client, held so that it cannot be shown, logged or pickled by accident, and what
+messages call it."""
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 MASK = "***"
+
+
+class Credential(NamedTuple):
+    """How a service's key is called and given, for messages about one that is missing or refused.
+
+    `personal` says whether the service takes Personal Access Tokens.
+    """
+
+    name: str = "access key"
+    argument: str = "access_key"
+    variable: str = "DYNAMIQ_ACCESS_KEY"
+    personal: bool = False
+
+
+ACCESS_KEY = Credential()
+
+
+def is_personal(key: str) -> bool:
+    """Whether `key` looks like a Personal Access Token, which no App takes (documented)."""
+    return key.startswith(("dyn_pat_", "uak_"))
 
 
 class Secret:

@@ -9,34 +9,74 @@ open across a yield, so there is no scope or generator that another task could t
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from dynamiq_async import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
     from types import TracebackType
-
-    from dynamiq_async._feed import Feed
 
 E = TypeVar("E")
 V = TypeVar("V")
 
 
-class EventStream(Generic[E]):
-    """The life that all streams share. What is read, and when it is complete, is the subclass's."""
+class Source(Protocol):
+    """What a stream reads from: an HTTP body's `Feed`, say."""
 
-    _feed: Feed[E] | None = None
+    def fail(self, error: Exception) -> None:
+        """Make a read that waits raise `error`."""
+
+    async def settle(self) -> None:
+        """Give it up after its last event, and leave what can be used again."""
+
+    def close(self) -> None:
+        """Give it up as it is. May be called at any time, also by a finaliser."""
+
+
+class Openable:
+    """What is opened in a task of its own, so that `aclose()` from elsewhere can end that."""
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._ready: Iterator[E] = iter(())
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    async def _in_task(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await `work` in a task of its own, so that `aclose()` from elsewhere can end it."""
+        self._loop = asyncio.get_running_loop()
+        task = self._task = self._loop.create_task(work)
+        cancelled_before = cancel_requests()
+        try:
+            await task
+        except asyncio.CancelledError:
+            if self._closed and cancel_requests() == cancelled_before:
+                raise self._closed_error() from None
+            raise
+        finally:
+            self._task = None
+
+    def _closed_error(self) -> errors.StreamClosedError:
+        return errors.StreamClosedError(f"{self._label}: the stream was closed")
+
+    async def _stop_opening(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+
+class EventStream(Openable, Generic[E]):
+    """The life that all streams share. What is read, and when it is complete, is the subclass's."""
+
+    _feed: Source | None = None
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self._ready: Iterator[E] = iter(())
         self._reading = False
         self._opened = False
         self._ended = False
-        self._closed = False
         self._failure: errors.DynamiqError | None = None
 
     # What a subclass says.
@@ -60,9 +100,14 @@ class EventStream(Generic[E]):
         return self
 
     async def __anext__(self) -> E:
+        # `_advance`, written out: a coroutine less for each read.
         for event in self._ready:
             return event
-        return await self._advance()
+        batch = await self._pull()
+        if batch is None:
+            raise StopAsyncIteration
+        self._ready = ready = iter(batch)
+        return next(ready)
 
     async def _advance(self) -> E:
         """The first event of the next batch; the others are ready then."""
@@ -113,23 +158,6 @@ class EventStream(Generic[E]):
             await self._settle()
         return batch
 
-    async def _in_task(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await `work` in a task of its own, so that `aclose()` from elsewhere can end it."""
-        self._loop = asyncio.get_running_loop()
-        task = self._task = self._loop.create_task(work)
-        cancelled_before = cancel_requests()
-        try:
-            await task
-        except asyncio.CancelledError:
-            if self._closed and cancel_requests() == cancelled_before:
-                raise self._closed_error() from None
-            raise
-        finally:
-            self._task = None
-
-    def _closed_error(self) -> errors.StreamClosedError:
-        return errors.StreamClosedError(f"{self._label}: the stream was closed")
-
     # The life.
 
     async def __aenter__(self) -> Self:
@@ -161,9 +189,7 @@ class EventStream(Generic[E]):
         self._closed = True
         self._ready = iter(())
         try:
-            if self._task is not None:
-                self._task.cancel()
-                await asyncio.wait([self._task])
+            await self._stop_opening()
             if self._reading and self._feed is not None:
                 self._feed.fail(self._closed_error())
             elif self._complete:
@@ -191,12 +217,16 @@ class EventStream(Generic[E]):
         feed = self._feed
         if feed is None:
             return
-        loop = self._loop
-        if loop is None or loop.is_closed() or asyncio._get_running_loop() is loop:
-            feed.close()
-        else:
-            # Collected in another thread, or between two runs of the loop.
-            loop.call_soon_threadsafe(feed.close)
+        release_on(self._loop, feed.close)
+
+
+def release_on(loop: asyncio.AbstractEventLoop | None, release: Callable[[], object]) -> None:
+    """Run `release` for a finaliser, on the loop that what it releases belongs to."""
+    if loop is None or loop.is_closed() or asyncio._get_running_loop() is loop:
+        release()
+    else:
+        # Collected in another thread, or between two runs of the loop.
+        loop.call_soon_threadsafe(release)
 
 
 def cancel_requests() -> int:

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, over
 from dynamiq_async import _request, _response, errors
 from dynamiq_async._client import (
     UNSET,
-    Client,
     Extras,
     TimeoutLike,
     resolve_key,
 )
 from dynamiq_async._json import check_type
+from dynamiq_async.batch import Batching
 from dynamiq_async.files import Files
 from dynamiq_async.models import Accepted, Callback
-from dynamiq_async.options import check_count
+from dynamiq_async.options import check_count, check_seconds
+from dynamiq_async.requirements import Requirements
 from dynamiq_async.runs import Runs
 from dynamiq_async.streams import AppStream, OnBadEvent
+from dynamiq_async.websocket import AppSocket
+from dynamiq_async.websocket.session import upgrade_headers
+from dynamiq_async.websocket_messages import SocketProtocol
 
 if TYPE_CHECKING:
     import ssl
@@ -30,10 +34,6 @@ T = TypeVar("T")
 
 KEY_VARIABLE = "DYNAMIQ_ACCESS_KEY"  # documented by the vendor
 URL_VARIABLE = "DYNAMIQ_APP_URL"  # our own
-
-
-# Headers that carry a key of their own, and so stay where they are when a client is pickled.
-_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
 
 
 class _InvokeOptions(TypedDict, total=False):
@@ -52,7 +52,7 @@ class _InvokeOptions(TypedDict, total=False):
     extra_query: Mapping[str, Any] | None
 
 
-class AsyncApp(Client):
+class AsyncApp(Batching):
     """A deployed App.
 
     Use it as `async with AsyncApp(...) as app:`, or call `aclose()` when done. One instance serves
@@ -107,7 +107,7 @@ class AsyncApp(Client):
                 f"no App: pass its host or URL, or set {URL_VARIABLE}", argument="host_or_url"
             )
         self._max_event_bytes = check_count(max_event_bytes, "max_event_bytes")
-        self._configuration: dict[str, Any] = {
+        self._configuration = {
             "timeout": timeout,
             "max_retries": max_retries,
             "headers": headers,
@@ -134,6 +134,11 @@ class AsyncApp(Client):
     def files(self) -> Files:
         """The App's files."""
         return Files(self)
+
+    @property
+    def requirements(self) -> Requirements:
+        """The accounts that the App's end users have to connect."""
+        return Requirements(self)
 
     @overload
     async def invoke(self, input: Any, **options: Unpack[_InvokeOptions]) -> Any: ...
@@ -236,11 +241,6 @@ class AsyncApp(Client):
         Raises:
             InvalidArgumentError: an argument cannot be used.
         """
-        if on_bad_event not in ("raise", "pass"):
-            raise errors.InvalidArgumentError(
-                f"on_bad_event must be 'raise' or 'pass', not {on_bad_event!r}",
-                argument="on_bad_event",
-            )
         extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
         body = _request.root_body(
             input,
@@ -258,6 +258,45 @@ class AsyncApp(Client):
             self._call_options(extras),
             event=event,
             on_bad_event=on_bad_event,
+            max_event_bytes=self._max_event_bytes,
+        )
+
+    def connect(
+        self,
+        *,
+        protocol: SocketProtocol | None = None,
+        heartbeat: float | None = 20.0,
+        timeout: TimeoutLike = UNSET,
+        max_retries: int | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        extra_query: Mapping[str, Any] | None = None,
+    ) -> AppSocket:
+        """A WebSocket to the App: run after run on one connection, and questions answered on it.
+
+        The connection is made on entering `async with`, or with the first run. That the App has
+        a WebSocket is documented by the vendor; what is said on it is our guess.
+
+        Args:
+            protocol: what the messages look like, where your App differs from the guess.
+            heartbeat: seconds of silence after which the server is pinged, and after as many more
+                without a sign of it given up. None: never.
+            timeout: a `Timeout`, or seconds for the whole of the handshake and of each run.
+            max_retries: of the handshake, which runs nothing.
+            extra_headers, extra_query: added to the handshake.
+
+        Raises:
+            InvalidArgumentError: an argument cannot be used.
+        """
+        check_seconds(heartbeat, "heartbeat")
+        extras = Extras(timeout, max_retries, None, extra_headers, extra_query)
+        request = self._request("GET", "", extras=extras)
+        request.headers = upgrade_headers(request.headers)
+        return AppSocket(
+            self._caller,
+            request,
+            self._call_options(extras),
+            protocol=protocol if protocol is not None else SocketProtocol(),
+            heartbeat=heartbeat,
             max_event_bytes=self._max_event_bytes,
         )
 
@@ -301,16 +340,7 @@ class AsyncApp(Client):
         return await self._fetch(request, extras, Accepted)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        settings = self._configuration | {
-            "timeout": self._options.timeout,
-            "max_retries": self._options.policy.max_retries,
-            "headers": {
-                name: value
-                for name, value in self._options.headers.items()
-                if name.lower() not in _SECRET_HEADERS
-            },
-            "max_event_bytes": self._max_event_bytes,
-        }
+        settings = self._settings() | {"max_event_bytes": self._max_event_bytes}
         return _rebuild, (type(self), self._url, self._caller.key is None, settings)
 
 

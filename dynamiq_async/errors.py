@@ -1,4 +1,4 @@
-"""Every exception this package raises.
+"""The exceptions this package raises; `dynamiq_async.callbacks` adds one, for what it refuses.
 
 One hierarchy under `DynamiqError`: whatever a server sends and whatever a network does, a caller
 catches that one class. Each error carries what is known at the time it is raised (status, code,
@@ -295,3 +295,18 @@ class RunCanceledError(RunError):
 
 class OutputMissingError(RunError):
     """The output asked for is not there: no final event, or no such node."""
+
+
+# --- batches -----------------------------------------------------------------------------------
+
+
+class JournalError(DynamiqError):
+    """A batch's journal cannot be used, or was used for something else.
+
+    `key` names the input that it is about; None: it is about the journal, and nothing more can be
+    written to it. What was written before stays as it is.
+    """
+
+    def __init__(self, message: str = "", *, key: str | None = None, **known: Any) -> None:
+        super().__init__(message, **known)
+        self.key = key

@@ -92,7 +92,8 @@ class QuestionEvent(RunEvent, frozen=True, kw_only=True, dict=True):
     @classmethod
     def of(cls, event: RunEvent, question: Question) -> Self:
         asking = cls(**_fields(event))
-        vars(asking)["_question"] = question  # no field: it knows a client, and is no data
+        # No field: it knows a client, and is no data. Nor is what else an event may carry along.
+        vars(asking).update(getattr(event, "__dict__", {}), _question=question)
         return asking
 
     @property

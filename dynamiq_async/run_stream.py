@@ -67,6 +67,8 @@ class RunStream(EventStream[RunEvent]):
         response: status, headers and request id of the latest connection.
     """
 
+    _feed: Feed[RunEvent] | None = None
+
     def __init__(
         self,
         service: RunService,
@@ -152,6 +154,14 @@ class RunStream(EventStream[RunEvent]):
         if self.final is None or self.final.type != "run.completed" or state is None:
             return (await self.run()).unwrap(output_type)
         return Run(id=self._id(), status="completed", output=state.output).unwrap(output_type)
+
+    async def cancel(self) -> None:
+        """Cancel the run, whether or not this stream is closed. Does nothing when it is over.
+
+        Raises:
+            StreamError: the run is not known yet.
+        """
+        await self._service.cancel(self._id())
 
     async def _read_to_end(self) -> None:
         while self.final is None or not self.closed:

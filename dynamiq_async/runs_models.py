@@ -187,6 +187,17 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
         return len(self.data)
 
 
+class PageBody(Struct):
+    """A page as services send it: some write null for an empty list."""
+
+    data: list[Raw] | None = None
+    pagination: Any = None
+
+    def page(self, items: list[T]) -> Page[T]:
+        told = self.pagination if isinstance(self.pagination, dict) else {}
+        return Page(data=items, pagination=_json.fitting(told, Pagination))
+
+
 # --- events ------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ vendor does not promise that the platform passes it on.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, overload
 
 from msgspec import Raw, Struct
 
@@ -16,7 +16,7 @@ from dynamiq_async import _json, errors
 from dynamiq_async._clock import deadline_in
 from dynamiq_async._feed import Feed, IdleWatch, event_stream_info
 from dynamiq_async._response import beginning, mask, read_event, stream_error
-from dynamiq_async._stream import Batches, EventStream, View
+from dynamiq_async._stream import Batches, EventStream, Source, View
 from dynamiq_async.events import (
     ERROR_EVENT,
     WORKFLOW_TYPE,
@@ -29,52 +29,41 @@ from dynamiq_async.models import ResponseInfo
 from dynamiq_async.sse import SSEDecoder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dynamiq_async._calls import Caller, CallOptions
     from dynamiq_async._request import Request
 
-__all__ = ["AppStream", "Batches", "EventStream", "TextStream"]
+__all__ = ["AppStream", "Batches", "EventStream", "TextStream", "WorkflowStream"]
 
 T = TypeVar("T")
 
 OnBadEvent = Literal["raise", "pass"]
 
 
-class AppStream(EventStream[StreamEvent]):
-    """The events of one streamed call, from `AsyncApp.stream`.
+class Batched(Source, Protocol):
+    """Where a workflow's events come from, a list for each read."""
 
-    Iterate it, or enter it with `async with` to send the request at once and to be sure that the
-    connection is free afterwards. The workflow's final event is handed out like any other, then
-    the iteration stops; `text()` and `output()` raise if it reports a failure.
+    async def batch(self) -> list[StreamEvent] | None:
+        """The next events; None when no more come."""
+
+
+class WorkflowStream(EventStream[StreamEvent]):
+    """The events of one run of a workflow, however they come.
 
     Attributes:
-        response: status, headers, request id and attempts, once the headers have arrived.
         run_id: the workflow run's id, once an event has told it.
         final: the workflow's final event, once it has arrived.
     """
 
-    def __init__(
-        self,
-        caller: Caller,
-        request: Request,
-        options: CallOptions,
-        *,
-        event: str | None,
-        on_bad_event: OnBadEvent,
-        max_event_bytes: int,
-    ) -> None:
-        super().__init__(str(request))
+    _feed: Batched | None = None
+    _advice = ""  # what to do when it is interrupted
+
+    def __init__(self, caller: Caller, label: str, *, event: str | None) -> None:
+        super().__init__(label)
         self._caller = caller
-        self._request = request
-        self._options = options
+        self._key = caller.key
         self._event = event
-        self._decoder = SSEDecoder(
-            StreamEvent,
-            max_event_bytes=max_event_bytes,
-            recover=_pass_on
-            if on_bad_event == "pass"
-            else partial(read_event, stream_event, caller.key),
-        )
-        self.response: ResponseInfo | None = None
         self.run_id: str | None = None
         self.final: StreamEvent | None = None
 
@@ -133,7 +122,7 @@ class AppStream(EventStream[StreamEvent]):
             return
         if final.source is None:
             failure = stream_error(
-                final.data, run_id=self.run_id, request=self._label, key=self._caller.key
+                final.data, run_id=self.run_id, request=self._label, key=self._key
             )
             failure.request_id = self._known()["request_id"]
             raise failure
@@ -141,30 +130,62 @@ class AppStream(EventStream[StreamEvent]):
         what = "was canceled" if final.canceled else "failed"
         raise kind(
             self._masked(f"{self._label}: the workflow {what}: {final.error_message}"),
-            body=beginning(bytes(final.raw_data), self._caller.key),
+            body=beginning(bytes(final.raw_data), self._key),
             **self._known(),
         )
 
-    async def answer(self, *_: Any, **__: Any) -> NoReturn:
-        """Questions of a root stream cannot be answered over HTTP; this says what can be done.
-
-        Raises:
-            QuestionError: always.
-        """
-        raise errors.QuestionError(
-            f"{self._label}: a question on this stream cannot be answered over HTTP. Start the "
-            "workflow as a run (app.runs), whose questions can be, or over the App's WebSocket",
-            **self._known(),
-        )
+    # What a subclass says.
 
     def _known(self) -> dict[str, Any]:
-        info = self.response
-        return {
-            "run_id": self.run_id,
-            "request_id": info.request_id if info is not None else None,
-            "status": info.status if info is not None else None,
-            "attempts": info.attempts if info is not None else None,
-        }
+        """What an error of this stream carries."""
+        raise NotImplementedError
+
+    def _check_whole(self) -> None:
+        """At the end of the events, without the final one: raise if some are missing."""
+        raise NotImplementedError
+
+    # What EventStream asks for.
+
+    @property
+    def _complete(self) -> bool:
+        return self.final is not None or self._ended
+
+    async def _next(self) -> list[StreamEvent] | None:
+        feed = self._feed
+        while self.final is None and feed is not None:
+            try:
+                batch = await feed.batch()
+            except errors.DynamiqError as error:
+                raise self._explained(error) from error.__cause__
+            if batch is None:
+                self._check_whole()
+                return None
+            if self.run_id is None:
+                self.run_id = next((e.wf_run_id for e in batch if e.wf_run_id is not None), None)
+            batch = self._up_to_final(batch)
+            if self._event is not None:
+                batch = [e for e in batch if e.event == self._event or e is self.final]
+            if batch:
+                return batch
+        return None
+
+    def _up_to_final(self, batch: list[StreamEvent]) -> list[StreamEvent]:
+        # Written out rather than with `is_final`: this is looked at for every event.
+        for index, event in enumerate(batch):
+            source = event.source
+            if source.type == WORKFLOW_TYPE if source is not None else event.event == ERROR_EVENT:
+                self.final = event
+                return batch[: index + 1]
+        return batch
+
+    def _explained(self, error: errors.DynamiqError) -> errors.DynamiqError:
+        """`error` with what this stream knows; a broken connection as what it means here."""
+        if self._caller.closed and isinstance(error, errors.APIConnectionError):
+            error = self._caller.closed_error(self._label)
+        elif type(error) is errors.APIConnectionError:
+            error = errors.StreamInterruptedError(f"{error.message}. {self._advice}")
+        vars(error).update(self._known())
+        return error
 
     def _node_output(self, final: StreamEvent, node: str, output_type: Any) -> Any:
         nodes = self._decoded(final.raw_data, dict[str, _RawNode], "the workflow's output")
@@ -193,12 +214,74 @@ class AppStream(EventStream[StreamEvent]):
             name = getattr(output_type, "__name__", output_type)
             raise errors.ResponseDecodeError(
                 self._masked(f"{self._label}: {what} does not fit {name}: {error}"),
-                body=beginning(bytes(raw), self._caller.key),
+                body=beginning(bytes(raw), self._key),
                 **self._known(),
             ) from error
 
     def _masked(self, text: str) -> str:
-        return mask(text, self._caller.key)
+        return mask(text, self._key)
+
+
+class AppStream(WorkflowStream):
+    """The events of one streamed call, from `AsyncApp.stream`.
+
+    Iterate it, or enter it with `async with` to send the request at once and to be sure that the
+    connection is free afterwards. The workflow's final event is handed out like any other, then
+    the iteration stops; `text()` and `output()` raise if it reports a failure.
+
+    Attributes:
+        response: status, headers, request id and attempts, once the headers have arrived.
+        run_id: the workflow run's id, once an event has told it.
+        final: the workflow's final event, once it has arrived.
+    """
+
+    _feed: Feed[StreamEvent] | None = None
+    _advice = (
+        "The App may have run to its end all the same, and a stream of the root endpoint cannot be "
+        "resumed; the streams of app.runs can"
+    )
+
+    def __init__(
+        self,
+        caller: Caller,
+        request: Request,
+        options: CallOptions,
+        *,
+        event: str | None,
+        on_bad_event: OnBadEvent,
+        max_event_bytes: int,
+    ) -> None:
+        super().__init__(caller, str(request), event=event)
+        self._request = request
+        self._options = options
+        self._decoder = SSEDecoder(
+            StreamEvent,
+            max_event_bytes=max_event_bytes,
+            recover=recovery(stream_event, on_bad_event, caller.key),
+        )
+        self.response: ResponseInfo | None = None
+
+    async def answer(self, *_: Any, **__: Any) -> NoReturn:
+        """Questions of a root stream cannot be answered over HTTP; this says what can be done.
+
+        Raises:
+            QuestionError: always.
+        """
+        raise errors.QuestionError(
+            f"{self._label}: a question on this stream cannot be answered over HTTP. Start the "
+            "workflow as a run (app.runs), whose questions can be, or over the App's WebSocket "
+            "(app.connect)",
+            **self._known(),
+        )
+
+    def _known(self) -> dict[str, Any]:
+        info = self.response
+        return {
+            "run_id": self.run_id,
+            "request_id": info.request_id if info is not None else None,
+            "status": info.status if info is not None else None,
+            "attempts": info.attempts if info is not None else None,
+        }
 
     # What EventStream asks for.
 
@@ -220,71 +303,25 @@ class AppStream(EventStream[StreamEvent]):
             raise
         self._feed = Feed(lease, self._decoder, watch)
 
-    @property
-    def _complete(self) -> bool:
-        return self.final is not None or self._ended
-
-    async def _next(self) -> list[StreamEvent] | None:
+    def _check_whole(self) -> None:
         feed = self._feed
-        while self.final is None and feed is not None:
-            try:
-                batch = await feed.batch()
-            except errors.DynamiqError as error:
-                raise self._explained(error) from error.__cause__
-            if batch is None:
-                self._check_whole(feed)
-                return None
-            if self.run_id is None:
-                self.run_id = next((e.wf_run_id for e in batch if e.wf_run_id is not None), None)
-            batch = self._up_to_final(batch)
-            if self._event is not None:
-                batch = [e for e in batch if e.event == self._event or e is self.final]
-            if batch:
-                return batch
-        return None
-
-    def _up_to_final(self, batch: list[StreamEvent]) -> list[StreamEvent]:
-        # Written out rather than with `is_final`: this is looked at for every event.
-        for index, event in enumerate(batch):
-            source = event.source
-            if source.type == WORKFLOW_TYPE if source is not None else event.event == ERROR_EVENT:
-                self.final = event
-                return batch[: index + 1]
-        return batch
-
-    def _check_whole(self, feed: Feed[StreamEvent]) -> None:
-        if feed.whole:
+        if feed is None or feed.whole:
             return
         if feed.decoder.pending:
             what = "in the middle of an event"
         else:
             what = "without the workflow's final event, and HTTP does not tell whether it was whole"
         raise errors.StreamInterruptedError(
-            f"{self._label}: the stream ended {what}. {_ROOT_ADVICE}", **self._known()
+            f"{self._label}: the stream ended {what}. {self._advice}", **self._known()
         )
-
-    def _explained(self, error: errors.DynamiqError) -> errors.DynamiqError:
-        """`error` with what this stream knows; a broken connection as what it means here."""
-        if self._caller.closed and isinstance(error, errors.APIConnectionError):
-            error = self._caller.closed_error(self._label)
-        elif type(error) is errors.APIConnectionError:
-            error = errors.StreamInterruptedError(f"{error.message}. {_ROOT_ADVICE}")
-        vars(error).update(self._known())
-        return error
-
-
-_ROOT_ADVICE = (
-    "The App may have run to its end all the same, and a stream of the root endpoint cannot be "
-    "resumed; the streams of app.runs can"
-)
 
 
 class TextStream(View[str, StreamEvent]):
     """The reader's text of a stream, piece by piece; never empty, never an object."""
 
-    _stream: AppStream
+    _stream: WorkflowStream
 
-    def __init__(self, stream: AppStream, entity_id: str | None) -> None:
+    def __init__(self, stream: WorkflowStream, entity_id: str | None) -> None:
         super().__init__(stream)
         self._entity_id = entity_id
 
@@ -303,8 +340,27 @@ class _RawNode(Struct):
     error: Any = None
 
 
-def _pass_on(data: bytes, _: Exception) -> StreamEvent | None:
+def recovery(
+    read: Callable[[bytes], StreamEvent | None], on_bad_event: OnBadEvent, key: str | None
+) -> Callable[[bytes, Exception], StreamEvent | None]:
+    """What becomes of a message that is not as it should be: the event that `read` still finds in
+    it, or what the caller wants for one that is broken.
+
+    Raises:
+        InvalidArgumentError: `on_bad_event` is not one of the two.
+    """
+    if on_bad_event not in ("raise", "pass"):
+        raise errors.InvalidArgumentError(
+            f"on_bad_event must be 'raise' or 'pass', not {on_bad_event!r}",
+            argument="on_bad_event",
+        )
+    return partial(_pass_on, read) if on_bad_event == "pass" else partial(read_event, read, key)
+
+
+def _pass_on(
+    read: Callable[[bytes], StreamEvent | None], data: bytes, _: Exception
+) -> StreamEvent | None:
     try:
-        return stream_event(data)
+        return read(data)
     except _json.DECODE_ERRORS:
         return BrokenEvent(raw_data=Raw(data))

@@ -6,7 +6,7 @@ library below, so another client (or a fake one, in a test) can stand in its pla
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,6 +67,72 @@ class Response(Protocol):
         May be called at any time and any number of times, also by a finaliser.
         """
 
+    def websocket(self, *, max_message_bytes: int, heartbeat: float | None) -> WebSocket:
+        """The WebSocket that begins behind a 101. `close` closes its connection.
+
+        Args:
+            max_message_bytes: the most that a message may have.
+            heartbeat: seconds of silence after which the server is pinged, and after as many
+                more without a sign of it given up. None: never.
+
+        Raises:
+            APIResponseError: the handshake is wrong.
+        """
+
+
+class Closing(NamedTuple):
+    """What the server said when it closed a WebSocket: 1005 where it named no code."""
+
+    code: int
+    reason: str
+
+
+class WebSocket(Protocol):
+    """Messages both ways.
+
+    Attributes:
+        closing: the server's close frame, once it has come.
+    """
+
+    closing: Closing | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can come behind what `receive` still has."""
+
+    async def receive(self) -> list[bytes | None] | None:
+        """The messages that have arrived, or wait for some. An empty list is a sign of life (the
+        server's ping, a piece of a message); None comes behind the last message, once the server
+        closed. A None among the messages is a `fence`.
+
+        Raises:
+            APIConnectionError: the connection broke, or what came is not a WebSocket's.
+            EventTooLargeError: a message is larger than `max_message_bytes`.
+        """
+
+    def take(self) -> list[bytes | None]:
+        """The messages that have arrived, without waiting."""
+
+    def fence(self) -> None:
+        """Have a None put between what the server said before it heard of this, and what it says
+        afterwards: a ping and its pong, which keep their places among the messages."""
+
+    async def send(self, message: bytes) -> None:
+        """Send a text message.
+
+        Raises:
+            APIConnectionError: the connection broke.
+        """
+
+    def fail(self, error: Exception) -> None:
+        """Make a `receive` that waits, and every later one, raise `error`."""
+
+    async def aclose(self) -> None:
+        """Say goodbye, and wait shortly for the other side to."""
+
+    def close(self) -> None:
+        """Say that we leave, without waiting. May be called at any time, also by a finaliser."""
+
 
 class Transport(Protocol):
     """Sends one request at a time, and many at once."""
@@ -75,6 +141,7 @@ class Transport(Protocol):
         self, request: Request, attempt: Attempt, *, connect_timeout: float | None
     ) -> Response:
         """Send `request`, follow no redirect, and return when the headers of the answer are here.
+        One that asks for a WebSocket gets its `Sec-WebSocket-Key` here, a fresh one each time.
 
         Raises:
             ConnectError: no connection came about; nothing was sent.

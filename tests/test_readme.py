@@ -15,7 +15,7 @@ import pytest
 
 import dynamiq_async
 from dynamiq_async import AsyncApp
-from dynamiq_async.emulator import Emulator, RunContext
+from dynamiq_async.emulator import DEFAULT_PROJECT, Emulator, RunContext
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
@@ -40,12 +40,21 @@ def test_there_is_code_to_run() -> None:
 
 
 @pytest.mark.parametrize("block", PIECES, ids=lambda block: block.strip().splitlines()[-1][:40])
-async def test_a_piece_runs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_piece_runs(
+    block: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
     block = block.replace("https://example.com/done", "http://127.0.0.1:9/done")
     async with (
         Emulator(parcel, allow_loopback_callbacks=True) as emulator,
         AsyncApp(emulator.url, access_key=emulator.access_key) as app,
     ):
+        emulator.management.add("Support bot")
+        for name, value in _environment(emulator).items():
+            monkeypatch.setenv(name, value)
         names = {**vars(dynamiq_async), "app": app}
         code = compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         outcome = eval(code, names)
@@ -53,6 +62,17 @@ async def test_a_piece_runs(block: str, capsys: pytest.CaptureFixture[str]) -> N
             async with asyncio.timeout(20):
                 await outcome
     capsys.readouterr()
+
+
+def _environment(emulator: Emulator) -> dict[str, str]:
+    return {
+        "DYNAMIQ_ACCESS_KEY": str(emulator.access_key),
+        "DYNAMIQ_API_BASE_URL": emulator.management_url,
+        "DYNAMIQ_API_TOKEN": str(emulator.management.token),
+        "DYNAMIQ_PROJECT_ID": DEFAULT_PROJECT,
+        "FLOWY_API": emulator.flowy_url,
+        "FLOWY_KEY": str(emulator.flowy_key),
+    }
 
 
 async def test_the_first_program_runs(tmp_path: Path) -> None:

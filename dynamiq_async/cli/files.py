@@ -57,7 +57,7 @@ def upload(
 
     async def uploaded() -> File:
         async with connection.open() as client:
-            with _progress_bar(path.name) as progress:
+            with progress_bar(path.name) as progress:
                 return await client.files.upload(
                     path, name=name, mime_type=mime_type, progress=progress, **limits.arguments()
                 )
@@ -70,7 +70,7 @@ def upload(
 
 
 @contextlib.contextmanager
-def _progress_bar(name: str) -> Iterator[Progress]:
+def progress_bar(name: str) -> Iterator[Progress]:
     """A bar on stderr, where a terminal can show it."""
     from rich.progress import (
         BarColumn,

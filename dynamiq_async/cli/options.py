@@ -2,43 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from dynamiq_async.app import KEY_VARIABLE, URL_VARIABLE, AsyncApp
 from dynamiq_async.cli import inputs
 from dynamiq_async.errors import InvalidArgumentError
+from dynamiq_async.management import TOKEN_VARIABLE, AsyncManagement, is_configured
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 CONNECTION = Group("Connection", sort_key=20)
 CALL = Group("Call", sort_key=10)
 OUTPUT = Group("Output", sort_key=15)
 OTHER = Group("Other", sort_key=30)
 
+_HOST = re.compile(
+    r"\S*:\S*|(localhost|\d+(\.\d+){3}|[^\s/]+\.[^\W\d_][^\s/.]*\.?)(/\S*)?", re.IGNORECASE
+)
+"""What is taken for a host or a URL; anything else is the name or id of an App.
+
+A name may hold dots and slashes, but no colon (seen in the vendor's command line); in a host, what
+follows the last dot begins with a letter, unless it is an address.
+"""
+
+
+def _is_name(app: str) -> bool:
+    """Whether an App is to be looked for by its name or id.
+
+    Raises:
+        InvalidArgumentError: it can be nothing else, and there is no token to look for it.
+    """
+    if _HOST.fullmatch(app):
+        return False
+    configured = is_configured()
+    if not configured and len(app.split()) > 1:
+        raise InvalidArgumentError(
+            f"{app!r} is no host; to call an App by its name, set {TOKEN_VARIABLE}",
+            argument="host_or_url",
+        )
+    return configured
+
 
 @Parameter(name="*", group=CONNECTION)
 @dataclass(frozen=True)
-class Connection:
-    """Where the App is, and how to get there."""
+class Network:
+    """How to get to a service."""
 
-    app: Annotated[
-        str | None,
-        Parameter(name="--app", env_var=URL_VARIABLE, help="The App's hostname or URL."),
-    ] = None
-    key_file: Annotated[
-        Path | None,
-        Parameter(
-            name="--key-file",
-            help=f"A file that holds the access key. Without it, the key is taken from "
-            f"{KEY_VARIABLE}.",
-        ),
-    ] = None
-    public: Annotated[
-        bool, Parameter(name="--public", help="The App is public: send no access key.")
-    ] = False
     allow_http: Annotated[
         bool, Parameter(help="Send the key over plain http to other machines too.")
     ] = False
@@ -51,22 +68,74 @@ class Connection:
         bool, Parameter(help="Take the proxy from HTTPS_PROXY, HTTP_PROXY and NO_PROXY.")
     ] = False
 
-    def open(self) -> AsyncApp:
-        """A client for the App.
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of the clients."""
+        return {
+            "allow_http": self.allow_http,
+            "verify": self.ca_file,
+            "proxy": self.proxy,
+            "trust_env": self.trust_env,
+        }
+
+
+DEFAULT_NETWORK = Network()
+
+
+@Parameter(name="*", group=CONNECTION)
+@dataclass(frozen=True)
+class Connection:
+    """Where the App is, and how to get there."""
+
+    app: Annotated[
+        str | None,
+        Parameter(
+            name="--app",
+            env_var=URL_VARIABLE,
+            help="The App's hostname or URL, or, where `dynamiq-async apps list` works, its name "
+            "or id.",
+        ),
+    ] = None
+    key_file: Annotated[
+        Path | None,
+        Parameter(
+            name="--key-file",
+            help=f"A file that holds the access key. Without it, the key is taken from "
+            f"{KEY_VARIABLE}.",
+        ),
+    ] = None
+    public: Annotated[
+        bool, Parameter(name="--public", help="The App is public: send no access key.")
+    ] = False
+    network: Network = DEFAULT_NETWORK
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[AsyncApp]:
+        """A client for the App, which is closed at the end.
 
         Raises:
             InvalidArgumentError: no App or no key is given, or one of them is unusable.
+            DynamiqError: the App was named, and the management API could not tell its host.
         """
-        return AsyncApp(
-            self.app,
-            access_key=self._key(),
-            allow_http=self.allow_http,
-            verify=self.ca_file,
-            proxy=self.proxy,
-            trust_env=self.trust_env,
-        )
+        if self.app and _is_name(self.app):
+            client = await self._named(self.app)
+        else:
+            client = AsyncApp(self.app, access_key=self._key(), **self.network.arguments())
+        async with client:
+            yield client
 
-    def _key(self) -> str | Literal[False]:
+    async def _named(self, name: str) -> AsyncApp:
+        try:
+            async with AsyncManagement(**self.network.arguments()) as management:
+                app = await management.find(name)
+                key = self._key(public=app.is_public)
+                return await management.open(app, access_key=key)
+        except InvalidArgumentError as error:
+            if error.argument in ("app", "project_id"):
+                error.argument = "host_or_url"  # what was given here
+            raise
+
+    def _key(self, *, public: bool = False) -> str | Literal[False]:
+        """The key to send. Without one, what is `public` by its description is sent none."""
         if self.public:
             return False
         key = os.environ.get(KEY_VARIABLE)
@@ -74,6 +143,8 @@ class Connection:
             key = inputs.read_file(self.key_file, "key_file").decode(errors="replace").strip()
             if not key:
                 raise InvalidArgumentError(f"{self.key_file} is empty", argument="key_file")
+        if not key and public:
+            return False
         if not key:
             raise InvalidArgumentError(
                 f"no access key: set {KEY_VARIABLE}, name a file with --key-file, or pass "

@@ -13,19 +13,26 @@ from cyclopts import CycloptsError
 from dynamiq_async import errors
 from dynamiq_async.app import KEY_VARIABLE, URL_VARIABLE
 from dynamiq_async.cli import FAILED, USAGE, output
+from dynamiq_async.management import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _OPTIONS = {
     "host_or_url": "--app",
+    "app": "APP",
     "files": "--file",
     "callbacks": "--callback",
     "input": "INPUT",
+    "inputs": "INPUTS",
+    "path": "PATH",
+    "api_key": "FLOWY_KEY",
     "verify": "--ca-file",
     "run_id": "RUN_ID",
     "content": "PATH",
     "after_sequence": "--after",
+    "token": TOKEN_VARIABLE,
+    "access_key": KEY_VARIABLE,
 }
 
 _SWITCH = re.compile(r"\b(\w+)=True\b")  # how the SDK's messages speak of a switch
@@ -39,6 +46,21 @@ _ADVICE: tuple[tuple[type[errors.DynamiqError], str], ...] = (
         "and only that App knows its runs and files",
     ),
     (errors.ConnectError, "check --app, the network, and whether --proxy or --ca-file is needed"),
+)
+
+_GIVEN = "_advice"
+
+_MANAGEMENT = re.compile(r"(?<!/api)/v1/apps(/[^/]*)?$")  # which no App has; Flowy's is in /api
+_MANAGEMENT_ADVICE: tuple[tuple[type[errors.DynamiqError], str], ...] = (
+    (
+        errors.AuthenticationError,
+        f"set {TOKEN_VARIABLE}: the management API has a token of its own",
+    ),
+    (
+        errors.NotFoundError,
+        "dynamiq-async apps list shows the Apps there are; if it cannot, check --base-url",
+    ),
+    (errors.ConnectError, "check --base-url, the network, and whether --proxy is needed"),
 )
 
 
@@ -71,11 +93,20 @@ def _parts(
     return error.strerror or str(error), [], ""
 
 
+def advise(error: errors.DynamiqError, advice: str) -> None:
+    """Have `report` say this of what can be done, in place of what is right for Apps."""
+    vars(error)[_GIVEN] = advice
+
+
 def _advice(error: errors.DynamiqError) -> str:
     """What can be done. A run goes on although its follower could not."""
+    given: str | None = vars(error).get(_GIVEN)
+    if given is not None:
+        return given
     if error.run_id and isinstance(error, errors.APIConnectionError | errors.APITimeoutError):
         return following(error.run_id, error.sequence)
-    return next((text for kind, text in _ADVICE if isinstance(error, kind)), "")
+    known = _MANAGEMENT_ADVICE if _MANAGEMENT.search(error.url or "") else _ADVICE
+    return next((text for kind, text in known if isinstance(error, kind)), "")
 
 
 def following(run_id: str, sequence: int | None) -> str:

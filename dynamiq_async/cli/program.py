@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from dynamiq_async import __version__
-from dynamiq_async.cli import BROKEN_PIPE, INTERRUPTED, calls, files, problems, runs
+from dynamiq_async.cli import BROKEN_PIPE, INTERRUPTED, apps, calls, files, flowy, problems, runs
+from dynamiq_async.cli.batch import batch
+from dynamiq_async.cli.batch_journal import journal
 from dynamiq_async.cli.demo import demo
 from dynamiq_async.cli.options import OTHER
 from dynamiq_async.cli.serve import serve
@@ -30,8 +32,8 @@ dynamiq-async stream '{"input": "What can you do?"}'
 ```
 """
 
-_EXIT_CODES = """Exit codes: **0** success, **1** the call failed, **2** wrong usage (nothing was \
-sent), **130** interrupted by Ctrl-C, **141** the reader of the output went away."""
+_EXIT_CODES = """Exit codes: **0** success, **1** the call (or one of a batch) failed, **2** wrong \
+usage (nothing was sent), **130** interrupted by Ctrl-C, **141** the reader of the output left."""
 
 app = App(
     name="dynamiq-async",
@@ -48,7 +50,10 @@ app = App(
 app.meta.suppress_keyboard_interrupt = False  # it does not inherit this
 app["--help"].help = "Show this and exit."
 app["--version"].help = "Show the version and exit."
-for command in (demo, calls.invoke, calls.stream, calls.submit, runs.app, files.app, serve):
+for command in (
+    *(demo, calls.invoke, calls.stream, calls.submit),
+    *(batch, journal, runs.app, files.app, apps.app, flowy.app, serve),
+):
     app.command(command)
 
 

@@ -26,7 +26,10 @@ from .callbacks import Delivery
 from .execution import Execution
 from .faults import FOREVER, HTML_PAGE, Fault
 from .files import InputFile
+from .flowy import Flowy
+from .flowy_apps import FlowyApp, FlowyContent, FlowyFailedError
 from .log import Log, RequestRecord
+from .management import DEFAULT_PROJECT, DEFAULT_TOKEN, ManagedApp
 from .messages import agent_chunk, llm_source, node_error, node_result, node_source, tool_source
 from .runs import Run
 from .server import DEFAULT_KEY, Emulator
@@ -34,6 +37,8 @@ from .server import DEFAULT_KEY, Emulator
 __all__ = [
     "BUILTIN",
     "DEFAULT_KEY",
+    "DEFAULT_PROJECT",
+    "DEFAULT_TOKEN",
     "FOREVER",
     "HTML_PAGE",
     "App",
@@ -42,8 +47,13 @@ __all__ = [
     "Emulator",
     "Execution",
     "Fault",
+    "Flowy",
+    "FlowyApp",
+    "FlowyContent",
+    "FlowyFailedError",
     "InputFile",
     "Log",
+    "ManagedApp",
     "Part",
     "Question",
     "RequestRecord",

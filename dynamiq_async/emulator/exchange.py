@@ -46,7 +46,7 @@ class Exchange:
             heartbeat: seconds of silence after which a comment is sent.
         """
         newline = self.state.settings.newline.encode()
-        arrange = _arranger(self.record.fault)
+        arrange = arranger(self.record.fault)
         await self.wire.start(200, _EVENT_STREAM)
         try:
             while not reader.at_end:
@@ -97,5 +97,6 @@ class _Arranger:
         return self._late
 
 
-def _arranger(fault: Fault) -> _Arranger | None:
+def arranger(fault: Fault) -> _Arranger | None:
+    """What arranges the events of one answer; None where they come as they are."""
     return _Arranger(fault) if fault.skip or fault.duplicate or fault.swap else None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .exchange import Exchange
     from .state import State
 
-_WINDOW = 256
+WINDOW = 256
 """How many events of a stream may wait for a slow client before the App does."""
 
 
@@ -122,14 +122,14 @@ async def invoke(exchange: Exchange) -> None:
     invocation = _parse(exchange)
     exchange.state.charge()
     if invocation.asynchronous:
-        execution = _execution(exchange, invocation)
+        execution = new_execution(exchange, invocation)
         exchange.state.spawn(_run_for_callbacks(exchange, invocation, execution))
         await exchange.answer(202, {"id": execution.id, "status": "accepted"})
     elif invocation.stream:
         await _stream(exchange, invocation)
     else:
-        execution = _execution(exchange, invocation)
-        await _run(exchange, invocation, execution, Feed(window=0))
+        execution = new_execution(exchange, invocation)
+        await run(exchange, invocation, execution, Feed(window=0))
         if invocation.error_on_node_failure and (execution.error or execution.failed_nodes):
             raise node_failure(execution)
         last = invocation.last_node_output
@@ -138,10 +138,10 @@ async def invoke(exchange: Exchange) -> None:
 
 async def _stream(exchange: Exchange, invocation: Invocation) -> None:
     """The App lives no longer than its stream: when the client leaves, it is canceled."""
-    feed = Feed(window=_WINDOW)
+    feed = Feed(window=WINDOW)
     reader = Reader(feed)
-    execution = _execution(exchange, invocation)
-    task = exchange.state.spawn(_run(exchange, invocation, execution, feed))
+    execution = new_execution(exchange, invocation)
+    task = exchange.state.spawn(run(exchange, invocation, execution, feed))
     settings = exchange.state.settings
     try:
         await exchange.stream(reader, named=settings.event_line, heartbeat=settings.root_heartbeat)
@@ -149,9 +149,8 @@ async def _stream(exchange: Exchange, invocation: Invocation) -> None:
         task.cancel()
 
 
-async def _run(
-    exchange: Exchange, invocation: Invocation, execution: Execution, feed: Feed
-) -> None:
+async def run(exchange: Exchange, invocation: Invocation, execution: Execution, feed: Feed) -> None:
+    """Run the App and put what it says into the feed, to the workflow's own message."""
     state = exchange.state
     channel = RootChannel(state, execution, feed)
     context = RunContext(
@@ -172,7 +171,7 @@ async def _run_for_callbacks(
     exchange: Exchange, invocation: Invocation, execution: Execution
 ) -> None:
     state = exchange.state
-    await _run(exchange, invocation, execution, Feed(window=0))
+    await run(exchange, invocation, execution, Feed(window=0))
     trust = state.settings.callback_ssl
     for _ in range(state.settings.callback_deliveries):
         work = (deliver(callback, execution, trust) for callback in invocation.callbacks)
@@ -181,7 +180,8 @@ async def _run_for_callbacks(
             state.changes.notify()
 
 
-def _execution(exchange: Exchange, invocation: Invocation) -> Execution:
+def new_execution(exchange: Exchange, invocation: Invocation) -> Execution:
+    """What is known of a run before it starts."""
     return Execution(
         id=str(uuid4()),
         app=exchange.deployment.name,

@@ -41,7 +41,7 @@ async def create(exchange: Exchange) -> None:
     session_id = fields.get("session_id", str)
     if stream and background:
         fields.complaints["background"] = "cannot be combined with stream"
-    if session_id is not None and not _is_uuid(session_id):
+    if session_id is not None and not is_uuid(session_id):
         fields.complaints["session_id"] = "must be a valid UUID"
     files = _named_files(exchange, fields)
     files += (InputFile.from_part(part) for part in fields.files if part.name == "files")
@@ -89,7 +89,7 @@ async def list_runs(exchange: Exchange) -> None:
         if name not in _SORT_KEYS:
             raise bad_fields({"sort": f"cannot sort by {name}"})
         found.sort(key=_SORT_KEYS[name], reverse=key.strip().startswith("-"))
-    await _answer_page(exchange, found, lambda run: run.public())
+    await answer_page(exchange, found, lambda run: run.public())
 
 
 async def get(exchange: Exchange, run_id: str) -> None:
@@ -133,7 +133,7 @@ async def list_events(exchange: Exchange, run_id: str) -> None:
     events = run.feed.events
     if left_out:
         events = [event for event in events if event.sequence not in left_out]
-    await _answer_page(exchange, events, lambda event: msgspec.Raw(event.data))
+    await answer_page(exchange, events, lambda event: msgspec.Raw(event.data))
 
 
 async def follow(exchange: Exchange, run_id: str) -> None:
@@ -178,7 +178,8 @@ def _named_files(exchange: Exchange, fields: Fields) -> list[InputFile]:
     return found
 
 
-async def _answer_page(exchange: Exchange, items: Any, show: Callable[[Any], Any]) -> None:
+async def answer_page(exchange: Exchange, items: Any, show: Callable[[Any], Any]) -> None:
+    """Send the page of `items` that the query asks for."""
     page = _number(exchange, "page", default=1)
     size = min(_number(exchange, "page_size", default=PAGE_SIZE), MAX_PAGE_SIZE)
     total = len(items)
@@ -202,7 +203,8 @@ def _number(exchange: Exchange, name: str, *, default: int) -> int:
     return int(text)
 
 
-def _is_uuid(text: str) -> bool:
+def is_uuid(text: str) -> bool:
+    """Whether `text` is one."""
     try:
         UUID(text)
     except ValueError:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,10 @@ from .callbacks import Delivery
 from .exchange import Exchange
 from .execution import Execution
 from .faults import Fault, Match
+from .flowy import Flowy
 from .log import Connections, Log, RequestRecord
+from .management import Management, own_apps
+from .requirements import Requirements
 from .runs import Run
 from .services import SERVICES, service_of
 from .state import Settings, State, deployments, stop
@@ -64,6 +68,7 @@ class Emulator:
         max_file_bytes: the largest file that can be uploaded.
         keepalive_timeout: seconds after which an idle connection is closed.
         log_limit: how many requests and executions are remembered.
+        clock: gives the Unix time that Flowy goes by.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class Emulator:
         max_file_bytes: int = 128 * 1024 * 1024,
         keepalive_timeout: float = 75.0,
         log_limit: int = 10_000,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.host = host
         self.port = port
@@ -110,6 +116,10 @@ class Emulator:
         self._ssl = ssl_context
         self._keepalive_timeout = keepalive_timeout
         self._state = State(self.settings, log_limit)
+        self._state.management.url = lambda: self.url
+        self._state.management.apps += own_apps(self._deployments, public=access_key is None)
+        self._state.flowy.url = lambda: self.url
+        self._state.flowy.clock = clock
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._listener: asyncio.Server | None = None
         self._connections = Connections(self._state.changes.notify)
@@ -171,6 +181,36 @@ class Emulator:
         if name not in self._deployments:
             raise KeyError(name)
         return f"{self.url}/{name}"
+
+    @property
+    def management_url(self) -> str:
+        """The URL of the management API; `management.token` is what it takes."""
+        return f"{self.url}/~management"
+
+    @property
+    def management(self) -> Management:
+        """What the management API knows; by default the emulator's own Apps."""
+        return self._state.management
+
+    @property
+    def requirements(self) -> Requirements:
+        """What the Apps need of their end users; by default nothing."""
+        return self._state.requirements
+
+    @property
+    def flowy_url(self) -> str:
+        """The base URL of Flowy; `flowy_key` is what it takes."""
+        return f"{self.url}/~flowy"
+
+    @property
+    def flowy_key(self) -> str:
+        """A secret key of Flowy."""
+        return self.flowy.key
+
+    @property
+    def flowy(self) -> Flowy:
+        """What Flowy knows, and how it behaves."""
+        return self._state.flowy
 
     @property
     def access_key(self) -> str | None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import files, root, runs_api
+from . import files, flowy, flowy_links, management, requirements, root, runs_api, websocket
 from .bodies import RefusalError
 
 if TYPE_CHECKING:
@@ -66,20 +66,62 @@ def _authorize(exchange: Exchange) -> None:
 
 APP = Service(
     routes=[
-        ("POST", re.compile("/"), root.invoke),
+        ("POST", re.compile("/"), requirements.guarded(root.invoke)),
+        ("GET", re.compile("/"), websocket.serve),
         ("POST", re.compile("/v1/files"), files.upload),
-        ("POST", re.compile("/v1/runs"), runs_api.create),
+        ("POST", re.compile("/v1/runs"), requirements.guarded(runs_api.create)),
         ("GET", re.compile("/v1/runs"), runs_api.list_runs),
         ("GET", re.compile("/v1/runs/([^/]+)"), runs_api.get),
         ("POST", re.compile("/v1/runs/([^/]+)/cancel"), runs_api.cancel),
         ("POST", re.compile("/v1/runs/([^/]+)/input"), runs_api.give_input),
         ("GET", re.compile("/v1/runs/([^/]+)/events"), runs_api.list_events),
         ("GET", re.compile("/v1/runs/([^/]+)/stream"), runs_api.follow),
+        ("GET", re.compile("/v1/requirements"), requirements.list_requirements),
+        ("GET", re.compile("/v1/requirements/status"), requirements.status),
+        ("DELETE", re.compile("/v1/requirements/([^/]+)/connections"), requirements.disconnect),
+        ("POST", re.compile("/v1/connect/tokens"), requirements.connect_link),
     ],
     authorize=_authorize,
 )
 
-SERVICES = {"": APP}
+MANAGEMENT = Service(
+    routes=[
+        ("GET", re.compile("/v1/apps"), management.list_apps),
+        ("GET", re.compile("/v1/apps/([^/]+)"), management.get_app),
+    ],
+    authorize=management.authorize,
+)
+
+CONNECT = Service(
+    routes=[("GET", re.compile("/([^/]+)"), requirements.open_link)],
+    authorize=lambda exchange: None,  # the link is what one needs
+)
+
+FLOWY = Service(
+    routes=[
+        ("GET", re.compile("/apps"), flowy.list_apps),
+        ("GET", re.compile("/apps/([^/]+)"), flowy.get_app),
+        ("POST", re.compile("/apps/([^/]+)/runs"), flowy.start_run),
+        ("GET", re.compile("/runs/([^/]+)"), flowy.get_run),
+        # These too are counted, and told how many requests are left.
+        *((method, re.compile("/.*"), flowy.not_found) for method in ("GET", "POST", "DELETE")),
+    ],
+    authorize=flowy.authorize,
+    refusal=flowy.refusal,
+)
+
+FLOWY_FILES = Service(
+    routes=[("GET", re.compile("/([^/]+)/([^/]+)/[^/]+"), flowy_links.download)],
+    authorize=flowy_links.authorize,
+)
+
+SERVICES = {
+    "": APP,
+    "management": MANAGEMENT,
+    "connect": CONNECT,
+    "flowy": FLOWY,
+    "flowy-files": FLOWY_FILES,
+}
 """By name; the path of all but the App's begins with `/~` and the name."""
 
 

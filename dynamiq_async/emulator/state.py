@@ -15,7 +15,10 @@ from .bodies import RefusalError
 from .callbacks import Delivery
 from .execution import Execution, execute
 from .faults import Script
+from .flowy import Flowy
 from .log import Changes, Log, RequestRecord
+from .management import Management
+from .requirements import Requirements
 
 if TYPE_CHECKING:
     from .files import InputFile
@@ -60,6 +63,9 @@ class State:
     changes: Changes = field(default_factory=Changes)
     invocations: int = 0
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    management: Management = field(default_factory=Management)
+    requirements: Requirements = field(default_factory=Requirements)
+    flowy: Flowy = field(default_factory=Flowy)
 
     def __post_init__(self) -> None:
         self.requests: Log[RequestRecord] = Log(self.log_limit)

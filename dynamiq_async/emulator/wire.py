@@ -63,6 +63,11 @@ class Wire:
         self._ahead = self._fault.positioned  # the fault's position is still to come
 
     @property
+    def request(self) -> web.BaseRequest:
+        """What is answered."""
+        return self._request
+
+    @property
     def response(self) -> web.StreamResponse:
         """For aiohttp, once the answer is written."""
         return _Written(self._record.status or 200, self._keep_alive)
@@ -83,6 +88,14 @@ class Wire:
         else:
             await self._send_head(length)
 
+    async def upgraded(self) -> None:
+        """The head of a 101 was sent; what is written from now on goes out as it is."""
+        self._record.status = 101
+        self._framing = "close"
+        self._keep_alive = False
+        if self._fault.after_events == 0 or self._fault.at_byte == 0:
+            await self._at_position()
+
     async def write(self, data: bytes) -> None:
         """Send a piece of the body that is not an event."""
         await self._put(data, event=False)
@@ -98,7 +111,7 @@ class Wire:
             await self._send_head(sum(len(data) for data, _ in pieces))
             for data, event in pieces:
                 await self._put(data, event=event)
-        self._flush()
+        self.flush()
         if self._fault.terminator == "missing":
             await self.drop("close")
         await pause(self._fault.terminator)
@@ -184,7 +197,8 @@ class Wire:
             await self._request.writer.drain()
             await asyncio.sleep(0)  # a reader in this loop sees each write by itself
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what `write_size` holds back."""
         self._piece(self._held)
         self._held = b""
 
@@ -199,7 +213,7 @@ class Wire:
         else:
             await self._send(head)
         if not cut_short:
-            self._flush()
+            self.flush()
         self._piece(fault.send)
         await pause(fault.stall)
         if fault.drop == "truncate":

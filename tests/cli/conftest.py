@@ -32,15 +32,21 @@ CLI = Callable[..., Awaitable[Result]]
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in (
         "DYNAMIQ_APP_URL",
         "DYNAMIQ_ACCESS_KEY",
+        "DYNAMIQ_API_BASE_URL",
+        "DYNAMIQ_API_HOST",
+        "DYNAMIQ_API_TOKEN",
+        "DYNAMIQ_API_KEY",
+        "DYNAMIQ_PROJECT_ID",
         "NO_COLOR",
         "FORCE_COLOR",
         "TTY_COMPATIBLE",
     ):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))  # nobody's own settings
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TERM", "xterm-256color")
 

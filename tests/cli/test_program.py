@@ -23,6 +23,8 @@ COMMANDS = ["demo", "invoke", "stream", "submit", "serve"]
 GROUPS = {
     "runs": ["answer", "cancel", "create", "events", "follow", "get", "list", "wait"],
     "files": ["upload"],
+    "apps": ["get", "list"],
+    "flowy": ["apps", "download", "get", "run"],
 }
 
 

@@ -15,7 +15,7 @@ from dynamiq_async._limit import Quota
 from dynamiq_async.options import Timeout
 
 from .conftest import turns
-from .wire import answer, script
+from .wire import Peer, answer, script
 
 if TYPE_CHECKING:
     from .conftest import FakeClock, MakeApp, Serve
@@ -126,3 +126,50 @@ async def test_every_answer_tells_of_the_quota_by_the_servers_own_clock(
     assert len(wire.requests) == 1
     await clock.pass_by(2)
     assert await asyncio.wait_for(call, 5) == {"a": 1}
+
+
+def queued(app: AsyncApp) -> AsyncApp:
+    view = patient(app)
+    view._options = structs.replace(view._options, queued=True)
+    return view
+
+
+async def test_the_wait_for_its_turn_is_no_part_of_a_queued_calls_time(
+    serve: Serve, app_for: MakeApp, clock: FakeClock
+) -> None:
+    wire = await serve(script(OK, BUSY, OK))
+    app = app_for(wire)
+    view = queued(app)
+    with app._caller.gate.demand(Demand(1, interval=600.0)):
+        await view.invoke(INPUT, timeout=10)
+        call = asyncio.ensure_future(view.invoke(INPUT, timeout=10))
+        await turns()
+        await clock.pass_by(601)
+        await wire.asked(2)
+        await turns()
+        assert not call.done()
+        await clock.pass_by(3700)  # for the service asked for an hour
+        assert await asyncio.wait_for(call, 5) == {"a": 1}
+
+
+async def test_a_queued_call_has_its_limit_once_it_is_sent(
+    serve: Serve, app_for: MakeApp, clock: FakeClock
+) -> None:
+    async def silent(peer: Peer) -> None:
+        await peer.gone()
+
+    wire = await serve(silent)
+    app = app_for(wire, max_connections=1)
+    blocking = asyncio.ensure_future(app.invoke(INPUT))
+    await wire.asked(1)
+    call = asyncio.ensure_future(queued(app).invoke(INPUT, timeout=10))
+    await turns()
+    await clock.pass_by(50)
+    blocking.cancel()
+    await wire.asked(2)
+    await clock.pass_by(9)
+    assert not call.done()
+    await clock.pass_by(2)
+    with pytest.raises(errors.AmbiguousTimeoutError) as caught:
+        await call
+    assert caught.value.limit == "total"

@@ -17,7 +17,6 @@ Promises:
 
 from __future__ import annotations
 
-from collections import deque
 from io import BytesIO
 from itertools import islice, repeat
 from operator import is_
@@ -27,11 +26,12 @@ import msgspec
 
 from dynamiq_async import _json
 from dynamiq_async.errors import (
-    EventDecodeError,
     EventTooLargeError,
     InvalidArgumentError,
     SSEError,
 )
+from dynamiq_async.sse._event import ServerSentEvent, event_id, event_type, not_decoded
+from dynamiq_async.sse._lines import Buffer, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["SSEDecoder", "ServerSentEvent"]
 
 E = TypeVar("E")
-Buffer = bytes | bytearray | memoryview
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -56,30 +55,6 @@ _SEVERAL = 32
 
 # How `_read_columns` knows the lines beside `data: `, by their first byte.
 _NAMES = {_E: b"\nevent: ", _I: b"\nid: "}
-
-
-class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event as the standard describes it, its data not interpreted.
-
-    Attributes:
-        event: the event's type, `"message"` when the server named none.
-        data: the `data` lines, joined by LF; bytes that are not UTF-8 are U+FFFD.
-        id: the last event id at this point of the stream, `""` when there was none.
-        retry: the reconnection time in milliseconds, if this event's block set a valid one.
-    """
-
-    event: str = "message"
-    data: str = ""
-    id: str = ""
-    retry: int | None = None
-
-    def json(self) -> Any:
-        """The data, decoded as JSON. Raises `EventDecodeError` when it is none."""
-        data = self.data.encode("utf-8", "replace")
-        try:
-            return _json.decode(data)
-        except _json.DECODE_ERRORS as error:
-            raise _not_decoded(data, error) from error
 
 
 class SSEDecoder(Generic[E]):
@@ -138,12 +113,15 @@ class SSEDecoder(Generic[E]):
         self._overflowed = False
 
         # Bytes: the stream's first ones until it is known whether they are a BOM (then None),
-        # whether the last one was a CR, the unfinished line, and what an error left unread.
+        # whether the last one was a CR, the unfinished line, or the whole unfinished block while
+        # none of it has been read, and what an error left unread.
         self._head: bytes | None = b""
         self._cr = False
         self._tail: Buffer = b""
-        self._queue: deque[Buffer] = deque()
-        # Whether the BOM is behind, and neither these nor the block under way hold anything.
+        self._cut = b""
+        self._queue: list[Buffer] = []  # the next piece is the last
+        # Whether a chunk without a CR can be read as it is, and whether nothing at all is held.
+        self._plain = False
         self._idle = False
 
         # The block under way, by the names of the standard's buffers.
@@ -170,24 +148,26 @@ class SSEDecoder(Generic[E]):
         An `SSEError` that `recover` raises gets the earlier events put before its `events`.
         After any other exception from there, the next call hands them out.
         """
-        if not self._idle or type(chunk) is not bytes or _CR in chunk:
+        if not self._plain or type(chunk) is not bytes or _CR in chunk:
             chunk = self._prepare(chunk)
-        if self._idle and len(chunk) <= self._small and (events := self._take_one(chunk)):
-            return events
-        self._idle = False
+        if self._idle:
+            if len(chunk) <= self._small and not self._cut and (events := self._take_one(chunk)):
+                return events
+            self._idle = False
         if self._queue or len(chunk) > _LARGE:
-            self._queue.extend(_pieces(chunk))
+            self._queue[:0] = reversed(pieces(chunk, _LARGE))
         elif chunk:
             self._take(chunk)
         if self._queue:
             self._drain()
-        self._idle = self._head is None and not (self._cr or self._tail or self._size)
-        return self._take_events()
+        self._idle = self._plain and not (self._tail or self._size)
+        events, self._events = self._events, []
+        return events
 
     @property
     def last_event_id(self) -> str:
         """The id to resume behind: as of the last blank line, `""` when there is none."""
-        return _id(self._last_id)
+        return event_id(self._last_id)
 
     @property
     def pending(self) -> bool:
@@ -197,6 +177,8 @@ class SSEDecoder(Generic[E]):
         any line but a comment, within a BOM, while an error has left bytes to go on with, and for
         good after `EventTooLargeError`. Half a comment is no loss.
         """
+        if self._cut:
+            self._take(b"")  # which reads it
         return bool(
             self._size
             or self._head
@@ -220,7 +202,10 @@ class SSEDecoder(Generic[E]):
                 return b""
             self._head = None
             chunk = chunk.removeprefix(_BOM)
-        return self._normalise(chunk) if chunk and (self._cr or _CR in chunk) else chunk
+        if chunk and (self._cr or _CR in chunk):
+            chunk = self._normalise(chunk)
+        self._plain = not self._cr
+        return chunk
 
     def _normalise(self, chunk: bytes) -> bytes:
         """Turn CR and CRLF into LF, so that all behind this knows one line end only."""
@@ -235,14 +220,19 @@ class SSEDecoder(Generic[E]):
 
     def _drain(self) -> None:
         while self._queue:
-            self._take(self._queue.popleft())
+            self._take(self._queue.pop())
         if type(self._data) is memoryview:
             self._data = bytearray(self._data)  # of its own, not to keep the whole chunk alive
 
     def _take(self, piece: Buffer) -> None:
         """Read a piece of the stream: at most `_LARGE` bytes, or one line or a part of one."""
+        if self._tail and type(piece) is bytes and _LF not in piece:
+            self._hold(piece)
+            return
+        if self._cut:
+            piece = self._uncut(piece)
         # BytesIO finds line ends with memchr; bytes.split goes byte by byte.
-        lines: list[Any] = list(BytesIO(piece)) if len(piece) <= _LARGE else [piece]
+        lines: list[Any] = list(BytesIO(piece)) if len(piece) <= 2 * _LARGE else [piece]
         rest = lines.pop() if lines[-1][-1] != _LF else b""
         if lines:
             if self._tail:
@@ -256,14 +246,36 @@ class SSEDecoder(Generic[E]):
                 if self._size or type(lines[0]) is not bytes:
                     first = lines.index(b"\n") + 1 if b"\n" in lines else len(lines)
                     self._interpret(islice(unread, first))
-                unread = iter(lines[self._read_columns(lines, first) :])
-            self._interpret(unread)
+                read = self._read_columns(lines, first)
+                lines = lines[read:]
+                unread = iter(lines)
+                if lines and read > first and self._hold_block(lines, rest):
+                    return
+            if lines:
+                self._interpret(unread)
         except BaseException:
             if left := b"".join([*unread, rest]):
-                self._queue.appendleft(left)
+                self._queue.append(left)
             raise
         if rest:
             self._hold(rest)
+
+    def _hold_block(self, lines: list[bytes], rest: bytes) -> bool:
+        """Keep a block that a piece's end has cut, unread, to read it with its other part as one
+        of many. Not with a `retry` line, which counts before its block is whole."""
+        cut = b"".join([*lines, rest])
+        if len(cut) > _LARGE or b"\n" in lines or b"retry" in cut:
+            return False
+        self._cut = cut
+        return True
+
+    def _uncut(self, piece: Buffer) -> Buffer:
+        """`piece` behind the block that was cut, unless that would copy too much."""
+        cut, self._cut = self._cut, b""
+        if len(piece) <= _LARGE:
+            return cut + piece
+        self._take(cut)
+        return piece
 
     def _hold(self, piece: Any) -> None:
         """Keep a piece of the unfinished line."""
@@ -347,7 +359,7 @@ class SSEDecoder(Generic[E]):
             return
         if self._decode is None:
             text = str(data, "utf-8", "replace")
-            self._events.append(ServerSentEvent(_type(event), text, _id(self._id), retry))
+            self._events.append(ServerSentEvent(event_type(event), text, event_id(self._id), retry))
             return
         try:
             decoded = self._decode(data)
@@ -382,7 +394,9 @@ class SSEDecoder(Generic[E]):
             if self._decode is not None:
                 decoded = self._decode(data)
             else:
-                decoded = ServerSentEvent(_type(event), data.decode("utf-8", "replace"), _id(id_))
+                decoded = ServerSentEvent(
+                    event_type(event), data.decode("utf-8", "replace"), event_id(id_)
+                )
         except Exception:  # noqa: BLE001 - `_interpret` meets it again, in its place
             return None
         self._id = self._last_id = id_
@@ -395,9 +409,10 @@ class SSEDecoder(Generic[E]):
         checked and cut in C. Gives the number of the first line not read, which is `first` when
         anything is unusual: then nothing was changed, and `_interpret` reads the same lines.
         """
-        if b"\n" not in lines[first : first + 4]:
+        try:
+            blank = lines.index(b"\n", first, first + 4)
+        except ValueError:
             return first
-        blank = lines.index(b"\n", first)
         period = blank + 1 - first
         count = (len(lines) - first) // period
         stop = first + count * period
@@ -406,16 +421,19 @@ class SSEDecoder(Generic[E]):
         columns: dict[int, list[bytes]] = {}
         for start in range(first, blank):
             column = lines[start:stop:period]
-            letter = column[0][0]
+            line = column[0]
+            letter = line[0]
             if letter == _D:
                 columns[_D] = list(map(bytes.removeprefix, column, repeat(b"data: ")))
                 if any(map(is_, column, columns[_D])):  # nothing was removed from it
                     return first
             else:
                 columns[letter] = column
+                if line == column[-1] and column.count(line) == count:
+                    column = column[:1]
                 text = b"\n" + b"".join(column)
                 name = _NAMES.get(letter)
-                if not name or text.count(name) != count or _NUL in text:
+                if not name or text.count(name) != len(column) or _NUL in text:
                     return first
         if len(columns) != period - 1 or _D not in columns:
             return first
@@ -433,9 +451,9 @@ class SSEDecoder(Generic[E]):
             return list(map(self._decode, columns[_D]))  # to JSON, the LF is white space
         return map(
             ServerSentEvent,
-            map(_type, columns[_E]) if _E in columns else repeat("message"),
+            map(event_type, columns[_E]) if _E in columns else repeat("message"),
             [value[:-1].decode("utf-8", "replace") for value in columns[_D]],
-            map(_id, columns[_I]) if _I in columns else repeat(_id(self._last_id)),
+            map(event_id, columns[_I]) if _I in columns else repeat(event_id(self._last_id)),
         )
 
     # --- errors --------------------------------------------------------------------------------
@@ -446,7 +464,7 @@ class SSEDecoder(Generic[E]):
             return _json.decode_with(decode, data)
         except _json.DECODE_ERRORS as error:
             if self._recover is None:
-                raise _not_decoded(data, error, self._take_events()) from error
+                raise not_decoded(data, error, self._take_events()) from error
             try:
                 return self._recover(data, error)
             except SSEError as raised:
@@ -455,6 +473,7 @@ class SSEDecoder(Generic[E]):
 
     def _too_large(self) -> EventTooLargeError:
         self._overflowed = True
+        self._plain = False
         self._queue.clear()
         self._tail = b""
         self._data = None
@@ -464,37 +483,3 @@ class SSEDecoder(Generic[E]):
     def _take_events(self) -> list[Any]:
         events, self._events = self._events, []
         return events
-
-
-def _not_decoded(data: bytes, error: Exception, events: Any = ()) -> EventDecodeError:
-    message = f"an event's data is not the JSON expected: {error}"
-    return EventDecodeError(message, data=data, events=events)
-
-
-def _type(line: bytes) -> str:
-    """The event type in an `event:` line, or what stands for it when there is none."""
-    return line[6:-1].removeprefix(b" ").decode("utf-8", "replace") or "message"
-
-
-def _id(line: bytes) -> str:
-    """The last event id in an `id:` line, or `""`."""
-    return line[3:-1].removeprefix(b" ").decode("utf-8", "replace")
-
-
-def _pieces(chunk: bytes) -> list[Buffer]:
-    """Cut a chunk of any length for `_take`, into whole lines as far as there are."""
-    view = memoryview(chunk)
-    pieces: list[Buffer] = []
-    start = 0
-    while len(chunk) - start > _LARGE:
-        end = start + _LARGE
-        stop = chunk.rfind(b"\n", start, end) + 1 or chunk.find(b"\n", end) + 1
-        if not stop:
-            # It goes on in the next chunk: keep it alone alive, not the chunk around it.
-            pieces.append(bytearray(view[start:]))
-            return pieces
-        pieces.append(view[start:stop])
-        start = stop
-    if start < len(chunk):
-        pieces.append(view[start:])
-    return pieces

@@ -1,0 +1,26 @@
+"""Batches: one call for each of many inputs, so many at a time, and not one of them lost.
+
+`Map` hands out a result or an error for every input; `StreamMany` the events of many streams,
+interleaved. `fan_out` makes a `Map` of any client and any coroutine function.
+"""
+
+from dynamiq_async.batch._map import Map, fan_out
+from dynamiq_async.batch._methods import Batching
+from dynamiq_async.batch._options import (
+    BatchOptions,
+    FanOutOptions,
+    MapOptions,
+    StreamManyOptions,
+)
+from dynamiq_async.batch._streams import StreamMany
+
+__all__ = [
+    "BatchOptions",
+    "Batching",
+    "FanOutOptions",
+    "Map",
+    "MapOptions",
+    "StreamMany",
+    "StreamManyOptions",
+    "fan_out",
+]

@@ -1,0 +1,123 @@
+"""`StreamMany`: the events of many streams in one iteration, each with its key."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from dynamiq_async._client import UNSET, Client, Extras, TimeoutLike
+from dynamiq_async._fanout import Fanout, Tally
+from dynamiq_async._items import Inputs, Items, KeyOf
+from dynamiq_async.batch._job import keep
+from dynamiq_async.batch._map import DEFAULT_CONCURRENCY, FanOutIterator
+from dynamiq_async.batch._modes import patient_view
+from dynamiq_async.batch._options import check_one_of, check_seconds_or_zero, demand_of
+from dynamiq_async.batch_models import MapResult, StreamItem
+from dynamiq_async.streams import AppStream
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dynamiq_async._items import Item
+    from dynamiq_async.options import Adaptive
+    from dynamiq_async.run_stream import RunStream
+
+E = TypeVar("E")
+
+
+class StreamMany(FanOutIterator[StreamItem[E]]):
+    """The events of many streams as they come, from `AsyncApp.stream_many`.
+
+    Each stream's events are in their order, and behind them is one item with its `result`. Who
+    does not read holds the streams back.
+    """
+
+
+class _StreamJob:
+    """One stream after another."""
+
+    emit: Callable[[list[StreamItem[Any]]], Awaitable[None]]
+
+    def __init__(
+        self,
+        open_stream: Callable[[Any], AppStream | RunStream],
+        tally: Tally,
+        *,
+        include_input: bool,
+    ) -> None:
+        self._open_stream = open_stream
+        self._tally = tally
+        self._include_input = include_input
+
+    async def open(self) -> None:
+        """Nothing is needed."""
+
+    async def aclose(self) -> None:
+        """Nothing is left."""
+
+    async def __call__(self, item: Item) -> StreamItem[Any]:
+        key, index = item.key, item.index
+        result: MapResult[Any] = MapResult(
+            key=key,
+            index=index,
+            started_at=datetime.now(UTC),
+            input=item.input if self._include_input else None,
+        )
+        started = perf_counter()
+        try:
+            if item.error is not None:
+                raise item.error
+            async with self._open_stream(item.input) as stream:
+                async for events in stream.batches():
+                    await self.emit(
+                        [StreamItem(key=key, index=index, event=event) for event in events]
+                    )
+                result.output = await _output(stream)
+        except Exception as error:  # noqa: BLE001 - the stream's result
+            keep(error, result)
+        ended = perf_counter()
+        result.seconds = ended - started
+        self._tally.count(result, ended)
+        return StreamItem(key=key, index=index, result=result)
+
+
+async def _output(stream: AppStream | RunStream) -> Any:
+    # The vendor does not promise the root endpoint's final event: without it, there is no output.
+    if isinstance(stream, AppStream) and stream.final is None:
+        return None
+    return await stream.output()
+
+
+def stream_app(
+    app: Client,
+    inputs: Inputs,
+    *,
+    concurrency: int | Adaptive = DEFAULT_CONCURRENCY,
+    key: KeyOf = None,
+    mode: Literal["stream", "run"] = "stream",
+    rate: float | str | None = None,
+    include_input: bool = True,
+    grace: float = 0.0,
+    timeout: TimeoutLike = UNSET,
+    max_retries: int | None = None,
+    **options: Any,
+) -> StreamMany[Any]:
+    """`AsyncApp.stream_many`; see there."""
+    check_one_of(mode, ("stream", "run"), "mode")
+    check_seconds_or_zero(grace, "grace")
+    view: Any = patient_view(app, Extras(timeout, max_retries))
+    start = view.stream if mode == "stream" else view.runs.stream
+
+    def open_stream(input: Any) -> AppStream | RunStream:
+        stream: AppStream | RunStream = start(input, **options)
+        return stream
+
+    open_stream({})  # sends nothing, and finds what is wrong with the options
+    tally = Tally()
+    job = _StreamJob(open_stream, tally, include_input=include_input)
+    engine = Fanout(
+        Items(inputs, key), job, tally, app._caller.gate, demand_of(concurrency, rate), grace=grace
+    )
+    job.emit = engine.emit
+    return StreamMany(engine)

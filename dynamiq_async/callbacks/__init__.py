@@ -1,0 +1,28 @@
+"""Callbacks: the results of submitted calls, as Apps post them.
+
+`CallbackReceiver` is for web backends: an ASGI application (Starlette, FastAPI, ...), a handler for
+aiohttp's server, and a method for any other framework. `CallbackInbox` is for programs that wait
+for what they submitted. `CallbackVerifier` is what both stand on, without any network.
+
+No web framework is imported before it is used.
+"""
+
+from .inbox import CallbackInbox
+from .receiver import CallbackReceiver
+from .results import CallbackResult
+from .sqlite import SQLiteStore
+from .stores import CallbackStore, Claim, MemoryStore
+from .verifier import CallbackRefusedError, CallbackReply, CallbackVerifier
+
+__all__ = [
+    "CallbackInbox",
+    "CallbackReceiver",
+    "CallbackRefusedError",
+    "CallbackReply",
+    "CallbackResult",
+    "CallbackStore",
+    "CallbackVerifier",
+    "Claim",
+    "MemoryStore",
+    "SQLiteStore",
+]

@@ -1,0 +1,111 @@
+"""A `CallbackReceiver` behind ASGI and behind aiohttp's server. Neither framework is imported
+before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aiohttp import StreamReader, web
+
+    from .receiver import CallbackReceiver
+    from .verifier import CallbackReply
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class _DisconnectedError(Exception):
+    """The sender left before its body was whole."""
+
+
+class _Messages:
+    """The pieces of a request's body, as ASGI hands them out."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._more = True
+
+    def __aiter__(self) -> _Messages:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._more:
+            raise StopAsyncIteration
+        message = await self._receive()
+        if message["type"] != "http.request":
+            raise _DisconnectedError
+        self._more = message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        return piece
+
+
+class _Stream:
+    """The pieces of a request's body, as aiohttp hands them out."""
+
+    def __init__(self, content: StreamReader) -> None:
+        self._content = content
+
+    def __aiter__(self) -> _Stream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            piece = await self._content.readany()
+        except ConnectionError as error:
+            raise _DisconnectedError from error
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+
+async def serve_asgi(
+    receiver: CallbackReceiver, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """One ASGI call: a request, the server's lifespan, or a WebSocket, which is refused."""
+    if scope["type"] == "lifespan":
+        await _live(receive, send)
+    elif scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close"})
+    else:
+        try:
+            reply = await receiver.receive(
+                scope["headers"], _Messages(receive), method=scope["method"]
+            )
+        except _DisconnectedError:
+            return  # nobody is left to answer
+        await _send(reply, send)
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """For a receiver that is the whole application: there is nothing to start or to stop."""
+    for phase in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{phase}.complete"})
+
+
+async def _send(reply: CallbackReply, send: Send) -> None:
+    headers = {**reply.headers, "Content-Length": str(len(reply.body))}
+    await send(
+        {
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
+        }
+    )
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+async def serve_aiohttp(receiver: CallbackReceiver, request: web.BaseRequest) -> web.Response:
+    """One request to aiohttp's server."""
+    from aiohttp import web
+
+    body = _Stream(request.content)
+    try:
+        reply = await receiver.receive(request.headers, body, method=request.method)
+    except _DisconnectedError:
+        return web.Response(status=400)  # nobody is left to read it
+    return web.Response(status=reply.status, headers=reply.headers, body=reply.body)

@@ -1,0 +1,102 @@
+"""Results in the order of their arrival, and the tasks that wait for them. No network, no clock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from typing import TYPE_CHECKING, NoReturn
+
+from dynamiq_async.errors import StreamClosedError
+
+if TYPE_CHECKING:
+    from .results import CallbackResult
+
+log = logging.getLogger("dynamiq_async")
+
+
+class Arrivals:
+    """Keeps the newest `limit` results, whoever has asked for them, and wakes those who wait.
+
+    Attributes:
+        count: how many have come, ever.
+        dropped: how many of them went before anybody had asked for them.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.count = 0
+        self.dropped = 0
+        self._limit = limit
+        self._closed = False
+        self._kept: dict[int, CallbackResult] = {}  # by number, from 1; without holes
+        self._numbers: dict[str, int] = {}
+        self._unasked: set[int] = set()
+        self._waiting: defaultdict[str | None, set[asyncio.Future[CallbackResult | None]]]
+        self._waiting = defaultdict(set)  # by id; None for the next one, whichever it is
+
+    def add(self, result: CallbackResult) -> None:
+        """A result has come, with an id that is not among those kept."""
+        self.count += 1
+        self._kept[self.count] = result
+        self._numbers[result.id] = self.count
+        if not self._wake(result.id, result):
+            self._unasked.add(self.count)
+        self._wake(None, result)
+        if len(self._kept) > self._limit:
+            self._drop(self.count - self._limit)
+
+    async def get(self, id: str) -> CallbackResult:
+        """The result with this id, now or when it comes. Raises StreamClosedError on `close`."""
+        if (number := self._numbers.get(id)) is not None:
+            return self._take(number)
+        result = None if self._closed else await self._wait(id)
+        return result if result is not None else self._refuse(id)
+
+    async def after(self, number: int) -> tuple[int, CallbackResult]:
+        """The first kept result behind this number, with its own, now or when it comes. Raises
+        StreamClosedError on `close`."""
+        while (following := max(number, self.count - len(self._kept)) + 1) > self.count:
+            if self._closed:
+                self._refuse(None)
+            await self._wait(None)
+        return following, self._take(following)
+
+    def close(self) -> None:
+        """Have those who wait raise. What is kept can still be had."""
+        self._closed = True
+        for key in list(self._waiting):
+            self._wake(key, None)
+
+    def _take(self, number: int) -> CallbackResult:
+        self._unasked.discard(number)
+        return self._kept[number]
+
+    def _drop(self, number: int) -> None:
+        result = self._kept.pop(number)
+        del self._numbers[result.id]
+        if number in self._unasked:
+            self._unasked.remove(number)
+            self.dropped += 1
+            log.warning("dropped the result of run %s, which nobody asked for", result.id)
+
+    async def _wait(self, key: str | None) -> CallbackResult | None:
+        future: asyncio.Future[CallbackResult | None] = asyncio.get_running_loop().create_future()
+        self._waiting[key].add(future)
+        try:
+            return await future
+        finally:
+            waiting = self._waiting[key]
+            waiting.discard(future)
+            if not waiting:
+                del self._waiting[key]
+
+    def _wake(self, key: str | None, result: CallbackResult | None) -> bool:
+        """Whether anybody was waiting."""
+        waiting = [future for future in self._waiting.get(key, ()) if not future.done()]
+        for future in waiting:
+            future.set_result(result)
+        return bool(waiting)
+
+    def _refuse(self, id: str | None) -> NoReturn:
+        what = "the next callback" if id is None else f"the callback of run {id}"
+        raise StreamClosedError(f"the inbox was closed before {what} came", run_id=id)

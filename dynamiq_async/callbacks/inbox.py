@@ -1,0 +1,306 @@
+"""Callbacks for a program that waits for them itself: a small server, and its results by id."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from dynamiq_async._request import check_key
+from dynamiq_async._secret import Secret
+from dynamiq_async.errors import APITimeoutError, InvalidArgumentError, StreamClosedError
+from dynamiq_async.models import Callback
+from dynamiq_async.options import check_count, check_seconds
+from dynamiq_async.run_handle import DEFAULT_WAIT
+
+from .arrivals import Arrivals
+from .receiver import CallbackReceiver
+from .stores import MemoryStore
+from .verifier import DEFAULT_MAX_BODY_BYTES
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Awaitable, Mapping
+    from types import TracebackType
+
+    from aiohttp import web
+
+    from .results import CallbackResult
+
+log = logging.getLogger("dynamiq_async")
+
+MAX_PORT = 65_535
+CLOSE_SECONDS = 1.0
+"""How long requests that are under way may take when the inbox is closed."""
+
+
+class CallbackInbox:
+    """Receives callbacks in the program that submits.
+
+    ```python
+    async with CallbackInbox(port=8080, public_url="https://tunnel.example.com/") as inbox:
+        accepted = await app.submit({"topic": "sales"}, callbacks=[inbox.callback()])
+        result = await inbox.result(accepted.id, timeout=600)
+        print(result.unwrap())
+    ```
+
+    A callback that comes before `submit` returns is kept like any other. Results are kept after
+    they were asked for, so that several tasks may ask for one.
+
+    Iterating the inbox gives each result that is kept, and then each as it comes:
+    `async for result in inbox`. It ends by a `break`, or with StreamClosedError.
+
+    Args:
+        host, port: where to listen; port 0 is any free one.
+        public_url: what Apps reach this server by, from outside: a tunnel's address, or a proxy's,
+            of any path. By default the server's own address, which only an App on this machine
+            (the emulator) can use.
+        token: what the callbacks carry; by default a random one. False: none, and anybody can
+            put results here.
+        ssl_context: serve HTTPS with it.
+        max_results: how many results are kept; the oldest are dropped first.
+        max_body_bytes: the most that a callback's body may have.
+
+    Raises:
+        InvalidArgumentError: an argument cannot be used.
+
+    Entering it raises OSError where it cannot listen.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        public_url: str | None = None,
+        token: str | Literal[False] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        max_results: int = 1000,
+        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+    ) -> None:
+        if not isinstance(host, str) or not host:
+            raise InvalidArgumentError("host must be a name or an address", argument="host")
+        self._host = host
+        if check_count(port, "port", least=0) > MAX_PORT:
+            raise InvalidArgumentError(f"port is at most {MAX_PORT}, not {port}", argument="port")
+        self._port = port
+        self._public_url = None if public_url is None else _checked_url(public_url)
+        self._token = _token(token)
+        self._ssl_context = ssl_context
+        self._arrivals = Arrivals(check_count(max_results, "max_results"))
+        self._receiver = CallbackReceiver(
+            tokens=self._token is not None and self._token.reveal(),
+            on_result=self._arrivals.add,
+            # Its ids outlast the results, so that no result that is kept comes again.
+            store=MemoryStore(max_entries=max(10_000, max_results)),
+            max_body_bytes=max_body_bytes,
+        )
+        self._runner: web.AppRunner | None = None
+        self._closing: asyncio.Future[None] | None = None
+        self._entered = False
+        self._connections: set[asyncio.Task[Any]] = set()
+        self._refused = 0
+        self._last_refusal = ""
+
+    # --- its life ------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        from aiohttp import web
+
+        if self._entered:
+            raise StreamClosedError("an inbox is entered once; make a new one")
+        self._entered = True
+        server = web.Application()
+        server.router.add_route("*", "/{path:.*}", self._serve)
+        runner = web.AppRunner(
+            server, access_log=None, logger=_AtDebug(log), shutdown_timeout=CLOSE_SECONDS
+        )
+        try:
+            await _to_the_end(self._start(runner))
+        except BaseException:
+            await _to_the_end(self._stop(runner))
+            raise
+        self._port = runner.addresses[0][1]
+        self._runner = runner
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop listening, and have those who wait raise StreamClosedError. Results that are kept
+        can still be had. May be called twice, and from any task."""
+        self._arrivals.close()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            self._closing = asyncio.ensure_future(self._stop(runner))
+        if self._closing is not None:
+            await _to_the_end(self._closing)
+
+    async def _start(self, runner: web.AppRunner) -> None:
+        from aiohttp import web
+
+        await runner.setup()
+        site = web.TCPSite(runner, self._host, self._port, ssl_context=self._ssl_context)
+        await site.start()
+
+    async def _stop(self, runner: web.AppRunner) -> None:
+        await runner.cleanup()
+        # aiohttp forgets the task of a client that left before its body was read to the end.
+        for task in self._connections:
+            task.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections)
+
+    # --- before the callbacks come ---------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """Where callbacks are sent to.
+
+        Raises:
+            StreamClosedError: the inbox was not entered, and has no `public_url`.
+        """
+        if self._public_url is not None:
+            return self._public_url
+        if self._runner is None:
+            raise StreamClosedError("the inbox has an address inside its `async with` only")
+        scheme = "http" if self._ssl_context is None else "https"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{scheme}://{host}:{self._port}/"
+
+    def callback(self, *, metadata: Mapping[str, Any] | None = None) -> Callback:
+        """What to hand to `submit`.
+
+        Args:
+            metadata: an object that the result carries unchanged.
+
+        Raises:
+            StreamClosedError: as for `url`.
+        """
+        token = None if self._token is None else self._token.reveal()
+        return Callback(self.url, token, None if metadata is None else dict(metadata))
+
+    # --- and when they do ------------------------------------------------------------------------
+
+    async def result(self, id: str, *, timeout: float | None = DEFAULT_WAIT) -> CallbackResult:
+        """The result of the call that was accepted with this id, now or when it comes.
+
+        Args:
+            id: from `submit`'s `Accepted`.
+            timeout: seconds; None for no limit. Nothing is known of whether a callback that could
+                not be delivered is delivered again, so there should be one.
+
+        Raises:
+            APITimeoutError: it did not come in time. The message says what to check.
+            StreamClosedError: the inbox was closed, or not entered.
+        """
+        if not isinstance(id, str) or not id:
+            raise InvalidArgumentError("id must be that of an `Accepted`", argument="id")
+        check_seconds(timeout, "timeout")
+        self._check_entered()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._arrivals.get(id)
+        except TimeoutError as error:
+            raise self._late(id, timeout) from error
+
+    def __aiter__(self) -> AsyncIterator[CallbackResult]:
+        self._check_entered()
+        return _InOrder(self._arrivals)
+
+    def _check_entered(self) -> None:
+        if not self._entered:
+            raise StreamClosedError("nothing comes to an inbox outside its `async with`")
+
+    async def _serve(self, request: web.Request) -> web.Response:
+        if request.task not in self._connections:
+            self._connections.add(request.task)
+            request.task.add_done_callback(self._connections.discard)
+        response = await self._receiver.aiohttp_handler(request)
+        if response.status >= 400:
+            self._refused += 1
+            self._last_refusal = f"{response.status} {response.reason}"
+        return response
+
+    def _late(self, id: str, timeout: float | None) -> APITimeoutError:
+        where = self._public_url or f"port {self._port} of {self._host}"
+        message = (
+            f"the callback of run {id} did not come within {timeout} s. Check that the run has "
+            f"ended, and that the App reaches {where} from where it is"
+        )
+        arrivals = self._arrivals
+        if self._refused:
+            last = self._last_refusal
+            message += f"; {self._refused} requests were refused, the last with {last}"
+        if arrivals.count:
+            message += f"; callbacks of other runs came: {arrivals.count}"
+        if arrivals.dropped:
+            message += f", of which {arrivals.dropped} were dropped: raise max_results"
+        return APITimeoutError(message, limit="total", seconds=timeout, run_id=id)
+
+
+class _InOrder:
+    """An iteration over an inbox, at a position of its own."""
+
+    def __init__(self, arrivals: Arrivals) -> None:
+        self._arrivals = arrivals
+        self._number = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> CallbackResult:
+        self._number, result = await self._arrivals.after(self._number)
+        return result
+
+
+class _AtDebug(logging.LoggerAdapter[logging.Logger]):
+    """For the server's own messages. They are about requests that are no HTTP and senders that
+    left, which no port is spared, and no errors of the program that waits."""
+
+    def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
+        super().log(logging.DEBUG, msg, *args, **options)
+
+
+async def _to_the_end(work: Awaitable[None]) -> None:
+    """Have `work` be finished also when this is cancelled, so that it leaves nothing half done."""
+    import anyio
+
+    task = asyncio.ensure_future(work)
+    with anyio.CancelScope(shield=True):  # others of anyio's would cancel again and again
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            while not task.done():
+                try:
+                    await asyncio.wait([task])
+                except asyncio.CancelledError:  # the first one is raised in the end
+                    continue
+            raise
+
+
+def _token(token: str | Literal[False] | None) -> Secret | None:
+    if token is False:
+        return None
+    return check_key(secrets.token_urlsafe(32) if token is None else token, "token")
+
+
+def _checked_url(url: str) -> str:
+    """What `submit` demands of it beyond this depends on the App."""
+    try:
+        parts = urlsplit(url)
+    except (ValueError, AttributeError):
+        parts = None
+    if parts is None or parts.scheme not in ("https", "http") or not parts.hostname:
+        raise InvalidArgumentError(
+            f"public_url must be an https URL, not {url!r}", argument="public_url"
+        )
+    return url

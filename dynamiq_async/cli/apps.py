@@ -1,0 +1,165 @@
+"""The commands for the deployed Apps, as the management API knows them: `apps list`, `apps get`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from dynamiq_async.cli import output
+from dynamiq_async.cli.options import CONNECTION, DEFAULT_NETWORK, Network
+from dynamiq_async.management import MAX_PAGE_SIZE, AsyncManagement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dynamiq_async import management_models as models
+
+app = App(
+    name="apps",
+    help="The deployed Apps of a project, with their names, ids and hostnames.",
+    version_flags=(),
+    suppress_keyboard_interrupt=False,
+)
+app["--help"].help = "Show this and exit."
+
+
+@Parameter(name="*", group=CONNECTION)
+@dataclass(frozen=True)
+class Management:
+    """Where the management API is. Its token is never an argument."""
+
+    project_id: Annotated[
+        str | None,
+        Parameter(
+            help="The project. [default: DYNAMIQ_PROJECT_ID, or that of the vendor's command line]"
+        ),
+    ] = None
+    base_url: Annotated[
+        str | None,
+        Parameter(
+            help="The management API's URL. [default: DYNAMIQ_API_BASE_URL, or that of the "
+            "vendor's command line, or https://api.getdynamiq.ai]"
+        ),
+    ] = None
+    network: Network = DEFAULT_NETWORK
+
+    def open(self) -> AsyncManagement:
+        """A client.
+
+        Raises:
+            InvalidArgumentError: there is no token, or something is unusable.
+        """
+        network = self.network.arguments()
+        return AsyncManagement(self.base_url, project_id=self.project_id, **network)
+
+
+DEFAULT_MANAGEMENT = Management()
+
+
+@app.command(name="list")
+def list_(
+    *,
+    archived: Annotated[bool, Parameter(help="Only archived Apps.")] = False,
+    include_archived: Annotated[bool, Parameter(help="Archived Apps too.")] = False,
+    workflow_id: Annotated[
+        str | None, Parameter(help="Only Apps that were deployed from this workflow.")
+    ] = None,
+    sort: Annotated[
+        str | None,
+        Parameter(
+            allow_leading_hyphen=True,
+            help="Fields, separated by commas; `-` before one for descending. [default: by name]",
+        ),
+    ] = None,
+    limit: Annotated[
+        int, Parameter(validator=Number(gte=1), help="How many at most. [default: 100]")
+    ] = 100,
+    management: Management = DEFAULT_MANAGEMENT,
+) -> None:
+    """List a project's Apps: as a table on a terminal, one App's JSON a line anywhere else.
+
+    The token is taken from DYNAMIQ_API_TOKEN, or from where the vendor's command line keeps it.
+
+    ```
+    dynamiq-async apps list
+    dynamiq-async apps list --include-archived --sort -updated_at | jq -r .hostname
+    ```
+    """
+
+    async def found() -> list[models.App]:
+        apps: list[models.App] = []
+        async with (
+            management.open() as client,
+            client.apps.list(
+                archived=archived or None,
+                include_archived=include_archived or None,
+                workflow_id=workflow_id,
+                sort=sort,
+                page_size=min(limit + 1, MAX_PAGE_SIZE),
+            ) as pages,
+        ):
+            async for one in pages:
+                apps.append(one)
+                if len(apps) > limit:
+                    break
+        return apps
+
+    apps = asyncio.run(found())
+    _print(apps[:limit])
+    if len(apps) > limit:
+        output.remark(f"there are more than {limit}; --limit shows them")
+
+
+@app.command
+def get(
+    name: Annotated[str, Parameter(name="APP", help="Its name or id.")],
+    /,
+    *,
+    management: Management = DEFAULT_MANAGEMENT,
+) -> None:
+    """Print an App, with its hostname, by its name or id.
+
+    ```
+    dynamiq-async apps get 0f0e52c2-9c1d-4f0b-8a30-5d6f4a7c1c11
+    dynamiq-async apps get 'Support bot' | jq -r .hostname
+    ```
+    """
+
+    async def found() -> models.App:
+        async with management.open() as client:
+            return await client.find(name)
+
+    output.print_json(asyncio.run(found()))
+
+
+def _print(apps: Sequence[models.App]) -> None:
+    """Print them: a table on a terminal, one App's JSON a line anywhere else."""
+    if not output.is_terminal():
+        for one in apps:
+            output.write(msgspec.json.encode(one) + b"\n")
+    elif apps:
+        _print_table(apps)
+    else:
+        output.remark("no Apps")
+
+
+def _print_table(apps: Sequence[models.App]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("name", overflow="fold")
+    table.add_column("id", no_wrap=True)
+    table.add_column("access")
+    table.add_column("hostname", overflow="fold")
+    for one in apps:
+        access = one.access_control.access_type if one.access_control else None
+        shown = (one.name, one.id, "archived" if one.is_archived else access, one.hostname)
+        style = "dim" if one.is_archived else ""
+        table.add_row(*(Text(output.visible(text or ""), style) for text in shown))
+    output.console().print(table)

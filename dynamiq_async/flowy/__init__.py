@@ -1,0 +1,20 @@
+"""`AsyncFlowy`: the apps of Flowy, run and waited for.
+
+Flowy has no stream and no callback: a run is started, and asked about until it is over. What keeps
+that within the service's limits (documented: 60 or 120 requests a minute, a small cap on runs in
+flight) is shared by everything that one client does.
+"""
+
+from dynamiq_async.flowy._client import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, AsyncFlowy
+from dynamiq_async.flowy._resources import FlowyApps, FlowyRuns
+from dynamiq_async.flowy._service import DEFAULT_WAIT
+
+__all__ = [
+    "DEFAULT_URL",
+    "DEFAULT_WAIT",
+    "KEY_VARIABLE",
+    "URL_VARIABLE",
+    "AsyncFlowy",
+    "FlowyApps",
+    "FlowyRuns",
+]

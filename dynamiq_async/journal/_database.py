@@ -1,0 +1,254 @@
+"""The journal as an SQLite database: how it is laid out, opened, and refused.
+
+Nothing here changes a file before it is known to be a journal of ours, or to hold nothing at all.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
+
+from msgspec import Struct, convert
+
+from dynamiq_async.errors import JournalError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+APPLICATION_ID = 0x44594A4C  # "DYJL"
+FORMAT = 1
+
+# An item's state. What is `running` while nobody writes the journal is unknown, too.
+RUNNING, DONE, FAILED, UNKNOWN = "running", "done", "failed", "unknown"
+
+_CHECKED_BYTES = 64 * 1024 * 1024
+"""Up to this size, a journal is looked through whole before it is used (a tenth of a second)."""
+
+_KEPT_STATEMENTS = 256
+
+_LOCK_PATIENCE = 0.5
+"""Seconds for a writer that is about to end."""
+
+_SCHEMA = f"""
+PRAGMA journal_mode = WAL;
+BEGIN IMMEDIATE;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {FORMAT};
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE item (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    digest BLOB NOT NULL,       -- of the input
+    state TEXT NOT NULL,        -- running, done, failed, unknown
+    attempt INTEGER NOT NULL,   -- how often it was begun
+    opening INTEGER NOT NULL,   -- which opening of the journal touched it last
+    started_at REAL NOT NULL,   -- Unix time
+    run_id TEXT,
+    attempts INTEGER,           -- requests of the last attempt
+    seconds REAL,
+    finished_at REAL,
+    output TEXT,                -- JSON
+    error TEXT                  -- JSON
+);
+"""
+
+_COMPLAINTS = {
+    "SQLITE_NOTADB": "is not a journal, nor any other SQLite database; it is left as it is",
+    "SQLITE_CORRUPT": "is damaged; keep it for what can be saved, and begin a new one",
+    "SQLITE_FULL": "cannot be written: the disk is full. Start again when there is room",
+    "SQLITE_READONLY": "cannot be written: the file or its folder is read-only",
+    "SQLITE_CANTOPEN": "cannot be opened, or nothing can be written in its folder",
+    "SQLITE_BUSY": "is held by another program that has it open",
+}
+
+
+class Facts(Struct, frozen=True, kw_only=True):
+    """What a journal is for.
+
+    Attributes:
+        job: a UUID of its own, from which sessions are derived.
+        mode: "invoke", "run" or what else the batch calls it.
+        app_url: of the App.
+        created_at: Unix time.
+        opening: how often it was opened for writing.
+    """
+
+    job: str
+    mode: str
+    app_url: str
+    created_at: float
+    opening: int
+
+
+class Opened(NamedTuple):
+    """A journal that is open for writing. Close it with `close`."""
+
+    connection: sqlite3.Connection
+    lock: sqlite3.Connection
+    facts: Facts
+
+    def close(self) -> None:
+        """Close the journal and let others write it."""
+        try:
+            self.connection.close()
+        finally:
+            self.lock.close()
+
+
+def open_for_writing(path: Path, *, mode: str, app_url: str) -> Opened:
+    """The journal at `path`, a new one where there is none.
+
+    Raises:
+        JournalError: there is something else, it is for another job, or another process writes it.
+    """
+    if path.exists():
+        with closing(_connect(path, "ro")) as connection:
+            if not _is_empty(path, connection):
+                _check_whole(path, connection)
+    with ExitStack() as opened:
+        lock = opened.enter_context(closing(_lock(path)))
+        connection = opened.enter_context(closing(_connect(path, "rwc")))
+        if _is_empty(path, connection):
+            _create(connection, mode, app_url)
+        facts = read_facts(path, connection)
+        _check_purpose(path, facts, mode, app_url)
+        # What it is told has to outlast this process, not the machine's power.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'opening'", [facts.opening + 1])
+        facts = read_facts(path, connection)
+        opened.pop_all()
+    return Opened(connection, lock, facts)
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """The journal at `path`.
+
+    Raises:
+        JournalError: there is none.
+    """
+    if not path.exists():
+        raise JournalError(f"there is no journal {path}")
+    with ExitStack() as opened:
+        connection = opened.enter_context(closing(_connect(path, "ro")))
+        if _is_empty(path, connection):
+            raise JournalError(f"{path} is empty: there is no journal in it")
+        opened.pop_all()
+    return connection
+
+
+def _lock(path: Path) -> sqlite3.Connection:
+    """Keep others from writing the journal, until the connection is closed or the process ends.
+
+    A database of its own, with nothing in it: SQLite knows how to lock a file on each system, and
+    readers of the journal are not held up.
+
+    Raises:
+        JournalError: another process has the lock.
+    """
+    connection = _connect(path.with_name(f"{path.name}-lock"), "rwc", patience=_LOCK_PATIENCE)
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error as error:
+        connection.close()
+        if _code(error) == "SQLITE_BUSY":
+            raise JournalError(
+                f"{path} is being written by another process; wait for its end, or use another "
+                "journal"
+            ) from None
+        raise
+    return connection
+
+
+def complaint(path: Path, error: Exception) -> JournalError:
+    """What went wrong with the journal, in our words."""
+    if isinstance(error, JournalError):
+        return error
+    said = _COMPLAINTS.get(_code(error), "cannot be used")
+    wrong = JournalError(f"the journal {path} {said} ({error})")
+    wrong.__cause__ = error
+    return wrong
+
+
+def read_facts(path: Path, connection: sqlite3.Connection) -> Facts:
+    """What the journal is for."""
+    try:
+        return convert(
+            dict(connection.execute("SELECT name, value FROM meta")), Facts, strict=False
+        )
+    except ValueError as error:
+        raise JournalError(f"the journal {path} is damaged: {error}") from error
+
+
+def _connect(path: Path, mode: str, *, patience: float = 5) -> sqlite3.Connection:
+    if path.is_dir():
+        raise JournalError(f"the journal {path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise JournalError(f"the journal's folder {path.parent} does not exist")
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(
+        uri,
+        uri=True,
+        isolation_level=None,
+        timeout=patience,
+        check_same_thread=False,
+        cached_statements=_KEPT_STATEMENTS,
+    )
+
+
+def _is_empty(path: Path, connection: sqlite3.Connection) -> bool:
+    """Whether nothing at all is in the database.
+
+    Raises:
+        JournalError: something is, and it is not a journal that this version knows.
+    """
+    ((application,),) = connection.execute("PRAGMA application_id")
+    ((version,),) = connection.execute("PRAGMA user_version")
+    ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
+    if not application and not tables:
+        return True
+    if application != APPLICATION_ID:
+        raise JournalError(f"{path} is the database of another program; it is left as it is")
+    if version > FORMAT:
+        raise JournalError(
+            f"the journal {path} has format {version}, and this version of dynamiq-async knows up "
+            f"to {FORMAT}; install a newer one"
+        )
+    return False
+
+
+def _check_whole(path: Path, connection: sqlite3.Connection) -> None:
+    if path.stat().st_size <= _CHECKED_BYTES:
+        ((verdict,),) = connection.execute("PRAGMA quick_check(1)")
+        if verdict != "ok":
+            raise JournalError(f"the journal {path} {_COMPLAINTS['SQLITE_CORRUPT']} ({verdict})")
+
+
+def _create(connection: sqlite3.Connection, mode: str, app_url: str) -> None:
+    connection.executescript(_SCHEMA)
+    connection.executemany(
+        "INSERT INTO meta VALUES (?, ?)",
+        [
+            ("job", str(uuid4())),
+            ("mode", mode),
+            ("app_url", app_url),
+            ("created_at", str(time.time())),
+            ("opening", "0"),
+        ],
+    )
+    connection.execute("COMMIT")
+
+
+def _check_purpose(path: Path, facts: Facts, mode: str, app_url: str) -> None:
+    if (facts.mode, facts.app_url) != (mode, app_url):
+        raise JournalError(
+            f"the journal {path} is for mode {facts.mode!r} at {facts.app_url}, not for mode "
+            f"{mode!r} at {app_url}; use another journal for that"
+        )
+
+
+def _code(error: Exception) -> str:
+    """The primary code's name: extended ones have a third part."""
+    return "_".join(getattr(error, "sqlite_errorname", "").split("_")[:2])

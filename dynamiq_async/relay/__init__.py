@@ -1,0 +1,22 @@
+"""From an App to a browser: streams as the bodies of a web backend's responses.
+
+    from dynamiq_async.relay import resume
+    from dynamiq_async.relay.starlette import RelayResponse
+
+    @api.get("/events")
+    async def events(run: str, request: Request):
+        return RelayResponse(resume(app.runs, run, request.headers))
+
+`relay` is the core, for any framework: an async iterator of bytes with a status and headers.
+`dynamiq_async.relay.starlette` (FastAPI, too), `.aiohttp` and `.asgi` send it. It promises:
+
+- The browser gets the end, or is told that there is none. It goes on where it was, if it was a run.
+- The upstream is closed within a second after the browser has left, whatever was going on.
+- A slow browser slows the upstream; nothing piles up in between.
+- What the browser is told of an error names no host, no key and nothing of the run.
+"""
+
+from dynamiq_async.relay.body import Relay, relay
+from dynamiq_async.relay.position import Position, resume, resume_position
+
+__all__ = ["Position", "Relay", "relay", "resume", "resume_position"]

@@ -1,0 +1,105 @@
+"""Relays as responses of `aiohttp.web`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from dynamiq_async.errors import DynamiqError
+from dynamiq_async.relay.body import Relay, relay
+from dynamiq_async.relay.position import last_event_id
+from dynamiq_async.relay.problems import problem_of
+from dynamiq_async.relay.sending import LeftError, send_while_there
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+__all__ = ["error_middleware", "relay_response"]
+
+LOOK_SECONDS = 0.25
+"""How often the connection is looked at: aiohttp tells its handlers of a browser that has left when
+they write, which may be much later."""
+
+
+async def relay_response(
+    request: web.Request,
+    stream: AsyncIterable[Any],
+    *,
+    headers: Mapping[str, str] | None = None,
+    **options: Any,
+) -> web.StreamResponse:
+    """Send a stream as the response to `request`; return what this returns from the handler.
+
+    Args:
+        stream: what `relay` takes.
+        headers: more of them, in place of the relay's own where they have the same name.
+        options: those of `relay`: format, map, heartbeat, retry, on_disconnect.
+
+    Raises:
+        InvalidArgumentError: an argument cannot be used.
+    """
+    body = relay(stream, **options)
+    response = web.StreamResponse(headers=headers)
+
+    async def sending() -> None:
+        await body.open(last_event_id=last_event_id(request.headers))
+        await _begin(request, response, body)
+        async for piece in body:
+            await _there(response.write(piece))
+        await _there(response.write_eof())
+
+    if request.method == "HEAD":
+        await body.aclose()
+        await _begin(request, response, body)
+        return response
+    sent = await send_while_there(body, sending(), _leaving(request))
+    if not sent and request.transport is not None:
+        request.transport.abort()  # what it has not taken yet, it never will
+    return response
+
+
+@web.middleware
+async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answers with errors of this package as the relay would tell them, for everything that is not
+    streamed: `web.Application(middlewares=[error_middleware])`.
+
+    What is the backend's own mistake is raised on, so that it shows.
+    """
+    try:
+        return await handler(request)
+    except DynamiqError as error:
+        problem = problem_of(error)
+        if problem.internal or request.writer.output_size:
+            raise
+        body = problem.json()
+        headers = problem.headers(len(body))
+        return web.Response(status=problem.status, headers=headers, body=body)
+
+
+async def _begin(request: web.Request, response: web.StreamResponse, body: Relay) -> None:
+    response.set_status(body.status)
+    for name, value in body.headers.items():
+        if name in ("Content-Type", "Content-Length"):
+            response.headers[name] = value
+        else:
+            response.headers.setdefault(name, value)
+    if body.status == 200 and request.keep_alive:
+        response.headers["Connection"] = "keep-alive"
+    await _there(response.prepare(request))
+
+
+async def _there(writing: Awaitable[Any]) -> None:
+    try:
+        await writing
+    except ConnectionError as error:
+        raise LeftError from error
+
+
+async def _leaving(request: web.Request) -> None:
+    # There is no event to wait for.
+    while (there := request.transport) is not None and not there.is_closing():  # noqa: ASYNC110
+        await asyncio.sleep(LOOK_SECONDS)

@@ -1,0 +1,108 @@
+"""A relay as an ASGI response, for every framework and server that speaks ASGI."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from dynamiq_async.relay.body import Relay
+from dynamiq_async.relay.position import last_event_id
+from dynamiq_async.relay.sending import LeftError, send_while_there
+
+log = logging.getLogger("dynamiq_async")
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+_FIXED = frozenset({b"content-type", b"content-length"})
+
+LEFT = 499
+"""The status for a browser that left before there was one, as nginx notes it. Nobody gets it but
+middleware, which takes an answer without a status for a mistake."""
+
+
+async def respond(
+    body: Relay,
+    scope: MutableMapping[str, Any],
+    receive: Receive,
+    send: Send,
+    *,
+    headers: RawHeaders = (),
+) -> None:
+    """Send `body` as the response to the request of `scope`.
+
+    Args:
+        headers: more of them, in place of the relay's own where they have the same name (but for
+            content type and length).
+    """
+    if scope["method"] == "HEAD":
+        await body.aclose()
+        await send(_start(body, scope, headers))
+        await send(_piece(b"", more=False))
+        return
+    started = False
+
+    async def put(message: Message) -> None:
+        try:
+            await send(message)
+        except OSError as error:  # so ASGI 2.4 has servers say that the browser has left
+            raise LeftError from error
+
+    async def sending() -> None:
+        nonlocal started
+        await body.open(last_event_id=_last_event_id(scope))
+        started = True
+        await put(_start(body, scope, headers))
+        try:
+            async for piece in body:
+                await put(_piece(piece))
+        except Exception as error:
+            if not body.tells_failure and not isinstance(error, LeftError):
+                await _break_off(send, error)
+            raise
+        await put(_piece(b"", more=False))
+
+    async def leaving() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    if not await send_while_there(body, sending(), leaving()) and not started:
+        body.status = LEFT
+        with contextlib.suppress(LeftError):
+            await put(_start(body, scope, headers))
+            await put(_piece(b"", more=False))
+
+
+async def _break_off(send: Send, error: Exception) -> None:
+    """Have the connection broken. ASGI has nothing for it but an exception, of which Starlette's
+    `BaseHTTPMiddleware` makes a proper end of the response before it raises it: what was cut off
+    would look whole. So it is sent what it, and every server, takes for a mistake."""
+    log.error("a response was broken off", exc_info=error)
+    with contextlib.suppress(Exception):
+        await send({"type": "http.response.broken_off", "error": error})
+
+
+def _start(body: Relay, scope: MutableMapping[str, Any], headers: RawHeaders) -> Message:
+    own = {name.lower().encode(): value.encode("latin-1") for name, value in body.headers.items()}
+    if body.status == 200 and scope.get("http_version", "1.1").startswith("1"):
+        own[b"connection"] = b"keep-alive"
+    more = [(name.lower(), value) for name, value in headers if name.lower() not in _FIXED]
+    for name, _ in more:
+        own.pop(name, None)
+    return {
+        "type": "http.response.start",
+        "status": body.status,
+        "headers": [*own.items(), *more],
+    }
+
+
+def _piece(data: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+def _last_event_id(scope: MutableMapping[str, Any]) -> str:
+    return last_event_id({n.decode("latin-1"): v.decode("latin-1") for n, v in scope["headers"]})

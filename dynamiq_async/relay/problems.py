@@ -1,0 +1,125 @@
+"""What a browser is told when something went wrong: a status, a code and a sentence.
+
+None of them comes from the error itself, which may name hosts, keys, nodes and inputs that are
+nobody's business outside the backend. The error goes to the log of `dynamiq_async`.
+
+| the backend met | the browser gets |
+|---|---|
+| a `Last-Event-ID` that cannot be used | 400 `invalid_position` |
+| 400, 413, 422: the input was refused | the same, `bad_request` |
+| 404, 410 for a run | the same, `not_found` |
+| 409 | 409 `conflict` |
+| 429 | 429 `rate_limited`, with `Retry-After` |
+| 402, the monthly quota, 503, no free connection, a client that is closed | 503 `unavailable` |
+| a time limit | 504 `timeout` |
+| a stream that broke | 502 `interrupted` |
+| a run that failed or was canceled | 502 `run_failed`, `run_canceled` |
+| any other (the key was refused, no such App, 5xx, HTML, no connection) | 502 `upstream_error` |
+| an error of the backend's own code, a wrong argument | 500 `internal_error` |
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import msgspec
+
+from dynamiq_async import errors
+
+POSITION_HEADER = "Last-Event-ID"
+
+
+class Problem(NamedTuple):
+    """What can be told of an error.
+
+    Attributes:
+        status: for an answer that has not begun.
+        code: for programs.
+        message: for people.
+        retry_after: seconds that the upstream asked to wait.
+    """
+
+    status: int
+    code: str
+    message: str
+    retry_after: float | None = None
+
+    @property
+    def internal(self) -> bool:
+        """Whether it is the backend's own fault, and so has to reach its developers."""
+        return self.status == 500
+
+    def headers(self, length: int) -> dict[str, str]:
+        """The headers of an answer that tells it in a body of `length` bytes."""
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Length": str(length),
+            "Cache-Control": "no-store",
+        }
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(math.ceil(self.retry_after))
+        return headers
+
+    def json(self, last_event_id: str | None = None) -> bytes:
+        """`{"error": {"code", "message", …}}`; `last_event_id` is where to resume."""
+        error: dict[str, object] = {"code": self.code, "message": self.message}
+        if self.retry_after is not None:
+            error["retry_after"] = self.retry_after
+        if last_event_id is not None:
+            error["last_event_id"] = last_event_id
+        return msgspec.json.encode({"error": error})
+
+
+_INTERNAL = Problem(500, "internal_error", "Something went wrong here.")
+_POSITION = Problem(400, "invalid_position", f"The {POSITION_HEADER} header cannot be used here.")
+_UPSTREAM = Problem(502, "upstream_error", "The service behind this one did not answer properly.")
+_NO_SUCH_RUN = "There is no such run."
+_REFUSED = "The input was not accepted."
+
+# The first class that fits decides.
+_PROBLEMS: tuple[tuple[type[errors.DynamiqError], Problem], ...] = (
+    (errors.RunFailedError, Problem(502, "run_failed", "The run failed.")),
+    (errors.RunCanceledError, Problem(502, "run_canceled", "The run was canceled.")),
+    (errors.PoolTimeoutError, Problem(503, "unavailable", "Too much is going on; try again.")),
+    (errors.APITimeoutError, Problem(504, "timeout", "No answer came in time.")),
+    (
+        errors.StreamInterruptedError,
+        Problem(502, "interrupted", "The connection broke before the end."),
+    ),
+    (errors.RateLimitError, Problem(429, "rate_limited", "Too many requests; try again later.")),
+    (errors.BadRequestError, Problem(400, "bad_request", _REFUSED)),
+    (errors.PayloadTooLargeError, Problem(413, "bad_request", "The input is too large.")),
+    (errors.UnprocessableEntityError, Problem(422, "bad_request", _REFUSED)),
+    (errors.ConflictError, Problem(409, "conflict", "This cannot be done now.")),
+    *(
+        (kind, Problem(503, "unavailable", "The service is not available now."))
+        for kind in (
+            errors.PaymentRequiredError,
+            errors.QuotaExceededError,
+            errors.ClientClosedError,
+            errors.StreamClosedError,
+        )
+    ),
+)
+
+
+def problem_of(error: BaseException) -> Problem:
+    """What can be told of `error`."""
+    if not isinstance(error, errors.DynamiqError):
+        return _INTERNAL
+    if isinstance(error, errors.InvalidArgumentError):
+        return _POSITION if error.argument == POSITION_HEADER else _INTERNAL
+    found = next((problem for kind, problem in _PROBLEMS if isinstance(error, kind)), _UPSTREAM)
+    if isinstance(error, errors.NotFoundError | errors.GoneError) and _about_a_run(error):
+        found = Problem(404 if error.status == 404 else 410, "not_found", _NO_SUCH_RUN)
+    elif error.status == 503 and found is _UPSTREAM:
+        found = Problem(503, "unavailable", "The service is not available now.")
+    if error.retry_after is not None and found.status in (429, 503):
+        found = found._replace(retry_after=error.retry_after)
+    return found
+
+
+def _about_a_run(error: errors.DynamiqError) -> bool:
+    """Without a run, a 404 says that there is no such App: not the browser's mistake."""
+    return error.run_id is not None or "/v1/runs/" in (error.url or "")

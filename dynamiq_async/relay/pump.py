@@ -1,0 +1,227 @@
+"""The task that reads a relay's source, and what it has read ahead.
+
+Reading cannot be interrupted to send a heartbeat, so a task of its own reads; it owns the source
+from its opening to its closing, and closes it on every way out. It reads at most `LOOK_AHEAD`
+bytes, and one read from the network, beyond what the browser has taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from typing import TYPE_CHECKING, Any
+
+from dynamiq_async import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dynamiq_async.relay.frames import Frames
+    from dynamiq_async.relay.sources import Source
+
+log = logging.getLogger("dynamiq_async")
+
+LOOK_AHEAD = 64 * 1024
+"""Bytes that may wait for a slow browser; then the upstream has to wait, too."""
+
+CANCEL_SECONDS = 5.0
+"""How long the cancelling of a run whose browser has left may take."""
+
+_tasks: set[asyncio.Task[None]] = set()  # the event loop itself does not keep them alive
+
+
+class Pump:
+    """Reads, frames and keeps.
+
+    Attributes:
+        opened: done once the source was opened (true), or could not be (false).
+        left: whether nobody reads any more.
+        failure: what ended it before its end.
+        ended: whether nothing more comes, and the source is closed.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        frames: Frames,
+        show: Callable[[Any], Any] | None,
+        *,
+        heartbeat: float | None,
+        cancel_run: bool,
+    ) -> None:
+        self._source = source
+        self._frames = frames
+        self._show = show
+        self._heartbeat = heartbeat
+        self._cancel_run = cancel_run
+        self._ready: list[bytes] = []
+        self._size = 0
+        self._news: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._limit: asyncio.TimerHandle | None = None
+        self._idle_since = 0.0
+        self._begun = False
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self.opened: asyncio.Future[bool]
+        self.left = False
+        self.ended = False
+        self.failure: Exception | None = None
+
+    def start(self) -> None:
+        """Begin to read. Does nothing the second time."""
+        if self._task is None:
+            self._loop = asyncio.get_running_loop()
+            self.opened = self._loop.create_future()
+            self._task = self._loop.create_task(self._run())
+            _tasks.add(self._task)
+            self._task.add_done_callback(_tasks.discard)
+
+    async def take(self) -> bytes:
+        """What is to be sent next; `b""` when nothing more comes."""
+        while not self._ready and not self.ended:
+            self._idle_since = self._loop.time()
+            if self._timer is None and self._heartbeat is not None:
+                self._timer = self._loop.call_later(self._heartbeat, self._beat, self._heartbeat)
+            self._news = self._loop.create_future()
+            await self._news
+        data = b"".join(self._ready)
+        self._ready.clear()
+        self._size = 0
+        _wake(self._room)
+        return data
+
+    def leave(self) -> None:
+        """Nobody reads any more: stop, close the source and, if so agreed, cancel the run."""
+        if self.left or self.ended:
+            return
+        self.left = True
+        if self._task is None or not self._begun:
+            return  # it will see
+        if self._cancel_run and not self._source.can_cancel:
+            # The run is there, or about to be: it has to be known before it can be canceled.
+            self._limit = self._loop.call_later(CANCEL_SECONDS, self._task.cancel)
+        else:
+            self._task.cancel()
+
+    async def aclose(self) -> None:
+        """Leave, and wait until all is closed. What was never started is only closed."""
+        self.leave()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        elif not self.ended:
+            self.ended = True
+            await self._source.aclose()
+
+    def abandon(self) -> None:
+        """Leave, from a finaliser."""
+        if self._task is None or self.ended or self._loop.is_closed():
+            return
+        if asyncio._get_running_loop() is self._loop:
+            self.leave()
+        else:
+            # Collected in another thread, or between two runs of the loop.
+            self._loop.call_soon_threadsafe(self.leave)
+
+    # The task.
+
+    async def _run(self) -> None:
+        self._begun = True
+        failure: Exception | None = None
+        try:
+            if not self.left:
+                await self._read()
+        except asyncio.CancelledError:
+            if not self.left:  # somebody else's cancelling is no end to be content with
+                failure = errors.StreamClosedError("the task of the relay was cancelled")
+            raise
+        except Exception as error:  # noqa: BLE001 - whoever takes gets it
+            failure = error
+        finally:
+            try:
+                await self._finish()
+            except Exception as error:  # noqa: BLE001 - the same
+                failure = failure or error
+            finally:
+                self._end(failure)
+
+    def _end(self, failure: Exception | None) -> None:
+        self.ended = True
+        self.failure = failure
+        for timer in (self._timer, self._limit):
+            if timer is not None:
+                timer.cancel()
+        _wake(self._news)
+        if not self.opened.done():
+            self.opened.set_result(False)
+        if isinstance(failure, errors.DynamiqError):
+            log.info("a relay broke off: %s: %s", type(failure).__name__, failure)
+        elif failure is not None and self.left:
+            log.error("an error in a relay whose reader has left", exc_info=failure)
+
+    async def _read(self) -> None:
+        source = self._source
+        await source.open()
+        self.opened.set_result(True)
+        while not self.left:
+            batch = await source.batch()
+            if batch is None:
+                source.raise_for_failure()
+                return
+            if self._show is None:
+                self._add([self._frames.event(event, event) for event in batch])
+            else:
+                await self._map(batch, self._show)
+            while self._size >= LOOK_AHEAD:
+                self._room = self._loop.create_future()
+                await self._room
+
+    async def _map(self, batch: list[Any], show: Callable[[Any], Any]) -> None:
+        frames: list[bytes] = []
+        try:
+            for event in batch:
+                shown = show(event)
+                if inspect.isawaitable(shown):
+                    self._add(frames)
+                    frames = []
+                    shown = await shown
+                if shown is not None:
+                    frames.append(self._frames.event(event, shown))
+        finally:
+            self._add(frames)
+
+    def _add(self, frames: list[bytes]) -> None:
+        if size := sum(map(len, frames)):
+            self._ready += frames
+            self._size += size
+            _wake(self._news)
+
+    async def _finish(self) -> None:
+        """Close the source. This is the way out in every case, so it must not take long."""
+        try:
+            if self.left and self._cancel_run:
+                async with asyncio.timeout(CANCEL_SECONDS):
+                    await self._source.aclose()
+                    await self._source.cancel()
+        except (errors.DynamiqError, TimeoutError) as error:
+            log.info("a run whose reader has left could not be canceled: %s", error)
+        finally:
+            await self._source.aclose()
+
+    # Heartbeats.
+
+    def _beat(self, interval: float) -> None:
+        now = self._loop.time()
+        waiting = self._news is not None and not self._news.done()
+        since = self._idle_since if waiting else now
+        if now - since >= interval:
+            self._add([self._frames.heartbeat])
+            since = now
+        self._timer = self._loop.call_at(since + interval, self._beat, interval)
+
+
+def _wake(waiting: asyncio.Future[None] | None) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)

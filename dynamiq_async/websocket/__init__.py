@@ -1,0 +1,11 @@
+"""The WebSocket of an App: run after run on one connection, and questions answered on it.
+
+A run ends with the workflow's final event, and then the socket is free for the next one. A close
+before that is an error that says what is missing. What the messages look like is guessed in
+`dynamiq_async.websocket_messages`, and nowhere else.
+"""
+
+from dynamiq_async.websocket.run import SocketRun
+from dynamiq_async.websocket.session import AppSocket
+
+__all__ = ["AppSocket", "SocketRun"]

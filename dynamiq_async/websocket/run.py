@@ -1,0 +1,188 @@
+"""One run on a socket: its events, and what is made of its end."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from dynamiq_async import _json, errors
+from dynamiq_async._clock import deadline_in
+from dynamiq_async.events import ApprovalQuestion, StreamEvent
+from dynamiq_async.streams import OnBadEvent, WorkflowStream, recovery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from dynamiq_async._feed import IdleWatch
+    from dynamiq_async.options import Timeout
+    from dynamiq_async.transport import WebSocket
+    from dynamiq_async.websocket.session import AppSocket
+
+    Recover = Callable[[bytes, Exception], StreamEvent | None]
+
+log = logging.getLogger("dynamiq_async")
+
+
+class SocketRun(WorkflowStream):
+    """The events of one run on a WebSocket, from `AppSocket.run`.
+
+    It is used like an `AppStream`: iterate it, or its `text()`, or ask for its `output()`. Leaving
+    it before its end closes the socket.
+
+    Attributes:
+        run_id: the workflow run's id, once an event has told it.
+        final: the workflow's final event, once it has arrived.
+    """
+
+    _feed: RunFeed | None = None
+    _advice = "The App may have run to its end all the same"
+
+    def __init__(
+        self,
+        socket: AppSocket,
+        message: bytes,
+        timeout: Timeout,
+        *,
+        event: str | None,
+        on_bad_event: OnBadEvent,
+    ) -> None:
+        super().__init__(socket._caller, socket._label, event=event)
+        self._socket = socket
+        self._message = message
+        self._timeout = timeout
+        self._recover = recovery(socket._protocol.read, on_bad_event, self._key)
+
+    async def _open(self) -> None:
+        deadline = deadline_in(self._timeout.total)
+        self._feed = await self._socket._begin(self._timeout, deadline, self._recover)
+        try:
+            await self._feed.wire.send(self._message)
+        except errors.DynamiqError as error:
+            raise self._explained(error) from error.__cause__
+
+    def _up_to_final(self, batch: list[StreamEvent]) -> list[StreamEvent]:
+        if self._feed is not None and self._feed.complete:
+            self.final = batch[-1]
+        return batch
+
+    def _check_whole(self) -> None:
+        if self._feed is not None and not self._feed.closed_properly:
+            raise self._explained(self._socket._closing_error(self._feed.wire))
+
+    def _known(self) -> dict[str, Any]:
+        info = self._socket.response
+        return {
+            "run_id": self.run_id,
+            "request_id": info.request_id if info is not None else None,
+        }
+
+
+class RunFeed:
+    """The events of one run, out of the messages of its socket."""
+
+    def __init__(
+        self, socket: AppSocket, wire: WebSocket, watch: IdleWatch, recover: Recover
+    ) -> None:
+        self._socket = socket
+        self._protocol = socket._protocol
+        self._ended: Collection[str] = socket._ended
+        self._watch = watch
+        self._recover = recover
+        self._deferred: errors.SSEError | None = None
+        self._waiting = False
+        self._open_questions = 0
+        self._heard = False
+        self.wire = wire
+        self.run_id: str | None = None
+        self.complete = False  # whether the event that ends the run has come
+
+    async def batch(self) -> list[StreamEvent] | None:
+        """The next events, at least one; None when the server has closed the socket.
+
+        Everything complete that arrived is handed out before the error behind it is raised.
+        """
+        if self._deferred is not None:
+            raise self._deferred
+        while (messages := await self._receive()) is not None:
+            if events := self._events(messages):
+                return events
+        return None
+
+    async def _receive(self) -> list[bytes | None] | None:
+        self._waiting = True
+        self._watch_silence()
+        try:
+            return await self.wire.receive()
+        finally:
+            self._waiting = False
+            self._watch.arrived()
+
+    def _watch_silence(self) -> None:
+        """While a question is open, the silence is ours."""
+        if self._waiting and not self._open_questions:
+            self._watch.wait()
+
+    def _events(self, messages: list[bytes | None]) -> list[StreamEvent]:
+        events: list[StreamEvent] = []
+        for message in messages:
+            if message is None:
+                self._ended = ()  # the fence: behind it, an old id is one that is used again
+                continue
+            try:
+                event = self._event(message)
+            except errors.SSEError as error:
+                if not events:
+                    raise
+                self._deferred = error
+                break
+            if event is None or not self._takes(event):
+                continue
+            events.append(event)
+            if self._protocol.ends_run(event):
+                self.complete = True
+                break
+        return events
+
+    def _event(self, message: bytes) -> StreamEvent | None:
+        try:
+            return self._protocol.read(message)
+        except _json.DECODE_ERRORS as error:
+            return self._recover(message, error)
+
+    def _takes(self, event: StreamEvent) -> bool:
+        """Note what an event of this run tells; False if it is none."""
+        if not self._protocol.belongs(event, self.run_id, self._ended):
+            log.debug("%s: an event of another run was passed over", self._socket)
+            return False
+        self._heard = True
+        if self.run_id is None:
+            self.run_id = event.wf_run_id
+        question = event.question
+        if isinstance(question, ApprovalQuestion) or (question and question.wants_answer):
+            self._open_questions += 1
+        return True
+
+    def answered(self) -> None:
+        """A question of this run was answered."""
+        self._open_questions = max(0, self._open_questions - 1)
+        self._watch_silence()
+
+    @property
+    def closed_properly(self) -> bool:
+        """Whether the server's close says that the run is complete without its final event."""
+        closing = self.wire.closing
+        said_all = self._heard and not self._open_questions
+        return closing is not None and said_all and self._protocol.is_complete(closing.code)
+
+    def fail(self, error: Exception) -> None:
+        """Make a `batch` that waits raise `error`."""
+        self.wire.fail(error)
+
+    async def settle(self) -> None:
+        """Leave the socket to the next run."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the socket, and close it if the run is not complete."""
+        self._watch.stop()
+        self._socket._finish(self)

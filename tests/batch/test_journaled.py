@@ -1,0 +1,324 @@
+"""A batch with a journal: what is done is not done again, and what nobody knows is not guessed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dynamiq_async import AsyncApp, errors
+from dynamiq_async.emulator import FOREVER, Fault, WorkflowFailedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .conftest import Serve
+
+MODES = ("invoke", "run")
+
+
+async def numbered(input: dict[str, Any], run: Any) -> Any:
+    if input["n"] == 3:
+        raise WorkflowFailedError("three")
+    return {"n": input["n"]}
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    return tmp_path / "job.db"
+
+
+INPUTS = [{"n": n, "id": f"k{n}"} for n in range(8)]
+
+
+def ran(emulator: Any) -> Counter[int]:
+    return Counter(execution.input["n"] for execution in emulator.executions)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_what_is_done_is_not_done_again(serve: Serve, journal: Path, mode: Any) -> None:
+    app, emulator = await serve(numbered)
+    options: dict[str, Any] = {"mode": mode, "journal": journal, "key": "id", "concurrency": 3}
+    first = await app.batch(INPUTS[:5], **options)
+    batch = app.map(INPUTS, ordered=True, **options)
+    again = [r async for r in batch]
+    assert [r.from_journal for r in again] == [True] * 5 + [False] * 3
+    assert batch.progress.skipped == 5
+    for before, now in zip(first, again, strict=False):
+        assert (before.key, before.output, before.run_id) == (now.key, now.output, now.run_id)
+        assert type(before.error) is type(now.error)
+        assert before.attempts == now.attempts
+        assert now.seconds > 0
+        assert abs((before.started_at - now.started_at).total_seconds()) < 5
+    assert set(ran(emulator).values()) == {1}
+    assert len(ran(emulator)) == 8
+
+
+async def test_what_failed_is_called_again_only_if_asked(serve: Serve, journal: Path) -> None:
+    app, emulator = await serve(numbered)
+    options: dict[str, Any] = {"mode": "run", "journal": journal}
+    await app.batch(INPUTS, **options)
+    [failed] = [r for r in await app.batch(INPUTS, **options) if not r.ok]
+    assert isinstance(failed.error, errors.RunFailedError)
+    assert failed.from_journal
+    assert ran(emulator)[3] == 1
+    [failed] = [r for r in await app.batch(INPUTS, retry_failed=True, **options) if not r.ok]
+    assert not failed.from_journal
+    assert ran(emulator)[3] == 2
+    assert ran(emulator)[4] == 1
+
+
+async def test_another_input_under_the_same_key_is_that_items_error(
+    serve: Serve, journal: Path
+) -> None:
+    app, emulator = await serve(numbered)
+    await app.batch([{"a": 1, "n": 2}], journal=journal)
+    [same] = await app.batch([{"n": 2, "a": 1}], journal=journal)
+    assert same.from_journal  # the order of fields is no difference
+    results = await app.batch([{"n": 5}, {"n": 6}], journal=journal)
+    assert isinstance(results[0].error, errors.JournalError)
+    assert results[1].ok
+    assert ran(emulator) == {2: 1, 6: 1}
+
+
+async def test_a_key_that_comes_twice_is_noticed_however_far_apart(
+    app: AsyncApp, journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dynamiq_async import _items
+
+    monkeypatch.setattr(_items, "REMEMBERED_KEYS", 1)
+
+    async def call(_: AsyncApp, key: str) -> str:
+        return key
+
+    results = await app.batch(list("abcdefga"), call=call, key=str, journal=journal)
+    assert [r.ok for r in results] == [True] * 7 + [False]
+    assert "'a'" in str(results[7].error)
+
+
+async def test_an_input_that_cannot_be_encoded_is_never_begun(app: AsyncApp, journal: Path) -> None:
+    async def call(_: AsyncApp, input: Any) -> str:
+        return "done"
+
+    results = await app.batch([object(), 1], call=call, journal=journal)
+    assert isinstance(results[0].error, errors.InvalidArgumentError)
+    assert results[1].unwrap() == "done"
+
+
+async def test_an_output_that_cannot_be_encoded_is_an_error(app: AsyncApp, journal: Path) -> None:
+    async def call(_: AsyncApp, input: Any) -> object:
+        return object()
+
+    [result] = await app.batch([1], call=call, journal=journal)
+    assert isinstance(result.error, errors.InvalidArgumentError)
+
+
+async def test_an_output_of_the_wrong_type_is_kept_all_the_same(
+    serve: Serve, journal: Path
+) -> None:
+    app, emulator = await serve(numbered)
+    for mode in MODES:
+        options: dict[str, Any] = {"mode": mode, "journal": journal.with_name(mode)}
+        for _ in range(2):
+            [result] = await app.batch([{"n": 1}], output_type=list[int], **options)
+            assert isinstance(result.error, errors.ResponseDecodeError)
+        [result] = await app.batch([{"n": 1}], output_type=dict[str, Any], **options)
+        assert result.from_journal
+        assert "n" in str(result.unwrap())
+    assert ran(emulator) == {1: 2}  # once for each mode
+
+
+async def interrupted(app: AsyncApp, journal: Path, inputs: list[Any], **options: Any) -> None:
+    """Leave a batch while its calls are under way."""
+    async with app.map(inputs, journal=journal, **options) as results:
+        while results.progress.in_flight < len(inputs):
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+
+
+async def hangs_once(input: dict[str, Any], run: Any) -> Any:
+    if input["n"] == 1 and not SEEN:
+        SEEN.append(run)
+        await asyncio.get_running_loop().create_future()
+    return {"n": input["n"]}
+
+
+SEEN: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_seen() -> None:
+    SEEN.clear()
+
+
+async def test_unknown_raise_begins_nothing_more_and_says_what_to_choose(
+    serve: Serve, journal: Path
+) -> None:
+    app, emulator = await serve(hangs_once)
+    await interrupted(app, journal, [{"n": 1}])
+    results = app.map([{"n": 1}, *INPUTS[2:]], journal=journal, concurrency=1)
+    with pytest.raises(errors.AmbiguousOutcomeError, match=r"key '0'.*unknown='retry'"):
+        await anext(results)
+    assert ran(emulator) == {1: 1}
+
+
+async def test_unknown_raise_hands_out_what_is_under_way(serve: Serve, journal: Path) -> None:
+    app, emulator = await serve(hangs_once)
+    await interrupted(app, journal, [{"n": 1}], key="n")
+    inputs = [{"n": 2}, {"n": 1}, {"n": 4}, {"n": 5}, {"n": 6}]
+    seen = []
+    with pytest.raises(errors.AmbiguousOutcomeError):
+        results = app.map(inputs, journal=journal, key="n", concurrency=3, ordered=True)
+        while True:
+            seen.append((await anext(results)).unwrap()["output"]["node-1"]["output"]["n"])
+    assert seen[0] == 2
+    assert set(ran(emulator).values()) == {1}  # nothing was cut off
+
+
+async def test_unknown_skip_leaves_it_out(serve: Serve, journal: Path) -> None:
+    app, emulator = await serve(hangs_once)
+    await interrupted(app, journal, [{"n": 1}])
+    for _ in range(2):
+        results = await app.batch([{"n": 1}, {"n": 2}], journal=journal, unknown="skip")
+        assert isinstance(results[0].error, errors.AmbiguousOutcomeError)
+        assert results[1].ok
+    assert ran(emulator) == {1: 1, 2: 1}
+
+
+async def test_unknown_retry_calls_again(serve: Serve, journal: Path) -> None:
+    app, emulator = await serve(hangs_once)
+    await interrupted(app, journal, [{"n": 1}])
+    [result] = await app.batch([{"n": 1}], journal=journal, unknown="retry")
+    assert result.ok
+    assert ran(emulator) == {1: 2}
+
+
+async def test_an_ambiguous_outcome_is_unknown_at_the_next_start(
+    serve: Serve, journal: Path
+) -> None:
+    app, emulator = await serve(numbered)
+    emulator.script(Fault(drop="reset", executes=True))
+    [lost] = await app.batch([{"n": 1}], journal=journal)
+    assert isinstance(lost.error, errors.AmbiguousConnectionError)
+    [skipped] = await app.batch([{"n": 1}], journal=journal, unknown="skip", retry_failed=True)
+    assert "nobody knows" in str(skipped.error)
+    assert lost.error.message in str(skipped.error)
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_a_run_under_way_is_found_again_and_followed(
+    serve: Serve, journal: Path, answered: bool
+) -> None:
+    app, emulator = await serve(hangs_once)
+    if not answered:
+        emulator.script(Fault(at_byte=3, stall=FOREVER), match="POST /v1/runs")
+    await interrupted(app, journal, [{"n": 1}], mode="run")
+    [run] = emulator.runs.values()
+    await app.runs.cancel(run.id)
+    [result] = await app.batch([{"n": 1}], journal=journal, mode="run")
+    assert isinstance(result.error, errors.RunCanceledError)
+    assert result.run_id == run.id
+    assert len(emulator.runs) == 1
+    [result] = await app.batch([{"n": 1}], journal=journal, mode="run")
+    assert result.from_journal
+
+
+async def test_a_run_that_never_was_is_created_with_a_session_of_its_own(
+    serve: Serve, journal: Path
+) -> None:
+    app, emulator = await serve(numbered)
+    emulator.script(Fault(drop="reset"), match="POST /v1/runs")
+    options: dict[str, Any] = {"mode": "run", "journal": journal, "settle": 0.05}
+    [lost] = await app.batch([{"n": 1}], **options)
+    assert isinstance(lost.error, errors.AmbiguousOutcomeError)
+    [result] = await app.batch([{"n": 1}], **options)
+    assert result.ok
+    asked = [r.json["session_id"] for r in emulator.requests if r.method == "POST"]
+    assert len(set(asked)) == 2
+    assert len(emulator.runs) == 1
+
+
+async def test_a_run_that_cannot_be_looked_for_is_not_created_anew(
+    serve: Serve, journal: Path
+) -> None:
+    app, emulator = await serve(numbered)
+    emulator.script(Fault(drop="reset", executes=True), match="POST /v1/runs")
+    emulator.script(Fault(status=403), match="GET /v1/runs", times=2)
+    options: dict[str, Any] = {"mode": "run", "journal": journal, "settle": 0.05}
+    for _ in range(2):
+        [lost] = await app.batch([{"n": 1}], **options)
+        assert isinstance(lost.error, errors.AmbiguousOutcomeError)
+    [result] = await app.batch([{"n": 1}], **options)
+    assert result.ok
+    assert ran(emulator) == {1: 1}
+
+
+async def test_with_grace_the_journal_is_complete(app: AsyncApp, journal: Path) -> None:
+    calls = 0
+
+    async def call(_: AsyncApp, n: int) -> int:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0.02)
+        return n
+
+    async with app.map(range(5), call=call, journal=journal, grace=10) as results:
+        while results.progress.in_flight < 5:
+            await asyncio.sleep(0.001)
+        while calls < 5:
+            await asyncio.sleep(0.001)
+    again = await app.batch(range(5), call=call, journal=journal)
+    assert all(r.from_journal for r in again)
+    assert calls == 5
+
+
+async def test_a_journal_that_cannot_be_used_raises(app: AsyncApp, tmp_path: Path) -> None:
+    with pytest.raises(errors.JournalError):
+        await app.batch([1], call=unused, journal=tmp_path)
+    with pytest.raises(errors.JournalError):  # for good
+        await anext(app.map([1], call=unused, journal=tmp_path / "no folder" / "job.db"))
+
+
+async def unused(_: AsyncApp, input: Any) -> None:
+    raise AssertionError
+
+
+async def test_a_journal_that_breaks_down_ends_the_batch(
+    app: AsyncApp, journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dynamiq_async.journal import Journal
+
+    async def finish(*_: Any, **__: Any) -> None:
+        raise errors.JournalError("the disk is full")
+
+    monkeypatch.setattr(Journal, "finish", finish)
+
+    async def call(_: AsyncApp, n: int) -> int:
+        return n
+
+    with pytest.raises(errors.JournalError, match="disk is full"):
+        await app.batch(range(100), call=call, journal=journal)
+
+
+async def test_another_journals_error_is_the_items(app: AsyncApp, journal: Path) -> None:
+    async def call(app: AsyncApp, n: int) -> Any:
+        return [r.unwrap() for r in await app.batch([n], call=call, journal=journal)]
+
+    results = await app.batch(range(3), call=call, journal=journal)
+    assert all(isinstance(r.error, errors.JournalError) for r in results)
+
+
+async def test_a_dropped_batch_lets_go_of_its_journal(app: AsyncApp, journal: Path) -> None:
+    async def call(_: AsyncApp, n: int) -> int:
+        return n
+
+    async for _ in app.map(range(100), call=call, journal=journal, concurrency=2):
+        break
+    for _ in range(100):
+        await asyncio.sleep(0.005)
+        if len(asyncio.all_tasks()) == 1:
+            break
+    results = await app.batch(range(100), call=call, journal=journal, unknown="retry")
+    assert all(r.ok for r in results)

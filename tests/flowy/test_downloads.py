@@ -1,0 +1,491 @@
+"""Outputs come whole or not at all, and the key goes nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dynamiq_async import FlowyOutput, downloads, errors
+from dynamiq_async.emulator import Fault, FlowyApp, FlowyContent
+from dynamiq_async.options import Timeout
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from .conftest import Serve, Served
+
+BIG = bytes(range(256)) * 4 * 4096  # 4 MiB
+
+
+def serves(content: bytes, name: str = "poster.png", media_type: str = "image/png") -> FlowyApp:
+    """An app that makes this."""
+    what = FlowyContent(content=content, name=name, media_type=media_type)
+    return FlowyApp(id="any", title="Any", make=lambda _: {"out-1": what})
+
+
+async def output_of(flowy: Served, content: bytes = BIG, **what: str) -> FlowyOutput:
+    flowy.service.apps["any"] = serves(content, **what)
+    return (await flowy.client.run("any", check=False)).output()
+
+
+def script(flowy: Served, *faults: Fault, times: int | None = 1) -> None:
+    flowy.emulator.script(*faults, match=lambda seen: seen.service == "flowy-files", times=times)
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- where it goes ---------------------------------------------------------------------------
+
+
+async def test_an_output_is_saved_under_the_name_that_is_given(
+    flowy: Served, tmp_path: Path
+) -> None:
+    output = await output_of(flowy)
+    path = tmp_path / "made.png"
+    path.write_bytes(b"old")
+    assert await output.save(path) == path
+    assert path.read_bytes() == BIG
+    assert await output.save(str(path)) == path
+    assert left(tmp_path) == ["made.png"]
+
+
+async def test_in_a_folder_it_is_named_after_its_link(flowy: Served, tmp_path: Path) -> None:
+    output = await output_of(flowy, b"x")
+    saved = [await output.save(tmp_path) for _ in range(3)]
+    assert [path.name for path in saved] == ["poster.png", "poster-2.png", "poster-3.png"]
+    assert left(tmp_path) == sorted(path.name for path in saved)
+
+
+async def test_an_output_is_read_into_memory(flowy: Served) -> None:
+    assert await (await output_of(flowy)).read() == BIG
+    assert await (await output_of(flowy, b"")).read() == b""
+
+
+async def test_a_text_is_written_as_a_text(flowy: Served, tmp_path: Path) -> None:
+    output = (await flowy.client.run("haiku", {"Topic": "ein Käfer"})).output()
+    path = await output.save(tmp_path)
+    assert path.name == "text-1.txt"
+    assert path.read_text("utf-8") == output.text
+    told: list[Any] = []
+    content = await output.read(progress=lambda *numbers: told.append(numbers))
+    assert content.decode() == output.text
+    assert told == [(len(content), len(content))]
+    with pytest.raises(errors.ResponseTooLargeError):
+        await output.save(tmp_path / "b.txt", max_bytes=3)
+    assert not flowy.downloads
+    assert left(tmp_path) == ["text-1.txt"]
+
+
+async def test_the_file_has_the_permissions_of_any_new_file(flowy: Served, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.touch()
+    saved = await (await output_of(flowy, b"x")).save(tmp_path / "made")
+    assert saved.stat().st_mode == other.stat().st_mode
+
+
+@pytest.mark.parametrize("path", ["no/such/folder/x.png", "new/", b"bytes", None, "\0"])
+async def test_a_path_that_cannot_be_is_refused_before_anything_is_sent(
+    flowy: Served, tmp_path: Path, path: Any
+) -> None:
+    output = await output_of(flowy, b"x")
+    there = os.path.join(tmp_path, path) if isinstance(path, str) else path  # noqa: PTH118
+    with pytest.raises(errors.InvalidArgumentError) as caught:
+        await output.save(there)
+    assert caught.value.argument == "path"
+    assert not flowy.downloads
+
+
+async def test_a_folder_that_cannot_be_written_to_is_found_before_anything_is_sent(
+    flowy: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    output = await output_of(flowy, b"x")
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError):
+        await output.save(tmp_path / "x.png")
+    assert not flowy.downloads
+
+
+async def test_a_full_disk_leaves_nothing(
+    flowy: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    output = await output_of(flowy)
+    monkeypatch.setattr(downloads.PartFile, "_flush", full)
+    with pytest.raises(OSError, match="No space left"):
+        await output.save(tmp_path / "x.png")
+    assert left(tmp_path) == []
+
+
+async def test_a_disk_that_is_full_in_the_end_leaves_no_empty_file_either(
+    flowy: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    output = await output_of(flowy, b"x")
+    monkeypatch.setattr(downloads.PartFile, "_flush", full)
+    with pytest.raises(OSError, match="No space left"):
+        await output.save(tmp_path)
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ["", "A poster."])
+async def test_a_text_beside_a_link_is_the_content_of_texts_only(flowy: Served, text: str) -> None:
+    image = await output_of(flowy, b"x")
+    outputs = [
+        {"nodeId": "n", "kind": kind, "url": image.url, "text": text} for kind in ("image", "text")
+    ]
+    shown = {"runId": "r", "status": "completed", "outputs": outputs}
+    flowy.emulator.script(Fault(body={"data": shown}), match="GET /runs/*")
+    run = await flowy.client.runs.get("r")
+    assert [await output.read() for output in run.outputs] == [b"x", text.encode()]
+
+
+@pytest.mark.parametrize("wrong", [{"max_bytes": 0}, {"timeout": 0}, {"timeout": -1}])
+async def test_limits_that_are_none_are_refused(
+    flowy: Served, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    output = await output_of(flowy, b"x")
+    for call in (output.read(**wrong), output.save(tmp_path / "x", **wrong)):
+        with pytest.raises(errors.InvalidArgumentError) as caught:
+            await call
+        assert caught.value.argument == next(iter(wrong))
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "media_type", "name"),
+    [
+        ("https://h/a/cat.png?sig=1", "image/png", "cat.png"),
+        ("https://h/a/..%2F..%2Fetc%2Fpasswd", "", "passwd"),
+        ("https://h/a/%2e%2e", "image/png", "node.png"),
+        ("https://h/a/..%5C..%5Cx.png", "", "x.png"),
+        ("https://h/.bashrc", "", "bashrc"),
+        ("https://h/a%00b%0Ac:d*.png", "", "a_b_c_d_.png"),
+        ("https://h/con.png", "", "_con.png"),
+        ("https://h/" + "x" * 400 + ".png", "", "x" * 146 + ".png"),
+        ("https://h/" + "%C3%A4" * 200 + ".png", "", "ä" * 73 + ".png"),
+        ("https://h/a." + "x" * 200, "", "a." + "x" * 148),
+        ("https://h/", "video/mp4", "node.mp4"),
+        ("https://h/file", "video/mp4", "file.mp4"),
+        ("https://h/file", "no/such", "file"),
+    ],
+)
+def test_a_name_never_leads_out_of_its_folder(url: str, media_type: str, name: str) -> None:
+    assert downloads.file_name(url, media_type, "node") == name
+
+
+def test_there_is_a_name_where_nothing_gives_one() -> None:
+    assert downloads.file_name("https://h/", "", "..") == "output"
+    assert downloads.file_name("https://h/", "", "a/b\\c") == "a_b_c"
+
+
+# --- who is told what ------------------------------------------------------------------------
+
+
+async def test_neither_the_key_nor_any_header_goes_to_the_other_host(serve: Serve) -> None:
+    flowy = await serve(headers={"X-Team": "secret", "Cookie": "session=1"})
+    assert await (await output_of(flowy, b"x")).read() == b"x"
+    (seen,) = flowy.downloads
+    assert seen.headers["Host"].startswith("localhost:")
+    assert set(seen.headers) == {"Host", "User-Agent", "Accept", "Accept-Encoding"}
+
+
+async def test_not_even_where_the_link_leads_to_the_api(flowy: Served) -> None:
+    shown = {
+        "runId": "r",
+        "status": "completed",
+        "outputs": [{"nodeId": "n", "kind": "image", "url": f"{flowy.client.url}/apps"}],
+    }
+    flowy.emulator.script(Fault(body={"data": shown}), match="GET /runs/*")
+    output = (await flowy.client.runs.get("r")).output()
+    with pytest.raises(errors.AuthenticationError):
+        await output.read()
+    assert "Authorization" not in flowy.asked("GET", "/apps")[-1].headers
+
+
+async def test_what_opens_a_link_to_anybody_is_shown_nowhere(flowy: Served) -> None:
+    output = await output_of(flowy, b"x")
+    assert output.url is not None
+    signature = output.url.partition("signature=")[2]
+    assert signature
+    assert signature not in repr(output)
+    script(flowy, Fault(status=500), times=None)
+    with pytest.raises(errors.InternalServerError) as caught:
+        await output.read()
+    assert signature not in f"{caught.value!r}{caught.value.url}{caught.value.__cause__!r}"
+
+
+# --- redirects and addresses -----------------------------------------------------------------
+
+
+async def test_redirects_are_followed(flowy: Served, tmp_path: Path) -> None:
+    output = await output_of(flowy, b"x")
+    assert output.url is not None
+    script(flowy, Fault(status=302, headers={"Location": output.url}))
+    assert await output.read() == b"x"
+    path = output.url.partition("?")[2]
+    script(flowy, Fault(status=307, headers={"Location": f"poster.png?{path}"}))
+    assert (await output.save(tmp_path)).read_bytes() == b"x"
+
+
+async def test_but_not_for_ever_and_not_to_anywhere(flowy: Served) -> None:
+    output = await output_of(flowy, b"x")
+    assert output.url is not None
+    script(flowy, Fault(status=302, headers={"Location": output.url}), times=None)
+    with pytest.raises(errors.RedirectError, match="more than 3 redirects"):
+        await output.read()
+    flowy.emulator.reset()
+    script(flowy, Fault(status=302))
+    with pytest.raises(errors.RedirectError, match="answered 302"):
+        await output.read()
+    for place in ("http://example.com/x", "file:///etc/passwd", "https://a:b@h/", "http://[x"):
+        script(flowy, Fault(status=302, headers={"Location": place}))
+        with pytest.raises(errors.APIResponseError, match="must be an https URL"):
+            await output.read()
+
+
+@pytest.mark.parametrize("url", ["ftp://h/x", "http://example.com/x", "x", "https://h:99999/"])
+async def test_a_link_that_is_not_https_is_not_followed(flowy: Served, url: str) -> None:
+    output = await output_of(flowy, b"x")
+    other = FlowyOutput(node_id="n", url=url)
+    other.bind(output._source())
+    with pytest.raises(errors.APIResponseError, match="must be an https URL"):
+        await other.read()
+
+
+async def test_an_output_without_content_says_so(flowy: Served) -> None:
+    output = await output_of(flowy, b"x")
+    other = FlowyOutput(node_id="n")
+    other.bind(output._source())
+    with pytest.raises(errors.OutputMissingError, match="neither a text nor a link"):
+        await other.read()
+
+
+async def test_an_output_without_a_client_says_so(flowy: Served) -> None:
+    output = pickle.loads(pickle.dumps(await output_of(flowy, b"x")))
+    with pytest.raises(errors.OutputMissingError, match=r"flowy\.runs\.get"):
+        await output.read()
+
+
+# --- links that expire -----------------------------------------------------------------------
+
+
+async def test_a_link_that_has_expired_is_exchanged_for_a_fresh_one(
+    flowy: Served, tmp_path: Path
+) -> None:
+    output = await output_of(flowy, b"x")
+    flowy.clock.time += 601
+    assert (await output.save(tmp_path / "x.png")).read_bytes() == b"x"
+    assert [seen.status for seen in flowy.downloads] == [403, 200]
+    assert len(flowy.asked("GET", "/runs")) == 2
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 410])
+async def test_where_there_is_none_the_error_says_what_happened(
+    flowy: Served, tmp_path: Path, status: int
+) -> None:
+    output = await output_of(flowy, b"x")
+    script(flowy, Fault(status=status, body="<Error><Code>Expired</Code></Error>"))
+    with pytest.raises(errors.APIStatusError, match="has expired or is refused") as caught:
+        await output.save(tmp_path / "x.png")
+    assert caught.value.status == status
+    assert caught.value.run_id in flowy.service.runs
+    assert "Expired" in str(caught.value)
+    assert "key" not in str(caught.value)
+    assert left(tmp_path) == []
+
+
+async def test_the_same_when_the_run_cannot_be_asked(flowy: Served) -> None:
+    output = await output_of(flowy, b"x")
+    flowy.service.runs.clear()
+    with pytest.raises(errors.NotFoundError, match="does not exist"):
+        await output.read()
+
+
+async def test_a_fresh_link_is_that_of_the_same_output(flowy: Served) -> None:
+    made = {
+        f"out-{n}": FlowyContent(content=b"%d" % n, kind="image" if n < 3 else "video")
+        for n in (1, 2, 3)
+    }
+    flowy.service.apps["any"] = FlowyApp(id="any", title="Any", make=lambda _: made)
+    run = await flowy.client.run("any", check=False)
+    flowy.clock.time += 601
+    assert [await output.read() for output in run.outputs] == [b"1", b"2", b"3"]
+    (record,) = flowy.service.runs.values()
+    record.outputs = dict(reversed(made.items()))
+    flowy.clock.time += 601
+    assert [await output.read() for output in run.outputs] == [b"1", b"2", b"3"]
+
+
+# --- what may go wrong on the way ------------------------------------------------------------
+
+
+async def test_a_download_that_breaks_is_begun_again(flowy: Served, tmp_path: Path) -> None:
+    output = await output_of(flowy)
+    script(flowy, Fault(at_byte=3 * 1024 * 1024, drop="reset"), Fault(status=503))
+    assert (await output.save(tmp_path / "x.png")).read_bytes() == BIG
+    assert len(flowy.downloads) == 3
+    script(flowy, Fault(at_byte=1024, drop="close"))
+    assert await output.read() == BIG
+
+
+async def test_one_that_is_cut_short_leaves_nothing(serve: Serve, tmp_path: Path) -> None:
+    flowy = await serve(max_retries=0)
+    output = await output_of(flowy)
+    script(flowy, Fault(at_byte=3 * 1024 * 1024, drop="close"))
+    with pytest.raises(errors.APIConnectionError):
+        await output.save(tmp_path / "x.png")
+    assert left(tmp_path) == []
+
+
+async def test_there_is_a_limit_of_size(flowy: Served, tmp_path: Path) -> None:
+    output = await output_of(flowy)
+    for fault in (Fault(), Fault(framing="chunked")):
+        script(flowy, fault)
+        with pytest.raises(errors.ResponseTooLargeError, match=r"max_bytes \(1000\)"):
+            await output.save(tmp_path / "x.png", max_bytes=1000)
+    script(flowy, Fault(framing="chunked"))
+    with pytest.raises(errors.ResponseTooLargeError):
+        await output.read(max_bytes=len(BIG) - 1)
+    assert await output.read(max_bytes=len(BIG)) == BIG
+    assert left(tmp_path) == []
+
+
+async def test_a_silent_host_is_given_up(serve: Serve, tmp_path: Path) -> None:
+    flowy = await serve(timeout=Timeout(idle=0.05), max_retries=0)
+    output = await output_of(flowy)
+    script(flowy, Fault(at_byte=1024, stall=60))
+    with pytest.raises(errors.APITimeoutError) as caught:
+        await output.save(tmp_path / "x.png")
+    assert caught.value.limit == "idle"
+    assert left(tmp_path) == []
+
+
+async def test_there_is_a_limit_of_time(flowy: Served, tmp_path: Path) -> None:
+    output = await output_of(flowy)
+    script(flowy, Fault(at_byte=1024, stall=60))
+    with pytest.raises(errors.APITimeoutError) as caught:
+        await output.save(tmp_path / "x.png", timeout=0.1)
+    assert (caught.value.limit, caught.value.seconds) == ("total", 0.1)
+    assert left(tmp_path) == []
+
+
+async def test_a_host_that_is_busy_is_not_asked_for_ever(flowy: Served) -> None:
+    output = await output_of(flowy, b"x")
+    script(flowy, Fault(status=429, headers={"Retry-After": "0"}), times=None)
+    with pytest.raises(errors.RateLimitError):
+        await output.read()
+    assert len(flowy.downloads) == 3
+
+
+async def test_progress_is_told(flowy: Served, tmp_path: Path) -> None:
+    output = await output_of(flowy)
+    told: list[tuple[int, int | None]] = []
+    await output.save(tmp_path / "x.png", progress=lambda *numbers: told.append(numbers))
+    assert told[-1] == (len(BIG), len(BIG))
+    assert told == sorted(told)
+    script(flowy, Fault(framing="chunked"))
+    told.clear()
+    await output.read(progress=lambda *numbers: told.append(numbers))
+    assert told[-1] == (len(BIG), None)
+
+
+async def test_whose_progress_fails_is_told_so(flowy: Served, tmp_path: Path) -> None:
+    def fail(*_: Any) -> None:
+        raise LookupError("mine")
+
+    output = await output_of(flowy)
+    with pytest.raises(LookupError, match="mine"):
+        await output.save(tmp_path / "x.png", progress=fail)
+    assert left(tmp_path) == []
+
+
+async def test_only_so_many_are_under_way(serve: Serve) -> None:
+    flowy = await serve(max_downloads=2)
+    output = await output_of(flowy, b"x")
+    most = 0
+
+    def watch(*_: Any) -> None:
+        nonlocal most
+        most = max(most, flowy.client._downloader.gate.in_flight)
+
+    await asyncio.gather(*[output.read(progress=watch) for _ in range(8)])
+    assert most == 2
+
+
+# --- leaving in the middle -------------------------------------------------------------------
+
+
+@pytest.fixture
+async def stalled(flowy: Served, tmp_path: Path) -> AsyncIterator[asyncio.Task[Path]]:
+    """A download that stands still in the middle, with its part on disk."""
+    output = await output_of(flowy)
+    script(flowy, Fault(at_byte=3 * 1024 * 1024, stall=60))
+    task = asyncio.create_task(output.save(tmp_path / "x.png"))
+    while not flowy.downloads or flowy.downloads[0].bytes_sent < 3 * 1024 * 1024:
+        await asyncio.sleep(0.005)
+    assert len(left(tmp_path)) == 1
+    yield task
+    assert task.done()
+
+
+async def test_who_leaves_in_the_middle_leaves_nothing(
+    stalled: asyncio.Task[Path], tmp_path: Path, flowy: Served
+) -> None:
+    stalled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stalled
+    assert left(tmp_path) == []
+    await flowy.emulator.wait_until(lambda: flowy.downloads[0].finished)
+
+
+@pytest.mark.parametrize("step", ["_create", "_truncate", "_flush", "_placed"])
+@pytest.mark.parametrize("cancels", [1, 3])
+async def test_who_leaves_during_a_step_in_a_thread_leaves_nothing(
+    flowy: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, cancels: int
+) -> None:
+    output = await output_of(flowy)
+    where: Any = downloads if step == "_placed" else downloads.PartFile
+    inside, go_on = threading.Event(), threading.Event()
+    original: Callable[..., Any] = getattr(where, step)
+
+    def slow(*arguments: Any) -> Any:
+        inside.set()
+        go_on.wait(10)
+        return original(*arguments)
+
+    monkeypatch.setattr(where, step, slow)
+    task = asyncio.create_task(output.save(tmp_path / "x.png"))
+    await asyncio.to_thread(inside.wait, 10)
+    for _ in range(cancels):
+        task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert left(tmp_path) == []
+
+
+async def test_a_download_ends_with_its_client(
+    stalled: asyncio.Task[Path], flowy: Served, tmp_path: Path
+) -> None:
+    await flowy.client.aclose()
+    with pytest.raises(errors.ClientClosedError):
+        await stalled
+    assert left(tmp_path) == []

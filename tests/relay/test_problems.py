@@ -1,0 +1,80 @@
+"""What a browser is told of an error, and what not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dynamiq_async import errors
+from dynamiq_async.relay.problems import problem_of
+
+SECRET = "dynamiq_acc_secret at http://10.1.2.3/ node llm-1"
+
+CASES: list[tuple[BaseException, int, str]] = [
+    (errors.InvalidArgumentError(SECRET, argument="Last-Event-ID"), 400, "invalid_position"),
+    (errors.InvalidArgumentError(SECRET, argument="map"), 500, "internal_error"),
+    (KeyError(SECRET), 500, "internal_error"),
+    (errors.BadRequestError(SECRET, status=400, details={"input": SECRET}), 400, "bad_request"),
+    (errors.PayloadTooLargeError(SECRET, status=413), 413, "bad_request"),
+    (errors.UnprocessableEntityError(SECRET, status=422), 422, "bad_request"),
+    (errors.UnsupportedMediaTypeError(SECRET, status=415), 502, "upstream_error"),
+    (errors.NotFoundError(SECRET, status=404), 502, "upstream_error"),
+    (errors.NotFoundError(SECRET, status=404, run_id="r"), 404, "not_found"),
+    (errors.NotFoundError(SECRET, status=404, url="http://h/v1/runs/r"), 404, "not_found"),
+    (errors.GoneError(SECRET, status=410, run_id="r"), 410, "not_found"),
+    (errors.ConflictError(SECRET, status=409), 409, "conflict"),
+    (errors.RateLimitError(SECRET, status=429, retry_after=1.2), 429, "rate_limited"),
+    (errors.AuthenticationError(SECRET, status=401), 502, "upstream_error"),
+    (errors.PermissionDeniedError(SECRET, status=403), 502, "upstream_error"),
+    (errors.RedirectError(SECRET, status=302), 502, "upstream_error"),
+    (errors.QuotaExceededError(SECRET, status=403), 503, "unavailable"),
+    (errors.PaymentRequiredError(SECRET, status=402), 503, "unavailable"),
+    (errors.InternalServerError(SECRET, status=500), 502, "upstream_error"),
+    (errors.InternalServerError(SECRET, status=503, retry_after=9), 503, "unavailable"),
+    (errors.AmbiguousStatusError(SECRET, status=504), 502, "upstream_error"),
+    (errors.APITimeoutError(SECRET), 504, "timeout"),
+    (errors.ConnectTimeoutError(SECRET), 504, "timeout"),
+    (errors.AmbiguousTimeoutError(SECRET), 504, "timeout"),
+    (errors.PoolTimeoutError(SECRET), 503, "unavailable"),
+    (errors.ConnectError(SECRET), 502, "upstream_error"),
+    (errors.StreamInterruptedError(SECRET), 502, "interrupted"),
+    (errors.StreamClosedError(SECRET), 503, "unavailable"),
+    (errors.ClientClosedError(SECRET), 503, "unavailable"),
+    (errors.ContentTypeError(SECRET), 502, "upstream_error"),
+    (errors.EventDecodeError(SECRET), 502, "upstream_error"),
+    (errors.RunFailedError(SECRET), 502, "run_failed"),
+    (errors.RunCanceledError(SECRET), 502, "run_canceled"),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "code"), CASES, ids=lambda value: str(value)[:20])
+def test_errors_have_a_status_a_code_and_nothing_of_themselves(
+    error: Any, status: int, code: str
+) -> None:
+    problem = problem_of(error)
+    assert (problem.status, problem.code) == (status, code)
+    told = problem.json("r-1:2").decode()
+    assert not any(word in told for word in SECRET.split() if len(word) > 4)
+    assert problem.headers(len(told))["Content-Length"] == str(len(told))
+    assert problem.internal is (status == 500)
+
+
+def test_retry_after_is_whole_seconds() -> None:
+    problem = problem_of(errors.RateLimitError("", status=429, retry_after=1.2))
+    assert problem.headers(0)["Retry-After"] == "2"
+    assert b'"retry_after":1.2' in problem.json()
+    assert "Retry-After" not in problem_of(errors.RateLimitError("", status=429)).headers(0)
+
+
+def test_every_error_of_the_package_has_its_line() -> None:
+    """What is new falls among the upstream's errors, and never says more than that."""
+    kinds, known = [errors.DynamiqError], []
+    while kinds:
+        kind = kinds.pop()
+        known.append(kind)
+        kinds += kind.__subclasses__()
+    for kind in known:
+        problem = problem_of(kind(SECRET))
+        assert 400 <= problem.status <= 504
+        assert SECRET not in problem.message

@@ -1,0 +1,48 @@
+"""What type checkers see of batches. Checked by `test_api.py`; not run."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+import msgspec
+
+from dynamiq_async import (
+    Adaptive,
+    AsyncApp,
+    BatchProgress,
+    Map,
+    MapResult,
+    RunEvent,
+    StreamEvent,
+    StreamItem,
+    StreamMany,
+)
+
+
+class Answer(msgspec.Struct):
+    text: str
+
+
+async def length(app: AsyncApp, input: Any) -> int:
+    return len(await app.invoke(input))
+
+
+async def maps(app: AsyncApp, inputs: list[dict[str, str]]) -> None:
+    assert_type(app.map(inputs), Map[Any])
+    assert_type(app.map(inputs, output_type=Answer, ordered=True), Map[Answer])
+    assert_type(app.map(inputs, call=length, key="id", concurrency=Adaptive(max=9)), Map[int])
+    async with app.map(inputs, output_type=Answer, rate="60/m", journal="job.db") as results:
+        assert_type(results.progress, BatchProgress)
+        async for result in results:
+            assert_type(result, MapResult[Answer])
+            assert_type(result.unwrap(), Answer)
+    assert_type(await app.batch(inputs, mode="run"), list[MapResult[Any]])
+    assert_type(await app.batch(inputs, output_type=Answer), list[MapResult[Answer]])
+    assert_type(await app.batch(inputs, call=length), list[MapResult[int]])
+    app.map(inputs, order=True)  # type: ignore[call-overload] # there is no such argument
+
+
+async def streams(app: AsyncApp, inputs: list[dict[str, str]]) -> None:
+    assert_type(app.stream_many(inputs), StreamMany[StreamEvent])
+    async for item in app.stream_many(inputs, mode="run", dedupe=True):
+        assert_type(item, StreamItem[RunEvent])
