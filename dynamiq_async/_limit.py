@@ -74,7 +74,7 @@ class Quota:
         return max(0.0, self._ends_at - now)
 
     def observe(self, headers: Mapping[str, str], now: float, *, server_time: float) -> None:
-        """Take note of an answer's `X-RateLimit-*` (documented by Flowy).
+        """Take note of an answer's `X-RateLimit-*` and `Retry-After` (documented by Flowy).
 
         Args:
             headers: looked up without regard to case.
@@ -96,6 +96,10 @@ class Quota:
             self.remaining = int(remaining)
         else:  # answers overtake each other: within a window, the least is the newest
             self.remaining = min(self.remaining, int(remaining))
+        pause = _number(headers.get("Retry-After"))
+        if pause is not None and self.remaining == 0:
+            # Told by no clock but ours. Whatever the window, something is left then.
+            self._ends_at = min(self._ends_at, now + pause)
 
 
 class AdaptiveLimit:

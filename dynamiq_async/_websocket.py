@@ -210,7 +210,7 @@ class Socket:
         self._loop = asyncio.get_running_loop()
         self._messages: list[bytes | None] = []
         self._size = 0  # of these, in bytes
-        self._fence = b""  # what the ping says whose pong is the last fence
+        self._fence: bytes | None = None  # the ping whose pong is the next fence
         self._news = False  # whether something but a pong came since the last `receive`
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
@@ -266,7 +266,8 @@ class Socket:
             self._write_close(close_answer(payload))
             self._end(None)
         elif opcode == PONG:
-            if self._fence and payload == self._fence:
+            if payload == self._fence:
+                self._fence = None  # once is enough
                 self._messages.append(None)
             return
         elif not self._closed:

@@ -308,6 +308,8 @@ class Job:
         output.remark(f"{batch_progress.line(figures, ended=True)}, in {seconds}")
         if not figures.failed:
             return
+        for complaint in self._results.complaints():
+            output.remark(f"  {complaint}")
         advice = "with a --journal, they could be called again alone"
         if self._arguments["journal"] is not None:
             advice = "the same command with --retry-failed calls them again"

@@ -7,6 +7,7 @@ it when the batch is interrupted.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dynamiq_async.batch_models import Key, MapResult
+
+_SHOWN_KINDS = 3
 
 
 class Results:
@@ -38,6 +41,8 @@ class Results:
         self._path = None if target == "-" else Path(target)
         self._with_input = with_input
         self._file: BinaryIO | None = None
+        self._failures: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
         if self._path is None:
             return
         if self._path.is_dir():
@@ -84,7 +89,7 @@ class Results:
         if result.error is None:
             line["output"] = result.output
         else:
-            line["error"] = describe(result.error)
+            line["error"] = self._failure(result.error)
         if result.run_id is not None:
             line["run_id"] = result.run_id
         line |= {"attempts": result.attempts, "seconds": round(result.seconds, 6)}
@@ -92,12 +97,25 @@ class Results:
 
     def write_broken(self, key: Key, error: Exception) -> None:
         """Write the line of a record that is no input."""
-        self._write({"key": key, "error": describe(error)})
+        self._write({"key": key, "error": self._failure(error)})
+
+    def complaints(self) -> list[str]:
+        """The commonest kinds of failure, each with the first one's message."""
+        return [
+            f"{count:,} x {kind}, such as: {self._examples[kind]}"
+            for kind, count in self._failures.most_common(_SHOWN_KINDS)
+        ]
 
     def flush(self) -> None:
         """Have what was written be seen."""
         if self._file is not None:
             self._file.flush()
+
+    def _failure(self, error: Exception) -> dict[str, Any]:
+        kind = type(error).__name__
+        self._failures[kind] += 1
+        self._examples.setdefault(kind, str(error))
+        return describe(error)
 
     def _write(self, line: dict[str, Any]) -> None:
         data = msgspec.json.encode(line) + b"\n"

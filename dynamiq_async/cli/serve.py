@@ -179,6 +179,9 @@ def _introduce(emulator: Emulator, name: str, console: Console) -> None:
     say(f"  {'/':<10}  the App {name}")
     for path, app in BUILTIN.items():
         say(f"  /{path:<9}  {(app.__doc__ or '').partition('.')[0].lower()}", "dim")
+    say("The other services, with keys of their own:")
+    say(f"  export {_settings(emulator, 'management')}", "dim")
+    say(f"  export {_settings(emulator, 'flowy')}", "dim")
     say("\nTry it:", "bold")
     key, settings = emulator.access_key, f"DYNAMIQ_APP_URL={emulator.url}"
     say(
@@ -189,6 +192,22 @@ def _introduce(emulator: Emulator, name: str, console: Console) -> None:
     say(f"  export {settings}{f' DYNAMIQ_ACCESS_KEY={key}' if key else ''}")
     say(f"  dynamiq-async stream '{_INPUT}'{'' if key else ' --public'}")
     say("\nCtrl-C stops it.\n", "dim")
+
+
+def _settings(emulator: Emulator, service: str) -> str:
+    """The variables by which clients find a service."""
+    from dynamiq_async.emulator import DEFAULT_PROJECT
+
+    settings = (
+        {"FLOWY_API": emulator.flowy_url, "FLOWY_KEY": emulator.flowy_key}
+        if service == "flowy"
+        else {
+            "DYNAMIQ_API_BASE_URL": emulator.management_url,
+            "DYNAMIQ_API_TOKEN": emulator.management.token,
+            "DYNAMIQ_PROJECT_ID": DEFAULT_PROJECT,
+        }
+    )
+    return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
 async def _log_requests(emulator: Emulator, console: Console) -> None:

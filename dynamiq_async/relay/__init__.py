@@ -11,7 +11,8 @@
 `dynamiq_async.relay.starlette` (FastAPI, too), `.aiohttp` and `.asgi` send it. It promises:
 
 - The browser gets the end, or is told that there is none. It goes on where it was, if it was a run.
-- The upstream is closed within a second after the browser has left, whatever was going on.
+- The upstream is closed within a second after the browser has left, whatever was going on. Only
+  for a run that is to be canceled and has not told its id it is read on, for five at most.
 - A slow browser slows the upstream; nothing piles up in between.
 - What the browser is told of an error names no host, no key and nothing of the run.
 """

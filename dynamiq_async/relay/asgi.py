@@ -88,7 +88,7 @@ async def _break_off(send: Send, error: Exception) -> None:
 
 def _start(body: Relay, scope: MutableMapping[str, Any], headers: RawHeaders) -> Message:
     own = {name.lower().encode(): value.encode("latin-1") for name, value in body.headers.items()}
-    if body.status == 200 and scope.get("http_version", "1.1").startswith("1"):
+    if body.status == 200 and _stays(scope):
         own[b"connection"] = b"keep-alive"
     more = [(name.lower(), value) for name, value in headers if name.lower() not in _FIXED]
     for name, _ in more:
@@ -98,6 +98,12 @@ def _start(body: Relay, scope: MutableMapping[str, Any], headers: RawHeaders) ->
         "status": body.status,
         "headers": [*own.items(), *more],
     }
+
+
+def _stays(scope: MutableMapping[str, Any]) -> bool:
+    """Whether the connection is one for several requests, and can be told to be."""
+    asked = [value.lower() for name, value in scope["headers"] if name == b"connection"]
+    return scope.get("http_version", "1.1") == "1.1" and b"close" not in asked
 
 
 def _piece(data: bytes, *, more: bool = True) -> Message:

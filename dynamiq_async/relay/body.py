@@ -94,8 +94,11 @@ class Relay:
                 which an `EventSource` knows to come no more, and nothing is sent upstream.
 
         Raises:
+            StreamClosedError: the relay was closed before.
             An error of the backend's own, such as a wrong argument: answer 500.
         """
+        if self._pump.left:
+            raise _closed()
         if last_event_id and self._source.repeats(last_event_id):
             self._answer(204, {"Cache-Control": "no-store"})
             return
@@ -134,9 +137,9 @@ class Relay:
 
     async def _piece(self) -> bytes:
         pump = self._pump
-        if pump.left:
-            raise _closed()
         if self._last is None:
+            if pump.left:
+                raise _closed()
             pump.start()
             if not self._begun:
                 self._begun = True
@@ -150,6 +153,8 @@ class Relay:
         if not self._last:
             raise StopAsyncIteration
         step = self._last.pop(0)
+        if isinstance(step, StopAsyncIteration):
+            raise RuntimeError("map raised StopAsyncIteration") from step  # here it would be an end
         if isinstance(step, Exception):
             raise step
         return step
@@ -208,7 +213,8 @@ def relay(
         format: "sse", "jsonl" (a line of JSON for each event) or "text" (the reader's text only).
         map: called with each event; what it returns, or what that gives when awaited, is sent in
             the event's place: any JSON value, text, bytes, a `ServerSentEvent`, an event, or None
-            to send nothing. Without it, events are sent byte for byte as they came.
+            to send nothing. Without it, events are sent byte for byte as they came, with all that
+            the App tells in them, also of its failures.
         heartbeat: seconds of silence after which a comment is sent, so that proxies keep the
             connection; None for never. Only "sse" has comments.
         retry: seconds after which an `EventSource` that lost its connection is to come back; None

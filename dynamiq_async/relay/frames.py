@@ -86,8 +86,10 @@ class SSEFrames:
 
     def event(self, event: Any, shown: Any) -> bytes:
         # Most of them by far: one look, and no more.
-        if type(shown) is VerbatimStreamEvent and _LF not in (kept := shown.__dict__[ORIGINAL]):
-            return b"data: %b\n\n" % kept
+        if type(shown) is VerbatimStreamEvent:
+            kept = shown.__dict__.get(ORIGINAL)
+            if kept is not None and _LF not in kept:
+                return b"data: %b\n\n" % kept
         if isinstance(shown, ServerSentEvent):
             return self._explicit(event, shown)
         if isinstance(shown, RunEvent):

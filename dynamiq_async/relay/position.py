@@ -78,7 +78,7 @@ def resume(runs: Runs, run_id: str, headers: Mapping[str, str], **options: Any) 
         runs: `app.runs`.
         run_id: the run, which you know to be this user's.
         headers: those of the browser's request.
-        options: those of `Runs.follow`.
+        options: those of `Runs.follow`; its `after_sequence` is for browsers that send no position.
 
     Raises:
         InvalidArgumentError: the header holds no position, or one of another run; answer 400. Its
@@ -92,7 +92,7 @@ def resume(runs: Runs, run_id: str, headers: Mapping[str, str], **options: Any) 
             f"{POSITION_HEADER} is a position of another run than the one asked for",
             argument=POSITION_HEADER,
         )
-    return runs.follow(run_id, after_sequence=position.after_sequence, **options)
+    return runs.follow(run_id, **{**options, "after_sequence": position.after_sequence})
 
 
 def last_event_id(headers: Mapping[str, str]) -> str:

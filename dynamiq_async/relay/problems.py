@@ -15,7 +15,7 @@ nobody's business outside the backend. The error goes to the log of `dynamiq_asy
 | a stream that broke | 502 `interrupted` |
 | a run that failed or was canceled | 502 `run_failed`, `run_canceled` |
 | any other (the key was refused, no such App, 5xx, HTML, no connection) | 502 `upstream_error` |
-| an error of the backend's own code, a wrong argument | 500 `internal_error` |
+| an error of the backend's own, a wrong argument, a stream with two readers | 500 `internal_error` |
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ _PROBLEMS: tuple[tuple[type[errors.DynamiqError], Problem], ...] = (
 
 def problem_of(error: BaseException) -> Problem:
     """What can be told of `error`."""
-    if not isinstance(error, errors.DynamiqError):
+    # The bare StreamError is raised for what only the program at hand can do wrong.
+    if not isinstance(error, errors.DynamiqError) or type(error) is errors.StreamError:
         return _INTERNAL
     if isinstance(error, errors.InvalidArgumentError):
         return _POSITION if error.argument == POSITION_HEADER else _INTERNAL

@@ -100,9 +100,9 @@ class Pump:
         self.left = True
         if self._task is None or not self._begun:
             return  # it will see
-        if self._cancel_run and not self._source.can_cancel:
-            # The run is there, or about to be: it has to be known before it can be canceled.
+        if self._wanted:
             self._limit = self._loop.call_later(CANCEL_SECONDS, self._task.cancel)
+            _wake(self._room)
         else:
             self._task.cancel()
 
@@ -133,12 +133,12 @@ class Pump:
         try:
             if not self.left:
                 await self._read()
-        except asyncio.CancelledError:
+        except Exception as error:  # noqa: BLE001 - whoever takes gets it
+            failure = error
+        except BaseException:
             if not self.left:  # somebody else's cancelling is no end to be content with
                 failure = errors.StreamClosedError("the task of the relay was cancelled")
             raise
-        except Exception as error:  # noqa: BLE001 - whoever takes gets it
-            failure = error
         finally:
             try:
                 await self._finish()
@@ -161,20 +161,28 @@ class Pump:
         elif failure is not None and self.left:
             log.error("an error in a relay whose reader has left", exc_info=failure)
 
+    @property
+    def _wanted(self) -> bool:
+        """Whether anything is to be read: for the browser or, when it has left, for the id of a run
+        that is to be canceled, which is there or about to be."""
+        return not self.left or (self._cancel_run and not self._source.can_cancel)
+
     async def _read(self) -> None:
         source = self._source
         await source.open()
         self.opened.set_result(True)
-        while not self.left:
+        while self._wanted:
             batch = await source.batch()
             if batch is None:
                 source.raise_for_failure()
                 return
+            if self.left:
+                continue
             if self._show is None:
                 self._add([self._frames.event(event, event) for event in batch])
             else:
                 await self._map(batch, self._show)
-            while self._size >= LOOK_AHEAD:
+            while self._size >= LOOK_AHEAD and not self.left:
                 self._room = self._loop.create_future()
                 await self._room
 

@@ -37,8 +37,10 @@ async def send_while_there(
         # Starlette's middleware cancels by anyio's rules: whatever is awaited then, again and
         # again. The body's closing is short.
         with anyio.CancelScope(shield=True):
-            await asyncio.wait([sender, watch])
-            await body.aclose()
+            try:
+                await asyncio.wait([sender, watch])
+            finally:
+                await body.aclose()
     try:
         (sender if sent else watch).result()
     except LeftError:

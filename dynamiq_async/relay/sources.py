@@ -45,9 +45,11 @@ class Source:
         return None if item is _END else [item]
 
     async def aclose(self) -> None:
-        close = getattr(self._items, "aclose", None) or getattr(self._stream, "aclose", None)
-        if close is not None:
-            await close()
+        try:
+            await _close(self._items)
+        finally:
+            if self._items is not self._stream:
+                await _close(self._stream)
 
     @property
     def has_cancel(self) -> bool:
@@ -84,6 +86,11 @@ class Source:
     def opening_id(self) -> str | None:
         """The id that a browser has before its first event."""
         return NO_POSITION
+
+
+async def _close(what: Any) -> None:
+    if (close := getattr(what, "aclose", None)) is not None:
+        await close()
 
 
 class _StreamSource(Source):

@@ -105,6 +105,7 @@ async def test_failures_have_lines_too_and_a_code_of_their_own(
     result = await cli("batch", "in.jsonl", "-o", "out.jsonl")
     assert result.code == 1
     assert result.err.splitlines()[0] == "3 of 3 done, 1 failed, in 0:00"
+    assert "  1 x BadRequestError, such as: POST http" in result.err
     assert "error: 1 of 3 inputs failed; with a --journal" in result.err
     lines = read(folder / "out.jsonl")
     assert lines[2]["error"]["type"] == "BadRequestError"

@@ -122,6 +122,11 @@ async def test_what_a_run_made_is_not_lost_with_its_download(
     assert result.code == 1
     again = f"go on with: dynamiq-async flowy download {the_run(emulator)} {tmp_path}\n"
     assert result.err.startswith(again)
+    emulator.script(Fault(status=403), match=lambda seen: seen.service == "flowy-files")
+    refused = await cli("flowy", "run", "poster", SLOGAN, "--save", str(tmp_path))
+    assert refused.code == 1
+    assert re.search(r"\n  run id +\w{32}\n", refused.err)
+    assert "go on with" not in refused.err
 
 
 async def test_a_run_is_not_lost_with_ctrl_c(emulator: Emulator, process: Process) -> None:
@@ -156,10 +161,10 @@ async def test_inputs_come_from_a_file(cli: CLI, tmp_path: Path) -> None:
     assert result.code == 0
 
 
-async def test_a_run_that_takes_too_long_can_be_gone_on_with(cli: CLI, emulator: Emulator) -> None:
-    result = await cli("flowy", "run", "clip", '{"Scene": "Rain"}', "--timeout", "0.2")
+async def test_a_run_that_takes_too_long_can_be_gone_on_with(cli: CLI) -> None:
+    run_id = await started(cli, "clip")
+    result = await cli("flowy", "get", run_id, "--wait", "--timeout", "0.1")
     assert result.code == 1
-    run_id = the_run(emulator)
     assert result.err.endswith(f"→ go on with: dynamiq-async flowy get {run_id} --wait\n")
 
 

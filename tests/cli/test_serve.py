@@ -100,6 +100,8 @@ def test_it_says_where_it_is_and_what_to_try() -> None:
     assert f"curl -N {url} " in seen
     assert f"DYNAMIQ_APP_URL={url} DYNAMIQ_ACCESS_KEY={DEFAULT_KEY}\n" in seen
     assert "/agent      reasons, uses a tool" in seen
+    assert f"export DYNAMIQ_API_BASE_URL={url}/~management DYNAMIQ_API_TOKEN=" in seen
+    assert f"export FLOWY_API={url}/~flowy FLOWY_KEY=" in seen
     assert seen.endswith("stopped\n")
 
 

@@ -48,8 +48,8 @@ async def test_a_run_that_never_ends_is_given_up_with_its_id_and_status(flowy: S
 
 
 async def test_that_holds_for_running_it_too(flowy: Served) -> None:
-    with pytest.raises(errors.APITimeoutError, match=r"was not over within 0\.1 s") as caught:
-        await flowy.client.run("clip", SCENE, timeout=0.1)
+    with pytest.raises(errors.APITimeoutError, match=r"was not over within 0\.3 s") as caught:
+        await flowy.client.run("clip", SCENE, timeout=0.3, check=False)
     assert caught.value.run_id in flowy.service.runs
 
 

@@ -394,6 +394,42 @@ async def test_asgi_alone_is_enough() -> None:
     assert [piece["more_body"] for piece in pieces][-2:] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("version", "asked", "told"),
+    [("1.1", [], True), ("1.1", [(b"connection", b"Close")], False), ("1.0", [], False)],
+)
+async def test_keep_alive_is_told_where_it_is_so(version: str, asked: Any, told: bool) -> None:
+    server = Server()
+    server.scope |= {"http_version": version, "headers": asked}
+    await respond(relay(items("a")), server.scope, server.receive, server.send)
+    assert (b"connection" in dict(server.sent[0]["headers"])) is told
+
+
+async def test_a_response_that_is_cancelled_twice_closes_the_upstream(emulate: Emulate) -> None:
+    app, emulator = await emulate(talk)
+
+    class Stuck(Server):
+        async def send(self, message: Any) -> None:
+            try:
+                await super().send(message)
+                await asyncio.get_running_loop().create_future()
+            finally:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+
+    server, body = Stuck(), relay(app.stream({}))
+    answering = asyncio.ensure_future(respond(body, server.scope, server.receive, server.send))
+    while not server.sent:
+        await asyncio.sleep(0)
+    answering.cancel()
+    await asyncio.sleep(0)
+    answering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    assert body._pump.ended
+    await emulator.wait_until(lambda: all(seen.finished for seen in emulator.requests))
+
+
 @pytest.mark.parametrize("place", [0, 1, 2])
 async def test_a_server_that_says_so_by_an_error_is_understood(
     place: int, emulate: Emulate

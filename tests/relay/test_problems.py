@@ -15,6 +15,7 @@ CASES: list[tuple[BaseException, int, str]] = [
     (errors.InvalidArgumentError(SECRET, argument="Last-Event-ID"), 400, "invalid_position"),
     (errors.InvalidArgumentError(SECRET, argument="map"), 500, "internal_error"),
     (KeyError(SECRET), 500, "internal_error"),
+    (errors.StreamError(SECRET), 500, "internal_error"),
     (errors.BadRequestError(SECRET, status=400, details={"input": SECRET}), 400, "bad_request"),
     (errors.PayloadTooLargeError(SECRET, status=413), 413, "bad_request"),
     (errors.UnprocessableEntityError(SECRET, status=422), 422, "bad_request"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from network.wire import CHUNKED, LAST_CHUNK, Peer, answer, chunk, final, says, sse
 
 from dynamiq_async import RunEvent, StreamEvent, Timeout, errors
@@ -233,6 +234,13 @@ async def test_map_can_be_a_filter(emulate: Emulate) -> None:
     assert events[0].id.endswith(":2")
 
 
+async def test_map_may_change_events(emulate: Emulate) -> None:
+    app, _ = await emulate(talk)
+    stream = app.stream({})
+    *events, _ = await shown(relay(stream, map=lambda event: replace(event, entity_id="hidden")))
+    assert {event.json()["entity_id"] for event in events} == {"hidden"}
+
+
 @pytest.mark.parametrize(
     ("value", "line"),
     [
@@ -299,6 +307,37 @@ class Bare:
 
 async def test_an_iterable_without_aclose_will_do_too() -> None:
     assert [event.event for event in await shown(relay(Bare()))] == ["end"]
+
+
+async def test_an_iterable_and_what_iterates_it_are_both_closed() -> None:
+    closed = []
+
+    class Job:
+        async def __aiter__(self) -> AsyncIterator[str]:
+            try:
+                while True:
+                    yield "a"
+                    await asyncio.sleep(0)
+            finally:
+                closed.append("iterator")
+
+        async def aclose(self) -> None:
+            closed.append("job")
+
+    async with relay(Job()) as body:
+        assert b"data: a" not in await anext(body)
+        assert b"data: a" in await anext(body)
+    assert closed == ["iterator", "job"]
+
+
+async def test_a_stream_with_two_readers_is_the_backends_mistake(emulate: Emulate) -> None:
+    app, _ = await emulate(never())
+    stream = app.stream({})
+    async with stream, relay(stream) as body:
+        await anext(body)
+        second = relay(stream)
+        with pytest.raises(errors.StreamError, match="another task"):
+            await whole(second)
 
 
 async def test_the_iterables_own_check_decides_over_its_end() -> None:
@@ -387,6 +426,15 @@ async def test_an_error_of_map_is_told_and_raised_and_what_came_before_is_sent(
         "error": {"code": "internal_error", "message": "Something went wrong here."}
     }
     assert last.id == word.id  # what comes behind it has not been shown
+
+
+async def test_what_map_raises_is_never_a_proper_end() -> None:
+    async def exhausted(_: Any) -> Any:
+        return await anext(_items())
+
+    body = relay(_items("a"), format="text", map=exhausted)
+    with pytest.raises(RuntimeError, match="StopAsyncIteration"):
+        await whole(body)
 
 
 @pytest.mark.parametrize(
@@ -587,6 +635,8 @@ async def test_a_relay_that_was_never_opened_sends_nothing(emulate: Emulate) -> 
     body = relay(app.stream({}))
     await body.aclose()
     await body.aclose()
+    with pytest.raises(errors.StreamClosedError):
+        await body.open()
     del body
     relay(app.runs.follow("r-1"), on_disconnect="cancel")
     gc.collect()
@@ -743,6 +793,63 @@ async def test_a_run_that_has_not_told_its_id_is_waited_for(serve: Serve, app_fo
     assert not closing.done()
     go.set()
     await closing
+    assert asked == ["POST /v1/runs", "POST /v1/runs/r-1/cancel"]
+
+
+@pytest.mark.parametrize("known", ["at once", "behind many events"])
+async def test_it_is_waited_for_also_before_the_upstreams_headers(
+    known: str, serve: Serve, app_for: MakeApp
+) -> None:
+    go, asked = asyncio.Event(), []
+
+    async def handler(peer: Peer) -> None:
+        asked.append(f"{peer.request.method} {peer.request.target}")
+        if peer.request.target.endswith("/cancel"):
+            await peer.send(answer({"message": "canceled"}))
+            return
+        await go.wait()
+        await peer.send(CHUNKED)
+        for sequence in range(1, 4 if known == "behind many events" else 1):
+            await peer.send(chunk(sse({"type": "node.started", "sequence": sequence, "data": {}})))
+            await asyncio.sleep(0.01)
+        await peer.send(chunk(sse({"type": "run.started", "sequence": 9, "data": {"id": "r-1"}})))
+        await peer.gone()
+
+    wire = await serve(handler)
+    body = relay(app_for(wire).runs.stream({}), on_disconnect="cancel", heartbeat=0.01)
+    await body.open()
+    closing = asyncio.ensure_future(body.aclose())
+    await asyncio.sleep(0.01)
+    go.set()
+    async with asyncio.timeout(1):
+        await closing
+    assert asked == ["POST /v1/runs", "POST /v1/runs/r-1/cancel"]
+
+
+async def test_it_is_waited_for_also_when_the_browser_did_not_read(
+    serve: Serve, app_for: MakeApp
+) -> None:
+    full, asked = asyncio.Event(), []
+
+    async def handler(peer: Peer) -> None:
+        asked.append(f"{peer.request.method} {peer.request.target}")
+        if peer.request.target.endswith("/cancel"):
+            await peer.send(answer({"message": "canceled"}))
+            return
+        large = {"type": "node.started", "sequence": 1, "data": {"text": "a" * pump.LOOK_AHEAD}}
+        await peer.send(CHUNKED, chunk(sse(large)))
+        await full.wait()
+        await peer.send(chunk(sse({"type": "run.started", "sequence": 2, "data": {"id": "r-1"}})))
+        await peer.gone()
+
+    wire = await serve(handler)
+    body = relay(app_for(wire).runs.stream({}), on_disconnect="cancel")
+    await body.open()
+    while body._pump._room is None:
+        await asyncio.sleep(0)
+    full.set()
+    async with asyncio.timeout(1):
+        await body.aclose()
     assert asked == ["POST /v1/runs", "POST /v1/runs/r-1/cancel"]
 
 

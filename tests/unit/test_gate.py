@@ -555,3 +555,14 @@ def test_a_rate_goes_on_when_another_demand_of_the_same_ends(clock: Clock) -> No
         with gate.demand(Demand(1, interval=1.0)):
             assert gate.try_enter()
         assert not gate.try_enter()
+
+
+def test_a_service_that_says_when_to_come_back_is_asked_again_then(clock: Clock) -> None:
+    quota = Quota()
+    headers = told(0, SERVER + 60) | {"Retry-After": "2"}
+    quota.observe(headers, clock.now, server_time=SERVER)
+    assert quota.delay(clock.now, 0) == 2
+    later = told(4, SERVER + 60) | {"Retry-After": "2"}
+    other = Quota()
+    other.observe(later, clock.now, server_time=SERVER)
+    assert other.window(clock.now) == 60

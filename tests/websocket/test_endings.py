@@ -288,7 +288,9 @@ async def test_late_events_of_one_run_are_none_of_the_next(serve: Serve, app_for
         await socket.send(ONE, END, *late, text(says("nameless")))
         opcode, fence = await socket.frame()
         assert opcode == PING
-        await socket.send(*late, frame(PONG), frame(PONG, b"unasked"), *late, frame(PONG, fence))
+        await socket.send(
+            *late, frame(PONG), frame(PONG, b"unasked"), *late, *(3 * [frame(PONG, fence)])
+        )
         await socket.message()
         await socket.send(of("wf-2", says("two")), *late, of(None, says("no id")))
         await socket.send(of("wf-9", says("a stranger's")), of("wf-2", final()))

@@ -295,6 +295,19 @@ async def test_a_cancelled_goodbye_frees_everything(serve: Serve, app_for: MakeA
     await wire.all_closed()
 
 
+async def test_what_comes_behind_our_goodbye_is_dropped(serve: Serve, app_for: MakeApp) -> None:
+    async def conversation(socket: SocketPeer) -> None:
+        assert await socket.frame() == (CLOSE, b"\x03\xe8")
+        await socket.send(ONE, frame(PING), goodbye(1000))
+
+    async with app_for(await serve(talking(conversation))).connect() as socket:
+        wire = socket._wire
+        assert wire is not None
+        await socket.aclose()
+        assert wire.closing == (1000, "")
+        assert wire.take() == []
+
+
 async def test_goodbye_gets_through_a_flood(serve: Serve, app_for: MakeApp) -> None:
     async def conversation(socket: SocketPeer) -> None:
         await socket.message()
