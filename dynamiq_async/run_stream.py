@@ -359,6 +359,7 @@ class RunStream(EventStream[RunEvent]):
             await self._in_task(look_up())
         except (errors.APIStatusError, errors.APIResponseError) as error:
             if hole.after_break or may_pass(error):
+                error.add_note(f"Events {hole.first} to {hole.last} of run {run_id} are missing.")
                 raise
             self._cursor.pass_over(hole)
             return []

@@ -378,26 +378,31 @@ def stored_event(data: Raw) -> RunEvent:
     try:
         return _decode_event(data)
     except msgspec.ValidationError:
-        return _lenient(bytes(data))
+        return _lenient(_json.decode(bytes(data), dict[str, Any]))
 
 
 def run_event(data: bytes) -> RunEvent | None:
     """The event for data that does not fit `RunEvent` to the letter, such as a sequence number
-    that is a text; None where there is none in it.
+    that is a text; None where there is none in it, only a sign of life (a guess: heartbeats are
+    documented as comments).
 
     Raises one of `_json.DECODE_ERRORS` when it is no event: without a position it cannot be handed
     out once and in order.
     """
-    return None if data.strip() in (b"", b"[DONE]") else _lenient(data)
-
-
-def _lenient(data: bytes) -> RunEvent:
+    if data.strip() in (b"", b"[DONE]"):
+        return None
     message = _json.decode(data, dict[str, Any])
+    alive = message.get("type") in _SIGNS_OF_LIFE and not message.keys() & {"sequence", "error"}
+    return None if alive else _lenient(message)
+
+
+def _lenient(message: dict[str, Any]) -> RunEvent:
     message["data"] = Raw(msgspec.json.encode(message.get("data")))
     known = {n: v for n, v in message.items() if n in _FIELDS and v is not None}
     return msgspec.convert(known, RunEvent, strict=False)
 
 
+_SIGNS_OF_LIFE = (None, "ping", "heartbeat", "keepalive", "keep-alive")
 _FIELDS = frozenset({"type", "sequence", "id", "timestamp", "data"})
 _decode_event = msgspec.json.Decoder(RunEvent).decode
 

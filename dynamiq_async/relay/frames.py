@@ -126,8 +126,7 @@ class SSEFrames:
     def failure(self, problem: Problem) -> bytes:
         if problem.code in _OVER:
             return self._last(b"error", problem.json())
-        # Where the backend itself is at fault, coming back would only make it fail again.
-        known = None if problem.internal else self._id.decode() or None
+        known = None if problem.lasting else self._id.decode() or None
         return b"event: error\ndata: %b\n\n" % problem.json(known)
 
     def _last(self, name: bytes, data: bytes) -> bytes:

@@ -15,7 +15,7 @@ nobody's business outside the backend. The error goes to the log of `dynamiq_asy
 | a stream that broke | 502 `interrupted` |
 | a run that failed or was canceled | 502 `run_failed`, `run_canceled` |
 | any other (the key was refused, no such App, 5xx, HTML, no connection) | 502 `upstream_error` |
-| an error of the backend's own, a wrong argument, a stream with two readers | 500 `internal_error` |
+| its own error, a wrong argument, a stream that has two readers | 500 `internal_error` |
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ class Problem(NamedTuple):
         code: for programs.
         message: for people.
         retry_after: seconds that the upstream asked to wait.
+        lasting: whether coming back for the rest would only meet it again.
     """
 
     status: int
     code: str
     message: str
     retry_after: float | None = None
+    lasting: bool = False
 
     @property
     def internal(self) -> bool:
@@ -71,16 +73,18 @@ class Problem(NamedTuple):
         return msgspec.json.encode({"error": error})
 
 
-_INTERNAL = Problem(500, "internal_error", "Something went wrong here.")
+_INTERNAL = Problem(500, "internal_error", "Something went wrong here.", lasting=True)
 _POSITION = Problem(400, "invalid_position", f"The {POSITION_HEADER} header cannot be used here.")
 _UPSTREAM = Problem(502, "upstream_error", "The service behind this one did not answer properly.")
 _NO_SUCH_RUN = "There is no such run."
 _REFUSED = "The input was not accepted."
 
-# The first class that fits decides.
+# The first class that fits decides. An event that cannot be read is asked for again by the stream
+# itself, so it is not for the browser to try.
 _PROBLEMS: tuple[tuple[type[errors.DynamiqError], Problem], ...] = (
     (errors.RunFailedError, Problem(502, "run_failed", "The run failed.")),
     (errors.RunCanceledError, Problem(502, "run_canceled", "The run was canceled.")),
+    (errors.SSEError, _UPSTREAM._replace(lasting=True)),
     (errors.PoolTimeoutError, Problem(503, "unavailable", "Too much is going on; try again.")),
     (errors.APITimeoutError, Problem(504, "timeout", "No answer came in time.")),
     (

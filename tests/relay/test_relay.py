@@ -404,6 +404,16 @@ async def test_an_error_of_a_run_says_where_to_go_on(emulate: Emulate) -> None:
     assert rest[-1].event == "end"
 
 
+async def test_an_error_that_would_only_come_again_is_nothing_to_come_back_for(
+    serve: Serve, app_for: MakeApp
+) -> None:
+    broken = b"event: step\nid: 2\ndata: {\n\n"
+    wire = await serve(streams(sse({"type": "step", "sequence": 1, "data": {}}), broken))
+    first, last = await shown(relay(app_for(wire).runs.follow("r-1", max_resumes=1)))
+    assert first.id == "r-1:1"
+    assert last.json()["error"].keys() == {"code", "message"}
+
+
 async def test_an_error_of_map_is_told_and_raised_and_what_came_before_is_sent(
     emulate: Emulate,
 ) -> None:
@@ -796,9 +806,9 @@ async def test_a_run_that_has_not_told_its_id_is_waited_for(serve: Serve, app_fo
     assert asked == ["POST /v1/runs", "POST /v1/runs/r-1/cancel"]
 
 
-@pytest.mark.parametrize("known", ["at once", "behind many events"])
+@pytest.mark.parametrize("events_before", [0, 3])
 async def test_it_is_waited_for_also_before_the_upstreams_headers(
-    known: str, serve: Serve, app_for: MakeApp
+    events_before: int, serve: Serve, app_for: MakeApp
 ) -> None:
     go, asked = asyncio.Event(), []
 
@@ -809,10 +819,11 @@ async def test_it_is_waited_for_also_before_the_upstreams_headers(
             return
         await go.wait()
         await peer.send(CHUNKED)
-        for sequence in range(1, 4 if known == "behind many events" else 1):
-            await peer.send(chunk(sse({"type": "node.started", "sequence": sequence, "data": {}})))
+        for sequence in range(events_before):
+            await peer.send(chunk(sse({"type": "step", "sequence": sequence + 1, "data": {}})))
             await asyncio.sleep(0.01)
-        await peer.send(chunk(sse({"type": "run.started", "sequence": 9, "data": {"id": "r-1"}})))
+        started = {"type": "run.started", "sequence": events_before + 1, "data": {"id": "r-1"}}
+        await peer.send(chunk(sse(started)))
         await peer.gone()
 
     wire = await serve(handler)
@@ -836,7 +847,7 @@ async def test_it_is_waited_for_also_when_the_browser_did_not_read(
         if peer.request.target.endswith("/cancel"):
             await peer.send(answer({"message": "canceled"}))
             return
-        large = {"type": "node.started", "sequence": 1, "data": {"text": "a" * pump.LOOK_AHEAD}}
+        large = {"type": "step", "sequence": 1, "data": {"text": "a" * pump.LOOK_AHEAD}}
         await peer.send(CHUNKED, chunk(sse(large)))
         await full.wait()
         await peer.send(chunk(sse({"type": "run.started", "sequence": 2, "data": {"id": "r-1"}})))

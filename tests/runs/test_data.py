@@ -144,12 +144,17 @@ def test_an_event_that_does_not_fit_to_the_letter(data: bytes, expected: Any) ->
     assert (odd.sequence, odd.data) == expected
 
 
-@pytest.mark.parametrize("data", [b"", b"  ", b"[DONE]"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"  ", b"[DONE]", b"{}", b'{"type": "ping"}', b'{"type": "heartbeat", "data": {"t": 1}}'],
+)
 def test_data_that_holds_no_event(data: bytes) -> None:
     assert run_event(data) is None
 
 
-@pytest.mark.parametrize("data", [b"5", b"{}", b'{"type": "x"}', b'{"sequence": 1}', b"{"])
+@pytest.mark.parametrize(
+    "data", [b"5", b'{"type": "x"}', b'{"sequence": 1}', b'{"error": 1}', b"{"]
+)
 def test_what_has_no_place_or_type_is_no_event(data: bytes) -> None:
     with pytest.raises((msgspec.MsgspecError, ValueError)):
         run_event(data)
@@ -243,7 +248,16 @@ async def test_an_unknown_status_and_unknown_fields_come_through(serve: Serve) -
     assert listed == run
 
 
-@pytest.mark.parametrize("body", [{}, {"data": None}, {"data": [], "pagination": None}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"data": None},
+        {"data": [], "pagination": None},
+        {"data": [], "pagination": []},
+        {"pagination": {"page": None, "page_count": "none"}},
+    ],
+)
 async def test_an_empty_list_may_be_written_in_many_ways(serve: Serve, body: Any) -> None:
     served = await serve()
     served.emulator.script(Fault(body=body), times=3)
@@ -282,6 +296,8 @@ async def test_unknown_events_come_through_a_stream(serve: Serve) -> None:
         await run.event("brand.new", {"deep": [{"x": None}]})
         await run.send(b'{"type": "lax", "sequence": "3", "new": 1, "data": "\\ud83d"}')
         await run.send(b"[DONE]")
+        await run.send(b"{}")
+        run.skip_sequence(-1)
         run.skip_sequence(-1)
         await run.event("run.completed.soon", "odd data")
 

@@ -311,6 +311,7 @@ async def test_after_a_break_a_hole_must_be_looked_into(serve: Serve) -> None:
     served.emulator.script(Fault(status=405), times=None, match=EVENTS)
     handed, error = await failure(served.app.runs.follow(run_id))
     assert (handed, error.status, error.sequence) == ([1, 2], 405, 2)
+    assert error.__notes__ == [f"Events 3 to 3 of run {run_id} are missing."]
 
 
 # --- the end -------------------------------------------------------------------------------------
