@@ -1,171 +1,88 @@
-"""The SSE decoder against the least that is possible and against httpx-sse.
+"""The decoder, against the least that is possible and against other packages' decoders.
 
-    python -m benchmarks.decoder [--quick] [--only TEXT]
-
-"bound" is msgspec's decode alone, of payloads that somebody has already split; for events without
-JSON, where there is no such bound, the columns stay empty. httpx-sse reads the same chunks through
-an `httpx.Response`, as its users do, and decodes with `json.loads`. Times are nanoseconds of CPU
-per event; a ratio is one of medians over interleaved rounds. Every contender has to deliver
-exactly the events that were sent.
+The bound is msgspec's typed decode of payloads that somebody has already split. Every contender
+gets the same chunks and has to deliver exactly the events that were sent; what one gets wrong
+stands in its place in the table.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import httpx
-import httpx_sse
 import msgspec
 
-from benchmarks._measure import header, measure, peak_memory, table
+from benchmarks._measure import Settings, Work, WrongResultError, complaint, expect, measure
+from benchmarks._results import OURS, Comparison, Goal, compared
+from benchmarks.payloads import CHUNKINGS, ODD_INPUTS, Shape, chunked, large_event, shapes
+from benchmarks.peers import peers
 from dynamiq_async.sse import SSEDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-EVENTS = 1_000
+BOUND = "bound"
+NS, MS = 1e9, 1e3
 
-
-# --- the two shapes: a root message and a run event ----------------------------------------------
-
-
-class Source(msgspec.Struct, gc=False):
-    id: str
-    name: str
-    group: str
-    type: str
-
-
-class Delta(msgspec.Struct, gc=False):
-    content: str
-    source: str
-    step: str
-
-
-class Choice(msgspec.Struct, gc=False):
-    delta: Delta
-
-
-class Choices(msgspec.Struct, gc=False):
-    choices: list[Choice]
-
-
-class Message(msgspec.Struct, gc=False):
-    run_id: str | None
-    wf_run_id: str
-    entity_id: str | None
-    data: Choices
-    event: str
-    source: Source | None
-
-
-class ReasoningDelta(msgspec.Struct, gc=False):
-    object: str
-    delta: str
-    iteration: int
-
-
-class RunEvent(msgspec.Struct, gc=False):
-    id: str
-    type: str
-    sequence: int
-    timestamp: str
-    data: ReasoningDelta
-
-
-def root_payload(number: int) -> bytes:
-    source = Source("agent-1", "Support Agent", "agents", "dynamiq.nodes.agents.Agent")
-    return msgspec.json.encode(
-        Message(
-            run_id="eb2fc06b-49e5-4618-a8f0-3c38d086b367",
-            wf_run_id="38022612-a7f9-4a04-96ae-88c34abf8e16",
-            entity_id="agent-1",
-            data=Choices([Choice(Delta(f"piece {number} of the answer", source.name, "answer"))]),
-            event="data",
-            source=source,
-        )
-    )
-
-
-def run_payload(number: int) -> bytes:
-    delta = "The customer asked for the tier of an account, so I look it up in the list. " * 2
-    return msgspec.json.encode(
-        RunEvent(
-            id=f"0198c0de-0000-7000-8000-{number:012}",
-            type="agent.reasoning.delta",
-            sequence=number,
-            timestamp="2025-08-19T10:51:22.123456789Z",
-            data=ReasoningDelta("agent.reasoning.delta", delta[: 60 + number % 40], 1),
-        )
-    )
-
-
-ROOT = [root_payload(number) for number in range(1, EVENTS + 1)]
-RUN = [run_payload(number) for number in range(1, EVENTS + 1)]
-
-
-def stream(payloads: list[bytes], frame: str, end: str = "\n") -> list[bytes]:
-    """Each payload's block: `frame`, with `{data}` and `{n}` filled in."""
-    head, _, foot = frame.replace("\n", end).partition("{data}")
-    return [
-        head.replace("{n}", str(n)).encode() + payload + foot.encode()
-        for n, payload in enumerate(payloads, 1)
-    ]
-
-
-def folded(payloads: list[bytes]) -> list[bytes]:
-    """Blocks whose JSON is spread over four `data` lines."""
-    return [
-        b"".join(b"data: %b\n" % line for line in payload.replace(b',"', b',\n"', 3).split(b"\n"))
-        + b"\n"
-        for payload in payloads
-    ]
-
-
-S1 = stream(ROOT, "data: {data}\n\n")
-S2 = stream(RUN, "event: agent.reasoning.delta\ndata: {data}\n\n")
-SHAPES: dict[str, tuple[Any, list[bytes], list[bytes]]] = {
-    "S1": (Message, ROOT, S1),
-    "S2": (RunEvent, RUN, S2),
-    "S2 with id": (
-        RunEvent,
-        RUN,
-        stream(RUN, "event: agent.reasoning.delta\nid: {n}\ndata: {data}\n\n"),
-    ),
-    "S1 CRLF": (Message, ROOT, stream(ROOT, "data: {data}\n\n", "\r\n")),
-    "S2 CRLF": (
-        RunEvent,
-        RUN,
-        stream(RUN, "event: agent.reasoning.delta\ndata: {data}\n\n", "\r\n"),
-    ),
-    "S1 heartbeats": (Message, ROOT, stream(ROOT, "data: {data}\n\n: heartbeat\n\n")),
-    "S2 heartbeats": (
-        RunEvent,
-        RUN,
-        stream(RUN, "event: agent.reasoning.delta\ndata: {data}\n\n: heartbeat\n\n"),
-    ),
-    "S1 in 4 lines": (Message, ROOT, folded(ROOT)),
-    "S1 no JSON": (None, ROOT, S1),
-    "S2 no JSON": (None, RUN, S2),
+TABLES = {
+    "decoder": "The decoder, each package with its own JSON",
+    "decoder, msgspec": "The decoder, each package given msgspec and the same types",
+    "decoder, text": "The decoder, without JSON: the data as text",
+    "odd inputs": "Odd inputs, and whether each package finds their events",
+    "one large event": "One large event in chunks of 1 KB, each package with its own JSON",
+    "doubling": "One event of twice the size, in chunks of 1 KB",
 }
-CHUNKINGS = {"event": 0, "64 B": 64, "1.4 KB": 1400, "16 KB": 16 * 1024, "64 KB": 64 * 1024}
+
+# At most this many times the bound.
+BOUND_GOALS = {
+    ("S1", "one event a chunk"): 2.5,
+    ("S2", "one event a chunk"): 4.0,
+    ("S2 with id", "one event a chunk"): 4.0,
+    ("S1", "16 KB"): 1.35,
+    ("S1", "64 KB"): 1.35,
+    ("S2", "16 KB"): 2.0,
+    ("S2", "64 KB"): 2.0,
+    ("S2 with id", "16 KB"): 2.0,
+    ("S2 with id", "64 KB"): 2.0,
+}
+# So many times as fast as each peer with its own JSON, in chunks of 16 KB.
+PEER_GOALS = {"httpx-sse": 5.0, "openai": 7.5, "langgraph-sdk": 3.0}
+PLAIN_SHAPES = ("S1", "S2", "S2 with id")
+
+MB = 1_000_000
+LARGE = {"128 KB": MB // 8, "1 MB": MB, "8 MB": 8 * MB}
+DOUBLING = {"1 MB": MB, "2 MB": 2 * MB, "4 MB": 4 * MB, "8 MB": 8 * MB}
+DOUBLING_GOAL = 2.2
+PATIENCE = 2.0  # seconds; what would take a quadratic contender longer is not run
 
 
-def chunked(blocks: list[bytes], size: int) -> list[bytes]:
-    """The stream in chunks of `size` bytes, or one block a chunk for 0."""
-    if not size:
-        return blocks
-    whole = b"".join(blocks)
-    return [whole[start : start + size] for start in range(0, len(whole), size)]
+def run(settings: Settings) -> Iterator[Comparison]:
+    for shape_name, shape in shapes(200 if settings.quick else 1_000).items():
+        for chunking, size in CHUNKINGS.items():
+            chunks = chunked(shape.blocks, size)
+            name = f"{shape_name}, {chunking}"
+            goals = _goals(shape_name, chunking)
+            yield _compare(settings, "decoder", name, _own_json(shape, chunks), goals)
+            yield _compare(settings, "decoder, msgspec", name, _given_msgspec(shape, chunks))
+            if shape_name in PLAIN_SHAPES:
+                yield _compare(settings, "decoder, text", name, _text(shape, chunks))
+    yield from _odd_inputs()
+    yield from _large(settings)
+    yield _doubling(settings)
 
 
-# --- the contenders ------------------------------------------------------------------------------
+def _goals(shape: str, chunking: str) -> list[Goal]:
+    goals = []
+    if limit := BOUND_GOALS.get((shape, chunking)):
+        goals.append(Goal(OURS, BOUND, at_most=limit))
+    if shape in PLAIN_SHAPES and chunking == "16 KB":
+        for peer, factor in PEER_GOALS.items():
+            goals.append(Goal(peer, OURS, at_least=factor))
+    return goals
 
 
-def ours(type: Any, chunks: list[bytes]) -> list[Any]:
+def decode_all(type: Any, chunks: list[bytes]) -> list[Any]:
     feed = SSEDecoder(type).feed
     events: list[Any] = []
     for chunk in chunks:
@@ -173,120 +90,154 @@ def ours(type: Any, chunks: list[bytes]) -> list[Any]:
     return events
 
 
-def read_httpx_sse(type: Any, chunks: list[bytes]) -> list[Any]:
-    response = httpx.Response(
-        200, headers={"content-type": "text/event-stream"}, content=iter(chunks)
+# --- streams of many events -------------------------------------------------------------------
+
+
+def _own_json(shape: Shape, chunks: list[bytes]) -> dict[str, Work]:
+    return _typed(shape, chunks, lambda peer: partial(peer.own_json, chunks))
+
+
+def _given_msgspec(shape: Shape, chunks: list[bytes]) -> dict[str, Work]:
+    decode = msgspec.json.Decoder(shape.type).decode
+    return _typed(shape, chunks, lambda peer: partial(peer.given, chunks, decode))
+
+
+def _typed(
+    shape: Shape, chunks: list[bytes], of_peer: Callable[[Any], Callable[[], object]]
+) -> dict[str, Work]:
+    decode = msgspec.json.Decoder(shape.type).decode
+    works: dict[str, Callable[[], object]] = {
+        OURS: partial(decode_all, shape.type, chunks),
+        BOUND: lambda: [decode(payload) for payload in shape.payloads],
+    } | {name: of_peer(peer) for name, peer in peers()[0].items()}
+    check = partial(_same_events, [json.loads(payload) for payload in shape.payloads])
+    return {name: Work(work, len(shape.payloads), check) for name, work in works.items()}
+
+
+def _text(shape: Shape, chunks: list[bytes]) -> dict[str, Work]:
+    check = partial(_same_events, [payload.decode() for payload in shape.payloads])
+    works: dict[str, Work] = {
+        name: Work(partial(peer.plain, chunks), len(shape.payloads), check)
+        for name, peer in peers()[0].items()
+        if name != "langgraph-sdk"  # which always decodes
+    }
+
+    def check_ours(events: Any) -> None:
+        check([event.data for event in events])
+
+    ours = Work(partial(decode_all, None, chunks), len(shape.payloads), check_ours)
+    return {OURS: ours} | works
+
+
+def _same_events(wanted: list[Any], got: Any) -> None:
+    events = msgspec.to_builtins(got)
+    expect(len(events), len(wanted))
+    wrong = sum(a != b for a, b in zip(events, wanted, strict=True))
+    if wrong:
+        raise WrongResultError(f"{wrong} of {len(wanted)} events differ")
+
+
+def _compare(
+    settings: Settings,
+    area: str,
+    name: str,
+    works: dict[str, Work],
+    goals: list[Goal] | None = None,
+) -> Comparison:
+    _, missing = peers()
+    return compared(
+        area,
+        name,
+        measure(works, rounds=settings.rounds(11), seconds=settings.seconds(0.02)),
+        unit="ns of CPU per event",
+        per_second=NS,
+        columns=[*works, *missing],
+        goals=goals or (),
+        notes=missing,
     )
-    # Its decoder reports an empty event for the heartbeat behind an id; none is sent here.
-    events = httpx_sse.EventSource(response).iter_sse()
-    if type is None:
-        return list(events)
-    return [json.loads(event.data) for event in events]
 
 
-def contenders(
-    type: Any,
-    payloads: list[bytes],
-    chunks: list[bytes],
-) -> dict[str, Callable[[], list[Any]]]:
-    works: dict[str, Callable[[], list[Any]]] = {
-        "ours": lambda: ours(type, chunks),
-        "httpx-sse": lambda: read_httpx_sse(type, chunks),
-    }
-    if type is not None:
-        decode = msgspec.json.Decoder(type).decode
-        works["bound"] = lambda: [decode(payload) for payload in payloads]
-    return works
+def _odd_inputs() -> Iterator[Comparison]:
+    """Nothing is timed: whether each package finds the events that the standard says are there."""
+    found, missing = peers()
+    for name, (chunks, wanted) in ODD_INPUTS.items():
+        works = {OURS: partial(decode_all, Any, chunks)}
+        works |= {peer_name: partial(peer.own_json, chunks) for peer_name, peer in found.items()}
+        notes = dict(missing)
+        for contender, work in works.items():
+            try:
+                got = work()
+                notes[contender] = "right" if got == wanted else f"finds {got}"
+            except Exception as error:  # noqa: BLE001 - shown in the table
+                notes[contender] = complaint(error)
+        columns = [*works, *missing]
+        yield Comparison("odd inputs", name, "", columns, OURS, samples={}, notes=notes)
 
 
-def check(name: str, payloads: list[bytes], works: dict[str, Callable[[], list[Any]]]) -> None:
-    wanted = [json.loads(payload) for payload in payloads]
-    for contender, work in works.items():
-        events = work()
-        if events and hasattr(events[0], "retry"):
-            got = [json.loads(event.data) for event in events]
-        else:
-            got = msgspec.to_builtins(events)
-        if got != wanted:
-            raise AssertionError(f"{contender} did not deliver the events of {name}")
+# --- one large event --------------------------------------------------------------------------
 
 
-# --- the tables ----------------------------------------------------------------------------------
+def _large(settings: Settings) -> Iterator[Comparison]:
+    """The same for every package; one whose time is quadratic is stopped before it gets long."""
+    found, missing = peers()
+    took: dict[str, float] = {}
+    before = 0
+    for name, size in LARGE.items():
+        if settings.quick and size > MB:
+            return
+        chunks = large_event(size)
+        check = partial(_one_event, size)
+        works = {
+            OURS: Work(partial(decode_all, Any, chunks), 1, check),
+            BOUND: Work(partial(_append_and_decode, chunks), 1, check),
+        }
+        stopped = {}
+        for peer_name, peer in found.items():
+            if took.get(peer_name, 0.0) * (size / (before or size)) ** 2 > PATIENCE:
+                stopped[peer_name] = f"not run: {took[peer_name]:.2f} s for an eighth"
+            else:
+                works[peer_name] = Work(partial(peer.own_json, chunks), 1, check)
+        comparison = compared(
+            "one large event",
+            name,
+            measure(works, rounds=settings.rounds(7), seconds=settings.seconds(0.02)),
+            unit="ms of CPU",
+            per_second=MS,
+            columns=[OURS, BOUND, *found, *missing],
+            notes=missing | stopped,
+        )
+        took = took | {k: comparison.cost(k).median / MS for k in comparison.samples}
+        before = size
+        yield comparison
 
 
-def throughput(*, quick: bool, only: str) -> Iterator[list[str]]:
-    for shape, (type_, payloads, blocks) in SHAPES.items():
-        for chunking, size in CHUNKINGS.items():
-            name = f"{shape}, {chunking}"
-            if only not in name:
-                continue
-            works = contenders(type_, payloads, chunked(blocks, size))
-            check(name, payloads, works)
-            times = measure(
-                works, rounds=5 if quick else 15, sample_seconds=0.005 if quick else 0.03
-            )
-            each = {key: timing.median / len(payloads) * 1e9 for key, timing in times.items()}
-            bound = "bound" in times
-            yield [
-                name,
-                f"{each['bound']:.0f}" if bound else "",
-                f"{each['ours']:.0f}",
-                f"{times['ours'].spread:.0%}",
-                f"{times['ours'] / times['bound']:.2f}" if bound else "",
-                f"{each['httpx-sse']:.0f}",
-                f"{times['httpx-sse'] / times['ours']:.1f}",
-            ]
+def _one_event(size: int, got: Any) -> None:
+    expect(len(got), 1)
+    expect(len(got[0]) + 2, size, "bytes")
 
 
-def linearity(*, quick: bool) -> Iterator[list[str]]:
-    """One event of 1 to 8 MB in chunks of 1 KB: the time per megabyte has to stay the same.
-
-    The bound here is appending the chunks to a bytearray and decoding that. It shows what of the
-    growth is the allocator's and the caches': the ratio to it must not rise with the size.
-    """
-    sizes = (1, 2, 4, 8)
-    chunks = {
-        size: chunked([b'data: "' + b"x" * (size * 1_000_000) + b'"\n\n'], 1024) for size in sizes
-    }
-    works: dict[str, Callable[[], object]] = {}
-    for size in sizes:
-        works[f"{size}"] = partial(ours, str, chunks[size])
-        works[f"{size} bound"] = partial(append_and_decode, chunks[size])
-        (event,) = ours(str, chunks[size])
-        assert len(event) == size * 1_000_000
-    times = measure(works, rounds=3 if quick else 15)
-    for size in sizes:
-        timing, half = times[f"{size}"], times.get(f"{size // 2}")
-        peak = peak_memory(works[f"{size}"])
-        yield [
-            f"{size} MB",
-            f"{timing.median * 1e3:.1f}",
-            f"{timing / half:.2f}" if half else "",
-            f"{timing / times[f'{size} bound']:.2f}",
-            f"{peak / 1e6:.1f}",
-            f"{peak / (size * 1e6):.2f}",
-        ]
-
-
-def append_and_decode(chunks: list[bytes]) -> object:
+def _append_and_decode(chunks: list[bytes]) -> list[Any]:
     whole = bytearray()
     for chunk in chunks:
         whole += chunk
-    return msgspec.json.decode(memoryview(whole)[6:-2])
+    return [msgspec.json.decode(memoryview(whole)[6:-2])]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.decoder")
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    parser.add_argument("--only", default="", help="only rows whose name contains this")
-    options = parser.parse_args()
-    print(header("msgspec", "httpx", "httpx-sse"), end="\n\n")
-    columns = ["ns per event", "bound", "ours", "±", "ours/bound", "httpx-sse", "httpx-sse/ours"]
-    print(table(columns, throughput(quick=options.quick, only=options.only)), end="\n\n")
-    columns = ["one event in 1 KB chunks", "ms", "to half the size", "to bound", "peak MB"]
-    columns.append("peak/size")
-    print(table(columns, linearity(quick=options.quick)))
-
-
-if __name__ == "__main__":
-    main()
+def _doubling(settings: Settings) -> Comparison:
+    """What of the growth is the allocator's and the caches', the bound shows."""
+    works = {}
+    for name, size in DOUBLING.items():
+        chunks = large_event(size)
+        check = partial(_one_event, size)
+        works[name] = Work(partial(decode_all, Any, chunks), 1, check)
+        works[f"{name}, bound"] = Work(partial(_append_and_decode, chunks), 1, check)
+    return compared(
+        "doubling",
+        "dynamiq_async, and appending and decoding",
+        measure(works, rounds=settings.rounds(15), seconds=settings.seconds(0.02)),
+        unit="ms of CPU",
+        per_second=MS,
+        columns=works,
+        base="4 MB",
+        goals=[Goal("8 MB", "4 MB", at_most=DOUBLING_GOAL)],
+    )

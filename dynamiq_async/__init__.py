@@ -8,6 +8,9 @@ async with AsyncApp("my-app.apps.us-east-1.getdynamiq.ai") as app:
         print(event.text, end="")
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from dynamiq_async import errors
 from dynamiq_async._cursor import Gap
 from dynamiq_async._version import __version__
@@ -16,15 +19,6 @@ from dynamiq_async.batch import Map, StreamMany
 from dynamiq_async.batch_models import BatchProgress, MapResult, StreamItem
 from dynamiq_async.errors import DynamiqError
 from dynamiq_async.events import StreamEvent
-from dynamiq_async.flowy import AsyncFlowy
-from dynamiq_async.flowy_models import (
-    FlowyApp,
-    FlowyInput,
-    FlowyOutput,
-    FlowyOutputSpec,
-    FlowyRun,
-)
-from dynamiq_async.management import AsyncManagement
 from dynamiq_async.management_models import App, ConnectLink, Requirement, RequirementsStatus
 from dynamiq_async.models import Accepted, Callback
 from dynamiq_async.options import Adaptive, Timeout
@@ -34,6 +28,37 @@ from dynamiq_async.runs_models import File, InputRequest, Page, Run, RunEvent
 from dynamiq_async.streams import AppStream
 from dynamiq_async.uploads import Upload
 from dynamiq_async.websocket import AppSocket, SocketRun
+
+if TYPE_CHECKING:
+    from dynamiq_async.flowy import AsyncFlowy
+    from dynamiq_async.flowy_models import (
+        FlowyApp,
+        FlowyInput,
+        FlowyOutput,
+        FlowyOutputSpec,
+        FlowyRun,
+    )
+    from dynamiq_async.management import AsyncManagement
+
+# Imported with their first use: who calls an App should not wait for what else there is.
+_LATER = {
+    "AsyncFlowy": "flowy",
+    "AsyncManagement": "management",
+    "FlowyApp": "flowy_models",
+    "FlowyInput": "flowy_models",
+    "FlowyOutput": "flowy_models",
+    "FlowyOutputSpec": "flowy_models",
+    "FlowyRun": "flowy_models",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value
+
 
 __all__ = [
     "Accepted",

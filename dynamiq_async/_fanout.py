@@ -1,10 +1,11 @@
 """The engine of a batch: a fixed set of workers between inputs that are read lazily and results
 that are handed out in lists.
 
-One task watches over the workers and cleans up behind them, whoever leaves first. What is held at
-any time (under way, waiting for its turn in the order, finished and unread) is bounded by a small
-multiple of the workers: who does not read holds them back. Closing lets nothing new start, cancels
-what is under way or gives it some time, and returns when nothing is left running.
+One task watches over the workers and cleans up behind them, whoever leaves first. Async inputs are
+read and closed by one task, as a cancel scope or a context variable in them needs it. What is held
+at any time (under way, waiting for its turn in the order, finished and unread) is bounded by a
+small multiple of the workers: who does not read holds them back. Closing lets nothing new start,
+cancels what is under way or gives it some time, and returns when nothing is left running.
 """
 
 from __future__ import annotations
@@ -146,7 +147,10 @@ class Fanout(Generic[R]):
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.Task[None] | None = None
         self._workers: list[asyncio.Task[None]] = []
-        self._asking: set[asyncio.Task[Any]] = set()  # workers that wait for an input
+        self._feeder: asyncio.Task[None] | None = None
+        self._feeding = False
+        self._askers: deque[asyncio.Future[Item | None]] = deque()
+        self._asked = asyncio.Event()
         self._stopped = self._closed = self._cancelled = self._over = False
         self._failure: BaseException | None = None
         self._throttled = 0
@@ -199,6 +203,7 @@ class Fanout(Generic[R]):
         """The figures of this moment."""
         tally, total = self._tally, self._items.total
         rate = tally.rate
+        left = None if total is None else max(0, total - tally.done)
         return BatchProgress(
             total=total,
             started=tally.started,
@@ -211,7 +216,7 @@ class Fanout(Generic[R]):
             throttled=self._gate.throttled - self._throttled if self._watch is not None else 0,
             cooldown=self._gate.cooldown,
             rate=rate,
-            eta=max(0, total - tally.done) / rate if rate and total is not None else None,
+            eta=left / rate if left and rate else 0.0 if left == 0 else None,
         )
 
     # --- its end ---------------------------------------------------------------------------------
@@ -231,8 +236,8 @@ class Fanout(Generic[R]):
     async def aclose(self) -> None:
         """The same, and return when nothing runs any more."""
         self.close()
-        if self._watch is None or asyncio.current_task() in self._workers:
-            return
+        if self._watch is None or asyncio.current_task() in (self._feeder, *self._workers):
+            return  # from within, where it would wait for itself
         with _shield():
             try:
                 await asyncio.wait([self._watch])
@@ -247,12 +252,16 @@ class Fanout(Generic[R]):
             release_on(self._loop, self.close)
 
     def _stop(self) -> None:
+        if self._stopped:
+            return
         self._stopped = True
-        for waiting in (self._starters, self._emitters):
+        waits: tuple[deque[asyncio.Future[Any]], ...]
+        waits = (self._starters, self._emitters, self._askers)
+        for waiting in waits:
             while waiting:
                 _release(waiting.popleft())
-        for task in self._asking:
-            task.cancel()
+        if self._feeding and self._feeder is not None:
+            self._feeder.cancel()
 
     def _cancel(self) -> None:
         self._cancelled = True
@@ -290,16 +299,22 @@ class Fanout(Generic[R]):
         if self._stopped:
             return
         self._items.start()
+        loop = asyncio.get_running_loop()
+        if self._items.waits:
+            self._feeding = True
+            self._feeder = loop.create_task(self._feed())
         count, total = self._demand.room, self._items.total
         if total is not None:
             count = max(1, min(count, total))
-        loop = asyncio.get_running_loop()
-        self._workers = [loop.create_task(self._work()) for _ in range(count)]
+        for _ in range(count):  # one by one: a task that starts at once may end the batch
+            self._workers.append(loop.create_task(self._work()))
+        tasks = self._workers if self._feeder is None else [*self._workers, self._feeder]
         try:
-            await asyncio.wait(self._workers)
+            await asyncio.wait(tasks)
         except asyncio.CancelledError:  # from the end of the loop: nobody else knows this task
+            self._stop()
             self._cancel()
-            await asyncio.wait(self._workers)
+            await asyncio.wait(tasks)
             raise
 
     def _finish(self) -> None:
@@ -347,18 +362,33 @@ class Fanout(Generic[R]):
 
     async def _ask(self) -> Item | None:
         """The next item of an async iterable; None also when the batch is stopped meanwhile."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a worker is one
-        self._asking.add(task)
+        asker: asyncio.Future[Item | None] = asyncio.get_running_loop().create_future()
+        self._askers.append(asker)
+        self._asked.set()
+        return await asker
+
+    async def _feed(self) -> None:
+        """Read an async iterable: an item for each worker that asks."""
         try:
-            return await self._items.wait()
-        except asyncio.CancelledError:
-            if self._stopped and not self._cancelled:
-                task.uncancel()
-                return None
-            raise
+            try:
+                while True:
+                    await self._asked.wait()
+                    item = await self._items.wait()
+                    if item is None or self._stopped:
+                        break
+                    _release(self._askers.popleft(), item)
+                    if not self._askers:
+                        self._asked.clear()
+            finally:
+                self._feeding = False  # its clean-up is not to be cancelled
+                await self._items.aclose()
+        except BaseException as error:
+            if not (self._stopped and isinstance(error, asyncio.CancelledError)):
+                self._end(error, at_once=True)
+            if not isinstance(error, Exception):
+                raise
         finally:
-            self._asking.discard(task)
+            self._stop()
 
     def _put(self, index: int, result: R) -> None:
         ahead = self._ahead
@@ -402,9 +432,9 @@ class Fanout(Generic[R]):
             _release(self._reader)
 
 
-def _release(waiter: asyncio.Future[None]) -> None:
+def _release(waiter: asyncio.Future[Any], result: object = None) -> None:
     if not waiter.done():
-        waiter.set_result(None)
+        waiter.set_result(result)
 
 
 def _shield() -> AbstractContextManager[Any]:

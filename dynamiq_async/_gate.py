@@ -55,7 +55,7 @@ class Gate:
         self.throttled = 0
         self.quota = quota
         self.adaptive: AdaptiveLimit | None = None
-        self._pace: Pace | None = None
+        self._pace = Pace()
         self._demands: list[Demand] = []
         self._waiters: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
         self._opens_at = 0.0
@@ -90,7 +90,7 @@ class Gate:
     @property
     def metered(self) -> bool:
         """Whether requests wait for more than a slot: for a rate or a quota."""
-        return self._pace is not None or self.quota is not None
+        return self._pace.interval > 0 or self.quota is not None
 
     def try_enter(self) -> bool:
         """Take a slot if that needs no waiting."""
@@ -99,7 +99,7 @@ class Gate:
         if self.metered:
             if self._delay(now()):
                 return False
-            self._take_turn()
+            self._pace.take(now())
         self.in_flight += 1
         return True
 
@@ -107,7 +107,7 @@ class Gate:
         """Take a slot over the limit and through a cooldown: for what frees or ends other work,
         such as an answer that a stream in the last slot is waiting for."""
         if self.metered:
-            self._take_turn()
+            self._pace.take(now())
         self.in_flight += 1
 
     async def enter(self) -> bool:
@@ -137,13 +137,8 @@ class Gate:
 
     def _delay(self, time: float) -> float:
         """Seconds until rate and quota let one start; infinity: not before one was answered."""
-        pace = 0.0 if self._pace is None else self._pace.delay(time)
         quota = 0.0 if self.quota is None else self.quota.delay(time, self.in_flight)
-        return max(pace, quota)
-
-    def _take_turn(self) -> None:
-        if self._pace is not None:
-            self._pace.take(now())
+        return max(self._pace.delay(time), quota)
 
     def _admit(self) -> None:
         """Let in whom there is room for, and come back when a rate or quota allows the next."""
@@ -156,7 +151,7 @@ class Gate:
                 if delay := self._delay(now()):
                     self._come_back(waiter.get_loop(), delay)
                     return
-                self._take_turn()
+                self._pace.take(now())
             del self._waiters[waiter]
             self.in_flight += 1
             self._tell(waiter, taken=True)
@@ -200,9 +195,7 @@ class Gate:
 
     def _arrange(self) -> None:
         """Room for all demands together; the slowest rate, and the bounds of who adapts last."""
-        interval = max((demand.interval for demand in self._demands), default=0.0)
-        if self._pace is None or self._pace.interval != interval:
-            self._pace = Pace(interval) if interval else None
+        self._pace.interval = max((demand.interval for demand in self._demands), default=0.0)
         bounds = [demand.adaptive for demand in self._demands if demand.adaptive is not None]
         if not bounds:
             self.adaptive = None

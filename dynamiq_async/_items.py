@@ -6,7 +6,6 @@ made, or is another's, is still an item, with an error: it must not get lost.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import (
     AsyncIterable,
@@ -58,14 +57,13 @@ class Items:
 
     def __init__(self, inputs: Inputs, key: KeyOf) -> None:
         _check(inputs, key)
-        self.total = len(inputs) if isinstance(inputs, Sized) else None
+        self.total = _length(inputs)
         self.waits = isinstance(inputs, AsyncIterable)
         self.failure: BaseException | None = None
         self._inputs = inputs
         self._key_of = _field(key) if isinstance(key, str) else key
         self._keys = _Remembered()
         self._count = 0
-        self._turn = asyncio.Lock()
         self._iterator: Iterator[Any] = iter(())
         self._async_iterator: AsyncIterator[Any] | None = None
 
@@ -89,17 +87,16 @@ class Items:
         return self._item(input)
 
     async def wait(self) -> Item | None:
-        """The same from an async iterable, which is asked by one at a time. When it has ended, the
-        others must be kept from asking."""
+        """The same from an async iterable. One task asks, and closes: there may be a cancel scope
+        in there, which belongs to its task."""
         assert self._async_iterator is not None  # noqa: S101 - `waits` says so
-        async with self._turn:
-            try:
-                input = await anext(self._async_iterator)
-            except StopAsyncIteration:
-                return None
-            except Exception as error:  # noqa: BLE001 - the same
-                self.failure = error
-                return None
+        try:
+            input = await anext(self._async_iterator)
+        except StopAsyncIteration:
+            return None
+        except Exception as error:  # noqa: BLE001 - the same
+            self.failure = error
+            return None
         return self._item(input)
 
     async def aclose(self) -> None:
@@ -142,6 +139,13 @@ class _Remembered:
         return True
 
 
+def _length(inputs: Inputs) -> int | None:
+    try:
+        return len(inputs) if isinstance(inputs, Sized) else None
+    except TypeError:  # what is sized in principle may not know
+        return None
+
+
 def _field(name: str) -> Callable[[Any], Key]:
     def key_of(input: Any) -> Key:
         try:
@@ -168,9 +172,10 @@ def _twice(index: int, key: Key) -> InvalidArgumentError:
     )
 
 
-def _check(inputs: Inputs, key: KeyOf) -> None:
+def _check(inputs: object, key: object) -> None:
     one = isinstance(inputs, str | bytes | Mapping)
-    if one or not isinstance(inputs, Iterable | AsyncIterable):
+    many = isinstance(inputs, Iterable | AsyncIterable) or hasattr(type(inputs), "__getitem__")
+    if one or not many:
         raise InvalidArgumentError(
             "inputs must be an iterable or async iterable of inputs, such as a list of mappings, "
             f"not one {type(inputs).__name__}",

@@ -19,23 +19,23 @@ CATCH_UP = 0.01
 
 
 class Pace:
-    """At most one request in every `interval` seconds."""
+    """At most one request in every `interval` seconds, which may change; 0 for no such limit."""
 
-    def __init__(self, interval: float) -> None:
+    def __init__(self, interval: float = 0.0) -> None:
         self.interval = interval
-        self._next = -math.inf
+        self._last = -math.inf
 
     def delay(self, now: float) -> float:
         """Seconds until the next one may start."""
-        return max(0.0, self._next - now)
+        return max(0.0, self._last + self.interval - now)
 
     def take(self, now: float) -> None:
         """One starts now. What a timer was late by is made up for, not what nobody asked for: in
-        no minute are there more than a minute's."""
-        late = max(0.0, now - self._next)
+        no minute are there more than a minute's, but for that."""
+        late = max(0.0, now - self._last - self.interval)
         if late > CATCH_UP:
             late = CATCH_UP if self.interval < CATCH_UP else 0.0
-        self._next = now - late + self.interval
+        self._last = now - late
 
 
 class Quota:

@@ -228,3 +228,16 @@ def test_what_is_public_is_there_and_sorted() -> None:
     public = dynamiq_async.__all__
     assert list(public) == sorted(public, key=lambda name: (not name[0].isupper(), name))
     assert all(hasattr(dynamiq_async, name) for name in public)
+
+
+def test_what_is_imported_later_is_there_when_it_is_asked_for() -> None:
+    code = (
+        "import sys, dynamiq_async as d\n"
+        "later = [f'dynamiq_async.{name}' for name in ('flowy', 'management')]\n"
+        "assert not set(later) & set(sys.modules)\n"
+        "from dynamiq_async import AsyncFlowy, AsyncManagement\n"
+        "assert set(later) <= set(sys.modules) and d.AsyncFlowy is AsyncFlowy"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=PACKAGE.parent)
+    with pytest.raises(AttributeError, match="'dynamiq_async' has no attribute 'AsyncFlow'"):
+        dynamiq_async.AsyncFlow  # noqa: B018

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from hashlib import blake2b
 from time import perf_counter
@@ -11,11 +12,13 @@ import msgspec
 
 from dynamiq_async import _request, errors
 from dynamiq_async._fanout import HaltError
+from dynamiq_async._stream import cancel_requests
 from dynamiq_async.batch_models import MapResult
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from dynamiq_async._calls import Caller
     from dynamiq_async._fanout import Tally
     from dynamiq_async._items import Item
     from dynamiq_async.batch._modes import Mode
@@ -30,8 +33,17 @@ Unknown = Literal["raise", "retry", "skip"]
 class MapJob:
     """Items without a journal."""
 
-    def __init__(self, mode: Mode, tally: Tally, *, on_error: OnError, include_input: bool) -> None:
+    def __init__(
+        self,
+        mode: Mode,
+        tally: Tally,
+        caller: Caller,
+        *,
+        on_error: OnError,
+        include_input: bool,
+    ) -> None:
         self._mode = mode
+        self._caller = caller
         self._tally = tally
         self._raises = on_error == "raise"
         self._include_input = include_input
@@ -56,7 +68,10 @@ class MapJob:
             await self._work(result, item, started)
         except HaltError:
             raise
+        except asyncio.CancelledError as error:
+            keep(unless_ended(error), result)
         except Exception as error:  # noqa: BLE001 - the item's result
+            check_open(self._caller, error)
             keep(error, result)
         ended = perf_counter()
         if not result.from_journal:
@@ -80,13 +95,14 @@ class JournaledJob(MapJob):
         self,
         mode: Mode,
         tally: Tally,
+        caller: Caller,
         opening: Callable[[], Awaitable[Journal]],
         *,
         on_error: OnError,
         include_input: bool,
         unknown: Unknown,
     ) -> None:
-        super().__init__(mode, tally, on_error=on_error, include_input=include_input)
+        super().__init__(mode, tally, caller, on_error=on_error, include_input=include_input)
         self._opening = opening
         self._unknown = unknown
         self._opened: Journal | None = None
@@ -148,7 +164,10 @@ class JournaledJob(MapJob):
         failure: Exception | None = None
         try:
             output = await working
+        except HaltError:
+            raise
         except Exception as error:  # noqa: BLE001 - the item's result
+            check_open(self._caller, error)
             keep(error, result)
             failure = error
         if output is None and failure is None:
@@ -213,6 +232,25 @@ def keep(error: Exception, result: MapResult[Any]) -> None:
     if isinstance(error, errors.DynamiqError):
         result.attempts = error.attempts if error.attempts is not None else result.attempts
         result.run_id = error.run_id or result.run_id
+
+
+def check_open(caller: Caller, error: Exception) -> None:
+    """Begin nothing more with a client that was closed. Whether the service took up what was under
+    way is not known, so none of it counts as failed."""
+    if caller.closed and isinstance(error, errors.ClientClosedError):
+        raise HaltError(error, at_once=True) from error
+
+
+def unless_ended(cancelled: asyncio.CancelledError) -> errors.AmbiguousOutcomeError:
+    """The error of an item whose call was cancelled by another than the batch, which holds up
+    nobody. The batch's own cancellation is raised on."""
+    if cancel_requests():
+        raise cancelled
+    error = errors.AmbiguousOutcomeError(
+        "the call was cancelled, and not by this batch; nobody knows what became of it"
+    )
+    error.__cause__ = cancelled
+    return error
 
 
 def digest(input: Any) -> bytes:

@@ -197,22 +197,22 @@ def _map(
     check_one_of(unknown, ("raise", "retry", "skip"), "unknown")
     check_seconds_or_zero(grace, "grace")
     demand = demand_of(concurrency, rate)
-    tally = Tally()
+    caller, tally = client._caller, Tally()
     job: MapJob
     if journal is None:
-        job = MapJob(mode, tally, on_error=on_error, include_input=include_input)
+        job = MapJob(mode, tally, caller, on_error=on_error, include_input=include_input)
     else:
         job = JournaledJob(
             mode,
             tally,
+            caller,
             _opening(journal, mode.name, client.url, retry_failed=retry_failed),
             on_error=on_error,
             include_input=include_input,
             unknown=unknown,
         )
-    gate = client._caller.gate
     items = Items(inputs, key)
-    return Map(Fanout(items, job, tally, gate, demand, ordered=ordered, grace=grace))
+    return Map(Fanout(items, job, tally, caller.gate, demand, ordered=ordered, grace=grace))
 
 
 def _opening(

@@ -30,6 +30,7 @@ class Batching(Client):
         inputs: Inputs,
         *,
         call: Callable[[Self, Any], Awaitable[T]],
+        output_type: type[T] = ...,
         **options: Unpack[MapOptions],
     ) -> Map[T]: ...
     @overload
@@ -47,7 +48,8 @@ class Batching(Client):
 
         Every input has exactly one result or error, which carries its key. What an input's call
         raises is that result's error, and holds up nobody. A service that asks to slow down slows
-        down the whole client, and costs no input: it is sent again for as long as it takes.
+        down the whole client, and costs no input: it is sent again for as long as it takes, unless
+        `retry=False` forbids that.
 
         Args:
             inputs: any iterable or async iterable, read lazily: a small multiple of the
@@ -95,7 +97,8 @@ class Batching(Client):
             InvalidArgumentError: an argument cannot be used; nothing was sent.
 
         Reading raises, besides: JournalError when the journal cannot be used; StreamClosedError
-        when the batch was closed before its end.
+        when the batch was closed before its end. ClientClosedError when the client was: of what
+        was under way nobody knows the outcome then.
         """
         return map_app(self, inputs, **options)
 
@@ -105,6 +108,7 @@ class Batching(Client):
         inputs: Inputs,
         *,
         call: Callable[[Self, Any], Awaitable[T]],
+        output_type: type[T] = ...,
         **options: Unpack[BatchOptions],
     ) -> list[MapResult[T]]: ...
     @overload

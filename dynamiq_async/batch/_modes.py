@@ -17,6 +17,7 @@ from msgspec import structs
 
 from dynamiq_async import _json, _request, _response, errors
 from dynamiq_async._client import UNSET, Client, Extras
+from dynamiq_async._fanout import HaltError
 from dynamiq_async._request import Request
 from dynamiq_async._run_service import RunService, may_pass
 from dynamiq_async.run_handle import DEFAULT_WAIT
@@ -86,7 +87,7 @@ class Invoke:
     ) -> None:
         _request.root_body({}, **fields)
         self._caller = app._caller
-        self._options = patient(app._call_options(extras))
+        self._options = _sending(patient_view(app, extras), extras)
         self._fields = fields
         self._output_type = output_type
         self._model = app._request("POST", "", body=b"{}", extras=extras)
@@ -147,7 +148,10 @@ class Call:
     async def work(
         self, result: MapResult[Any], prepared: Any, attempt: Attempt | None
     ) -> bytes | None:
-        result.output = output = await self._call(self._view, prepared)
+        calling = self._call(self._view, prepared)
+        if not hasattr(calling, "__await__"):
+            raise HaltError(_not_awaitable(calling), at_once=True)
+        result.output = output = await calling
         return None if attempt is None else _request.encode(output, "call")
 
     async def recover(
@@ -188,6 +192,7 @@ class RunToEnd:
         self._session_id = session_id
         self._settle = settle
         self._options = view._options
+        self._creating = _sending(view, extras)
         self._following = _with_limit(view._options, extras)
         self._service.create_request({}, extras, session_id=session_id, **fields)
 
@@ -224,7 +229,7 @@ class RunToEnd:
             input, self._extras, session_id=session, background=True, **self._fields
         )
         try:
-            run = await self._service.create(request, self._options, None)
+            run = await self._service.create(request, self._creating, None)
         except errors.AmbiguousOutcomeError as error:
             lost = error
         else:
@@ -283,6 +288,14 @@ class RunToEnd:
         return _request.encode(output, "output")
 
 
+def _not_awaitable(made: object) -> errors.InvalidArgumentError:
+    return errors.InvalidArgumentError(
+        "call must be a coroutine function (`async def`, with asyncio.to_thread in it for what "
+        f"blocks); what it returned, of type {type(made).__name__!r}, cannot be awaited",
+        argument="call",
+    )
+
+
 def patient(options: CallOptions) -> CallOptions:
     """`options` for one of many calls: it waits for its turn, and while the service asks to."""
     return structs.replace(
@@ -298,6 +311,11 @@ def patient_view(client: C, extras: Extras) -> C:
     view = client.with_options(timeout=extras.timeout, max_retries=extras.max_retries)
     view._options = patient(view._options)
     return view
+
+
+def _sending(view: Client, extras: Extras) -> CallOptions:
+    """What holds for a request that `retry=False` forbids to repeat, also when it was refused."""
+    return view._call_options(Extras(retry=extras.retry))
 
 
 def recalled(output: bytes, output_type: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from dynamiq_async._client import UNSET, Client, Extras, TimeoutLike
 from dynamiq_async._fanout import Fanout, Tally
 from dynamiq_async._items import Inputs, Items, KeyOf
-from dynamiq_async.batch._job import keep
+from dynamiq_async.batch._job import check_open, keep, unless_ended
 from dynamiq_async.batch._map import DEFAULT_CONCURRENCY, FanOutIterator
 from dynamiq_async.batch._modes import patient_view
 from dynamiq_async.batch._options import check_one_of, check_seconds_or_zero, demand_of
@@ -19,6 +20,7 @@ from dynamiq_async.streams import AppStream
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from dynamiq_async._calls import Caller
     from dynamiq_async._items import Item
     from dynamiq_async.options import Adaptive
     from dynamiq_async.run_stream import RunStream
@@ -43,11 +45,13 @@ class _StreamJob:
         self,
         open_stream: Callable[[Any], AppStream | RunStream],
         tally: Tally,
+        caller: Caller,
         *,
         include_input: bool,
     ) -> None:
         self._open_stream = open_stream
         self._tally = tally
+        self._caller = caller
         self._include_input = include_input
 
     async def open(self) -> None:
@@ -74,7 +78,10 @@ class _StreamJob:
                         [StreamItem(key=key, index=index, event=event) for event in events]
                     )
                 result.output = await _output(stream)
+        except asyncio.CancelledError as error:
+            keep(unless_ended(error), result)
         except Exception as error:  # noqa: BLE001 - the stream's result
+            check_open(self._caller, error)
             keep(error, result)
         ended = perf_counter()
         result.seconds = ended - started
@@ -114,10 +121,9 @@ def stream_app(
         return stream
 
     open_stream({})  # sends nothing, and finds what is wrong with the options
-    tally = Tally()
-    job = _StreamJob(open_stream, tally, include_input=include_input)
-    engine = Fanout(
-        Items(inputs, key), job, tally, app._caller.gate, demand_of(concurrency, rate), grace=grace
-    )
+    caller, tally = app._caller, Tally()
+    job = _StreamJob(open_stream, tally, caller, include_input=include_input)
+    demand = demand_of(concurrency, rate)
+    engine = Fanout(Items(inputs, key), job, tally, caller.gate, demand, grace=grace)
     job.emit = engine.emit
     return StreamMany(engine)

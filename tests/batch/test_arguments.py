@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import msgspec
 import pytest
 
@@ -15,6 +18,7 @@ from dynamiq_async.emulator import Fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from .conftest import Serve
 
@@ -46,6 +50,163 @@ async def test_inputs_may_be_an_async_iterable(app: AsyncApp) -> None:
 
     results = await app.batch(inputs(), call=same, concurrency=7)
     assert [r.unwrap() for r in results] == list(range(50))
+
+
+async def test_one_task_reads_async_inputs_from_their_beginning_to_their_end(
+    app: AsyncApp,
+) -> None:
+    """What belongs to a task, such as a cancel scope, may be open across their yields."""
+    variable = contextvars.ContextVar("variable", default=0)
+    readers = set()
+
+    async def inputs(last: int) -> AsyncIterator[int]:
+        token = variable.set(1)
+        async with anyio.create_task_group(), asyncio.timeout(60):
+            for n in range(last):
+                await asyncio.sleep(0)
+                readers.add(asyncio.current_task())
+                yield n
+        variable.reset(token)
+
+    assert len(await app.batch(inputs(50), call=same, concurrency=7)) == 50
+    assert len(readers) == 1
+    async with app.map(inputs(10**9), call=same, concurrency=7) as results:
+        await anext(results)
+    assert len(readers) == 2
+
+
+async def test_a_limit_of_the_inputs_own_ends_nothing_but_them(app: AsyncApp) -> None:
+    async def inputs() -> AsyncIterator[int]:
+        async with asyncio.timeout(0.02):
+            yield 0
+            yield 1
+            await asyncio.get_running_loop().create_future()
+
+    async def call(_: AsyncApp, n: int) -> int:
+        await asyncio.sleep(0.05)
+        return n
+
+    seen = []
+    with pytest.raises(TimeoutError):
+        results = app.map(inputs(), call=call, concurrency=4)
+        while True:
+            seen.append((await anext(results)).unwrap())
+    assert seen == [0, 1]
+
+
+async def test_inputs_that_come_after_a_close_are_not_begun(app: AsyncApp) -> None:
+    async def inputs() -> AsyncIterator[int]:
+        yield 0
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
+        yield 1
+
+    begun = []
+
+    async def call(_: AsyncApp, n: int) -> int:
+        begun.append(n)
+        return n
+
+    async with app.map(inputs(), call=call, concurrency=2, grace=5) as results:
+        await anext(results)
+    assert begun == [0]
+
+
+async def test_async_inputs_may_close_their_batch(app: AsyncApp) -> None:
+    async def inputs() -> AsyncIterator[int]:
+        yield 0
+        await results.aclose()
+        yield 1
+
+    results = app.map(inputs(), call=same, concurrency=2)
+    seen = []
+    with pytest.raises(errors.StreamClosedError):
+        while True:
+            seen.append((await anext(results)).index)
+    assert seen in ([0], [])
+
+
+async def test_what_async_inputs_raise_when_they_are_closed_harms_nothing_else(
+    app: AsyncApp, tmp_path: Path
+) -> None:
+    async def inputs() -> AsyncIterator[int]:
+        try:
+            for n in range(10**9):
+                yield n
+        finally:
+            raise OSError("not closed")
+
+    journal = tmp_path / "job.db"
+    async with app.map(inputs(), call=same, journal=journal, concurrency=2) as results:
+        await anext(results)
+    with pytest.raises(OSError, match="not closed"):
+        [_ async for _ in results]
+    again = await app.batch(range(100), call=same, journal=journal, unknown="retry")
+    assert all(r.ok for r in again)  # the journal was closed all the same
+
+
+async def test_inputs_that_others_cancel_end_the_batch(app: AsyncApp) -> None:
+    async def inputs() -> AsyncIterator[int]:
+        yield 0
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await app.batch(inputs(), call=same)
+
+
+async def test_async_inputs_closed_before_their_first_step_are_not_read(app: AsyncApp) -> None:
+    read = []
+
+    async def inputs() -> AsyncIterator[int]:
+        read.append(1)
+        yield 0
+
+    for turns in range(4):
+        async with app.map(inputs(), call=same):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+    assert len(read) < 4
+
+
+async def test_inputs_may_be_indexed_only_and_not_know_their_length(app: AsyncApp) -> None:
+    class Indexed:
+        def __len__(self) -> int:
+            raise TypeError("it is not known")
+
+        def __getitem__(self, index: int) -> int:
+            return [5, 6, 7][index]
+
+    inputs: Any = Indexed()
+    async with app.map(inputs, call=same) as results:
+        assert results.progress.total is None
+        assert sorted([r.unwrap() async for r in results]) == [5, 6, 7]
+
+
+@pytest.mark.parametrize("journal", [None, "job.db"])
+async def test_a_call_that_cannot_be_awaited_ends_the_batch(
+    app: AsyncApp, tmp_path: Path, journal: str | None
+) -> None:
+    called = []
+
+    def call(_: AsyncApp, n: int) -> Any:
+        called.append(n)
+        return n
+
+    path = journal and tmp_path / journal
+    with pytest.raises(errors.InvalidArgumentError, match="async def") as caught:
+        await app.batch(range(100), call=call, journal=path)
+    assert caught.value.argument == "call"
+    assert len(called) < 100
+
+
+async def test_retry_false_forbids_any_repetition(serve: Serve) -> None:
+    app, emulator = await serve(plain)
+    emulator.script(Fault(status=429, headers={"Retry-After": "0"}), match="POST /*", times=2)
+    modes: list[Any] = ["invoke", "run"]
+    for mode in modes:
+        [result] = await app.batch([{"n": 1}], mode=mode, retry=False)
+        assert isinstance(result.error, errors.RateLimitError)
+    assert len(emulator.requests) == 2
 
 
 async def test_slow_async_inputs_do_not_hold_up_a_close(app: AsyncApp) -> None:
@@ -293,6 +454,7 @@ async def test_the_figures_tell_how_far_it_is(app: AsyncApp) -> None:
             raise errors.AmbiguousTimeoutError("lost")
         return n
 
+    assert app.map([], call=call).progress.eta == 0.0
     results = app.map(range(10), call=call, concurrency=3)
     before = results.progress
     assert (before.total, before.started, before.rate, before.eta) == (10, 0, 0.0, None)
@@ -349,3 +511,11 @@ async def test_a_rate_holds_for_the_whole_client(serve: Serve) -> None:
     await app.batch([{"n": n} for n in range(12)], rate=100, concurrency=12)
     moments = sorted(r.received_at.timestamp() for r in emulator.requests)
     assert moments[-1] - moments[0] >= 11 / 100 - 0.06  # what a rate may make up for
+
+
+async def test_a_rate_holds_over_one_batch_after_another(serve: Serve) -> None:
+    app, emulator = await serve(plain)
+    for n in range(5):
+        await app.batch([{"n": n}], rate=20)
+    moments = sorted(r.received_at.timestamp() for r in emulator.requests)
+    assert moments[-1] - moments[0] >= 4 / 20 - 0.02

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import random
 import sys
 from typing import TYPE_CHECKING, Any
@@ -240,19 +241,42 @@ async def test_on_error_raise_hands_out_what_came_before(app: AsyncApp) -> None:
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-async def test_a_cancellation_of_the_calls_own_is_no_result(app: AsyncApp, ordered: bool) -> None:
+async def test_a_call_that_others_cancel_is_that_items_error(app: AsyncApp, ordered: bool) -> None:
     async def call(app: AsyncApp, n: int) -> int:
         if n == 3:
-            raise asyncio.CancelledError
-        await asyncio.sleep(0.001 if n else 60)
+            work = asyncio.ensure_future(asyncio.sleep(60))
+            asyncio.get_running_loop().call_soon(work.cancel)
+            await work
         return n
 
-    results = app.map(range(100), call=call, ordered=ordered, concurrency=5)
+    async with app.map(range(50), call=call, ordered=ordered, concurrency=5) as results:
+        seen = {r.key: r async for r in results}
+        assert results.progress.unknown == 1
+    assert [key for key, r in seen.items() if not r.ok] == [3]
+    assert len(seen) == 50
+    assert isinstance(seen[3].error, errors.AmbiguousOutcomeError)
+    assert isinstance(seen[3].error.__cause__, asyncio.CancelledError)
+
+
+async def test_closing_the_client_ends_its_batches(serve: Serve) -> None:
+    app, emulator = await serve("echo")
     seen = []
-    with pytest.raises(asyncio.CancelledError):
-        while True:
-            seen.append((await anext(results)).index)
-    assert 3 not in seen
+    with pytest.raises(errors.ClientClosedError):
+        async for result in app.map(({"n": n} for n in itertools.count()), concurrency=4):
+            seen.append(result)
+            if len(seen) == 8:
+                await app.aclose()
+    assert all(r.ok for r in seen)
+    assert len(emulator.requests) < 8 + 5 * 4
+
+
+async def test_another_clients_end_is_the_error_of_the_call(app: AsyncApp) -> None:
+    async def call(_: AsyncApp, n: int) -> int:
+        if n == 1:
+            raise errors.ClientClosedError("another one")
+        return n
+
+    assert [r.ok for r in await app.batch(range(3), call=call)] == [True, False, True]
 
 
 async def test_only_one_task_may_wait_for_results(app: AsyncApp, calls: Calls) -> None:

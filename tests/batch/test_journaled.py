@@ -322,3 +322,32 @@ async def test_a_dropped_batch_lets_go_of_its_journal(app: AsyncApp, journal: Pa
             break
     results = await app.batch(range(100), call=call, journal=journal, unknown="retry")
     assert all(r.ok for r in results)
+
+
+async def test_what_was_under_way_when_the_client_was_closed_is_not_called_again(
+    serve: Serve, journal: Path
+) -> None:
+    served = await serve(numbered)
+    served.emulator.script(Fault(delay=60), match="POST /*", times=2)
+    batch = asyncio.ensure_future(served.app.batch(INPUTS, journal=journal, concurrency=2))
+    while len(served.emulator.requests) < 2:
+        await asyncio.sleep(0.001)
+    await served.app.aclose()
+    with pytest.raises(errors.ClientClosedError):
+        await batch
+    async with AsyncApp(served.emulator.url, access_key=served.emulator.access_key) as app:
+        results = await app.batch(INPUTS, journal=journal, retry_failed=True, unknown="skip")
+    unknown = [r.index for r in results if isinstance(r.error, errors.AmbiguousOutcomeError)]
+    assert unknown == [0, 1]
+    assert len(served.emulator.requests) == len(INPUTS)
+
+
+async def test_a_call_that_others_cancelled_is_of_unknown_outcome(
+    app: AsyncApp, journal: Path
+) -> None:
+    async def cancelled(_: AsyncApp, input: Any) -> Any:
+        raise asyncio.CancelledError
+
+    for _ in range(2):
+        [result] = await app.batch(INPUTS[:1], call=cancelled, journal=journal, unknown="skip")
+        assert isinstance(result.error, errors.AmbiguousOutcomeError)

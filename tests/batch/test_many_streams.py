@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,26 @@ async def test_a_broken_stream_is_the_error_of_its_input(serve: Serve) -> None:
         errors.InvalidArgumentError,
     ]
     assert all(r.input is None for r in ends)
+
+
+async def test_a_stream_that_others_cancel_is_the_error_of_its_input(serve: Serve) -> None:
+    class Cancelled:
+        def model_dump(self, **_: Any) -> Any:
+            raise asyncio.CancelledError
+
+    app, _ = await serve(says)
+    inputs: list[Any] = [{"n": 0}, Cancelled(), {"n": 2}]
+    ends = [item.result async for item in app.stream_many(inputs) if item.result is not None]
+    assert sorted(r.index for r in ends if r.ok) == [0, 2]
+    assert len(ends) == 3
+
+
+async def test_closing_the_client_ends_all_of_them(serve: Serve) -> None:
+    app, emulator = await serve(says)
+    with pytest.raises(errors.ClientClosedError):
+        async for _ in app.stream_many(({"n": n} for n in itertools.count()), concurrency=3):
+            await app.aclose()
+    assert len(emulator.requests) < 20
 
 
 async def test_without_a_final_event_there_is_no_output(serve: Serve) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
     from selenium.webdriver import Chrome
 
-TESTS = Path(__file__).parent.parent
 REQUIRED = os.environ.get("DYNAMIQ_TEST_BROWSER") == "required"
 
 
@@ -35,8 +33,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
         _missing("chromium and chromedriver are not installed (.ci/browser.sh does it)")
     # Never look for, or fetch, another driver than the one there is.
     os.environ.update(SE_OFFLINE="true", SE_AVOID_STATS="true")
-    with _without_our_websocket():
-        from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
     options = ChromeOptions()
     options.binary_location = str(browser)
@@ -48,19 +45,6 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
         yield chrome
     finally:
         chrome.quit()
-
-
-@contextmanager
-def _without_our_websocket() -> Iterator[None]:
-    """selenium imports the package `websocket`, and a folder of these tests bears that name."""
-    path, ours = list(sys.path), sys.modules.pop("websocket", None)
-    sys.path[:] = [entry for entry in path if Path(entry) != TESTS]
-    yield
-    sys.path[:] = path
-    theirs = sys.modules.pop("websocket", None)
-    assert theirs is not None
-    if ours is not None:
-        sys.modules["websocket"] = ours
 
 
 def _arguments(profile: Path) -> Iterator[str]:

@@ -31,6 +31,7 @@ async def maps(app: AsyncApp, inputs: list[dict[str, str]]) -> None:
     assert_type(app.map(inputs), Map[Any])
     assert_type(app.map(inputs, output_type=Answer, ordered=True), Map[Answer])
     assert_type(app.map(inputs, call=length, key="id", concurrency=Adaptive(max=9)), Map[int])
+    assert_type(app.map(inputs, call=length, output_type=int, journal="job.db"), Map[int])
     async with app.map(inputs, output_type=Answer, rate="60/m", journal="job.db") as results:
         assert_type(results.progress, BatchProgress)
         async for result in results:
@@ -39,6 +40,7 @@ async def maps(app: AsyncApp, inputs: list[dict[str, str]]) -> None:
     assert_type(await app.batch(inputs, mode="run"), list[MapResult[Any]])
     assert_type(await app.batch(inputs, output_type=Answer), list[MapResult[Answer]])
     assert_type(await app.batch(inputs, call=length), list[MapResult[int]])
+    assert_type(await app.batch(inputs, call=length, output_type=int), list[MapResult[int]])
     app.map(inputs, order=True)  # type: ignore[call-overload] # there is no such argument
 
 

@@ -1,0 +1,237 @@
+"""Open clients of each kind on one event loop, and what each of them does: read a stream to its
+end, hold a slow one, make a call. A client that is not installed is left out."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from benchmarks._measure import expect
+from benchmarks.peers import optional
+from dynamiq_async import AsyncApp, StreamEvent, Timeout
+from dynamiq_async.runs_models import RunEvent
+from dynamiq_async.sse import SSEDecoder
+
+BYTES = "aiohttp's bytes"
+BARE = "its bytes and SSEDecoder"
+HTTPX_SSE = "httpx + httpx-sse + json"
+OPENAI = "openai, as dicts"
+BARE_CALL = "aiohttp + msgspec"
+
+INPUT = {"question": "What tier is customer-7421?"}
+FINAL_TYPE = "dynamiq.workflows.Workflow"
+AUTHORIZATION = {"Authorization": "Bearer k"}
+HEADERS = AUTHORIZATION | {"Content-Type": "application/json"}
+CONNECTIONS = 2_000
+
+
+class Clients:
+    """Make it while the loop runs, and close it there."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._apps: dict[str, AsyncApp] = {}
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
+        )
+        self._opened: list[Any] = [self.session]
+        self._openais: dict[str, Any] = {}
+
+    def app(self, path: str = "") -> AsyncApp:
+        app = self._apps.get(path)
+        if app is None:
+            app = self._apps[path] = AsyncApp(
+                self.url + path, access_key="k", max_connections=CONNECTIONS, timeout=Timeout()
+            )
+        return app
+
+    # Importing them takes long, so it is put off until they are asked for.
+
+    @cached_property
+    def httpx(self) -> Any:
+        if (httpx := optional("httpx")) is None:
+            return None
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=CONNECTIONS)
+        client = httpx.AsyncClient(timeout=60, limits=limits)
+        self._opened.append(client)
+        return client
+
+    @cached_property
+    def httpx_sse(self) -> Any:
+        return optional("httpx_sse") if self.httpx else None
+
+    @cached_property
+    def openai(self) -> Any:
+        return optional("openai")
+
+    @cached_property
+    def niquests(self) -> Any:
+        if (niquests := optional("niquests")) is None:
+            return None
+        session = niquests.AsyncSession(pool_maxsize=CONNECTIONS)
+        self._opened.append(session)
+        return session
+
+    def _openai(self, path: str) -> Any:
+        client = self._openais.get(path)
+        if client is None:
+            client = self._openais[path] = self.openai.AsyncOpenAI(
+                base_url=self.url + path, api_key="k", max_retries=0
+            )
+            self._opened.append(client)
+        return client
+
+    async def aclose(self) -> None:
+        for app in self._apps.values():
+            await app.aclose()
+        for client in self._opened:
+            await client.close() if hasattr(client, "close") else await client.aclose()
+
+    # Streams, read to the end. Each has to see every event, and the final one as the last.
+
+    def root_streams(self) -> dict[str, Any]:
+        streams: dict[str, Any] = {
+            "dynamiq_async": self.stream,
+            BYTES: self.stream_bytes,
+            BARE: self.stream_bare,
+        }
+        if self.httpx_sse:
+            streams[HTTPX_SSE] = self.stream_httpx_sse
+        if self.openai:
+            streams[OPENAI] = self.stream_openai
+        return streams
+
+    async def stream(self, path: str, events: int) -> None:
+        seen = 0
+        async for event in self.app(path).stream(INPUT):  # noqa: B007 - the last is checked
+            seen += 1
+        expect(seen, events)
+        expect(event.is_final, True, "as whether the last one is final")
+
+    async def stream_bytes(self, path: str, size: int) -> None:
+        got = 0
+        async with self._post(path) as response:
+            while chunk := await response.content.readany():
+                got += len(chunk)
+        expect(got, size, "bytes")
+
+    async def stream_bare(self, path: str, events: int) -> None:
+        decoder, seen = SSEDecoder(StreamEvent), 0
+        async with self._post(path) as response:
+            while chunk := await response.content.readany():
+                for event in decoder.feed(chunk):  # noqa: B007 - the last is checked
+                    seen += 1
+        expect(seen, events)
+        expect(event.is_final, True, "as whether the last one is final")
+
+    async def stream_httpx_sse(self, path: str, events: int) -> None:
+        seen = 0
+        async with self.httpx_sse.aconnect_sse(
+            self.httpx, "POST", f"{self.url}{path}/", json={"input": INPUT, "stream": True}
+        ) as source:
+            async for event in source.aiter_sse():
+                data = json.loads(event.data)
+                seen += 1
+        expect(seen, events)
+        expect(data["source"]["type"], FINAL_TYPE, "as the source of the last one")
+
+    async def stream_openai(self, path: str, events: int) -> None:
+        seen = 0
+        stream = await self._openai(path).post(
+            "/",
+            cast_to=object,
+            body={"input": INPUT, "stream": True},
+            stream=True,
+            stream_cls=self.openai.AsyncStream[object],
+        )
+        async for data in stream:  # noqa: B007 - the last is checked
+            seen += 1
+        expect(seen, events)
+        expect(data["source"]["type"], FINAL_TYPE, "as the source of the last one")
+
+    def _post(self, path: str) -> Any:
+        body = {"input": INPUT, "stream": True}
+        return self.session.post(f"{self.url}{path}/", json=body, headers=AUTHORIZATION)
+
+    # The streams of runs, the same way.
+
+    def run_streams(self) -> dict[str, Any]:
+        streams: dict[str, Any] = {
+            "dynamiq_async": self.follow,
+            BYTES: self.follow_bytes,
+            BARE: self.follow_bare,
+        }
+        if self.httpx_sse:
+            streams[HTTPX_SSE] = self.follow_httpx_sse
+        return streams
+
+    async def follow(self, path: str, events: int) -> None:
+        seen = 0
+        async for event in self.app(path).runs.follow("run-1"):  # noqa: B007 - the last is checked
+            seen += 1
+        expect(seen, events)
+        expect(event.sequence, events, "as the last sequence number")
+
+    async def follow_bytes(self, path: str, size: int) -> None:
+        got = 0
+        async with self._get(path) as response:
+            while chunk := await response.content.readany():
+                got += len(chunk)
+        expect(got, size, "bytes")
+
+    async def follow_bare(self, path: str, events: int) -> None:
+        decoder, seen = SSEDecoder(RunEvent), 0
+        async with self._get(path) as response:
+            while chunk := await response.content.readany():
+                for event in decoder.feed(chunk):  # noqa: B007 - the last is checked
+                    seen += 1
+        expect(seen, events)
+        expect(event.sequence, events, "as the last sequence number")
+
+    async def follow_httpx_sse(self, path: str, events: int) -> None:
+        seen = 0
+        async with self.httpx_sse.aconnect_sse(
+            self.httpx, "GET", f"{self.url}{path}/v1/runs/run-1/stream"
+        ) as source:
+            async for event in source.aiter_sse():
+                data = json.loads(event.data)
+                seen += 1
+        expect(seen, events)
+        expect(data["sequence"], events, "as the last sequence number")
+
+    def _get(self, path: str) -> Any:
+        return self.session.get(f"{self.url}{path}/v1/runs/run-1/stream", headers=AUTHORIZATION)
+
+    # Calls.
+
+    def calls(self) -> dict[str, Any]:
+        calls: dict[str, Any] = {"dynamiq_async": self.call, BARE_CALL: self.call_bare}
+        if self.httpx:
+            calls["httpx"] = self.call_httpx
+        if self.niquests:
+            calls["niquests"] = self.call_niquests
+        return calls
+
+    async def call(self) -> Any:
+        return await self.app().invoke(INPUT)
+
+    async def call_bare(self) -> Any:
+        body = msgspec.json.encode({"input": INPUT})
+        async with self.session.post(f"{self.url}/", data=body, headers=HEADERS) as response:
+            return msgspec.json.decode(await response.read())
+
+    async def call_httpx(self) -> Any:
+        response = await self.httpx.post(
+            f"{self.url}/", json={"input": INPUT}, headers=AUTHORIZATION
+        )
+        return response.json()
+
+    async def call_niquests(self) -> Any:
+        response = await self.niquests.post(
+            f"{self.url}/", json={"input": INPUT}, headers=AUTHORIZATION
+        )
+        return response.json()
