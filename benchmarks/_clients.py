@@ -38,7 +38,9 @@ class Clients:
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
         )
-        self._opened: list[Any] = [self.session]
+        # Calls have aiohttp's usual time limit, since ours have theirs.
+        self.calling = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        self._opened: list[Any] = [self.session, self.calling]
         self._openais: dict[str, Any] = {}
 
     def app(self, path: str = "") -> AsyncApp:
@@ -221,7 +223,7 @@ class Clients:
 
     async def call_bare(self) -> Any:
         body = msgspec.json.encode({"input": INPUT})
-        async with self.session.post(f"{self.url}/", data=body, headers=HEADERS) as response:
+        async with self.calling.post(f"{self.url}/", data=body, headers=HEADERS) as response:
             return msgspec.json.decode(await response.read())
 
     async def call_httpx(self) -> Any:

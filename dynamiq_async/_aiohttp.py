@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 import ssl
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDictProxy
 from yarl import URL
 
 from dynamiq_async import errors
@@ -27,7 +28,7 @@ from dynamiq_async._response import mask
 from dynamiq_async._websocket import Socket, is_accepted, new_nonce
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Iterator
 
     from dynamiq_async._request import Request
     from dynamiq_async.transport import Attempt
@@ -86,7 +87,7 @@ class AiohttpResponse:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return _without(self._key, self._raw.headers)
+        return _Masked(self._raw.headers, self._key)
 
     @property
     def framed(self) -> bool:
@@ -408,10 +409,23 @@ class _Session:
 _LEFT_TO_PARENT: list[_Session] = []  # for ever: collecting them would close them
 
 
-def _without(key: str | None, headers: CIMultiDictProxy[str]) -> Mapping[str, str]:
-    if key is None or not any(key in value for value in headers.values()):
-        return headers
-    return CIMultiDict((name, mask(value, key)) for name, value in headers.items())
+class _Masked(Mapping[str, str]):
+    """A response's headers without the key, should the server repeat it. Few are ever looked at."""
+
+    __slots__ = ("_headers", "_key")
+
+    def __init__(self, headers: CIMultiDictProxy[str], key: str | None) -> None:
+        self._headers = headers
+        self._key = key
+
+    def __getitem__(self, name: str) -> str:
+        return mask(self._headers[name], self._key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._headers)
+
+    def __len__(self) -> int:
+        return len(self._headers)
 
 
 def _translate(error: Exception, request: str, *, ca: str, key: str | None) -> errors.DynamiqError:

@@ -172,10 +172,12 @@ class Caller:
                 self.gate.enter_urgently()
             elif not self.gate.try_enter():
                 deadline = await self._enter(request, options, deadline)
+            request.taken = True
             try:
                 result = await self._attempt(request, timeout, deadline, whole=whole)
             except errors.DynamiqError as error:
                 failure = error
+                request.taken = outcome(error) is not Outcome.NOT_TAKEN
             else:
                 result.attempts = retries + spared + 1
                 return result

@@ -47,7 +47,7 @@ class Items:
         key: a function of an input, or the name of a field; None for the index.
 
     Attributes:
-        total: how many there are, where they tell.
+        total: how many there are, where they tell; corrected at their end.
         waits: whether the next one has to be awaited: then `wait` has to be called, else `take`.
         failure: what the inputs' own iterator raised, which ends them.
 
@@ -80,6 +80,7 @@ class Items:
         try:
             input = next(self._iterator)
         except StopIteration:
+            self._correct_total()
             return None
         except Exception as error:  # noqa: BLE001 - the caller's own, raised to the caller later
             self.failure = error
@@ -93,11 +94,16 @@ class Items:
         try:
             input = await anext(self._async_iterator)
         except StopAsyncIteration:
+            self._correct_total()
             return None
         except Exception as error:  # noqa: BLE001 - the same
             self.failure = error
             return None
         return self._item(input)
+
+    def _correct_total(self) -> None:
+        if self.total is not None:
+            self.total = self._count
 
     async def aclose(self) -> None:
         """Let go of the inputs. An async generator is closed, so that nothing of it is left."""

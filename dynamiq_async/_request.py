@@ -57,11 +57,11 @@ class Multipart:
 class Request:
     """One request, ready to be sent any number of times unless its body cannot be rewound.
 
-    `idempotent` says whether sending it twice does what sending it once does. `headers` hold the
-    access key, so they are in no repr.
+    `idempotent` says whether sending it twice does what sending it once does, `taken` whether the
+    server may have taken it so far. `headers` hold the access key, so they are in no repr.
     """
 
-    __slots__ = ("body", "headers", "idempotent", "method", "urgent", "url")
+    __slots__ = ("body", "headers", "idempotent", "method", "taken", "urgent", "url")
 
     def __init__(
         self,
@@ -79,6 +79,7 @@ class Request:
         self.body = body
         self.idempotent = idempotent
         self.urgent = urgent
+        self.taken = False
 
     @property
     def replayable(self) -> bool:

@@ -223,6 +223,9 @@ class _Attempt:
     def note_run(self, run_id: str) -> None:
         self._journal.note_run(self._claim.key, self._claim.attempt, run_id)
 
+    def withdraw(self) -> None:
+        self._journal.withdraw(self._claim.key)
+
 
 def keep(error: Exception, result: MapResult[Any]) -> None:
     """Make `error` the result, with what it tells."""

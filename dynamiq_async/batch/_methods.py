@@ -66,7 +66,8 @@ class Batching(Client):
             mode: "invoke" for a synchronous call; "run" for a background run, which is followed to
                 its end. Its result has the `run_id`.
             call: instead, any coroutine function of the App and the input. The App it is given is
-                a view of this one, whose calls are as patient.
+                a view of this one, whose calls are as patient: one that makes requests while it
+                holds a stream open needs `max_connections` of more than the concurrency.
             output_type: what to decode outputs to; with `call`, those that a journal kept.
             on_error: "return" errors as results; or "raise" the first one, which ends the batch:
                 what is under way is cancelled, or has its `grace`.

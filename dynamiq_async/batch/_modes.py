@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
 
@@ -25,7 +26,7 @@ from dynamiq_async.run_stream import RunStream
 from dynamiq_async.runs_models import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from dynamiq_async._calls import CallOptions
     from dynamiq_async.batch_models import MapResult
@@ -45,6 +46,9 @@ class Attempt(Protocol):
 
     def note_run(self, run_id: str) -> None:
         """The attempt is this run."""
+
+    def withdraw(self) -> None:
+        """Nothing was sent, so there was no attempt."""
 
 
 class Mode(Protocol):
@@ -101,7 +105,8 @@ class Invoke:
     ) -> bytes | None:
         model = self._model
         request = Request("POST", model.url, model.headers, prepared, idempotent=model.idempotent)
-        answer = await self._caller.fetch(request, self._options)
+        with _withdrawn_unsent(request, attempt):
+            answer = await self._caller.fetch(request, self._options)
         result.attempts = answer.attempts
         try:
             result.output = _response.decode_output(
@@ -204,7 +209,7 @@ class RunToEnd:
         self, result: MapResult[Any], prepared: Any, attempt: Attempt | None
     ) -> bytes | None:
         session = attempt.session_id if attempt is not None else self._session_id or str(uuid4())
-        run_id = await self._create(prepared, session)
+        run_id = await self._create(prepared, session, attempt)
         if attempt is not None:
             attempt.note_run(run_id)
         return await self._follow(result, run_id)
@@ -224,12 +229,13 @@ class RunToEnd:
     def recall(self, output: bytes) -> Any:
         return recalled(output, self._output_type)
 
-    async def _create(self, input: Any, session: str) -> str:
+    async def _create(self, input: Any, session: str, attempt: Attempt | None) -> str:
         request = self._service.create_request(
             input, self._extras, session_id=session, background=True, **self._fields
         )
         try:
-            run = await self._service.create(request, self._creating, None)
+            with _withdrawn_unsent(request, attempt):
+                run = await self._service.create(request, self._creating, None)
         except errors.AmbiguousOutcomeError as error:
             lost = error
         else:
@@ -294,6 +300,17 @@ def _not_awaitable(made: object) -> errors.InvalidArgumentError:
         f"blocks); what it returned, of type {type(made).__name__!r}, cannot be awaited",
         argument="call",
     )
+
+
+@contextmanager
+def _withdrawn_unsent(request: Request, attempt: Attempt | None) -> Iterator[None]:
+    """Who is cancelled while the request waits for its turn has sent nothing."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if attempt is not None and not request.taken:
+            attempt.withdraw()
+        raise
 
 
 def patient(options: CallOptions) -> CallOptions:

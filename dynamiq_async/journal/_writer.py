@@ -120,8 +120,7 @@ class Journal:
         """
         if not key.isascii():
             _check_key(key)
-        claim: Claim = await self._ask(Store.begin, key, digest)
-        return claim
+        return await self._claimed(Store.begin, key, digest)
 
     async def again(self, key: str) -> Claim:
         """Begin the next attempt at a key whose claim was "unknown". Committed when it returns.
@@ -131,8 +130,12 @@ class Journal:
         Raises:
             JournalError: as for `begin`.
         """
-        claim: Claim = await self._ask(Store.again, key)
-        return claim
+        return await self._claimed(Store.again, key)
+
+    def withdraw(self, key: str) -> None:
+        """Nothing was sent for the attempt that was begun last: go back to what was before it.
+        Written with what is next."""
+        self._tell(Store.withdraw, key)
 
     def note_run(self, key: str, attempt: int, run_id: str) -> None:
         """The attempt is this run. Written with what is next."""
@@ -187,6 +190,21 @@ class Journal:
             raise failure
 
     # --- between the event loop and the thread ---------------------------------------------------
+
+    async def _claimed(self, act: Callable[..., Claim], *arguments: Any) -> Claim:
+        asked = self._ask(act, *arguments)
+        try:
+            claim: Claim = await asked
+        except asyncio.CancelledError:
+            # The answer may have come in the same turn, and nobody knows of the attempt.
+            if not (asked.cancelled() or asked.exception() or self._closed):
+                self._take_back(asked.result())
+            raise
+        return claim
+
+    def _take_back(self, claim: Claim) -> None:
+        if claim.state in ("new", "retry"):
+            self._tell(Store.withdraw, claim.key)
 
     def _ask(self, act: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()

@@ -496,6 +496,26 @@ async def test_the_rate_is_that_of_the_last_while(
     assert results.progress.rate == pytest.approx(0.5, rel=0.1)
 
 
+async def test_a_wrong_length_is_put_right_at_the_end(app: AsyncApp) -> None:
+    class Table:
+        def __len__(self) -> int:
+            return 1000
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(["a", "b"])
+
+    class Awaited(Table):
+        async def __aiter__(self) -> AsyncIterator[str]:
+            yield "a"
+            yield "b"
+
+    for inputs in (Table(), Awaited()):
+        async with app.map(inputs, call=same) as results:
+            assert results.progress.total == 1000
+            [_ async for _ in results]
+        assert (results.progress.total, results.progress.eta) == (2, 0.0)
+
+
 async def test_a_cooldown_is_among_the_figures(app: AsyncApp) -> None:
     async with app.map(range(10), call=same, concurrency=Adaptive(start=3, max=6)) as results:
         await anext(results)

@@ -286,6 +286,32 @@ async def test_a_cancelled_beginning_was_none_at_any_moment(path: Path) -> None:
     assert set(left.values()) <= {"done"}
 
 
+async def test_a_beginning_cancelled_in_the_turn_it_succeeds_is_taken_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await opened(path) as journal:
+        begun: list[asyncio.Task[Claim]] = []
+        settle = Journal._settle
+
+        def settle_and_cancel(self: Journal, *arguments: Any) -> None:
+            settle(self, *arguments)
+            for task in begun:
+                task.cancel()
+
+        monkeypatch.setattr(Journal, "_settle", settle_and_cancel)
+        begun.append(asyncio.create_task(journal.begin("a", DIGEST)))
+        await asyncio.wait(begun)
+        assert begun[0].cancelled()
+        begun.clear()
+        assert (await journal.begin("a", DIGEST)).state == "new"
+        await journal.finish("a", 1, output=b"1")
+        begun.append(asyncio.create_task(journal.begin("b", DIGEST)))
+        await asyncio.sleep(0)
+        journal._closed = True  # what cannot be taken back any more counts as begun, to be safe
+        await asyncio.wait(begun)
+    assert states(path) == {"a": "done", "b": "running"}
+
+
 async def test_a_beginning_cancelled_while_it_is_written_is_taken_back(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

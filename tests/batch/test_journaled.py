@@ -10,6 +10,7 @@ import pytest
 
 from dynamiq_async import AsyncApp, errors
 from dynamiq_async.emulator import FOREVER, Fault, WorkflowFailedError
+from dynamiq_async.journal import Journal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -351,3 +352,29 @@ async def test_a_call_that_others_cancelled_is_of_unknown_outcome(
     for _ in range(2):
         [result] = await app.batch(INPUTS[:1], call=cancelled, journal=journal, unknown="skip")
         assert isinstance(result.error, errors.AmbiguousOutcomeError)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_what_only_waited_for_its_turn_is_not_of_unknown_outcome(
+    serve: Serve, journal: Path, mode: Any
+) -> None:
+    app, emulator = await serve(numbered)
+    emulator.script(Fault(status=429, headers={"Retry-After": "3600"}), times=None)
+    async with app.map(INPUTS, mode=mode, journal=journal, concurrency=3) as batch:
+        await emulator.wait_for_requests(1)
+        await emulator.wait_until(lambda: all(seen.finished for seen in emulator.requests))
+        while not app._caller.gate.cooldown:
+            await asyncio.sleep(0)
+        await batch.aclose()
+    with Journal.read(journal) as kept:
+        assert list(kept) == []
+
+
+async def test_what_was_sent_is_taken_for_begun(serve: Serve, journal: Path) -> None:
+    app, emulator = await serve(numbered)
+    emulator.script(Fault(delay=FOREVER), times=None)
+    async with app.map(INPUTS, journal=journal, concurrency=3) as batch:
+        await emulator.wait_for_requests(3)
+        await batch.aclose()
+    with Journal.read(journal) as kept:
+        assert [entry.state for entry in kept] == ["running"] * 3
