@@ -15,7 +15,6 @@ from dynamiq_async import errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
-    from types import TracebackType
 
 E = TypeVar("E")
 V = TypeVar("V")
@@ -164,12 +163,7 @@ class EventStream(Openable, Generic[E]):
         await self.open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def open(self) -> None:

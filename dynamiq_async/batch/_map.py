@@ -27,7 +27,6 @@ from dynamiq_async.options import Adaptive
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
-    from types import TracebackType
 
     from dynamiq_async.journal import Journal
 
@@ -66,12 +65,7 @@ class FanOutIterator(Generic[R]):
         self._engine.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

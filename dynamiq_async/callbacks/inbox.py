@@ -23,7 +23,6 @@ from .verifier import DEFAULT_MAX_BODY_BYTES
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Mapping
-    from types import TracebackType
 
     from aiohttp import web
 
@@ -126,12 +125,7 @@ class CallbackInbox:
         self._runner = runner
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

@@ -26,7 +26,6 @@ from dynamiq_async.journal._store import Claim, Group, Store
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
-    from types import TracebackType
 
 
 Outcome = list[Any] | JournalError
@@ -96,12 +95,7 @@ class Journal:
     async def __aenter__(self) -> Journal:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def begin(self, key: str, digest: bytes) -> Claim:

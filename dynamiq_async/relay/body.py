@@ -14,7 +14,6 @@ from dynamiq_async.relay.sources import Source, source_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable
-    from types import TracebackType
 
     from dynamiq_async.relay.frames import Format, Frames
 
@@ -171,12 +170,7 @@ class Relay:
         await self.open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

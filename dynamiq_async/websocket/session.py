@@ -19,7 +19,6 @@ from dynamiq_async.websocket.run import RunFeed, SocketRun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from dynamiq_async._calls import Caller, CallOptions, Lease
     from dynamiq_async._request import Request
@@ -194,12 +193,7 @@ class AppSocket(Openable):
         await self.open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def open(self) -> None:
