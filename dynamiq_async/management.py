@@ -9,8 +9,7 @@ is called with an Access Key of its own.
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 from uuid import UUID
 
 import msgspec
@@ -20,6 +19,7 @@ from dynamiq_async import _json, _request, errors
 from dynamiq_async._client import UNSET, Client, Extras, TimeoutLike
 from dynamiq_async._response import beginning
 from dynamiq_async._secret import Credential, is_personal
+from dynamiq_async._settings import ORGANISATION, PROJECT, TOKEN, TOKEN_VARIABLE, URL, is_configured
 from dynamiq_async.app import KEY_VARIABLE, AsyncApp
 from dynamiq_async.management_models import App, app_of, choose_app, told
 from dynamiq_async.options import Timeout, check_count
@@ -38,71 +38,6 @@ DEFAULT_TIMEOUT = Timeout(first_byte=30.0, idle=30.0)
 
 MAX_PAGE_SIZE = 500
 """What the service caps a page at, seen in the vendor's command line."""
-
-
-# --- settings ------------------------------------------------------------------------------------
-
-
-class _Setting(NamedTuple):
-    """Where the vendor's command line finds a setting; the environment wins over the file."""
-
-    argument: str
-    variables: tuple[str, ...]
-    file: str
-    field: str
-
-    def find(self) -> str | None:
-        """Its value, if there is one.
-
-        Raises:
-            InvalidArgumentError: the environment does not tell, and the file cannot be read.
-        """
-        found = (os.environ.get(name) for name in self.variables)
-        return next(filter(None, found), None) or self._stored()
-
-    def _stored(self) -> str | None:
-        home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111 - which raises without a home
-        path = Path(home, "dynamiq", self.file)
-        try:
-            content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            problem = error.strerror
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            problem = str(error)
-        else:
-            value = content.get(self.field)
-            if value is None or isinstance(value, str):
-                return value or None
-            problem = f"its {self.field} is not a string"
-        # Nothing is chained: what could not be decoded may hold the token.
-        raise errors.InvalidArgumentError(
-            f"{path} cannot be used: {problem}; correct it, or set {self.variables[0]}",
-            argument=self.argument,
-        )
-
-
-_URL = _Setting(
-    "base_url", ("DYNAMIQ_API_BASE_URL", "DYNAMIQ_API_HOST"), "credentials.json", "api_host"
-)
-_TOKEN = _Setting("token", ("DYNAMIQ_API_TOKEN", "DYNAMIQ_API_KEY"), "credentials.json", "api_key")
-_PROJECT = _Setting("project_id", ("DYNAMIQ_PROJECT_ID",), "config.json", "project_id")
-_ORGANISATION = _Setting("org_id", ("DYNAMIQ_ORG_ID",), "config.json", "org_id")
-
-TOKEN_VARIABLE = _TOKEN.variables[0]
-
-
-def is_configured() -> bool:
-    """Whether there is a token, in the environment or the files of the vendor's command line.
-
-    Raises:
-        InvalidArgumentError: the file that may hold one cannot be read.
-    """
-    return _TOKEN.find() is not None
-
-
-# --- the client ----------------------------------------------------------------------------------
 
 
 class AppOptions(TypedDict, total=False):
@@ -166,7 +101,7 @@ class AsyncManagement(Client):
         trust_env: bool = False,
         allow_http: bool = False,
     ) -> None:
-        url = base_url if base_url is not None else _URL.find() or DEFAULT_URL
+        url = base_url if base_url is not None else URL.find() or DEFAULT_URL
         self._project_id = None if project_id is None else _filled(project_id, "project_id")
         self._allow_http = allow_http
         self._network: AppOptions = {"verify": verify, "proxy": proxy, "trust_env": trust_env}
@@ -198,7 +133,7 @@ class AsyncManagement(Client):
         Raises:
             InvalidArgumentError: the file that may tell cannot be read.
         """
-        return self._project_id or _PROJECT.find()
+        return self._project_id or PROJECT.find()
 
     @property
     def org_id(self) -> str | None:
@@ -207,7 +142,7 @@ class AsyncManagement(Client):
         Raises:
             InvalidArgumentError: the file that may tell cannot be read.
         """
-        return _ORGANISATION.find()
+        return ORGANISATION.find()
 
     async def find(self, app: App | str | UUID, *, project_id: str | UUID | None = None) -> App:
         """The App of an id or name.
@@ -365,7 +300,7 @@ class Apps:
         project = project_id if project_id is not None else self._client.project_id
         if project is None:
             raise errors.InvalidArgumentError(
-                f"no project: pass project_id or set {_PROJECT.variables[0]}",
+                f"no project: pass project_id or set {PROJECT.variables[0]}",
                 argument="project_id",
             )
         if page_size is not None and check_count(page_size, "page_size") > MAX_PAGE_SIZE:
@@ -451,7 +386,7 @@ def _is_uuid(value: object) -> bool:
 def _resolve_token(token: str | Literal[False] | None) -> str | None:
     if token is False:
         return None
-    found = token if token is not None else _TOKEN.find()
+    found = token if token is not None else TOKEN.find()
     if not found:
         raise errors.InvalidArgumentError(
             f"no token for the management API: pass token or set {TOKEN_VARIABLE}",

@@ -30,8 +30,8 @@ RANKS = {
     2: "transport _aiohttp _body _websocket",
     3: "_gate _clock _calls _limit",
     4: "_feed _stream streams _client paging questions runs run_handle run_stream _run_service "
-    "files batch journal _fanout _items _poller requirements websocket websocket_messages "
-    "downloads",
+    "files batch journal _fanout _items _poller _settings requirements downloads websocket "
+    "websocket_messages",
     5: "app management flowy __init__",
     6: "emulator cli pytest_plugin relay callbacks __main__",
 }

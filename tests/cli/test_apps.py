@@ -120,7 +120,7 @@ async def test_a_name_that_is_not_there(cli: CLI) -> None:
 async def test_an_id_that_is_not_there(cli: CLI) -> None:
     result = await cli("apps", "get", DEFAULT_PROJECT)
     assert (result.code, result.out) == (1, "")
-    assert result.err.splitlines()[-1] == "  → dynamiq-async apps list shows the Apps there are"
+    assert "  → dynamiq-async apps list shows the Apps there are" in result.err
 
 
 # --- what is wrong -------------------------------------------------------------------------------
