@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 Outcome = list[Any] | JournalError
 
+TURNS = 8
+"""Turns of the event loop that a group may take to gather."""
+
 
 class Journal:
     """What became of each input of a batch, written while it runs. Made by `open`.
@@ -220,8 +223,16 @@ class Journal:
         if not self._busy:
             self._busy = True
             self._idle.clear()
-            # Not at once: what else runs in this turn of the loop may ask for something, too.
-            self._loop.call_soon(self._hand_over)
+            self._loop.call_soon(self._gather, 0, TURNS)
+
+    def _gather(self, before: int, turns: int) -> None:
+        """Hand over, but not yet while each turn of the loop brings more: a group costs much the
+        same whatever its size. An idle loop turns at once, so that nobody waits in vain."""
+        count = len(self._waiting)
+        if count > before and turns:
+            self._loop.call_soon(self._gather, count, turns - 1)
+        else:
+            self._hand_over()
 
     def _hand_over(self) -> None:
         # Nothing is begun for somebody who has left.
@@ -259,7 +270,7 @@ class Journal:
         if failure is not None and not told:
             self._failure = failure
         # Those who were waiting run first, and their next calls are part of the next group.
-        self._loop.call_soon(self._hand_over)
+        self._loop.call_soon(self._gather, 0, TURNS)
 
     def _closed_error(self) -> JournalError:
         return JournalError(f"the journal {self.path} is closed")
