@@ -310,6 +310,10 @@ async def test_a_beginning_cancelled_in_the_turn_it_succeeds_is_taken_back(
         journal._closed = True  # what cannot be taken back any more counts as begun, to be safe
         await asyncio.wait(begun)
     assert states(path) == {"a": "done", "b": "running"}
+    async with await opened(path) as journal:
+        begun[:] = [asyncio.create_task(journal.begin("a", DIGEST))]
+        await asyncio.wait(begun)
+    assert states(path)["a"] == "done"  # an earlier outcome is not taken back
 
 
 async def test_a_beginning_cancelled_while_it_is_written_is_taken_back(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dynamiq_async import AsyncApp, Callback, Timeout, errors
+from dynamiq_async._client import Extras
 
 from .conftest import KEY
 from .wire import CHUNKED, Peer, answer, chunk, final, head, says, script, sse
@@ -175,6 +176,17 @@ async def test_a_server_that_repeats_the_key_in_an_error(
     error = await failure_of(app.invoke(INPUT))
     assert error.status == status
     await failure_of(app.stream(INPUT).open())
+
+
+async def test_a_server_that_repeats_the_key_in_a_header(serve: Serve, app_for: MakeApp) -> None:
+    wire = await serve(script(answer({"a": 1}, 200, f"X-Echo: you sent {KEY}", "X-Other: 1")))
+    app = app_for(wire)
+    request = app._request("GET", "v1", extras=Extras())
+    headers = (await app._caller.fetch(request, app._options)).headers
+    assert headers["x-echo"] == "you sent ***"
+    assert headers["X-OTHER"] == "1"
+    assert len(headers) == len(list(headers)) > 2
+    assert KEY not in str(dict(headers))
 
 
 async def test_a_server_that_repeats_the_key_in_a_2xx(serve: Serve, app_for: MakeApp) -> None:
