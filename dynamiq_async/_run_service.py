@@ -207,28 +207,49 @@ class RunService:
     async def find(
         self, session_id: str, options: CallOptions, deadline: float | None = None
     ) -> Run | None:
-        """The run of a session that was made for it, which may take a while to show up.
+        """The run of a session that was made for it.
 
         None when there is none, and when nobody can tell: what was lost is the caller's error,
         and an error of the search in its place would say that nothing was sent.
         """
+        try:
+            return await self.search(session_id, options, deadline, settle=SETTLE_SECONDS)
+        except errors.DynamiqError:
+            return None
+
+    async def search(
+        self,
+        session_id: str,
+        options: CallOptions,
+        deadline: float | None = None,
+        *,
+        settle: float,
+    ) -> Run | None:
+        """The same for `settle` seconds, since a run may take a while to show up.
+
+        Raises:
+            DynamiqError: nobody can tell.
+        """
         loop = asyncio.get_running_loop()
-        until = loop.time() + SETTLE_SECONDS
-        pause = 0.1
+        until, pause = loop.time() + settle, 0.1
         while True:
+            failure = None
             try:
                 page = await self.run_page({"session_id": session_id}, options, deadline)
             except errors.DynamiqError as error:
                 if not may_pass(error):
-                    return None
+                    raise
+                failure = error
             else:
                 # A service that does not know the filter must not pass a stranger's run off.
                 for run in page:
                     if run.session_id in (session_id, None):
                         return run
             if loop.time() >= until:
+                if failure is not None:
+                    raise failure
                 return None
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(pause, max(0.0, until - loop.time())))
             pause = min(pause * 2, 1.0)
 
     async def still_open(

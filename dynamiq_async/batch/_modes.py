@@ -20,7 +20,7 @@ from dynamiq_async import _json, _request, _response, errors
 from dynamiq_async._client import UNSET, Client, Extras
 from dynamiq_async._fanout import HaltError
 from dynamiq_async._request import Request
-from dynamiq_async._run_service import RunService, may_pass
+from dynamiq_async._run_service import RunService
 from dynamiq_async.run_handle import DEFAULT_WAIT
 from dynamiq_async.run_stream import RunStream
 from dynamiq_async.runs_models import Run
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from dynamiq_async.batch_models import MapResult
 
 C = TypeVar("C", bound=Client)
-
-FIRST_LOOK, LONGEST_LOOK = 0.1, 1.0
-"""Seconds between two looks for a run whose create was not answered."""
 
 
 class Attempt(Protocol):
@@ -255,27 +252,8 @@ class RunToEnd:
         Raises:
             DynamiqError: nobody can tell.
         """
-        loop = asyncio.get_running_loop()
-        until, pause = loop.time() + self._settle, FIRST_LOOK
-        while True:
-            failure = None
-            try:
-                page = await self._service.run_page({"session_id": session_id}, self._options)
-            except errors.DynamiqError as error:
-                if not may_pass(error):
-                    raise
-                failure = error
-            else:
-                # A service that does not know the filter must not pass a stranger's run off.
-                for run in page:
-                    if run.session_id in (session_id, None):
-                        return run.id
-            if loop.time() >= until:
-                if failure is not None:
-                    raise failure
-                return None
-            await asyncio.sleep(min(pause, max(0.0, until - loop.time())))
-            pause = min(pause * 2, LONGEST_LOOK)
+        run = await self._service.search(session_id, self._options, settle=self._settle)
+        return None if run is None else run.id
 
     async def _follow(self, result: MapResult[Any], run_id: str) -> bytes:
         result.run_id = run_id
