@@ -10,7 +10,7 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from dynamiq_async.cli import output
+from dynamiq_async.cli import listing, output
 from dynamiq_async.cli.options import CONNECTION, DEFAULT_NETWORK, Network
 from dynamiq_async.management import MAX_PAGE_SIZE, AsyncManagement
 
@@ -92,27 +92,19 @@ def list_(
     """
 
     async def found() -> list[models.App]:
-        apps: list[models.App] = []
-        async with (
-            management.open() as client,
-            client.apps.list(
+        async with management.open() as client:
+            pages = client.apps.list(
                 archived=archived or None,
                 include_archived=include_archived or None,
                 workflow_id=workflow_id,
                 sort=sort,
                 page_size=min(limit + 1, MAX_PAGE_SIZE),
-            ) as pages,
-        ):
-            async for one in pages:
-                apps.append(one)
-                if len(apps) > limit:
-                    break
-        return apps
+            )
+            return await listing.beginning(pages, limit)
 
     apps = asyncio.run(found())
     _print(apps[:limit])
-    if len(apps) > limit:
-        output.remark(f"there are more than {limit}; --limit shows them")
+    listing.tell_of_more(apps, limit)
 
 
 @app.command

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number, mutually_exclusive
 
-from dynamiq_async.cli import answers, asking, following, inputs, output, run_table
+from dynamiq_async.cli import answers, asking, following, inputs, listing, output, run_table
 from dynamiq_async.cli.options import (
     CALL,
     DEFAULT_CALL,
@@ -272,27 +272,19 @@ def list_(
     """
 
     async def found() -> list[Run]:
-        runs: list[Run] = []
-        async with (
-            connection.open() as app,
-            app.runs.list(
+        async with connection.open() as app:
+            pages = app.runs.list(
                 status=status,
                 user_id=user_id,
                 session_id=session_id,
                 sort=sort,
                 page_size=min(limit + 1, _PAGE_SIZE),
-            ) as pages,
-        ):
-            async for run in pages:
-                runs.append(run)
-                if len(runs) > limit:
-                    break
-        return runs
+            )
+            return await listing.beginning(pages, limit)
 
     runs = asyncio.run(found())
     run_table.print_runs(runs[:limit])
-    if len(runs) > limit:
-        output.remark(f"there are more than {limit}; --limit shows them")
+    listing.tell_of_more(runs, limit)
 
 
 @app.command
