@@ -190,6 +190,7 @@ class AiohttpTransport:
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
         self._pid = os.getpid()
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+        _cheapen_reads()
 
     async def send(
         self, request: Request, attempt: Attempt, *, connect_timeout: float | None
@@ -315,6 +316,16 @@ class AiohttpTransport:
                 total=None, connect=connect, sock_connect=None, sock_read=None
             )
         return timeout
+
+
+def _cheapen_reads() -> None:
+    """Free one large block, once.
+
+    asyncio reads into a new buffer of 256 KB each time, and glibc has the system map and unmap
+    each block of that size (10 µs for a read) until one at least as large was freed; see
+    M_MMAP_THRESHOLD in mallopt(3). Elsewhere this does nothing.
+    """
+    bytes(1024 * 1024)
 
 
 def _overlook(lost: asyncio.Future[None]) -> None:
