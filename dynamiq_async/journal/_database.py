@@ -42,18 +42,27 @@ CREATE TABLE item (
     id INTEGER PRIMARY KEY,
     key TEXT NOT NULL UNIQUE,
     digest BLOB NOT NULL,       -- of the input
-    state TEXT NOT NULL,        -- running, done, failed, unknown
     attempt INTEGER NOT NULL,   -- how often it was begun
     opening INTEGER NOT NULL,   -- which opening of the journal touched it last
     started_at REAL NOT NULL,   -- Unix time
+    run_id TEXT                 -- as far as it was noted before the end
+);
+CREATE TABLE outcome (          -- of an item's last attempt, once it is over
+    id INTEGER PRIMARY KEY,     -- the item's
+    state TEXT NOT NULL,        -- done, failed, unknown
     run_id TEXT,
-    attempts INTEGER,           -- requests of the last attempt
+    attempts INTEGER,           -- requests
     seconds REAL,
     finished_at REAL,
     output TEXT,                -- JSON
     error TEXT                  -- JSON
 );
-"""
+CREATE VIEW entry AS
+    SELECT item.id, key, digest, coalesce(state, '{RUNNING}') AS state, attempt, opening,
+        started_at, coalesce(outcome.run_id, item.run_id) AS run_id, attempts, seconds,
+        finished_at, output, error
+    FROM item LEFT JOIN outcome USING (id);
+"""  # noqa: S608
 
 _COMPLAINTS = {
     "SQLITE_NOTADB": "is not a journal, nor any other SQLite database; it is left as it is",

@@ -99,7 +99,7 @@ class JournalReader:
 
     def counts(self) -> dict[str, int]:
         """How many keys are in each state: "done", "failed", "running" and "unknown"."""
-        found = self._rows("SELECT state, count(*) FROM item GROUP BY state")
+        found = self._rows("SELECT state, count(*) FROM entry GROUP BY state")
         return dict.fromkeys(("done", "failed", "running", "unknown"), 0) | dict(found)
 
     def __iter__(self) -> Iterator[Entry]:
@@ -109,14 +109,14 @@ class JournalReader:
         """The entries that are in this state; None: all of them."""
         last = 0
         while rows := self._rows(
-            f"SELECT id, {SELECTED} FROM item WHERE id > ? AND coalesce(state = ?, true) "  # noqa: S608
+            f"SELECT {SELECTED} FROM entry WHERE id > ? AND coalesce(state = ?, true) "  # noqa: S608
             f"ORDER BY id LIMIT {_AT_ONCE}",
             last,
             state,
         ):
             last = rows[-1][0]
             for row in rows:
-                yield self._entry(Row(*row[1:]))
+                yield self._entry(Row(*row))
 
     def export(self, target: str | os.PathLike[str] | BinaryIO, *, state: str | None = None) -> int:
         """Write the entries, or those in one state, as JSON lines; return how many there were.

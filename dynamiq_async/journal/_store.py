@@ -2,17 +2,21 @@
 
 It belongs to the journal's thread. One group of changes is one transaction of few statements:
 each statement that another thread's Python has to be waited for costs more than the rows in it.
+What an attempt came to has a table of its own, because a row that grows when its attempt ends is
+dearer than two that are written once.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID, uuid5
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from dynamiq_async.errors import DynamiqError, JournalError
 from dynamiq_async.journal import _failures
@@ -61,9 +65,10 @@ def session_of(job: str, key: str, attempt: int) -> str:
     return str(uuid5(UUID(job), f"{attempt}:{key}"))
 
 
-class Row(Struct):
-    """An item, as `_database` lays it out."""
+class Row(Struct, gc=False):
+    """An entry, as `_database` lays it out."""
 
+    id: int
     key: str
     digest: bytes
     state: str
@@ -78,16 +83,14 @@ class Row(Struct):
     error: bytes | None = None
 
 
-_NAMES = Row.__struct_fields__
-_GIVEN = 6  # of them, for a row that was only begun
+SELECTED = ", ".join(Row.__struct_fields__).replace(
+    "output, error", "CAST(output AS BLOB), CAST(error AS BLOB)"
+)
 
-COLUMNS = ", ".join(_NAMES)
-SELECTED = COLUMNS.replace("output, error", "CAST(output AS BLOB), CAST(error AS BLOB)")
+_ITEM = ("id", "key", "digest", "attempt", "opening", "started_at", "run_id")
+_OUTCOME = ("id", "state", "run_id", "attempts", "seconds", "finished_at", "output", "error")
 
-_CHANGES = ", ".join(f"{name} = excluded.{name}" for name in _NAMES[2:])
-_PLACES = f"({', '.join('?' * 10)}, CAST(? AS TEXT), CAST(? AS TEXT))"
-
-_AT_ONCE = 80
+_AT_ONCE = 120
 """Rows in a statement: old builds of SQLite take 999 values."""
 
 Group = list[tuple[Callable[..., Any], tuple[Any, ...], Any]]
@@ -108,11 +111,15 @@ class Store:
         self._job = opened.facts.job
         self._opening = opened.facts.opening
         self._retry_failed = retry_failed
+        ((self._last_id,),) = self._connection.execute("SELECT coalesce(max(id), 0) FROM item")
+        self._knows_all = not self._last_id  # as long as no key is given twice
         self._open: dict[str, Row] = {}  # begun and not finished: as many as are in flight
         self._before: dict[str, Row] = {}  # of those begun again: what `withdraw` goes back to
         self._found: dict[str, Row] = {}
+        # What the group changes: items begun first, items otherwise, outcomes, items withdrawn.
         self._new: list[Row] = []
         self._changed: dict[str, Row] = {}
+        self._ended: dict[str, Row] = {}
         self._dropped: list[str] = []
 
     def close(self) -> None:
@@ -124,8 +131,20 @@ class Store:
 
         Returns what they return, and in place of what they raise the error.
         """
+        if self._knows_all:
+            opened, before, last_id = dict(self._open), dict(self._before), self._last_id
+            try:
+                return self._carry_out(group)
+            except sqlite3.IntegrityError:  # a key that is there already
+                self._connection.rollback()
+                self._open, self._before, self._last_id = opened, before, last_id
+                self._forget_changes()
+                self._knows_all = False
         begin = Store.begin
         self._look_up([arguments[0] for act, arguments, _ in group if act is begin])
+        return self._carry_out(group)
+
+    def _carry_out(self, group: Group) -> list[Any]:
         outcomes: list[Any] = []
         for act, arguments, _ in group:
             try:
@@ -139,9 +158,11 @@ class Store:
 
     def begin(self, key: str, digest: bytes) -> Claim:
         """Begin the next attempt at a key, if there is one to make."""
-        row = self._open.get(key) or self._changed.get(key) or self._found.get(key)
+        row = self._open.get(key) or self._ended.get(key) or self._changed.get(key)
+        row = row or self._found.get(key)
         if row is None:
-            row = Row(key, digest, RUNNING, 1, self._opening, started_at=time.time())
+            self._last_id += 1
+            row = Row(self._last_id, key, digest, RUNNING, 1, self._opening, time.time())
             self._open[key] = row
             self._new.append(row)
             return Claim(key=key, state="new", attempt=1, job=self._job, started_at=row.started_at)
@@ -171,6 +192,8 @@ class Store:
         before = self._before.pop(key, None)
         if before is not None:
             self._changed[key] = before
+            if before.state != RUNNING:
+                self._ended[key] = before
         else:
             self._changed.pop(key, None)
             self._dropped.append(key)
@@ -198,7 +221,7 @@ class Store:
         row.state, row.output, row.error = state, output, error
         row.run_id = run_id or row.run_id
         row.attempts, row.seconds, row.finished_at = attempts, seconds, time.time()
-        self._changed[key] = row
+        self._ended[key] = row
         del self._open[key]
         if self._before:
             self._before.pop(key, None)
@@ -214,14 +237,8 @@ class Store:
     def _start(self, before: Row) -> Claim:
         """Begin the attempt after the one that `before` tells of."""
         key = before.key
-        row = Row(
-            key,
-            before.digest,
-            RUNNING,
-            before.attempt + 1,
-            self._opening,
-            started_at=time.time(),
-        )
+        attempt = before.attempt + 1
+        row = Row(before.id, key, before.digest, RUNNING, attempt, self._opening, time.time())
         self._open[key] = self._changed[key] = row
         self._before[key] = before
         return self._claim(row, "retry")
@@ -244,22 +261,26 @@ class Store:
         self._found = {}
         for some in _pieces(keys):
             for values in self._connection.execute(_select(len(some)), some).fetchall():
-                self._found[values[0]] = Row(*values)
+                self._found[values[1]] = Row(*values)
 
     def _write(self) -> None:
+        changed, ended = list(self._changed.values()), list(self._ended.values())
+        resumed = [row.id for row in changed if row.state == RUNNING]
         statements = [
-            *((_delete(len(keys)), keys) for keys in _pieces(self._dropped)),
-            *((_insert(len(rows)), _values(rows, _GIVEN)) for rows in _pieces(self._new)),
-            *(
-                (_upsert(len(rows)), _values(rows, len(_NAMES)))
-                for rows in _pieces(list(self._changed.values()))
-            ),
+            *((_delete("item", "key", len(keys)), keys) for keys in _pieces(self._dropped)),
+            *((_delete("outcome", "id", len(ids)), ids) for ids in _pieces(resumed)),
+            *((_insert(len(rows)), _items(rows)) for rows in _pieces(self._new)),
+            *((_replace_items(len(rows)), _items(rows)) for rows in _pieces(changed)),
+            *((_replace_outcomes(len(rows)), _outcomes(rows)) for rows in _pieces(ended)),
         ]
-        self._dropped, self._new, self._changed = [], [], {}
+        self._forget_changes()
         if len(statements) > 1:  # one alone is a transaction by itself
             statements = [("BEGIN IMMEDIATE", []), *statements, ("COMMIT", [])]
         for text, values in statements:
             self._connection.execute(text, values)
+
+    def _forget_changes(self) -> None:
+        self._new, self._changed, self._ended, self._dropped = [], {}, {}, []
 
 
 # Each number of rows has a statement of its own; SQLite prepares it once, and keeps it.
@@ -267,33 +288,45 @@ class Store:
 
 @cache
 def _select(count: int) -> str:
-    places = ", ".join("?" * count)
-    return f"SELECT {SELECTED} FROM item WHERE key IN ({places})"  # noqa: S608
+    return f"SELECT {SELECTED} FROM entry WHERE key IN ({', '.join('?' * count)})"  # noqa: S608
 
 
 @cache
-def _delete(count: int) -> str:
-    places = ", ".join("?" * count)
-    return f"DELETE FROM item WHERE key IN ({places})"  # noqa: S608
+def _delete(table: str, column: str, count: int) -> str:
+    return f"DELETE FROM {table} WHERE {column} IN ({', '.join('?' * count)})"  # noqa: S608
 
 
 @cache
 def _insert(count: int) -> str:
-    places = ", ".join([f"({', '.join('?' * _GIVEN)})"] * count)
-    return f"INSERT INTO item ({', '.join(_NAMES[:_GIVEN])}) VALUES {places}"  # noqa: S608
+    """Into the items; with the same key, it fails."""
+    return f"INSERT INTO item ({', '.join(_ITEM)}) VALUES {_rows('?, ?, ?, ?, ?, ?, ?', count)}"  # noqa: S608
 
 
 @cache
-def _upsert(count: int) -> str:
-    places = ", ".join([_PLACES] * count)
-    return (
-        f"INSERT INTO item ({COLUMNS}) VALUES {places} "  # noqa: S608
-        f"ON CONFLICT (key) DO UPDATE SET {_CHANGES}"
-    )
+def _replace_items(count: int) -> str:
+    return _insert(count).replace("INSERT", "REPLACE", 1)
 
 
-def _values(rows: list[Row], count: int) -> list[Any]:
-    return [value for row in rows for value in structs.astuple(row)[:count]]
+@cache
+def _replace_outcomes(count: int) -> str:
+    places = _rows("?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT)", count)
+    return f"REPLACE INTO outcome ({', '.join(_OUTCOME)}) VALUES {places}"  # noqa: S608
+
+
+def _rows(places: str, count: int) -> str:
+    return ", ".join([f"({places})"] * count)
+
+
+def _items(rows: list[Row]) -> list[Any]:
+    return [value for row in rows for value in _item_of(row)]
+
+
+def _outcomes(rows: list[Row]) -> list[Any]:
+    return [value for row in rows for value in _outcome_of(row)]
+
+
+_item_of = attrgetter(*_ITEM)
+_outcome_of = attrgetter(*_OUTCOME)
 
 
 def _pieces(things: list[Any]) -> Iterator[list[Any]]:

@@ -82,6 +82,12 @@ def states(path: Path) -> dict[str, str]:
         return {entry.key: entry.state for entry in reader}
 
 
+def entry_of(path: Path, key: str) -> Any:
+    with Journal.read(path) as reader:
+        (entry,) = (entry for entry in reader if entry.key == key)
+    return entry
+
+
 class Gate:
     """Holds the journal's thread back before each group, until it is opened."""
 
@@ -168,6 +174,26 @@ async def test_an_unknown_outcome_that_is_skipped_stays_unknown(path: Path) -> N
             assert (claim.state, claim.attempt) == ("unknown", 1)
 
 
+@pytest.mark.parametrize("noted", [False, True])
+async def test_withdrawing_the_attempt_after_an_unknown_one_goes_back_to_that(
+    path: Path, noted: bool
+) -> None:
+    async with await opened(path) as journal:
+        await journal.begin("a", DIGEST)
+        journal.note_run("a", 1, "run-1")
+        if noted:
+            lost = errors.AmbiguousOutcomeError("lost")
+            await journal.finish("a", 1, error=lost, run_id="run-1")
+    before = [entry_of(path, "a")]
+    async with await opened(path) as journal:
+        assert (await journal.begin("a", DIGEST)).state == "unknown"
+        assert (await journal.again("a")).attempt == 2
+        during = entry_of(path, "a")
+        assert (during.state, during.run_id, during.error) == ("running", None, None)
+        journal.withdraw("a")
+    assert [entry_of(path, "a")] == before
+
+
 async def test_an_ambiguous_error_leaves_the_outcome_unknown(path: Path) -> None:
     async with await opened(path) as journal:
         await work(journal, "a", error=errors.AmbiguousTimeoutError("late", limit="total"))
@@ -239,6 +265,26 @@ async def test_one_key_for_two_inputs_of_a_batch_is_an_error(journal: Journal) -
     with pytest.raises(errors.JournalError, match="given to two inputs") as caught:
         await journal.begin("a", DIGEST)
     assert caught.value.key == "a"
+
+
+async def test_a_key_given_twice_harms_nothing_else_of_its_group(
+    journal: Journal, path: Path
+) -> None:
+    await work(journal, "a", output=b"1")
+    await journal.begin("b", DIGEST)
+    for _ in range(2):  # also when it is known that keys are given twice
+        *_, again, other = await asyncio.gather(
+            journal.finish("b", 1, output=b"2"),
+            journal.begin("b", DIGEST),
+            journal.begin("a", DIGEST),
+            journal.begin("c", DIGEST),
+            return_exceptions=True,
+        )
+        assert isinstance(again, errors.JournalError)
+        assert "given to two inputs" in again.message
+        assert states(path) == {"a": "done", "b": "done", "c": "running"}
+    assert isinstance(other, errors.JournalError)
+    assert (await journal.begin("d", DIGEST)).state == "new"
 
 
 async def test_an_end_without_a_beginning_is_an_error(journal: Journal) -> None:
