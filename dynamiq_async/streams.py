@@ -171,11 +171,11 @@ class WorkflowStream(EventStream[StreamEvent]):
 
     def _up_to_final(self, batch: list[StreamEvent]) -> list[StreamEvent]:
         # Written out rather than with `is_final`: this is looked at for every event.
-        for index, event in enumerate(batch):
+        for event in batch:
             source = event.source
             if source.type == WORKFLOW_TYPE if source is not None else event.event == ERROR_EVENT:
                 self.final = event
-                return batch[: index + 1]
+                return batch[: batch.index(event) + 1]
         return batch
 
     def _explained(self, error: errors.DynamiqError) -> errors.DynamiqError:
