@@ -112,7 +112,8 @@ class Store:
         self._opening = opened.facts.opening
         self._retry_failed = retry_failed
         ((self._last_id,),) = self._connection.execute("SELECT coalesce(max(id), 0) FROM item")
-        self._knows_all = not self._last_id  # as long as no key is given twice
+        # In a journal that was empty, a key is new without a look, unless it is given twice.
+        self._knows_all = not self._last_id
         self._open: dict[str, Row] = {}  # begun and not finished: as many as are in flight
         self._before: dict[str, Row] = {}  # of those begun again: what `withdraw` goes back to
         self._found: dict[str, Row] = {}
