@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 APPLICATION_ID = 0x44594A4C  # "DYJL"
-FORMAT = 1
+FORMAT = 2
 
 # An item's state. What is `running` while nobody writes the journal is unknown, too.
 RUNNING, DONE, FAILED, UNKNOWN = "running", "done", "failed", "unknown"
@@ -93,11 +93,12 @@ class Facts(Struct, frozen=True, kw_only=True):
 
 
 class Opened(NamedTuple):
-    """A journal that is open for writing. Close it with `close`."""
+    """A journal that is open for writing, with the last item's id. Close it with `close`."""
 
     connection: sqlite3.Connection
     lock: sqlite3.Connection
     facts: Facts
+    last_id: int
 
     def close(self) -> None:
         """Close the journal and let others write it."""
@@ -128,8 +129,9 @@ def open_for_writing(path: Path, *, mode: str, app_url: str) -> Opened:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("UPDATE meta SET value = ? WHERE name = 'opening'", [facts.opening + 1])
         facts = read_facts(path, connection)
+        ((last_id,),) = connection.execute("SELECT coalesce(max(id), 0) FROM item")
         opened.pop_all()
-    return Opened(connection, lock, facts)
+    return Opened(connection, lock, facts, last_id)
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
@@ -220,10 +222,10 @@ def _is_empty(path: Path, connection: sqlite3.Connection) -> bool:
         return True
     if application != APPLICATION_ID:
         raise JournalError(f"{path} is the database of another program; it is left as it is")
-    if version > FORMAT:
+    if version != FORMAT:
         raise JournalError(
-            f"the journal {path} has format {version}, and this version of dynamiq-async knows up "
-            f"to {FORMAT}; install a newer one"
+            f"the journal {path} has format {version}, and this version of dynamiq-async knows "
+            f"{FORMAT}; go on with the version that wrote it"
         )
     return False
 

@@ -111,7 +111,7 @@ class Store:
         self._job = opened.facts.job
         self._opening = opened.facts.opening
         self._retry_failed = retry_failed
-        ((self._last_id,),) = self._connection.execute("SELECT coalesce(max(id), 0) FROM item")
+        self._last_id = opened.last_id
         # In a journal that was empty, a key is new without a look, unless it is given twice.
         self._knows_all = not self._last_id
         self._open: dict[str, Row] = {}  # begun and not finished: as many as are in flight
@@ -180,7 +180,8 @@ class Store:
         if row.state == FAILED:
             return self._start(row)
         row.opening = self._opening
-        self._open[key] = self._changed[key] = row
+        self._open[key] = row
+        self._rewrite(row)
         return self._claim(row, "unknown")
 
     def again(self, key: str) -> Claim:
@@ -192,11 +193,10 @@ class Store:
         del self._open[key]
         before = self._before.pop(key, None)
         if before is not None:
-            self._changed[key] = before
-            if before.state != RUNNING:
-                self._ended[key] = before
+            self._rewrite(before)
         else:
             self._changed.pop(key, None)
+            self._found.pop(key, None)
             self._dropped.append(key)
 
     def note_run(self, key: str, attempt: int, run_id: str) -> None:
@@ -204,7 +204,7 @@ class Store:
         row = self._open.get(key)
         if row is not None and row.attempt == attempt:
             row.run_id = run_id
-            self._changed[key] = row
+            self._rewrite(row)
 
     def finish(
         self,
@@ -240,9 +240,17 @@ class Store:
         key = before.key
         attempt = before.attempt + 1
         row = Row(before.id, key, before.digest, RUNNING, attempt, self._opening, time.time())
-        self._open[key] = self._changed[key] = row
+        self._open[key] = row
+        self._rewrite(row)
         self._before[key] = before
         return self._claim(row, "retry")
+
+    def _rewrite(self, row: Row) -> None:
+        self._changed[row.key] = row
+        if row.state == RUNNING:
+            self._ended.pop(row.key, None)
+        else:
+            self._ended[row.key] = row
 
     def _claim(self, row: Row, state: State) -> Claim:
         return Claim(

@@ -194,6 +194,33 @@ async def test_withdrawing_the_attempt_after_an_unknown_one_goes_back_to_that(
     assert [entry_of(path, "a")] == before
 
 
+@pytest.mark.parametrize("state", ["new", "retry"])
+async def test_a_key_that_is_withdrawn_and_begun_at_once_is_under_way(
+    path: Path, state: str
+) -> None:
+    async with await opened(path) as journal:
+        await work(journal, "other", output=b"1")
+        if state == "retry":
+            await work(journal, "a", error=ValueError("no"))
+    async with await opened(path, retry_failed=True) as journal:
+        claim = await journal.begin("a", DIGEST)
+        journal.withdraw("a")
+        again, _ = await asyncio.gather(journal.begin("a", DIGEST), journal.begin("b", DIGEST))
+        assert (again.state, again.attempt) == (claim.state, claim.attempt)
+        entry = entry_of(path, "a")
+        assert (entry.state, entry.attempt, entry.error) == ("running", claim.attempt, None)
+
+
+async def test_the_run_of_an_unknown_attempt_can_be_noted_late(path: Path) -> None:
+    lost = errors.AmbiguousOutcomeError("lost")
+    async with await opened(path) as journal:
+        await work(journal, "a", error=lost, run_id="run-1")
+    async with await opened(path) as journal:
+        await journal.begin("a", DIGEST)
+        journal.note_run("a", 1, "run-2")
+    assert entry_of(path, "a").run_id == "run-2"
+
+
 async def test_an_ambiguous_error_leaves_the_outcome_unknown(path: Path) -> None:
     async with await opened(path) as journal:
         await work(journal, "a", error=errors.AmbiguousTimeoutError("late", limit="total"))
@@ -612,11 +639,15 @@ def another_application(path: Path) -> None:
     connection.close()
 
 
-def a_newer_format(path: Path) -> None:
+def another_format(path: Path, version: int = 99) -> None:
     write(path)
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 99")
+        connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
+
+
+def an_older_format(path: Path) -> None:
+    another_format(path, 1)
 
 
 def write(path: Path) -> None:
@@ -659,7 +690,8 @@ def without_what_it_is_for(path: Path) -> None:
         (text, "is not a journal"),
         (another_database, "database of another program"),
         (another_application, "database of another program"),
-        (a_newer_format, "has format 99"),
+        (another_format, "has format 99"),
+        (an_older_format, "has format 1"),
         (truncated, "is damaged"),
         (overwritten_in_the_middle, "is damaged"),
         (without_what_it_is_for, "is damaged"),
@@ -677,6 +709,15 @@ async def test_what_is_no_journal_is_refused_and_left_alone(
         with pytest.raises(errors.JournalError, match=says):
             Journal.read(path)
     assert content(path) == before
+
+
+async def test_a_table_that_is_damaged_is_told_when_it_is_opened(path: Path) -> None:
+    write(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE item")
+    connection.close()
+    with pytest.raises(errors.JournalError, match="no such table"):
+        await opened(path)
 
 
 async def test_a_huge_journal_is_not_looked_through(
