@@ -274,10 +274,10 @@ class Store:
 
     def _write(self) -> None:
         changed, ended = list(self._changed.values()), list(self._ended.values())
-        resumed = [row.id for row in changed if row.state == RUNNING]
+        again = [row.id for row in changed if row.state == RUNNING and row.attempt > 1]
         statements = [
             *((_delete("item", "key", len(keys)), keys) for keys in _pieces(self._dropped)),
-            *((_delete("outcome", "id", len(ids)), ids) for ids in _pieces(resumed)),
+            *((_delete("outcome", "id", len(ids)), ids) for ids in _pieces(again)),
             *((_insert(len(rows)), _items(rows)) for rows in _pieces(self._new)),
             *((_replace_items(len(rows)), _items(rows)) for rows in _pieces(changed)),
             *((_replace_outcomes(len(rows)), _outcomes(rows)) for rows in _pieces(ended)),
