@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from hashlib import blake2b
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from dynamiq_async._items import Item
     from dynamiq_async.batch._modes import Mode
     from dynamiq_async.journal import Claim, Journal
-
-T = TypeVar("T")
 
 OnError = Literal["return", "raise"]
 Unknown = Literal["raise", "retry", "skip"]
@@ -120,21 +118,25 @@ class JournaledJob(MapJob):
         return self._opened
 
     async def _work(self, result: MapResult[Any], item: Item, started: float) -> None:
-        mode = self._mode
-        prepared = mode.prepare(item.input)
-        claim = await _kept(self._journal.begin(str(item.key), digest(item.input)))
-        if claim.state in ("done", "failed"):
-            self._recall(result, claim)
-        elif claim.state == "unknown":
-            await self._settle(result, prepared, claim, started)
-        else:
-            await self._attempt(result, prepared, claim, started)
+        prepared = self._mode.prepare(item.input)
+        try:
+            claim = await self._journal.begin(str(item.key), digest(item.input))
+            if claim.state in ("done", "failed"):
+                self._recall(result, claim)
+            elif claim.state == "unknown":
+                await self._settle(result, prepared, claim, started)
+            else:
+                await self._attempt(result, prepared, claim, started)
+        except errors.JournalError as error:
+            if error.key is None:  # it is about no item: without its journal a batch must not go on
+                raise HaltError(error, at_once=True) from error
+            raise
 
-    async def _attempt(
+    def _attempt(
         self, result: MapResult[Any], prepared: Any, claim: Claim, started: float
-    ) -> None:
+    ) -> Awaitable[bool]:
         working = self._mode.work(result, prepared, _Attempt(self._journal, claim))
-        await self._noted(result, claim, started, working)
+        return self._noted(result, claim, started, working)
 
     async def _settle(
         self, result: MapResult[Any], prepared: Any, claim: Claim, started: float
@@ -149,7 +151,7 @@ class JournaledJob(MapJob):
             if self._unknown == "raise":
                 raise HaltError(error)
             raise error
-        again = await _kept(self._journal.again(claim.key))
+        again = await self._journal.again(claim.key)
         await self._attempt(result, prepared, again, started)
 
     async def _noted(
@@ -172,7 +174,7 @@ class JournaledJob(MapJob):
             failure = error
         if output is None and failure is None:
             return False
-        finishing = self._journal.finish(
+        await self._journal.finish(
             claim.key,
             claim.attempt,
             output=output,
@@ -181,7 +183,6 @@ class JournaledJob(MapJob):
             attempts=result.attempts or 0,
             seconds=perf_counter() - started,
         )
-        await _kept(finishing)
         return True
 
     def _recall(self, result: MapResult[Any], claim: Claim) -> None:
@@ -194,17 +195,6 @@ class JournaledJob(MapJob):
             result.error = claim.error
         else:
             result.output = self._mode.recall(claim.output or b"null")
-
-
-async def _kept(asking: Awaitable[T]) -> T:
-    """What the journal answers. An error that is about no key ends the batch: without its journal
-    it must not go on."""
-    try:
-        return await asking
-    except errors.JournalError as error:
-        if error.key is None:
-            raise HaltError(error, at_once=True) from error
-        raise
 
 
 class _Attempt:

@@ -25,7 +25,7 @@ from dynamiq_async.journal._store import Claim, Group, Store
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 
 Outcome = list[Any] | JournalError
@@ -101,7 +101,7 @@ class Journal:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def begin(self, key: str, digest: bytes) -> Claim:
+    def begin(self, key: str, digest: bytes) -> Coroutine[Any, Any, Claim]:
         """Begin the next attempt at a key. Committed when it returns.
 
         When it is cancelled, no attempt was begun.
@@ -117,9 +117,9 @@ class Journal:
         """
         if not key.isascii():
             _check_key(key)
-        return await self._claimed(Store.begin, key, digest)
+        return self._claimed(Store.begin, key, digest)
 
-    async def again(self, key: str) -> Claim:
+    def again(self, key: str) -> Coroutine[Any, Any, Claim]:
         """Begin the next attempt at a key whose claim was "unknown". Committed when it returns.
 
         When it is cancelled, no attempt was begun.
@@ -127,7 +127,7 @@ class Journal:
         Raises:
             JournalError: as for `begin`.
         """
-        return await self._claimed(Store.again, key)
+        return self._claimed(Store.again, key)
 
     def withdraw(self, key: str) -> None:
         """Nothing was sent for the attempt that was begun last: go back to what was before it.
@@ -138,7 +138,7 @@ class Journal:
         """The attempt is this run. Written with what is next."""
         self._tell(Store.note_run, key, attempt, run_id)
 
-    async def finish(
+    def finish(
         self,
         key: str,
         attempt: int,
@@ -148,8 +148,8 @@ class Journal:
         run_id: str | None = None,
         attempts: int = 1,
         seconds: float = 0.0,
-    ) -> None:
-        """An attempt is over. Committed when it returns; also written when it is cancelled.
+    ) -> asyncio.Future[None]:
+        """An attempt is over. Committed when this is done; also written when it is cancelled.
 
         Args:
             output: JSON.
@@ -166,7 +166,7 @@ class Journal:
         if error is not None:
             state = UNKNOWN if isinstance(error, AmbiguousOutcomeError) else FAILED
             described = _failures.encode(error)
-        await self._ask(
+        return self._ask(
             Store.finish, key, attempt, state, output, described, run_id, attempts, seconds
         )
 

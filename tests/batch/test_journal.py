@@ -410,7 +410,7 @@ async def test_a_beginning_cancelled_while_it_is_written_is_taken_back(
 async def test_a_cancelled_end_is_written_all_the_same(path: Path) -> None:
     async with await opened(path) as journal:
         await journal.begin("a", DIGEST)
-        ending = asyncio.create_task(journal.finish("a", 1, output=b"1"))
+        ending = asyncio.ensure_future(journal.finish("a", 1, output=b"1"))
         await asyncio.sleep(0)
         ending.cancel()
     assert states(path) == {"a": "done"}
@@ -844,7 +844,7 @@ async def test_closing_tells_what_nobody_was_told(
     journal = await opened(path)
     await journal.begin("a", DIGEST)
     full_disk()
-    ending = asyncio.create_task(journal.finish("a", 1, output=b"1" * 100_000))
+    ending = asyncio.ensure_future(journal.finish("a", 1, output=b"1" * 100_000))
     await asyncio.sleep(0)
     ending.cancel()
     with pytest.raises(errors.JournalError, match="the disk is full"):
