@@ -115,30 +115,15 @@ class Clients:
         expect(event.is_final, True, "as whether the last one is final")
 
     async def stream_bytes(self, path: str, size: int) -> None:
-        got = 0
-        async with self._post(path) as response:
-            while chunk := await response.content.readany():
-                got += len(chunk)
-        expect(got, size, "bytes")
+        await _read_bytes(self._post(path), size)
 
     async def stream_bare(self, path: str, events: int) -> None:
-        decoder, seen = SSEDecoder(StreamEvent), 0
-        async with self._post(path) as response:
-            while chunk := await response.content.readany():
-                for event in decoder.feed(chunk):  # noqa: B007 - the last is checked
-                    seen += 1
-        expect(seen, events)
+        event = await _read_bare(self._post(path), StreamEvent, events)
         expect(event.is_final, True, "as whether the last one is final")
 
     async def stream_httpx_sse(self, path: str, events: int) -> None:
-        seen = 0
-        async with self.httpx_sse.aconnect_sse(
-            self.httpx, "POST", f"{self.url}{path}/", json={"input": INPUT, "stream": True}
-        ) as source:
-            async for event in source.aiter_sse():
-                data = json.loads(event.data)
-                seen += 1
-        expect(seen, events)
+        body = {"input": INPUT, "stream": True}
+        data = await self._read_httpx_sse(events, "POST", f"{self.url}{path}/", json=body)
         expect(data["source"]["type"], FINAL_TYPE, "as the source of the last one")
 
     async def stream_openai(self, path: str, events: int) -> None:
@@ -179,34 +164,29 @@ class Clients:
         expect(event.sequence, events, "as the last sequence number")
 
     async def follow_bytes(self, path: str, size: int) -> None:
-        got = 0
-        async with self._get(path) as response:
-            while chunk := await response.content.readany():
-                got += len(chunk)
-        expect(got, size, "bytes")
+        await _read_bytes(self._get(path), size)
 
     async def follow_bare(self, path: str, events: int) -> None:
-        decoder, seen = SSEDecoder(RunEvent), 0
-        async with self._get(path) as response:
-            while chunk := await response.content.readany():
-                for event in decoder.feed(chunk):  # noqa: B007 - the last is checked
-                    seen += 1
-        expect(seen, events)
+        event = await _read_bare(self._get(path), RunEvent, events)
         expect(event.sequence, events, "as the last sequence number")
 
     async def follow_httpx_sse(self, path: str, events: int) -> None:
-        seen = 0
-        async with self.httpx_sse.aconnect_sse(
-            self.httpx, "GET", f"{self.url}{path}/v1/runs/run-1/stream"
-        ) as source:
-            async for event in source.aiter_sse():
-                data = json.loads(event.data)
-                seen += 1
-        expect(seen, events)
+        url = f"{self.url}{path}/v1/runs/run-1/stream"
+        data = await self._read_httpx_sse(events, "GET", url)
         expect(data["sequence"], events, "as the last sequence number")
 
     def _get(self, path: str) -> Any:
         return self.session.get(f"{self.url}{path}/v1/runs/run-1/stream", headers=AUTHORIZATION)
+
+    async def _read_httpx_sse(self, events: int, *request: str, **options: Any) -> Any:
+        """The data of the last one."""
+        seen = 0
+        async with self.httpx_sse.aconnect_sse(self.httpx, *request, **options) as source:
+            async for event in source.aiter_sse():
+                data = json.loads(event.data)
+                seen += 1
+        expect(seen, events)
+        return data
 
     # Calls.
 
@@ -237,3 +217,22 @@ class Clients:
             f"{self.url}/", json={"input": INPUT}, headers=AUTHORIZATION
         )
         return response.json()
+
+
+async def _read_bytes(request: Any, size: int) -> None:
+    got = 0
+    async with request as response:
+        while chunk := await response.content.readany():
+            got += len(chunk)
+    expect(got, size, "bytes")
+
+
+async def _read_bare(request: Any, type: Any, events: int) -> Any:
+    """The last one."""
+    decoder, seen = SSEDecoder(type), 0
+    async with request as response:
+        while chunk := await response.content.readany():
+            for event in decoder.feed(chunk):  # noqa: B007 - the last is checked
+                seen += 1
+    expect(seen, events)
+    return event

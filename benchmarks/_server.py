@@ -221,14 +221,19 @@ def _serve(pipe: Connection) -> None:
 @contextlib.contextmanager
 def serving() -> Iterator[str]:
     """The server's URL, while its process runs."""
+    with helper(_serve) as pipe:
+        yield f"http://127.0.0.1:{pipe.recv()}"
+
+
+@contextlib.contextmanager
+def helper(work: Callable[[Connection], None]) -> Iterator[Connection]:
+    """The pipe to a process of its own that does this work."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(
-        target=_serve, args=(theirs,), daemon=True
-    )
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(theirs,), daemon=True)
     process.start()
-    theirs.close()  # so that a server that dies at its start is noticed
+    theirs.close()  # so that a process that dies at its start is noticed
     try:
-        yield f"http://127.0.0.1:{ours.recv()}"
+        yield ours
     finally:
         process.terminate()
         process.join()

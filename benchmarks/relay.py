@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import multiprocessing
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from benchmarks._clients import INPUT, Clients
 from benchmarks._loops import Task, clients, on_each_loop
 from benchmarks._measure import expect
 from benchmarks._results import OURS, Goal
-from benchmarks._server import PATTERNS, body_size
+from benchmarks._server import PATTERNS, body_size, helper
 from dynamiq_async.relay.aiohttp import relay_response
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ GOALS = {"each": 2.5, "coalesced": 3.0, "pieces": 10.0}
 
 def run(settings: Settings) -> Iterator[Comparison]:
     events = 200 if settings.quick else 5_000
-    with clients(settings) as opened, browser() as pipe:
+    with clients(settings) as opened, helper(browse) as pipe:
         backends = {loop: Backend(its, pipe) for loop, its in opened.items()}
         try:
             for loop, backend in backends.items():
@@ -144,23 +143,8 @@ async def _begin(request: web.Request) -> web.StreamResponse:
     return response
 
 
-@contextlib.contextmanager
-def browser() -> Iterator[Connection]:
-    """A process that reads what it is told to: takes a port and a path, gives a number of bytes."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(
-        target=_browse, args=(theirs,), daemon=True
-    )
-    process.start()
-    theirs.close()
-    try:
-        yield ours
-    finally:
-        process.terminate()
-        process.join()
-
-
-def _browse(pipe: Connection) -> None:
+def browse(pipe: Connection) -> None:
+    """Read what the pipe tells to: takes a port and a path, gives a number of bytes."""
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             port, path = pipe.recv()

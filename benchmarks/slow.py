@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from benchmarks._measure import Sampler, Settings
 
-    Hold = Callable[[Clients, "Tally"], Awaitable[None]]
+    Hold = Callable[[Clients, "Seen"], Awaitable[None]]
 
 TABLES = {"slow streams": "Slow streams, 10 events a second each"}
 
@@ -84,17 +84,36 @@ class Tally:
         if not self.missing:
             self.all_open.set_result(None)
 
-    def last(self, seen: int, event: Any) -> None:
-        """Check a stream's last event, whose number tells how many there were."""
-        text = event if isinstance(event, bytes) else json.dumps(event).encode()
-        number = int(re.findall(rb"piece (\d+)", text)[-1])
-        if number != seen - 1:
-            raise WrongResultError(f"{seen} events up to number {number}")
+
+class Seen:
+    """What one stream has seen."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._events = 0
+        self._last: Any = None
+
+    def __call__(self, event: Any = None) -> None:
+        if not self._events:
+            self._tally.opened()
+        self._events += 1
+        self._tally.events += 1
+        self._last = event
+
+    def check(self) -> None:
+        """Check the last event, if it was told, whose number tells how many there were."""
+        event = self._last
+        if event is None:
+            return
+        told = bytes(event.raw_data) if isinstance(event, StreamEvent) else json.dumps(event)
+        number = int(re.findall(r"piece (\d+)", str(told))[-1])
+        if number != self._events - 1:
+            raise WrongResultError(f"{self._events} events up to number {number}")
 
 
 async def _sample(its: Clients, hold: Hold, streams: int, window: float) -> Sample:
     tally = Tally(streams)
-    tasks = [asyncio.ensure_future(hold(its, tally)) for _ in range(streams)]
+    tasks = [asyncio.ensure_future(_checked(its, hold, tally)) for _ in range(streams)]
     try:
         await asyncio.wait([tally.all_open, *tasks], return_when=asyncio.FIRST_COMPLETED)
         cpu, wall, seen = time.process_time(), time.perf_counter(), tally.events
@@ -114,6 +133,14 @@ async def _sample(its: Clients, hold: Hold, streams: int, window: float) -> Samp
     return Sample(cpu / seen, wall / seen)
 
 
+async def _checked(its: Clients, hold: Hold, tally: Tally) -> None:
+    seen = Seen(tally)
+    try:
+        await hold(its, seen)
+    finally:
+        seen.check()
+
+
 # --- the contenders: each holds one stream until it is cancelled ------------------------------
 
 
@@ -124,58 +151,30 @@ def contenders(its: Clients) -> dict[str, Hold]:
     return found
 
 
-async def _ours(its: Clients, tally: Tally) -> None:
-    seen = 0
+async def _ours(its: Clients, seen: Seen) -> None:
     async with its.app(PATH).stream(INPUT) as stream:
-        try:
-            async for event in stream:  # noqa: B007 - the last is checked
-                if not seen:
-                    tally.opened()
-                seen += 1
-                tally.events += 1
-        finally:
-            if seen:
-                tally.last(seen, bytes(event.raw_data))
+        async for event in stream:
+            seen(event)
 
 
-async def _bytes(its: Clients, tally: Tally) -> None:
+async def _bytes(its: Clients, seen: Seen) -> None:
     """It counts reads, each of which is an event as long as it keeps up."""
-    seen = 0
     async with its._post(PATH) as response:
         while await response.content.readany():
-            if not seen:
-                tally.opened()
-            seen += 1
-            tally.events += 1
+            seen()
 
 
-async def _bare(its: Clients, tally: Tally) -> None:
-    seen, feed = 0, SSEDecoder(StreamEvent).feed
+async def _bare(its: Clients, seen: Seen) -> None:
+    feed = SSEDecoder(StreamEvent).feed
     async with its._post(PATH) as response:
-        try:
-            while chunk := await response.content.readany():
-                for event in feed(chunk):  # noqa: B007 - the last is checked
-                    if not seen:
-                        tally.opened()
-                    seen += 1
-                    tally.events += 1
-        finally:
-            if seen:
-                tally.last(seen, bytes(event.raw_data))
+        while chunk := await response.content.readany():
+            for event in feed(chunk):
+                seen(event)
 
 
-async def _httpx_sse(its: Clients, tally: Tally) -> None:
-    seen = 0
+async def _httpx_sse(its: Clients, seen: Seen) -> None:
     async with its.httpx_sse.aconnect_sse(
         its.httpx, "POST", f"{its.url}{PATH}/", json={"input": INPUT, "stream": True}
     ) as source:
-        try:
-            async for event in source.aiter_sse():
-                data = json.loads(event.data)
-                if not seen:
-                    tally.opened()
-                seen += 1
-                tally.events += 1
-        finally:
-            if seen:
-                tally.last(seen, data)
+        async for event in source.aiter_sse():
+            seen(json.loads(event.data))

@@ -53,12 +53,7 @@ class MapJob:
         """Nothing is left."""
 
     async def __call__(self, item: Item) -> MapResult[Any]:
-        result: MapResult[Any] = MapResult(
-            key=item.key,
-            index=item.index,
-            started_at=datetime.now(UTC),
-            input=item.input if self._include_input else None,
-        )
+        result = begun(item, include_input=self._include_input)
         started = perf_counter()
         try:
             if item.error is not None:
@@ -215,6 +210,16 @@ class _Attempt:
 
     def withdraw(self) -> None:
         self._journal.withdraw(self._claim.key)
+
+
+def begun(item: Item, *, include_input: bool) -> MapResult[Any]:
+    """The result of an item, of which nothing is known yet."""
+    return MapResult(
+        key=item.key,
+        index=item.index,
+        started_at=datetime.now(UTC),
+        input=item.input if include_input else None,
+    )
 
 
 def keep(error: Exception, result: MapResult[Any]) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dynamiq_async._client import UNSET, Client, Extras, TimeoutLike
 from dynamiq_async._fanout import Fanout, Tally
 from dynamiq_async._items import Inputs, Items, KeyOf
-from dynamiq_async.batch._job import check_open, keep, unless_ended
+from dynamiq_async.batch._job import begun, check_open, keep, unless_ended
 from dynamiq_async.batch._map import DEFAULT_CONCURRENCY, FanOutIterator
 from dynamiq_async.batch._modes import patient_view
 from dynamiq_async.batch._options import check_one_of, check_seconds_or_zero, demand_of
-from dynamiq_async.batch_models import MapResult, StreamItem
+from dynamiq_async.batch_models import StreamItem
 from dynamiq_async.streams import AppStream
 
 if TYPE_CHECKING:
@@ -62,12 +61,7 @@ class _StreamJob:
 
     async def __call__(self, item: Item) -> StreamItem[Any]:
         key, index = item.key, item.index
-        result: MapResult[Any] = MapResult(
-            key=key,
-            index=index,
-            started_at=datetime.now(UTC),
-            input=item.input if self._include_input else None,
-        )
+        result = begun(item, include_input=self._include_input)
         started = perf_counter()
         try:
             if item.error is not None:

@@ -7,7 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from network.wire import Peer, head
+from network.wire import Peer, final, head, says
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,6 +37,11 @@ def frame(
 
 def text(value: Any) -> bytes:
     return frame(TEXT, value if isinstance(value, bytes) else msgspec.json.encode(value))
+
+
+INPUT = {"question": "?"}
+ONE, TWO, END = text(says("one")), text(says("two")), text(final())
+QUESTION = text({**says(""), "data": {"prompt": "?", "action": "ask"}})
 
 
 def goodbye(code: int | None = 1000, reason: str = "") -> bytes:

@@ -18,9 +18,14 @@ from .peers import (
     BINARY,
     CLOSE,
     CONTINUATION,
+    END,
+    INPUT,
+    ONE,
     PING,
     PONG,
+    QUESTION,
     TEXT,
+    TWO,
     SocketPeer,
     frame,
     goodbye,
@@ -31,10 +36,6 @@ from .peers import (
 
 if TYPE_CHECKING:
     from network.conftest import MakeApp, Serve
-
-INPUT = {"question": "?"}
-ONE, TWO, END = text(says("one")), text(says("two")), text(final())
-QUESTION = text({**says(""), "data": {"prompt": "?", "action": "ask"}})
 
 
 def of(run_id: str | None, event: dict[str, Any]) -> bytes:

@@ -9,18 +9,15 @@ import aiohttp
 import pytest
 import trustme
 from network.conftest import KEY, in_flight, turns
-from network.wire import Peer, answer, final, head, says, script, server_context
+from network.wire import Peer, answer, head, script, server_context
 
 from dynamiq_async import Timeout, errors
 
-from .peers import SocketPeer, accept_of, saying, talking, text
+from .peers import END, INPUT, ONE, SocketPeer, accept_of, saying, talking, text
 
 if TYPE_CHECKING:
     import trustme
     from network.conftest import FakeClock, MakeApp, Serve
-
-INPUT = {"question": "?"}
-ONE, END = text(says("one")), text(final())
 
 
 async def test_it_asks_as_the_standard_says_and_carries_the_key(

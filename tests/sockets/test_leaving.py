@@ -18,9 +18,14 @@ from dynamiq_async import AsyncApp, Timeout, _websocket, errors
 from .peers import (
     CLOSE,
     CONTINUATION,
+    END,
+    INPUT,
+    ONE,
     PING,
     PONG,
+    QUESTION,
     TEXT,
+    TWO,
     SocketPeer,
     accept_of,
     frame,
@@ -34,10 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from network.conftest import FakeClock, MakeApp, Serve
-
-INPUT = {"question": "?"}
-ONE, TWO, END = text(says("one")), text(says("two")), text(final())
-QUESTION = text({**says(""), "data": {"prompt": "?", "action": "ask"}})
 
 
 class Closes:
