@@ -13,7 +13,7 @@ import msgspec
 from benchmarks._measure import expect
 from benchmarks.peers import optional
 from dynamiq_async import AsyncApp, StreamEvent, Timeout
-from dynamiq_async.runs_models import RunEvent
+from dynamiq_async.events.run_events import RunEvent
 from dynamiq_async.sse import SSEDecoder
 
 BYTES = "aiohttp's bytes"

@@ -12,43 +12,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from dynamiq_async import errors
-from dynamiq_async._cursor import Gap
+from dynamiq_async._http.paging import Page
+from dynamiq_async._http.uploads import Upload
 from dynamiq_async._version import __version__
 from dynamiq_async.app import AsyncApp
 from dynamiq_async.batch import Map, StreamMany
-from dynamiq_async.batch_models import BatchProgress, MapResult, StreamItem
+from dynamiq_async.batch.models import BatchProgress, MapResult, StreamItem
 from dynamiq_async.errors import DynamiqError
-from dynamiq_async.events import StreamEvent
-from dynamiq_async.management_models import App, ConnectLink, Requirement, RequirementsStatus
-from dynamiq_async.models import Accepted, Callback
+from dynamiq_async.events.app_events import StreamEvent
+from dynamiq_async.events.run_events import InputRequest, RunEvent
+from dynamiq_async.files import File
 from dynamiq_async.options import Adaptive, Timeout
-from dynamiq_async.questions import Question, QuestionEvent
-from dynamiq_async.run_stream import RunStream
-from dynamiq_async.runs_models import File, InputRequest, Page, Run, RunEvent
-from dynamiq_async.streams import AppStream
-from dynamiq_async.uploads import Upload
+from dynamiq_async.requirements import ConnectLink, Requirement, RequirementsStatus
+from dynamiq_async.runs.models import Run
+from dynamiq_async.runs.questions import Question, QuestionEvent
+from dynamiq_async.runs.resumption import Gap
+from dynamiq_async.runs.stream import RunStream
+from dynamiq_async.streaming.app_stream import AppStream
+from dynamiq_async.submission import Accepted, Callback
 from dynamiq_async.websocket import AppSocket, SocketRun
 
 if TYPE_CHECKING:
-    from dynamiq_async.flowy import AsyncFlowy
-    from dynamiq_async.flowy_models import (
+    from dynamiq_async.flowy import (
+        AsyncFlowy,
         FlowyApp,
         FlowyInput,
         FlowyOutput,
         FlowyOutputSpec,
         FlowyRun,
     )
-    from dynamiq_async.management import AsyncManagement
+    from dynamiq_async.management import App, AsyncManagement
 
 # Imported with their first use: who calls an App should not wait for what else there is.
 _LATER = {
+    "App": "management",
     "AsyncFlowy": "flowy",
     "AsyncManagement": "management",
-    "FlowyApp": "flowy_models",
-    "FlowyInput": "flowy_models",
-    "FlowyOutput": "flowy_models",
-    "FlowyOutputSpec": "flowy_models",
-    "FlowyRun": "flowy_models",
+    "FlowyApp": "flowy",
+    "FlowyInput": "flowy",
+    "FlowyOutput": "flowy",
+    "FlowyOutputSpec": "flowy",
+    "FlowyRun": "flowy",
 }
 
 

@@ -19,6 +19,10 @@ from dynamiq_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+import json
+from collections.abc import Mapping
+
+import msgspec
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
@@ -111,3 +115,52 @@ _VALIDATE = "model_validate"  # a pydantic model's own
 
 
 _decode = msgspec.json.Decoder().decode
+
+
+def _to_builtin(value: Any) -> Any:
+    """What msgspec does not know by itself: pydantic models, and mappings other than dict."""
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return dump(mode="json", by_alias=True)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} cannot be encoded as JSON")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_to_builtin)
+
+
+def encode(value: Any, argument: str) -> bytes:
+    """`value` as JSON; what cannot be is an InvalidArgumentError that names `argument`."""
+    try:
+        return _encoder.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise InvalidArgumentError(
+            f"{argument} cannot be encoded as JSON: {error}", argument=argument
+        ) from error
+
+
+def encode_object(value: Any, argument: str) -> bytes:
+    """The same for what must come out as a JSON object."""
+    encoded = encode(value, argument)
+    if encoded[:1] != b"{":
+        raise InvalidArgumentError(
+            f"{argument} must be a mapping, a msgspec Struct, a dataclass or a pydantic model "
+            f"(the fields of the workflow's Input node), not {type(value).__name__}",
+            argument=argument,
+        )
+    if b"null" in encoded:
+        _check_finite(value, argument)
+    return encoded
+
+
+def _check_finite(value: Any, argument: str) -> None:
+    """Raise InvalidArgumentError for a NaN or infinity, which msgspec writes as null: what runs
+    would not be what was given."""
+    try:
+        json.dumps(msgspec.to_builtins(value, enc_hook=_to_builtin), allow_nan=False)
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"{argument} holds a number that JSON has no name for (NaN or infinity)",
+            argument=argument,
+        ) from error

@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
-from dynamiq_async import _request, _response, errors
-from dynamiq_async._client import (
-    UNSET,
-    Extras,
-    TimeoutLike,
-    resolve_key,
-)
+from dynamiq_async import errors
+from dynamiq_async._credentials import resolve_key
+from dynamiq_async._http.bodies import root_body
+from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async._http.response import decode_output
+from dynamiq_async._http.urls import parse_base_url
 from dynamiq_async._json import check_type
 from dynamiq_async.batch import Batching
 from dynamiq_async.files import Files
-from dynamiq_async.models import Accepted, Callback
 from dynamiq_async.options import check_count, check_seconds
 from dynamiq_async.requirements import Requirements
-from dynamiq_async.runs import Runs
-from dynamiq_async.streams import AppStream, OnBadEvent
+from dynamiq_async.runs.runs import Runs
+from dynamiq_async.streaming.app_stream import AppStream, OnBadEvent
+from dynamiq_async.submission import Accepted, Callback, callback_objects
 from dynamiq_async.websocket import AppSocket
-from dynamiq_async.websocket.session import upgrade_headers
-from dynamiq_async.websocket_messages import SocketProtocol
+from dynamiq_async.websocket.protocol import SocketProtocol
+from dynamiq_async.websocket.socket import upgrade_headers
 
 if TYPE_CHECKING:
     import ssl
@@ -119,7 +118,7 @@ class AsyncApp(Batching):
             "trust_env": trust_env,
         }
         super().__init__(
-            _request.parse_base_url(url, allow_http=allow_http, argument="host_or_url"),
+            parse_base_url(url, allow_http=allow_http, argument="host_or_url"),
             resolve_key(access_key, KEY_VARIABLE),
             session=session,
             **self._configuration,
@@ -193,7 +192,7 @@ class AsyncApp(Batching):
         """
         check_type(output_type)
         extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
-        body = _request.root_body(
+        body = root_body(
             input,
             files=files,
             user_id=user_id,
@@ -204,7 +203,7 @@ class AsyncApp(Batching):
         )
         request = self._request("POST", "", body=body, extras=extras)
         answer = await self._caller.fetch(request, self._call_options(extras))
-        return _response.decode_output(str(request), answer, output_type, key=self._caller.key)
+        return decode_output(str(request), answer, output_type, key=self._caller.key)
 
     def stream(
         self,
@@ -242,7 +241,7 @@ class AsyncApp(Batching):
             InvalidArgumentError: an argument cannot be used.
         """
         extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
-        body = _request.root_body(
+        body = root_body(
             input,
             files=files,
             stream=True,
@@ -327,11 +326,11 @@ class AsyncApp(Batching):
             What `invoke` raises.
         """
         extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
-        body = _request.root_body(
+        body = root_body(
             input,
             files=files,
             execution_mode="async",
-            callbacks=_request.callback_objects(callbacks, app_url=self._url),
+            callbacks=callback_objects(callbacks, app_url=self._url),
             user_id=user_id,
             session_id=session_id,
             extra_body=extra_body,

@@ -19,38 +19,33 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote, unquote, urljoin, urlsplit
 from uuid import uuid4
 
-from msgspec import structs
-
 from dynamiq_async import errors
-from dynamiq_async._calls import Answer, Caller, CallOptions, read_beginning
-from dynamiq_async._client import USER_AGENT
-from dynamiq_async._clock import deadline_in
-from dynamiq_async._request import Request, is_loopback
-from dynamiq_async._response import (
+from dynamiq_async._http.error_responses import (
     beginning,
     content_type,
     error_class,
     read_envelope,
     request_id,
 )
-from dynamiq_async._retry import parse_retry_after
-from dynamiq_async.options import check_count, check_seconds
+from dynamiq_async._http.headers import USER_AGENT
+from dynamiq_async._http.request import Request
+from dynamiq_async._http.retry import parse_retry_after
+from dynamiq_async._http.sender import Answer, Caller, read_beginning
+from dynamiq_async._http.urls import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
-    from dynamiq_async._clock import Clock
-    from dynamiq_async.flowy_models import FlowyOutput, FlowyRun
-    from dynamiq_async.transport import Response
+    from dynamiq_async._http.request_options import CallOptions
+    from dynamiq_async._http.timers import Clock
+    from dynamiq_async.transport.base import Response
+
 
 T = TypeVar("T")
 
 MAX_REDIRECTS = 3
 MAX_WAIT = 60.0
 """Seconds that a host may ask to wait before a download is tried again."""
-
-EXPIRED_STATUS = frozenset({400, 401, 403, 404, 410})
-"""What storage services answer for a link whose time is up: they do not agree on one."""
 
 _HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
 _WRITE_BYTES = 1024 * 1024
@@ -334,136 +329,6 @@ def _clean(name: str) -> str:
 
 def _cut(text: str, size: int) -> str:
     return text.encode()[:size].decode("utf-8", "ignore")
-
-
-# --- outputs -------------------------------------------------------------------------------------
-
-
-class Origin:
-    """Where the content of one output of a run comes from; what `FlowyOutput` is bound to."""
-
-    def __init__(
-        self,
-        downloader: Downloader,
-        options: CallOptions,
-        reread: Callable[[str, float | None], Awaitable[FlowyRun]],
-        run: FlowyRun,
-        position: int,
-    ) -> None:
-        self._downloader = downloader
-        self._options = options
-        self._reread = reread
-        self._run_id = run.run_id
-        self._position = position
-
-    async def save(
-        self,
-        output: FlowyOutput,
-        path: str | os.PathLike[str],
-        *,
-        max_bytes: int,
-        timeout: float | None,
-        progress: Callable[[int, int | None], object] | None,
-    ) -> Path:
-        check_seconds(timeout, "timeout")
-        place, is_folder = await _in_thread(_placed, path)
-        part = PartFile(place if is_folder else place.parent)
-        try:
-            await part.create()
-            got = await self._bring(output, part, max_bytes, timeout, progress)
-            if not is_folder:
-                return await part.publish(place)
-            fallback = output.node_id or "output"
-            return await part.publish_beside(file_name(got.url, got.media_type, fallback))
-        finally:
-            part.discard()
-
-    async def read(
-        self,
-        output: FlowyOutput,
-        *,
-        max_bytes: int,
-        timeout: float | None,
-        progress: Callable[[int, int | None], object] | None,
-    ) -> bytes:
-        check_seconds(timeout, "timeout")
-        memory = Memory()
-        await self._bring(output, memory, max_bytes, timeout, progress)
-        return bytes(memory.content)
-
-    async def _bring(
-        self,
-        output: FlowyOutput,
-        sink: Sink,
-        max_bytes: int,
-        timeout: float | None,
-        progress: Callable[[int, int | None], object] | None,
-    ) -> Got:
-        check_count(max_bytes, "max_bytes")
-        # Beside the link to an image, a text (an empty one, too) is not what was made.
-        if output.text is not None and (output.url is None or output.kind == "text"):
-            return await self._write_text(output.text, sink, max_bytes, progress)
-        if output.url is None:
-            raise errors.OutputMissingError(
-                f"node {output.node_id} of run {self._run_id} has neither a text nor a link",
-                run_id=self._run_id,
-            )
-        options = self._limited(timeout)
-        deadline = deadline_in(timeout)
-        to = {"sink": sink, "max_bytes": max_bytes, "progress": progress}
-        try:
-            return await self._downloader.get(output.url, options, deadline, **to)
-        except errors.APIStatusError as error:
-            refused = error
-        if refused.status in EXPIRED_STATUS:
-            if url := await self._fresh_link(output, deadline):
-                return await self._downloader.get(url, options, deadline, **to)
-            raise self._expired(output, refused) from refused
-        raise refused
-
-    def _limited(self, timeout: float | None) -> CallOptions:
-        """The client's options. Its patience is for another service, whose limits are known."""
-        limits = structs.replace(self._options.timeout, total=timeout)
-        policy = structs.replace(self._options.policy, patient=False, max_wait=MAX_WAIT)
-        return structs.replace(self._options, timeout=limits, policy=policy)
-
-    async def _write_text(
-        self,
-        text: str,
-        sink: Sink,
-        max_bytes: int,
-        progress: Callable[[int, int | None], object] | None,
-    ) -> Got:
-        content = text.encode("utf-8", "replace")
-        if len(content) > max_bytes:
-            raise errors.ResponseTooLargeError(
-                f"the text of run {self._run_id} is larger than max_bytes ({max_bytes})",
-                run_id=self._run_id,
-            )
-        await sink.write(content)
-        if progress is not None:
-            progress(len(content), len(content))
-        return Got("", "text/plain")
-
-    async def _fresh_link(self, output: FlowyOutput, deadline: float | None) -> str | None:
-        """Another link to the same content, if the run has one by now."""
-        try:
-            run = await self._reread(self._run_id, deadline)
-        except errors.DynamiqError:
-            return None  # that the link has expired is what the caller is told
-        same = [o for o in run.outputs if (o.node_id, o.kind) == (output.node_id, output.kind)]
-        if self._position < len(run.outputs) and run.outputs[self._position] in same:
-            same.insert(0, run.outputs[self._position])
-        return next((o.url for o in same if o.url and o.url != output.url), None)
-
-    def _expired(self, output: FlowyOutput, refused: errors.APIStatusError) -> errors.DynamiqError:
-        error = type(refused)(
-            f"{refused.message}: the link to the output of node {output.node_id} of run "
-            f"{self._run_id} has expired or is refused, and the run has no other. Links expire: "
-            "save outputs soon after the run is completed"
-        )
-        vars(error).update(vars(refused) | {"message": error.message, "run_id": self._run_id})
-        return error
 
 
 def _placed(path: str | os.PathLike[str]) -> tuple[Path, bool]:

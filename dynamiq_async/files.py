@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from dynamiq_async import errors
-from dynamiq_async._client import UNSET, Client, Extras, TimeoutLike
-from dynamiq_async._request import Multipart
-from dynamiq_async.runs_models import File
-from dynamiq_async.uploads import Content, Progress, Upload
+from dynamiq_async._http.request import Multipart
+from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async._http.uploads import Content, Progress, Upload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from dynamiq_async._http.client import Client
+from typing import TYPE_CHECKING
 
 MAX_FILE_BYTES = 128 * 1024 * 1024
 """Documented by the vendor."""
@@ -21,6 +23,15 @@ MAX_FILE_BYTES = 128 * 1024 * 1024
 
 class _FileData(Struct):
     data: File
+
+
+class File(Struct, frozen=True, kw_only=True):
+    """An uploaded file, which belongs to the App it was uploaded to. `size` is in bytes."""
+
+    id: str
+    name: str | None = None
+    size: int | None = None
+    mime_type: str | None = None
 
 
 class Files:

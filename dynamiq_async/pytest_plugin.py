@@ -13,12 +13,13 @@ strict mode: in auto mode it takes the tests, but not their fixtures, whatever t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from .emulator import Emulator
 
 try:

@@ -10,21 +10,74 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from dynamiq_async import _request, _response, errors
-from dynamiq_async._client import UNSET, Client, Extras, TimeoutLike
-from dynamiq_async.management_models import (
-    ConnectLink,
-    Requirement,
-    RequirementsStatus,
-    link_of,
-    requirements_of,
-    status_of,
-)
+from dynamiq_async import errors
+from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async._http.response import decode_body
+from dynamiq_async._json import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from dynamiq_async._http.client import Client
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta, Struct
+
+from dynamiq_async import _json
+from dynamiq_async._credentials import MASK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 T = TypeVar("T")
+
+
+class Requirement(Struct, frozen=True, kw_only=True):
+    """An account that each end user of an App has to connect.
+
+    That there is a `title`, for the user to read, is seen in the vendor's command line; `type` and
+    `description` are our guess.
+    """
+
+    id: str | None = None
+    title: str | None = None
+    type: str | None = None
+    description: str | None = None
+
+
+class RequirementsStatus(Struct, frozen=True, kw_only=True):
+    """What one end user has still to connect.
+
+    Attributes:
+        unsatisfied: the requirements that are open; a run for the user fails before it starts as
+            long as there are any.
+    """
+
+    unsatisfied: list[Requirement] = []
+
+    @property
+    def is_satisfied(self) -> bool:
+        """Whether nothing is open."""
+        return not self.unsatisfied
+
+
+class ConnectLink(Struct, frozen=True, kw_only=True):
+    """Where one end user connects their accounts: for that person and nobody else.
+
+    Attributes:
+        url: works once, and for minutes. It is a secret, so no repr shows it.
+        expires_at: until when (our guess: not documented).
+    """
+
+    url: str
+    expires_at: str | None = None
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({shown})"
+
+    def __rich_repr__(self) -> list[tuple[str, str | None]]:
+        return [("url", MASK), ("expires_at", self.expires_at)]
 
 
 class Requirements:
@@ -98,7 +151,7 @@ class Requirements:
             link_of,
             "POST",
             *("connect", "tokens"),
-            body=_request.encode(body, "user_id"),
+            body=encode(body, "user_id"),
             extras=Extras(timeout, max_retries, retry),
         )
 
@@ -129,7 +182,7 @@ class Requirements:
         )
         answer = await self._client._caller.fetch(request, self._client._call_options(extras))
         if answer.body:  # a 204 has none, and a login page in its place forgot nothing
-            _response.decode_body(
+            decode_body(
                 str(request),
                 answer.body,
                 Any,
@@ -159,3 +212,34 @@ def _filled(id: str, argument: str) -> str:
             f"{argument} must be a non-empty string, not {id!r}", argument=argument
         )
     return id
+
+
+class _Status(Struct):
+    unsatisfied: list[Any] | None
+
+
+class _Link(Struct):
+    url: Annotated[str, Meta(min_length=1)]
+
+
+def requirements_of(data: Any) -> list[Requirement]:
+    """A list of requirements, each of them an object or (our guess) only an id. A null is none.
+
+    Raises msgspec.ValidationError when it is no list: a shape that is not known must not pass for
+    "there are none".
+    """
+    given = msgspec.convert(data, list[Any] | None) or []
+    found = (item if isinstance(item, dict) else {"id": item} for item in given)
+    return [_json.fitting(item, Requirement) for item in found]
+
+
+def status_of(data: Any) -> RequirementsStatus:
+    """What is unsatisfied. Raises msgspec.ValidationError when it is not said."""
+    status = msgspec.convert(data, _Status)
+    return RequirementsStatus(unsatisfied=requirements_of(status.unsatisfied))
+
+
+def link_of(data: Any) -> ConnectLink:
+    """A link. Raises msgspec.ValidationError when there is none."""
+    msgspec.convert(data, _Link)
+    return _json.fitting(data, ConnectLink)

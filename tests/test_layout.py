@@ -1,7 +1,7 @@
-"""The house keeps its order: ranks, no cycles, one place that knows the HTTP client, short modules.
+"""The house keeps its order: which room may import which, no cycles, and doors instead of windows.
 
-The imports are read from the source. Those within functions and those for type checkers only count
-for the ranks like any other; for cycles only those that run when a module is imported do.
+A room is a folder or a module at the top of the package. Imports are read from the source; those
+within functions and those for type checkers count like any other.
 """
 
 from __future__ import annotations
@@ -23,21 +23,42 @@ if TYPE_CHECKING:
 PACKAGE = Path(dynamiq_async.__file__).parent
 NAME = PACKAGE.name
 
-RANKS = {
-    0: "errors _json _secret models runs_models events options _version management_models "
-    "flowy_models batch_models",
-    1: "sse uploads _request _response _retry _cursor",
-    2: "transport _aiohttp _body _websocket",
-    3: "_gate _clock _calls _limit",
-    4: "_feed _stream streams _client paging questions runs run_handle run_stream _run_service "
-    "files batch journal _fanout _items _poller _settings requirements downloads websocket "
-    "websocket_messages",
-    5: "app management flowy __init__",
-    6: "emulator cli pytest_plugin relay callbacks __main__",
-}
-RANK = {module: rank for rank, modules in RANKS.items() for module in modules.split()}
-KNOW_AIOHTTP = {"_aiohttp", "_body"}
+GROUND = "errors options _json _credentials _tasks _version"
+CALLS = f"{GROUND} _http sse events streaming"
+
+# A room, what it may import beside itself, and why no more. From the ground up.
+ARROWS = (
+    ("_version", "", "a number"),
+    ("errors", "", "everything raises them, so they stand on nothing"),
+    ("options", "errors", "limits that callers set, checked where they are made"),
+    ("_json", "errors", "JSON knows no service and no network"),
+    ("_credentials", "errors", "what keeps a key knows nothing that could send it"),
+    ("_tasks", "errors", "tasks and finalisers serve every room above"),
+    ("sse", "errors _json", "the decoder is sans-IO: bytes in, events out"),
+    ("events", "errors _json", "events are data, whichever way they came"),
+    ("transport", f"{GROUND} _http", "the seam to the network knows no service"),
+    ("_http", f"{GROUND} transport", "one client's requests, whatever they are for"),
+    ("downloads", f"{GROUND} _http transport", "links are fetched without any client's key"),
+    ("streaming", f"{GROUND} _http sse events", "the life of a stream, not where it leads"),
+    ("files", f"{GROUND} _http", "one part of an App's API, beside the others"),
+    ("requirements", f"{GROUND} _http", "one part of an App's API, beside the others"),
+    ("submission", f"{GROUND} _http", "one part of an App's API, beside the others"),
+    ("runs", CALLS, "one part of an App's API, beside the others"),
+    ("websocket", f"{CALLS} transport", "one part of an App's API, beside the others"),
+    ("batch", f"{CALLS} runs", "many calls of what is below, and of any client"),
+    ("app", f"{CALLS} batch runs files requirements submission websocket", "one App, put together"),
+    ("flowy", f"{GROUND} _http downloads transport batch runs", "another service"),
+    ("management", f"{GROUND} _http app", "it makes clients of Apps, and not the reverse"),
+    ("relay", f"{GROUND} events sse streaming runs", "a backend relays what clients read"),
+    ("callbacks", f"{GROUND} _http runs submission", "a backend receives what clients submit"),
+    ("emulator", "_json", "a second opinion of the contract shares no code with the client"),
+    ("pytest_plugin", "emulator", "a fixture of the emulator"),
+)
+TOPS = ("cli", "__main__", "__init__")  # they put everything together, and nothing imports them
+MAY_IMPORT = {room: set(rooms.split()) for room, rooms, _ in ARROWS}
+
 CLIENT_NAMES = {"ClientSession", "ClientTimeout", "ClientResponse", "TCPConnector"}
+SERVERS = {"emulator", "relay", "callbacks"}  # of aiohttp they know the server only
 
 MAX_MODULE = 500
 MAX_FUNCTION = 45
@@ -56,15 +77,10 @@ class Module:
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         self.is_package = parts[-1] == "__init__"
         self.name = ".".join(parts[:-1] if self.is_package else parts)
-        self.top = parts[1]
+        self.room = parts[1]
         self.text = path.read_text()
         self.tree = ast.parse(self.text)
         self.imports = list(self._imports(self.tree, at_import=True, for_types=False))
-
-    @property
-    def rank(self) -> int:
-        assert self.top in RANK, f"{self.name} has no rank: give it one in {Path(__file__).name}"
-        return RANK[self.top]
 
     def _imports(self, node: ast.AST, *, at_import: bool, for_types: bool) -> Iterator[Import]:
         if isinstance(node, ast.Import):
@@ -118,8 +134,7 @@ def foreign(module: Module, library: str) -> list[Import]:
 
 def test_the_walk_sees_the_imports_it_is_about() -> None:
     for module, imported in (
-        ("events", Import(f"{NAME}._json", at_import=True, for_types=False)),
-        ("transport", Import(f"{NAME}._aiohttp", at_import=False, for_types=False)),
+        ("events.run_events", Import(f"{NAME}._json", at_import=True, for_types=False)),
         ("app", Import("aiohttp", at_import=True, for_types=True)),
         ("emulator", Import(f"{NAME}.emulator.server", at_import=True, for_types=False)),
     ):
@@ -127,10 +142,19 @@ def test_the_walk_sees_the_imports_it_is_about() -> None:
         assert found == {imported}
 
 
+def test_every_room_has_its_row() -> None:
+    rooms = {module.room for module in MODULES.values()}
+    assert rooms == {*MAY_IMPORT, *TOPS}
+    assert not [room for room, _, why in ARROWS if not why]
+
+
 @each_module
-def test_a_module_imports_only_from_the_same_or_lower_ranks(module: Module) -> None:
-    higher = {i.module for i in module.imports if (m := own(i)) and m.rank > module.rank}
-    assert not higher
+def test_arrows_go_down(module: Module) -> None:
+    if module.room in TOPS:
+        return
+    allowed = MAY_IMPORT[module.room] | {module.room}
+    forbidden = {i.module for i in module.imports if (m := own(i)) and m.room not in allowed}
+    assert not forbidden
 
 
 @each_module
@@ -157,8 +181,8 @@ def test_there_are_no_cycles() -> None:
 @each_module
 def test_only_the_transport_knows_aiohttps_client(module: Module) -> None:
     running = [i for i in foreign(module, "aiohttp") if not i.for_types]
-    if module.rank < 6:
-        assert not running or module.top in KNOW_AIOHTTP
+    if module.room not in SERVERS:
+        assert not running or module.room == "transport"
         return
     used = {node.attr for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
     used |= {
@@ -171,19 +195,19 @@ def test_only_the_transport_knows_aiohttps_client(module: Module) -> None:
 
 
 @each_module
-def test_below_the_top_nothing_slow_is_imported_before_it_is_needed(module: Module) -> None:
+def test_nothing_slow_is_imported_before_it_is_needed(module: Module) -> None:
     slow = [
         i
         for library in ("aiohttp", "anyio", "httpx", "rich", "cyclopts")
         for i in foreign(module, library)
         if i.at_import and not i.for_types
     ]
-    assert not slow or module.rank == 6 or module.top in KNOW_AIOHTTP
+    assert not slow or module.room in {*SERVERS, *TOPS, "transport", "pytest_plugin"}
 
 
 @each_module
 def test_a_module_begins_by_saying_what_it_is_for(module: Module) -> None:
-    assert module.top == "_version" or ast.get_docstring(module.tree)
+    assert module.room == "_version" or ast.get_docstring(module.tree)
 
 
 @each_module

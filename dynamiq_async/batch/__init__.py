@@ -4,15 +4,10 @@
 interleaved. `fan_out` makes a `Map` of any client and any coroutine function.
 """
 
-from dynamiq_async.batch._map import Map, fan_out
-from dynamiq_async.batch._methods import Batching
-from dynamiq_async.batch._options import (
-    BatchOptions,
-    FanOutOptions,
-    MapOptions,
-    StreamManyOptions,
-)
-from dynamiq_async.batch._streams import StreamMany
+from dynamiq_async.batch.map import Map, fan_out
+from dynamiq_async.batch.methods import Batching
+from dynamiq_async.batch.options import BatchOptions, FanOutOptions, MapOptions, StreamManyOptions
+from dynamiq_async.batch.stream_many import StreamMany
 
 __all__ = [
     "BatchOptions",

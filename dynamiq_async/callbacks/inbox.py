@@ -8,12 +8,11 @@ import secrets
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from dynamiq_async._request import check_key
-from dynamiq_async._secret import Secret
+from dynamiq_async._credentials import Secret, check_key
 from dynamiq_async.errors import APITimeoutError, InvalidArgumentError, StreamClosedError
-from dynamiq_async.models import Callback
 from dynamiq_async.options import check_count, check_seconds
-from dynamiq_async.run_handle import DEFAULT_WAIT
+from dynamiq_async.runs.handle import DEFAULT_WAIT
+from dynamiq_async.submission import Callback
 
 from .arrivals import Arrivals
 from .receiver import CallbackReceiver

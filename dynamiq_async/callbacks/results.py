@@ -10,7 +10,7 @@ from msgspec import Raw, Struct, field
 
 from dynamiq_async import _json
 from dynamiq_async.errors import ResponseDecodeError
-from dynamiq_async.runs_models import Run
+from dynamiq_async.runs.models import Run
 
 T = TypeVar("T")
 

@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from dynamiq_async import _json
-from dynamiq_async._request import JSON_TYPE, check_key
+from dynamiq_async._credentials import check_key
+from dynamiq_async._http.headers import JSON_TYPE
 from dynamiq_async.errors import DynamiqError, InvalidArgumentError
 from dynamiq_async.options import check_count
 

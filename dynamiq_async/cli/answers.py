@@ -13,7 +13,8 @@ from dynamiq_async.cli.options import DEFAULT_CONNECTION, Connection, RunId
 from dynamiq_async.errors import InvalidArgumentError, QuestionError
 
 if TYPE_CHECKING:
-    from dynamiq_async.runs_models import InputRequest, Run
+    from dynamiq_async.events.run_events import InputRequest
+    from dynamiq_async.runs.models import Run
 
 ANSWER = Group("Answer", sort_key=10)
 _VERDICT = Group("Verdict", show=False, validator=mutually_exclusive)

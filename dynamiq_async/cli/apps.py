@@ -12,12 +12,13 @@ from cyclopts.validators import Number
 
 from dynamiq_async.cli import listing, output
 from dynamiq_async.cli.options import CONNECTION, DEFAULT_NETWORK, Network
-from dynamiq_async.management import MAX_PAGE_SIZE, AsyncManagement
+from dynamiq_async.management.apps import MAX_PAGE_SIZE
+from dynamiq_async.management.client import AsyncManagement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dynamiq_async import management_models as models
+    from dynamiq_async.management import models
 
 app = App(
     name="apps",

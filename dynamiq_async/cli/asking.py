@@ -16,8 +16,8 @@ import msgspec
 from dynamiq_async.cli import live, output
 
 if TYPE_CHECKING:
-    from dynamiq_async.run_handle import RunHandle
-    from dynamiq_async.runs_models import InputRequest
+    from dynamiq_async.events.run_events import InputRequest
+    from dynamiq_async.runs.handle import RunHandle
 
 _LATER = "Enter leaves it open"
 

@@ -19,10 +19,10 @@ from dynamiq_async.cli.options import (
     Input,
     NodeOptions,
 )
-from dynamiq_async.models import Callback
+from dynamiq_async.submission import Callback
 
 if TYPE_CHECKING:
-    from dynamiq_async.models import Accepted
+    from dynamiq_async.submission import Accepted
 
 _FORMAT = Group("Format", show=False, validator=mutually_exclusive)
 

@@ -21,8 +21,8 @@ from dynamiq_async.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dynamiq_async.runs_models import File
-    from dynamiq_async.uploads import Progress
+    from dynamiq_async._http.uploads import Progress
+    from dynamiq_async.files import File
 
 app = App(
     name="files",

@@ -24,12 +24,12 @@ from dynamiq_async.cli.options import (
     RunId,
 )
 from dynamiq_async.flowy import DEFAULT_WAIT, KEY_VARIABLE, URL_VARIABLE, AsyncFlowy
-from dynamiq_async.flowy_models import DEFAULT_MAX_BYTES
+from dynamiq_async.flowy.models import DEFAULT_MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-    from dynamiq_async.flowy_models import FlowyApp, FlowyOutput, FlowyRun
+    from dynamiq_async.flowy.models import FlowyApp, FlowyOutput, FlowyRun
 
 T = TypeVar("T")
 

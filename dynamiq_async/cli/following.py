@@ -9,20 +9,21 @@ import msgspec
 
 from dynamiq_async.cli import asking, live, output, problems
 from dynamiq_async.errors import DynamiqError
-from dynamiq_async.events import NodeResult
-from dynamiq_async.questions import QuestionEvent
-from dynamiq_async.runs_models import RUN_STARTED, RunEvent
+from dynamiq_async.events.app_events import NodeResult
+from dynamiq_async.events.run_events import RUN_STARTED, RunEvent
+from dynamiq_async.runs.questions import QuestionEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import Console
 
-    from dynamiq_async._cursor import Gap
     from dynamiq_async.app import AsyncApp
-    from dynamiq_async.questions import Question
-    from dynamiq_async.run_stream import RunStream
-    from dynamiq_async.runs_models import InputRequest, Run
+    from dynamiq_async.events.run_events import InputRequest
+    from dynamiq_async.runs.models import Run
+    from dynamiq_async.runs.questions import Question
+    from dynamiq_async.runs.resumption import Gap
+    from dynamiq_async.runs.stream import RunStream
 
 _SILENT = frozenset({"agent.reasoning.delta", "agent.response.delta"})  # when they are empty
 

@@ -9,7 +9,7 @@ from dynamiq_async.cli import output
 if TYPE_CHECKING:
     from collections.abc import Sized
 
-    from dynamiq_async.paging import Pages
+    from dynamiq_async._http.paging import Pages
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from dynamiq_async.cli import output
-from dynamiq_async.events import ApprovalQuestion
+from dynamiq_async.events.app_events import ApprovalQuestion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from msgspec import Struct
     from rich.console import Console
 
-    from dynamiq_async.events import NodeResult, Question, StreamEvent
+    from dynamiq_async.events.app_events import NodeResult, Question, StreamEvent
 
 PATIENCE = 8
 """How many events of others a silent speaker keeps the floor for."""

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from dynamiq_async._settings import TOKEN_VARIABLE, is_configured
 from dynamiq_async.app import KEY_VARIABLE, URL_VARIABLE, AsyncApp
 from dynamiq_async.cli import inputs
 from dynamiq_async.errors import InvalidArgumentError
-from dynamiq_async.management import AsyncManagement
+from dynamiq_async.management.client import AsyncManagement
+from dynamiq_async.management.settings import TOKEN_VARIABLE, is_configured
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

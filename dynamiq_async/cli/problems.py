@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from cyclopts import CycloptsError
 
 from dynamiq_async import errors
-from dynamiq_async._settings import TOKEN_VARIABLE
 from dynamiq_async.app import KEY_VARIABLE, URL_VARIABLE
 from dynamiq_async.cli import FAILED, USAGE, output
+from dynamiq_async.management.settings import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ from cyclopts import App, CycloptsError, Parameter
 
 from dynamiq_async import __version__
 from dynamiq_async.cli import BROKEN_PIPE, INTERRUPTED, apps, calls, files, flowy, problems, runs
-from dynamiq_async.cli.batch import batch
-from dynamiq_async.cli.batch_journal import journal
+from dynamiq_async.cli.batch.command import batch
+from dynamiq_async.cli.batch.journal import journal
 from dynamiq_async.cli.demo import demo
 from dynamiq_async.cli.options import OTHER
 from dynamiq_async.cli.serve import serve

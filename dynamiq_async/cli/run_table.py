@@ -12,7 +12,7 @@ from dynamiq_async.cli import output
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dynamiq_async.runs_models import Run
+    from dynamiq_async.runs.models import Run
 
 _STYLES = {
     "completed": "green",

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dynamiq_async.app import AsyncApp
-    from dynamiq_async.questions import Question
-    from dynamiq_async.run_stream import RunStream
-    from dynamiq_async.runs_models import Run
+    from dynamiq_async.runs.models import Run
+    from dynamiq_async.runs.questions import Question
+    from dynamiq_async.runs.stream import RunStream
 
 _PAGE_SIZE = 100
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import mmap
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.message import Message
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -20,6 +19,7 @@ from anyio.to_thread import run_sync
 from .. import _json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from aiohttp import web

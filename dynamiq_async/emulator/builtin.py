@@ -14,8 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from .apps import App, RunContext, WorkflowCanceledError, WorkflowFailedError
@@ -30,6 +29,9 @@ from .messages import (
     node_source,
     pieces,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _AGENT = node_source("agent-1", "Support Agent", "agents", "dynamiq.nodes.agents.Agent")
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .feed import FeedEvent
 from .messages import encode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .faults import Fault
-    from .feed import Reader
+    from .feed import FeedEvent, Reader
     from .log import RequestRecord
     from .state import Deployment, State
     from .wire import Wire

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -22,6 +21,8 @@ from .flowy_apps import BUILTIN_FLOWY, FlowyApp, FlowyContent, FlowyFailedError
 from .flowy_links import sign
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from .exchange import Exchange
 
 DEFAULT_FLOWY_KEY = "flowy_sk_emulator"

@@ -6,7 +6,6 @@ By default the emulator's own Apps are listed, in one project, under hostnames t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -17,6 +16,8 @@ from .bodies import RefusalError, bad_fields
 from .runs_api import answer_page, is_uuid
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from .exchange import Exchange
     from .state import Deployment
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from .feed import Feed
 from .messages import encode
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
     from .files import InputFile

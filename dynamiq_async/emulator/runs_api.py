@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -15,6 +14,8 @@ from .feed import Reader
 from .files import InputFile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from .apps import Question
     from .exchange import Exchange
     from .runs import Run

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 from uuid import uuid4
 
 from aiohttp import web
 
-from .apps import App
 from .bodies import RefusalError, parse_into, read_body
 from .builtin import BUILTIN
-from .callbacks import Delivery
 from .exchange import Exchange
-from .execution import Execution
-from .faults import Fault, Match
-from .flowy import Flowy
 from .log import Connections, Log, RequestRecord
 from .management import Management, own_apps
-from .requirements import Requirements
-from .runs import Run
 from .services import SERVICES, service_of
 from .state import Settings, State, deployments, stop
 from .wire import DroppedError, Nowhere, Wire, pause
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from .apps import App
+    from .callbacks import Delivery
+    from .execution import Execution
+    from .faults import Fault, Match
+    from .flowy import Flowy
+    from .requirements import Requirements
+    from .runs import Run
 
 DEFAULT_KEY = "dynamiq_acc_emulator"
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
-from .apps import App, RunContext
 from .bodies import RefusalError
-from .callbacks import Delivery
 from .execution import Execution, execute
 from .faults import Script
 from .flowy import Flowy
@@ -21,6 +17,11 @@ from .management import Management
 from .requirements import Requirements
 
 if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Coroutine, Mapping
+
+    from .apps import App, RunContext
+    from .callbacks import Delivery
     from .files import InputFile
     from .runs import Run
 

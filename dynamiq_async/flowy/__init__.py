@@ -5,9 +5,17 @@ that within the service's limits (documented: 60 or 120 requests a minute, a sma
 flight) is shared by everything that one client does.
 """
 
-from dynamiq_async.flowy._client import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, AsyncFlowy
-from dynamiq_async.flowy._resources import FlowyApps, FlowyRuns
-from dynamiq_async.flowy._service import DEFAULT_WAIT
+from dynamiq_async.flowy.apps import FlowyApps
+from dynamiq_async.flowy.client import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, AsyncFlowy
+from dynamiq_async.flowy.models import (
+    FlowyApp,
+    FlowyInput,
+    FlowyOutput,
+    FlowyOutputSpec,
+    FlowyRun,
+)
+from dynamiq_async.flowy.runs import FlowyRuns
+from dynamiq_async.flowy.service import DEFAULT_WAIT
 
 __all__ = [
     "DEFAULT_URL",
@@ -15,6 +23,11 @@ __all__ = [
     "KEY_VARIABLE",
     "URL_VARIABLE",
     "AsyncFlowy",
+    "FlowyApp",
     "FlowyApps",
+    "FlowyInput",
+    "FlowyOutput",
+    "FlowyOutputSpec",
+    "FlowyRun",
     "FlowyRuns",
 ]

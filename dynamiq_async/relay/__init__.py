@@ -17,7 +17,7 @@
 - What the browser is told of an error names no host, no key and nothing of the run.
 """
 
-from dynamiq_async.relay.body import Relay, relay
+from dynamiq_async.relay.core import Relay, relay
 from dynamiq_async.relay.position import Position, resume, resume_position
 
 __all__ = ["Position", "Relay", "relay", "resume", "resume_position"]

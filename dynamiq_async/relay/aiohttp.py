@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from dynamiq_async.errors import DynamiqError
-from dynamiq_async.relay.body import Relay, relay
+from dynamiq_async.relay.core import Relay, relay
 from dynamiq_async.relay.position import last_event_id
 from dynamiq_async.relay.problems import problem_of
 from dynamiq_async.relay.sending import LeftError, send_while_there

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dynamiq_async.relay.body import Relay
 from dynamiq_async.relay.position import last_event_id
 from dynamiq_async.relay.sending import LeftError, send_while_there
+
+if TYPE_CHECKING:
+    from dynamiq_async.relay.core import Relay
 
 log = logging.getLogger("dynamiq_async")
 

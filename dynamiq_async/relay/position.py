@@ -17,8 +17,8 @@ from dynamiq_async.relay.problems import POSITION_HEADER
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dynamiq_async.run_stream import RunStream
-    from dynamiq_async.runs import Runs
+    from dynamiq_async.runs.runs import Runs
+    from dynamiq_async.runs.stream import RunStream
 
 NO_POSITION = "-"
 """The id of frames that nothing can be resumed behind. A browser that comes back with it would

@@ -17,7 +17,7 @@ from dynamiq_async import errors
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dynamiq_async.relay.frames import Frames
+    from dynamiq_async.relay.formats import Frames
     from dynamiq_async.relay.sources import Source
 
 log = logging.getLogger("dynamiq_async")

@@ -10,7 +10,7 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from dynamiq_async.relay.body import Relay
+    from dynamiq_async.relay.core import Relay
 
 
 class LeftError(Exception):

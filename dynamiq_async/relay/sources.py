@@ -10,14 +10,14 @@ from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any
 
 from dynamiq_async import errors
-from dynamiq_async._stream import Batches, View
 from dynamiq_async.relay.position import NO_POSITION, Position, can_be_told, parse
 from dynamiq_async.relay.verbatim import keep_app_events, keep_run_events
-from dynamiq_async.run_stream import RunStream
-from dynamiq_async.streams import AppStream
+from dynamiq_async.runs.stream import RunStream
+from dynamiq_async.streaming.app_stream import AppStream
+from dynamiq_async.streaming.event_stream import Batches, View
 
 if TYPE_CHECKING:
-    from dynamiq_async._stream import EventStream
+    from dynamiq_async.streaming.event_stream import EventStream
 
 _END = object()
 

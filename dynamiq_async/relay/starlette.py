@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from dynamiq_async import errors
 from dynamiq_async.relay.asgi import respond
-from dynamiq_async.relay.body import relay
+from dynamiq_async.relay.core import relay
 from dynamiq_async.relay.problems import problem_of
 
 try:
-    from starlette.requests import Request
     from starlette.responses import Response
 except ImportError as error:
     raise errors.MissingExtraError(
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Mapping
 
     from starlette.background import BackgroundTask
+    from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
 __all__ = ["RelayResponse", "error_response"]

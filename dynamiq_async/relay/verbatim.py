@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dynamiq_async import _json
-from dynamiq_async._run_service import RunService
-from dynamiq_async.events import BrokenEvent, StreamEvent
-from dynamiq_async.runs_models import RunEvent, stored_event
+from dynamiq_async.events.app_events import BrokenEvent, StreamEvent
+from dynamiq_async.events.run_events import RunEvent, stored_event
+from dynamiq_async.runs.requests import RunService
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dynamiq_async.run_stream import RunStream
+    from dynamiq_async.runs.stream import RunStream
     from dynamiq_async.sse import SSEDecoder
-    from dynamiq_async.streams import AppStream
+    from dynamiq_async.streaming.app_stream import AppStream
 
 _LF = b"\n"[0]
 ORIGINAL = "original"

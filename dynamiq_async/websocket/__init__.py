@@ -6,6 +6,6 @@ before that is an error that says what is missing. What the messages look like i
 """
 
 from dynamiq_async.websocket.run import SocketRun
-from dynamiq_async.websocket.session import AppSocket
+from dynamiq_async.websocket.socket import AppSocket
 
 __all__ = ["AppSocket", "SocketRun"]

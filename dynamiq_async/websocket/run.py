@@ -6,17 +6,17 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from dynamiq_async import _json, errors
-from dynamiq_async._clock import deadline_in
-from dynamiq_async.events import ApprovalQuestion, StreamEvent
-from dynamiq_async.streams import OnBadEvent, WorkflowStream, recovery
+from dynamiq_async._http.timers import deadline_in
+from dynamiq_async.events.app_events import ApprovalQuestion, StreamEvent
+from dynamiq_async.streaming.app_stream import OnBadEvent, WorkflowStream, recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from dynamiq_async._feed import IdleWatch
+    from dynamiq_async._http.timers import IdleWatch
     from dynamiq_async.options import Timeout
-    from dynamiq_async.transport import WebSocket
-    from dynamiq_async.websocket.session import AppSocket
+    from dynamiq_async.transport.base import WebSocket
+    from dynamiq_async.websocket.socket import AppSocket
 
     Recover = Callable[[bytes, Exception], StreamEvent | None]
 

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from dynamiq_async import AsyncApp
-from dynamiq_async._retry import RetryPolicy
+from dynamiq_async._http.retry import RetryPolicy
 from dynamiq_async.emulator import Emulator
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import anyio
 import msgspec
 import pytest
 
-from dynamiq_async import Adaptive, AsyncApp, _items, errors
+from dynamiq_async import Adaptive, AsyncApp, errors
+from dynamiq_async.batch import inputs as inputs_module
 from dynamiq_async.emulator import Fault
 
 if TYPE_CHECKING:
@@ -310,7 +311,7 @@ async def test_what_the_key_function_raises_is_that_items_error(app: AsyncApp) -
 async def test_a_key_that_comes_twice_is_an_error_that_names_it(
     app: AsyncApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_items, "REMEMBERED_KEYS", 3)
+    monkeypatch.setattr(inputs_module, "REMEMBERED_KEYS", 3)
     keys = ["a", "b", "a", "c", "d", "a", "e", "f", "g", "a"]
     results = await app.batch(keys, call=same, key=str, concurrency=2)
     assert [r.index for r in results if not r.ok] == [2, 5]
@@ -477,12 +478,11 @@ async def test_the_figures_tell_how_far_it_is(app: AsyncApp) -> None:
 async def test_the_rate_is_that_of_the_last_while(
     app: AsyncApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dynamiq_async import _fanout
-    from dynamiq_async.batch import _job
+    from dynamiq_async.batch import engine, jobs
 
     time = 0.0
-    monkeypatch.setattr(_fanout, "perf_counter", lambda: time)
-    monkeypatch.setattr(_job, "perf_counter", lambda: time)
+    monkeypatch.setattr(engine, "perf_counter", lambda: time)
+    monkeypatch.setattr(jobs, "perf_counter", lambda: time)
 
     async def call(_: AsyncApp, n: int) -> int:
         nonlocal time

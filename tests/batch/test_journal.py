@@ -21,7 +21,7 @@ from uuid import UUID
 import pytest
 
 from dynamiq_async import errors
-from dynamiq_async.journal import (
+from dynamiq_async.batch.journal import (
     Claim,
     Journal,
     JournalReader,
@@ -30,7 +30,7 @@ from dynamiq_async.journal import (
     _store,
     _writer,
 )
-from dynamiq_async.runs_models import Run
+from dynamiq_async.runs.models import Run
 
 URL = "https://my-app.example"
 DIGEST = b"d" * 16
@@ -499,7 +499,7 @@ def test_an_event_loop_that_died_does_not_keep_the_journal(
 def test_a_forgotten_journal_does_not_keep_the_interpreter_from_ending(path: Path) -> None:
     code = (
         "import asyncio, sys\n"
-        "from dynamiq_async.journal import Journal\n"
+        "from dynamiq_async.batch.journal import Journal\n"
         "async def main():\n"
         "    global journal\n"
         f"    journal = await Journal.open(sys.argv[1], mode='invoke', app_url={URL!r})\n"
@@ -533,7 +533,7 @@ async def test_a_second_writer_is_refused_and_the_first_goes_on(
 async def test_a_killed_writer_leaves_its_rows_and_no_lock(path: Path) -> None:
     code = (
         "import asyncio, sys\n"
-        "from dynamiq_async.journal import Journal\n"
+        "from dynamiq_async.batch.journal import Journal\n"
         "async def main():\n"
         f"    journal = await Journal.open(sys.argv[1], mode='invoke', app_url={URL!r})\n"
         f"    await journal.begin('a', {DIGEST!r})\n"
@@ -561,7 +561,7 @@ async def test_a_killed_writer_leaves_its_rows_and_no_lock(path: Path) -> None:
 async def test_it_can_be_read_while_it_is_written(
     journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dynamiq_async.journal._reader._AT_ONCE", 2)
+    monkeypatch.setattr("dynamiq_async.batch.journal._reader._AT_ONCE", 2)
     with Journal.read(path) as reader:
         assert (reader.mode, reader.app_url, list(reader)) == ("invoke", URL, [])
         for n in range(5):

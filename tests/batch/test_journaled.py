@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dynamiq_async import AsyncApp, errors
+from dynamiq_async.batch.journal import Journal
 from dynamiq_async.emulator import FOREVER, Fault, WorkflowFailedError
-from dynamiq_async.journal import Journal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,9 +87,9 @@ async def test_another_input_under_the_same_key_is_that_items_error(
 async def test_a_key_that_comes_twice_is_noticed_however_far_apart(
     app: AsyncApp, journal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dynamiq_async import _items
+    from dynamiq_async.batch import inputs as inputs_module
 
-    monkeypatch.setattr(_items, "REMEMBERED_KEYS", 1)
+    monkeypatch.setattr(inputs_module, "REMEMBERED_KEYS", 1)
 
     async def call(_: AsyncApp, key: str) -> str:
         return key
@@ -289,7 +289,7 @@ async def unused(_: AsyncApp, input: Any) -> None:
 async def test_a_journal_that_breaks_down_ends_the_batch(
     app: AsyncApp, journal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dynamiq_async.journal import Journal
+    from dynamiq_async.batch.journal import Journal
 
     async def finish(*_: Any, **__: Any) -> None:
         raise errors.JournalError("the disk is full")

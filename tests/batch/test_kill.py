@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
+from dynamiq_async.batch.journal import Journal
 from dynamiq_async.emulator import Emulator, Fault, RunContext
 from dynamiq_async.emulator.faults import FOREVER
-from dynamiq_async.journal import Journal
 
 KILLS = int(os.environ.get("DYNAMIQ_TEST_KILLS", "12"))
 INPUTS = 40 + 8 * KILLS
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork, no SIG
 STARTER = """
 import json, os, sys
 import aiohttp, cyclopts, rich.console, sqlite3
-import dynamiq_async.cli.program, dynamiq_async._aiohttp
+import dynamiq_async.cli.program, dynamiq_async.transport.aiohttp
 from dynamiq_async.__main__ import main
 for line in sys.stdin:
     child = os.fork()

@@ -152,8 +152,8 @@ async def test_a_run_that_takes_too_long_is_of_unknown_outcome(serve: Serve) -> 
 
 
 async def test_a_run_is_not_waited_for_without_end_unless_that_is_asked_for(serve: Serve) -> None:
-    from dynamiq_async._client import Extras
-    from dynamiq_async.batch._modes import RunToEnd
+    from dynamiq_async._http.request_options import Extras
+    from dynamiq_async.batch.modes import RunToEnd
 
     app, _ = await serve(numbered)
 

@@ -10,8 +10,7 @@ import pytest
 from aiohttp import web
 
 from dynamiq_async.callbacks import CallbackReceiver, CallbackResult
-
-from .http import TOKEN, Sender, callback, post, under_aiohttp
+from tests.support.callback_senders import TOKEN, Sender, callback, post, under_aiohttp
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

@@ -15,8 +15,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.routing import Mount, Route
 
 from dynamiq_async.callbacks import CallbackReceiver, CallbackResult
-
-from .http import TOKEN, Sender, callback, post, under_uvicorn
+from tests.support.callback_senders import TOKEN, Sender, callback, post, under_uvicorn
 
 pytestmark = pytest.mark.usefixtures("quick_collections", "leaves_nothing")
 

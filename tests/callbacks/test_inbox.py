@@ -19,8 +19,7 @@ from dynamiq_async.callbacks import CallbackInbox, CallbackResult
 from dynamiq_async.callbacks import inbox as module
 from dynamiq_async.callbacks.arrivals import Arrivals
 from dynamiq_async.emulator import Emulator, RunContext, WorkflowFailedError
-
-from .http import PATIENCE, Answer, Sender, callback, post
+from tests.support.callback_senders import PATIENCE, Answer, Sender, callback, post
 
 pytestmark = pytest.mark.usefixtures("quick_collections", "leaves_nothing")
 

@@ -22,8 +22,7 @@ from dynamiq_async.callbacks import (
 )
 from dynamiq_async.callbacks import receiver as module
 from dynamiq_async.errors import InvalidArgumentError
-
-from .http import TOKEN, callback
+from tests.support.callback_senders import TOKEN, callback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -15,8 +15,7 @@ from pydantic import BaseModel
 
 from dynamiq_async import errors
 from dynamiq_async.callbacks import CallbackResult, CallbackVerifier
-
-from .http import callback
+from tests.support.callback_senders import callback
 
 
 def parsed(**fields: Any) -> CallbackResult:

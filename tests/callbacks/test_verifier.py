@@ -21,8 +21,7 @@ from dynamiq_async.callbacks import (
 )
 from dynamiq_async.callbacks import verifier as module
 from dynamiq_async.errors import DynamiqError, InvalidArgumentError
-
-from .http import callback
+from tests.support.callback_senders import callback
 
 BODY = json.dumps(callback()).encode()
 GOOD = {"Authorization": "Bearer new", "Content-Type": "application/json"}

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 
 from dynamiq_async.__main__ import main
-from dynamiq_async.batch_models import BatchProgress
-from dynamiq_async.cli import batch_inputs, batch_progress
+from dynamiq_async.batch.journal import Journal
+from dynamiq_async.batch.models import BatchProgress
+from dynamiq_async.cli.batch import inputs as inputs_module
+from dynamiq_async.cli.batch import progress as progress_module
 from dynamiq_async.emulator import Emulator, Fault, RunContext
-from dynamiq_async.journal import Journal
 
 from .conftest import CLI, KEY, Process, Terminal
 
@@ -287,7 +288,7 @@ async def test_stdin_is_read_as_it_comes(
 async def test_stdin_may_hold_more_than_is_read_ahead(
     folder: Path, emulator: Emulator, cli: CLI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_inputs, "_READ_AHEAD", 2)
+    monkeypatch.setattr(inputs_module, "_READ_AHEAD", 2)
     lines = io.BytesIO(b"{bad\n" + b'{"n": 1}\n' * 30)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(lines))
     result = await cli("batch", "-", "--concurrency", "3")
@@ -313,8 +314,8 @@ async def test_a_thread_that_reads_stdin_outlives_its_event_loop(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write("in.jsonl", *questions(2))
-    source = batch_inputs.Source("in.jsonl", format=None, key=None, limit=None)
-    inputs = batch_inputs.StreamedInputs(source, lambda *_: None)
+    source = inputs_module.Source("in.jsonl", format=None, key=None, limit=None)
+    inputs = inputs_module.StreamedInputs(source, lambda *_: None)
     loop = asyncio.new_event_loop()
     loop.close()
     inputs._loop = loop
@@ -527,11 +528,11 @@ async def test_a_failure_in_the_middle_keeps_what_there_is(
 ) -> None:
     write("in.jsonl", *questions(50))
 
-    def failing(source: batch_inputs.Source) -> Any:
+    def failing(source: inputs_module.Source) -> Any:
         yield 1, {"question": "q1"}
         raise OSError(5, "the disk has gone")
 
-    monkeypatch.setattr(batch_inputs.Source, "records", failing)
+    monkeypatch.setattr(inputs_module.Source, "records", failing)
     result = await cli("batch", "in.jsonl", "-o", "out.jsonl", "--no-check")
     assert result.code == 1
     assert "stopped: 1 done; the results so far are in out.jsonl.partial" in result.err
@@ -545,7 +546,7 @@ async def test_a_failure_in_the_middle_keeps_what_there_is(
 async def test_a_log_gets_a_line_now_and_then(
     folder: Path, emulator: Emulator, cli: CLI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_progress, "LOG_SECONDS", 0.02)
+    monkeypatch.setattr(progress_module, "LOG_SECONDS", 0.02)
     write("in.jsonl", *questions(20))
     emulator.script(Fault(delay=0.05), times=None)
     result = await cli("batch", "in.jsonl", "--concurrency", "5")
@@ -559,7 +560,7 @@ async def test_a_log_gets_a_line_now_and_then(
 async def test_a_terminal_gets_a_line_that_changes(
     folder: Path, emulator: Emulator, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_progress, "TERMINAL_SECONDS", 0.02)
+    monkeypatch.setattr(progress_module, "TERMINAL_SECONDS", 0.02)
     monkeypatch.setattr(sys, "stderr", terminal.stdout)
     write("in.jsonl", *questions(20))
     emulator.script(Fault(delay=0.05), times=None)
@@ -593,7 +594,7 @@ def test_the_figures_of_a_moment_are_told() -> None:
         rate=12.34,
         eta=3723.0,
     )
-    assert batch_progress.line(figures) == (
+    assert progress_module.line(figures) == (
         "1,234 of 12,345 done, 1,000 from the journal, 2 failed, slowed down 3 x, "
         "7 of 8 under way, asked to wait 2 s, 12.3/s, 1:02:03 left"
     )

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dynamiq_async import _poller
 from dynamiq_async.emulator import Emulator, Fault
+from dynamiq_async.flowy import poller
 
 from .conftest import CLI, Process, Terminal
 from .test_program import help_of
@@ -21,8 +21,8 @@ SLOGAN = '{"Slogan": "Fresh every day"}'
 
 @pytest.fixture(autouse=True)
 def flowy(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_poller, "POLL_SECONDS", (0.01, 0.05))
-    monkeypatch.setattr(_poller, "POLL_SHARE", 1e6)
+    monkeypatch.setattr(poller, "POLL_SECONDS", (0.01, 0.05))
+    monkeypatch.setattr(poller, "POLL_SHARE", 1e6)
     monkeypatch.setenv("FLOWY_KEY", emulator.flowy_key)
     monkeypatch.setenv("FLOWY_API", emulator.flowy_url)
 

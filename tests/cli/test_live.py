@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dynamiq_async.cli.live import PATIENCE, Floor, LiveView
 from dynamiq_async.emulator import agent_chunk, node_error, node_result, node_source
-from dynamiq_async.events import StreamEvent
+from dynamiq_async.events.app_events import StreamEvent
 
 
 def event(

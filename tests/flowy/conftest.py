@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import pytest
 import pytest_asyncio
 
-from dynamiq_async import AsyncFlowy, _poller
-from dynamiq_async._retry import RetryPolicy
+from dynamiq_async import AsyncFlowy
+from dynamiq_async._http.retry import RetryPolicy
 from dynamiq_async.emulator import Emulator, Flowy, RequestRecord
+from dynamiq_async.flowy import poller
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -99,6 +100,6 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         return 0.0
 
     monkeypatch.setattr(RetryPolicy, "lengthen", lengthen)
-    monkeypatch.setattr(_poller, "POLL_SECONDS", (0.002, 0.01))
-    monkeypatch.setattr(_poller, "POLL_SHARE", 1e6)
+    monkeypatch.setattr(poller, "POLL_SECONDS", (0.002, 0.01))
+    monkeypatch.setattr(poller, "POLL_SHARE", 1e6)
     return waited

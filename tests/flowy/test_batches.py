@@ -10,8 +10,7 @@ import pytest
 from dynamiq_async import AsyncFlowy, FlowyRun, errors
 from dynamiq_async.emulator import Emulator, FlowyApp
 from dynamiq_async.options import Adaptive
-
-from .travel import travel
+from tests.support.travel import travel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

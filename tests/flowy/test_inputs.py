@@ -9,7 +9,7 @@ import pytest
 
 from dynamiq_async import FlowyApp, FlowyInput, errors
 from dynamiq_async.emulator import Fault
-from dynamiq_async.flowy import _service
+from dynamiq_async.flowy import service
 
 if TYPE_CHECKING:
     from .conftest import Serve, Served
@@ -142,7 +142,7 @@ async def test_an_app_that_changed_is_looked_at_again_before_inputs_are_refused(
     await flowy.client.apps.get("haiku")
     with pytest.raises(errors.InvalidArgumentError):
         await flowy.client.run("haiku", {"Topic": "x"})
-    monkeypatch.setattr(_service, "SCHEMA_DOUBT_SECONDS", 0.0)
+    monkeypatch.setattr(service, "SCHEMA_DOUBT_SECONDS", 0.0)
     await flowy.client.run("haiku", {"Topic": "x"})
     assert len(flowy.asked("GET", "/apps")) == 2
 
@@ -151,7 +151,7 @@ async def test_what_was_learned_long_ago_is_learned_again(
     flowy: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await flowy.client.runs.start("haiku", {"Topic": "x"})
-    monkeypatch.setattr(_service, "SCHEMA_SECONDS", 0.0)
+    monkeypatch.setattr(service, "SCHEMA_SECONDS", 0.0)
     await flowy.client.runs.start("haiku", {"Topic": "x"})
     assert len(flowy.asked("GET", "/apps")) == 2
 
@@ -159,7 +159,7 @@ async def test_what_was_learned_long_ago_is_learned_again(
 async def test_only_so_many_apps_are_remembered(
     flowy: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_service, "MAX_SCHEMAS", 2)
+    monkeypatch.setattr(service, "MAX_SCHEMAS", 2)
     for app in ("haiku", "clip", "broken"):
         await flowy.client.apps.get(app)
     assert list(flowy.client._schemas) == ["clip", "broken"]

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dynamiq_async import AsyncFlowy, FlowyRun, _poller, errors
-from dynamiq_async._limit import Quota
-from dynamiq_async._poller import Poller, RequestGate, RunGate
+from dynamiq_async import AsyncFlowy, FlowyRun, errors
+from dynamiq_async._http.rates import Quota
 from dynamiq_async.emulator import Emulator, Fault
+from dynamiq_async.flowy.poller import MAX_LOST_POLLS, Poller, RequestGate, RunGate
 from dynamiq_async.options import Adaptive, Timeout
-
-from .travel import travel
+from tests.support.travel import travel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,7 +186,7 @@ async def test_but_not_for_ever(serve: Serve) -> None:
     flowy.emulator.script(Fault(status=500), match="GET /runs/*", times=None)
     with pytest.raises(errors.InternalServerError):
         await flowy.client.runs.wait(run_id)
-    assert looks(flowy) == _poller.MAX_LOST_POLLS + 1
+    assert looks(flowy) == MAX_LOST_POLLS + 1
 
 
 async def test_what_is_definite_is_the_waiters_error(flowy: Served) -> None:

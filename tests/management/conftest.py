@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from dynamiq_async import AsyncManagement
-from dynamiq_async._retry import RetryPolicy
+from dynamiq_async._http.retry import RetryPolicy
 from dynamiq_async.emulator import DEFAULT_PROJECT, Emulator
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 
 from dynamiq_async import App, AsyncManagement, errors
 from dynamiq_async.emulator import BUILTIN, DEFAULT_PROJECT, HTML_PAGE, Emulator, Fault
-from dynamiq_async.management_models import AccessControl, app_of
+from dynamiq_async.management.models import AccessControl, app_of
 
 from .conftest import TOKEN
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 from rich.pretty import pretty_repr
 
 from dynamiq_async import AsyncApp, ConnectLink, Requirement, errors
-from dynamiq_async._client import Extras
+from dynamiq_async._http.request_options import Extras
 from dynamiq_async.emulator import HTML_PAGE, Emulator, Fault
 
 from .conftest import KEY

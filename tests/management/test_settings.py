@@ -13,9 +13,9 @@ from uuid import UUID
 import pytest
 
 from dynamiq_async import AsyncManagement, Timeout, errors
-from dynamiq_async._settings import is_configured
 from dynamiq_async.emulator import DEFAULT_PROJECT, Emulator
-from dynamiq_async.management import DEFAULT_URL
+from dynamiq_async.management.client import DEFAULT_URL
+from dynamiq_async.management.settings import is_configured
 
 from .conftest import KEY, TOKEN
 

@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 import pytest_asyncio
-from network.conftest import app_for, serve
 
 from dynamiq_async import AsyncApp
 from dynamiq_async.emulator import Emulator
-
-from .servers import Browser, backend
+from tests.support.backends import Browser, backend
+from tests.support.network import app_for, serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from dynamiq_async.emulator import App
-
-    from .servers import MakeStream
+    from tests.support.backends import MakeStream
 
 __all__ = ["app_for", "serve"]
 

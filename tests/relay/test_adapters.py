@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from aiohttp import web
-from network.wire import CHUNKED, LAST_CHUNK, Peer, chunk, final, says, sse
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
@@ -28,13 +27,13 @@ from dynamiq_async.relay import relay, resume
 from dynamiq_async.relay.aiohttp import error_middleware, relay_response
 from dynamiq_async.relay.asgi import respond
 from dynamiq_async.relay.starlette import RelayResponse, error_response
-
-from .servers import BACKENDS, Browser, Passing, aiohttp_serving, uvicorn_serving
+from tests.support.backends import BACKENDS, Browser, Passing, aiohttp_serving, uvicorn_serving
+from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, chunk, final, says, sse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from network.conftest import MakeApp, Serve
+    from tests.support.network import MakeApp, Serve
 
     from .conftest import Emulate, Relaying
 

@@ -6,13 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from network.wire import CHUNKED, chunk, says, sse
 
-from .servers import BACKENDS, Browser
+from tests.support.backends import BACKENDS, Browser
+from tests.support.wire import CHUNKED, chunk, says, sse
 
 if TYPE_CHECKING:
-    from network.conftest import MakeApp, Serve
-    from network.wire import Peer
+    from tests.support.network import MakeApp, Serve
+    from tests.support.wire import Peer
 
     from .conftest import Relaying
 

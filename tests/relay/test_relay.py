@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from msgspec.structs import replace
-from network.wire import CHUNKED, LAST_CHUNK, Peer, answer, chunk, final, says, sse
 
 from dynamiq_async import RunEvent, StreamEvent, Timeout, errors
 from dynamiq_async.emulator import Fault, WorkflowCanceledError, WorkflowFailedError
 from dynamiq_async.relay import pump, relay, resume
 from dynamiq_async.sse import ServerSentEvent, SSEDecoder
+from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, answer, chunk, final, says, sse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from network.conftest import MakeApp, Serve
-
     from dynamiq_async.relay import Relay
+    from tests.support.network import MakeApp, Serve
 
     from .conftest import Emulate
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import pytest
 import pytest_asyncio
 
-from dynamiq_async import AsyncApp, _run_service, run_handle
-from dynamiq_async._retry import RetryPolicy
+from dynamiq_async import AsyncApp
+from dynamiq_async._http.retry import RetryPolicy
 from dynamiq_async.emulator import Emulator
+from dynamiq_async.runs import handle
+from dynamiq_async.runs import requests as requests_module
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -81,7 +83,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         return 0.0
 
     monkeypatch.setattr(RetryPolicy, "lengthen", lengthen)
-    monkeypatch.setattr(run_handle, "POLL_SECONDS", (0.002, 0.01))
-    monkeypatch.setattr(_run_service, "SECOND_LOOK_SECONDS", 0.002)
-    monkeypatch.setattr(_run_service, "SETTLE_SECONDS", 0.15)
+    monkeypatch.setattr(handle, "POLL_SECONDS", (0.002, 0.01))
+    monkeypatch.setattr(requests_module, "SECOND_LOOK_SECONDS", 0.002)
+    monkeypatch.setattr(requests_module, "SETTLE_SECONDS", 0.15)
     return waited

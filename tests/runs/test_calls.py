@@ -13,9 +13,8 @@ import pytest
 
 from dynamiq_async import Page, Run, Timeout, errors
 from dynamiq_async.emulator import FOREVER, Fault
-from dynamiq_async.run_handle import RunHandle
-
-from .apps import SESSION, Gated, numbers, waits
+from dynamiq_async.runs.handle import RunHandle
+from tests.support.run_apps import SESSION, Gated, numbers, waits
 
 if TYPE_CHECKING:
     from pathlib import Path

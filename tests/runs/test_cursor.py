@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from dynamiq_async import RunEvent
-from dynamiq_async._cursor import SPARSE_AFTER, Cursor, Gap, Hole
+from dynamiq_async.runs.resumption import SPARSE_AFTER, Cursor, Gap, Hole
 
 
 def events(*numbers: int, type: str = "custom") -> list[RunEvent]:

@@ -10,7 +10,7 @@ import pytest
 
 from dynamiq_async import File, InputRequest, Page, QuestionEvent, Run, RunEvent, errors
 from dynamiq_async.emulator import Fault
-from dynamiq_async.runs_models import (
+from dynamiq_async.events.run_events import (
     DATA_TYPES,
     Delta,
     RunPaused,
@@ -19,8 +19,7 @@ from dynamiq_async.runs_models import (
     ToolCallCompleted,
     run_event,
 )
-
-from .apps import numbers
+from tests.support.run_apps import numbers
 
 if TYPE_CHECKING:
     from dynamiq_async.emulator import RunContext

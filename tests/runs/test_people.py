@@ -10,8 +10,7 @@ import pytest
 
 from dynamiq_async import InputRequest, Question, QuestionEvent, errors
 from dynamiq_async.emulator import Fault
-
-from .apps import sequences, truth
+from tests.support.run_apps import sequences, truth
 
 if TYPE_CHECKING:
     from collections.abc import Callable

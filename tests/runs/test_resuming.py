@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dynamiq_async import RunEvent, Timeout, _run_service, errors, run_stream
-from dynamiq_async._cursor import Gap
+from dynamiq_async import RunEvent, Timeout, errors
 from dynamiq_async.emulator import FOREVER, Fault
+from dynamiq_async.runs import requests
+from dynamiq_async.runs import stream as stream_module
+from dynamiq_async.runs.resumption import Gap
+from tests.support.run_apps import SESSION, Gated, numbers, sequences, truth, waits
 
-from .apps import SESSION, Gated, numbers, sequences, truth, waits
 from .conftest import in_flight
 
 if TYPE_CHECKING:
@@ -470,7 +472,7 @@ async def test_the_delays_grow_and_are_capped(serve: Serve, waits: list[float]) 
 
 
 @pytest.mark.parametrize(
-    ("hint", "expected"), [(0, 0.5), (3000, 3.0), (10**9, run_stream.MAX_RETRY_HINT)]
+    ("hint", "expected"), [(0, 0.5), (3000, 3.0), (10**9, stream_module.MAX_RETRY_HINT)]
 )
 async def test_the_servers_retry_hint_counts_within_a_floor_and_a_cap(
     serve: Serve, waits: list[float], hint: int, expected: float
@@ -629,7 +631,7 @@ async def test_total_holds_over_looking_into_a_hole(serve: Serve) -> None:
 async def test_a_reconnect_to_a_silent_server_is_not_waited_for_long(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_stream, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(stream_module, "IDLE_SECONDS", 0.05)
     served = await serve(numbers)
     run_id = await made(served)
     served.emulator.script(Fault(after_events=3, drop="reset"), Fault(delay=FOREVER), match=STREAMS)
@@ -767,7 +769,7 @@ async def test_the_id_is_also_learnt_from_the_end(serve: Serve) -> None:
 
 
 async def test_settling_has_an_end(serve: Serve) -> None:
-    assert _run_service.SETTLE_SECONDS < 1.0  # in these tests
+    assert requests.SETTLE_SECONDS < 1.0  # in these tests
     served = await serve(numbers)
     served.emulator.script(Fault(drop="reset"), match=CREATE)
     with pytest.raises(errors.AmbiguousConnectionError):

@@ -16,10 +16,10 @@ import pytest
 
 import dynamiq_async
 from dynamiq_async import AsyncApp, Timeout, errors
+from tests.support.run_apps import truth
+from tests.support.schedules import DEFINITE, Schedule, schedule, scheduled
 
-from .apps import truth
 from .conftest import Served, in_flight
-from .schedules import DEFINITE, Schedule, schedule, scheduled
 
 if TYPE_CHECKING:
     from dynamiq_async import Question, RunStream

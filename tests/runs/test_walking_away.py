@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dynamiq_async import AsyncApp, Timeout, errors, run_stream
+from dynamiq_async import AsyncApp, Timeout, errors
 from dynamiq_async.emulator import FOREVER, Emulator, Fault
+from dynamiq_async.runs import stream as stream_module
+from tests.support.run_apps import Gated, numbers, sequences, truth, waits
 
-from .apps import Gated, numbers, sequences, truth, waits
 from .conftest import in_flight
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from dynamiq_async import Question, Run, RunEvent, RunStream
+    from dynamiq_async._http.paging import PageIterator
     from dynamiq_async.emulator import RunContext
-    from dynamiq_async.paging import PageIterator
 
     from .conftest import Serve, Served
 
@@ -123,7 +124,7 @@ PHASES = {
 
 @pytest.fixture
 def real_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dynamiq_async._retry import RetryPolicy
+    from dynamiq_async._http.retry import RetryPolicy
 
     monkeypatch.setattr(RetryPolicy, "lengthen", lambda _, seconds: seconds)
 
@@ -278,7 +279,7 @@ async def test_heartbeats_are_life(serve: Serve) -> None:
 async def test_the_idle_limit_of_a_stream_fits_the_heartbeats(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_stream, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(stream_module, "IDLE_SECONDS", 0.05)
     served = await serve(waits, heartbeat=None)
     stream = served.app.runs.stream({}, max_resumes=2)
     with pytest.raises(errors.StreamInterruptedError) as caught:

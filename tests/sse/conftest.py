@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-import dynamiq_async.sse
+from dynamiq_async.sse import decoder
 
 
 @pytest.fixture(
@@ -13,4 +13,4 @@ def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """Small streams take the paths of large ones, too."""
     if request.param:
         for name, size in zip(("_SMALL", "_LARGE", "_SEVERAL"), request.param, strict=True):
-            monkeypatch.setattr(dynamiq_async.sse, name, size)
+            monkeypatch.setattr(decoder, name, size)

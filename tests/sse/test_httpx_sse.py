@@ -17,8 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamiq_async.sse import SSEDecoder
-
-from ._driving import cut, read
+from tests.support.sse_driving import cut, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,9 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dynamiq_async.sse import SSEDecoder
-
-from ._driving import BLOCKS, STREAMS, TOO_LARGE, cut, read
-from .reference import Event, Reference, overflow
+from tests.support.sse_driving import BLOCKS, STREAMS, TOO_LARGE, cut, read
+from tests.support.sse_reference import Event, Reference, overflow
 
 PLACES = st.lists(st.integers(0, 1000), max_size=8)
 pytestmark = pytest.mark.usefixtures("sizes")

@@ -9,9 +9,8 @@ import pytest
 
 from dynamiq_async.errors import EventDecodeError, InvalidArgumentError
 from dynamiq_async.sse import ServerSentEvent, SSEDecoder
-
-from ._driving import cut, read
-from .reference import Reference
+from tests.support.sse_driving import cut, read
+from tests.support.sse_reference import Reference
 
 
 def message(data: str, **known: Any) -> ServerSentEvent:

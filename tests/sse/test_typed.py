@@ -10,12 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import dynamiq_async.sse
 from dynamiq_async.errors import DynamiqError, EventDecodeError, SSEError
 from dynamiq_async.sse import SSEDecoder
-
-from ._driving import BLOCKS, STREAMS, cut, read
-from .reference import Reference
+from dynamiq_async.sse import decoder as decoder_module
+from tests.support.sse_driving import BLOCKS, STREAMS, cut, read
+from tests.support.sse_reference import Reference
 
 BROKEN = "broken"
 
@@ -242,7 +241,7 @@ def test_every_error_is_ours() -> None:
 
 def test_long_data_in_every_form(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines over the size from which they are read in place, in all fields and with errors."""
-    monkeypatch.setattr(dynamiq_async.sse, "_LARGE", 16)
+    monkeypatch.setattr(decoder_module, "_LARGE", 16)
     long = b"x" * 40
     stream = (
         b'data: "' + long + b'"\n\ndata:"' + long + b'"\n\n: ' + long + b"\n"

@@ -24,7 +24,8 @@ from dynamiq_async import (
     Upload,
     errors,
 )
-from dynamiq_async.events import (
+from dynamiq_async._http.response import ResponseInfo
+from dynamiq_async.events.app_events import (
     ApprovalQuestion,
     Decision,
     FeedbackQuestion,
@@ -33,9 +34,8 @@ from dynamiq_async.events import (
     ToolCall,
     Usage,
 )
-from dynamiq_async.models import ResponseInfo
 from dynamiq_async.sse import ServerSentEvent, SSEDecoder
-from dynamiq_async.streams import Batches, TextStream
+from dynamiq_async.streaming.app_stream import Batches, TextStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -19,7 +19,7 @@ from dynamiq_async import (
     Requirement,
     RequirementsStatus,
 )
-from dynamiq_async.paging import PageIterator, Pages
+from dynamiq_async._http.paging import PageIterator, Pages
 
 
 async def apps(id: UUID) -> None:

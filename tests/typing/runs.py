@@ -24,10 +24,10 @@ from dynamiq_async import (
     Timeout,
     Upload,
 )
-from dynamiq_async.paging import PageIterator, Pages
-from dynamiq_async.run_handle import RunHandle
-from dynamiq_async.runs_models import RunState, ToolCallCompleted
-from dynamiq_async.streams import Batches
+from dynamiq_async._http.paging import PageIterator, Pages
+from dynamiq_async.events.run_events import RunState, ToolCallCompleted
+from dynamiq_async.runs.handle import RunHandle
+from dynamiq_async.streaming.app_stream import Batches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

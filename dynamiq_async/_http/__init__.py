@@ -1,0 +1,1 @@
+"""The HTTP core: requests, the limits they are sent within, and what becomes of responses."""

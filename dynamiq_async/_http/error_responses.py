@@ -1,0 +1,233 @@
+"""Error responses, and errors in streams, as exceptions."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from dynamiq_async import _json, errors
+from dynamiq_async._credentials import ACCESS_KEY, MASK, Credential, is_personal, mask
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+T = TypeVar("T")
+
+
+MAX_ERROR_BODY = 16 * 1024
+"""How much of an error's body is kept, in bytes."""
+
+_REQUEST_ID_HEADERS = (
+    "x-request-id",
+    "request-id",
+    "x-correlation-id",
+    "x-amzn-requestid",
+    "x-amzn-trace-id",
+    "x-trace-id",
+    "cf-ray",
+)
+
+_BY_STATUS: dict[int, type[errors.APIStatusError]] = {
+    400: errors.BadRequestError,
+    401: errors.AuthenticationError,
+    402: errors.PaymentRequiredError,
+    403: errors.PermissionDeniedError,
+    404: errors.NotFoundError,
+    409: errors.ConflictError,
+    410: errors.GoneError,
+    413: errors.PayloadTooLargeError,
+    415: errors.UnsupportedMediaTypeError,
+    422: errors.UnprocessableEntityError,
+    429: errors.RateLimitError,
+}
+
+# The codes that the vendor documents, for an error that arrives within a stream and so without
+# a status of its own.
+_STATUS_BY_CODE = {
+    "bad_request": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "subscription_limit_reached": 403,
+    "not_found": 404,
+}
+
+_TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+_HARMLESS = 12  # so many characters of a key, as in `dynamiq_acc_`, give nothing away
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """What an error's body says. Dynamiq sends an object under `error`, Flowy a string."""
+
+    message: str = ""
+    code: str | None = None
+    details: dict[str, Any] | None = None
+
+
+def read_envelope(body: bytes) -> Envelope:
+    """The error in `body`, as far as there is one: a proxy's HTML page yields its title."""
+    try:
+        value = _json.decode(body)
+    except _json.DECODE_ERRORS:
+        text = body.decode("utf-8", "replace")
+        title = _TITLE.search(text)
+        return Envelope(message=" ".join((title[1] if title else text).split())[:200])
+    return envelope_of(value)
+
+
+def envelope_of(value: Any) -> Envelope:
+    """The error within a decoded body."""
+    error = value.get("error", value) if isinstance(value, dict) else value
+    if isinstance(error, str):
+        return Envelope(message=error)
+    if not isinstance(error, dict):
+        return Envelope()
+    message, code, details = (error.get(name) for name in ("message", "code", "details"))
+    return Envelope(
+        message=message if isinstance(message, str) else "",
+        code=code if isinstance(code, str) else None,
+        details=details if isinstance(details, dict) else None,
+    )
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The id by which the other side's people can find the request."""
+    for name in _REQUEST_ID_HEADERS:
+        if value := headers.get(name):
+            return value
+    return None
+
+
+def error_class(status: int, code: str | None) -> type[errors.APIStatusError]:
+    if status == 403 and code == "subscription_limit_reached":
+        return errors.QuotaExceededError
+    if 300 <= status < 400:
+        return errors.RedirectError
+    if status >= 500:
+        return errors.InternalServerError
+    return _BY_STATUS.get(status, errors.APIStatusError)
+
+
+def status_error(
+    request: str,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    key: str | None = None,
+    credential: Credential = ACCESS_KEY,
+    retry_after: float | None = None,
+    run_id: str | None = None,
+) -> errors.APIStatusError:
+    """The exception for an answer outside 2xx. `key` is masked should the body repeat it."""
+    envelope = _masked(read_envelope(body[:MAX_ERROR_BODY]), key)
+    said = ": " + " ".join(filter(None, (envelope.code, envelope.message)))
+    if envelope.details:
+        said += f" ({', '.join(f'{k}: {v}' for k, v in envelope.details.items())})"
+    message = f"{request} was answered {status}{said if len(said) > 2 else ''}"
+    message += _advice(status, envelope.code, headers, key, credential)
+    if retry_after is not None:
+        message += f"; the server asks to wait {retry_after:g} s"
+    if id := request_id(headers):
+        message += f" [request id {id}]"
+    return error_class(status, envelope.code)(
+        mask(message, key),
+        status=status,
+        code=envelope.code,
+        details=envelope.details,
+        request_id=id,
+        body=beginning(body, key),
+        run_id=run_id,
+        retry_after=retry_after,
+    )
+
+
+def _advice(
+    status: int,
+    code: str | None,
+    headers: Mapping[str, str],
+    key: str | None,
+    credential: Credential,
+) -> str:
+    name, argument, variable, personal = credential
+    if 300 <= status < 400:
+        location = headers.get("location", "an unnamed place")
+        return (
+            f"; redirects (here to {location}) are not followed, since they would carry the "
+            f"{name} elsewhere: use the final address"
+        )
+    if status == 401:
+        if key is None:
+            return f"; no {name} was sent: set {variable} or pass {argument}"
+        return f"; check the {name}"
+    if status == 403 and code != "subscription_limit_reached":
+        if not personal and key is not None and is_personal(key):
+            return (
+                "; the key looks like a Personal Access Token, which an App does not take: "
+                "use an Access Key (dynamiq_acc_…)"
+            )
+        return f"; the {name} may be for another project or organisation"
+    return ""
+
+
+def _masked(value: T, key: str | None) -> T:
+    """The same for every string within a JSON value."""
+
+    def within(match: re.Match[bytes]) -> bytes:
+        return msgspec.json.encode(mask(msgspec.json.decode(match[0]), key))
+
+    return msgspec.json.decode(_STRING.sub(within, msgspec.json.encode(value)), type=type(value))
+
+
+def beginning(body: bytes, key: str | None) -> str:
+    """What an error keeps of a body, without the key, be that cut off at the end."""
+    text = mask(body[:MAX_ERROR_BODY].decode("utf-8", "replace"), key)
+    for length in range(len(key or "") - 1, _HARMLESS, -1):
+        if key and text.endswith(key[:length]):
+            return text[:-length] + MASK
+    return text
+
+
+def stream_error(
+    data: Any, *, run_id: str | None, request: str, key: str | None = None
+) -> errors.DynamiqError:
+    """The exception for an error that came as a stream's event in place of a workflow's own.
+
+    It has the class that the same error has over HTTP, where its code tells.
+    """
+    data = _masked(data, key)
+    envelope = envelope_of(data)
+    status = _STATUS_BY_CODE.get(envelope.code or "")
+    kind = error_class(status, envelope.code) if status else errors.RunFailedError
+    what = " ".join(filter(None, (envelope.code, envelope.message))) or "an error without a text"
+    return kind(
+        f"{request}: the stream reported {what}",
+        status=status,
+        code=envelope.code,
+        details=envelope.details,
+        body=msgspec.json.encode(data).decode()[:MAX_ERROR_BODY],
+        run_id=run_id,
+    )
+
+
+def content_type(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def type_error(
+    request: str, wanted: str, status: int, headers: Mapping[str, str], body: bytes, key: str | None
+) -> errors.ContentTypeError:
+    """The exception for a 2xx of another content type, such as a login page."""
+    got = content_type(headers) or "no content type"
+    text = beginning(body, key)
+    return errors.ContentTypeError(
+        f"{request} was answered {status} with {got} instead of {wanted}; it begins: "
+        f"{' '.join(text.split())[:200]!r}",
+        status=status,
+        request_id=request_id(headers),
+        body=text,
+    )

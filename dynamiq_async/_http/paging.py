@@ -1,0 +1,209 @@
+"""Lists that come in pages: await one for a page, iterate it for everything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+from dynamiq_async._tasks import cancel_requests
+from dynamiq_async.errors import StreamClosedError, StreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Hashable
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw, Struct
+
+from dynamiq_async import _json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+T = TypeVar("T")
+
+_CLOSED = "the list was closed"
+
+FetchPage = Callable[[int], Awaitable["Page[T]"]]
+
+
+class Pages(Generic[T]):
+    """A list of the service's.
+
+        page = await app.runs.list()            # the page asked for
+        async for run in app.runs.list(): ...   # that page and all behind it, fetched as needed
+
+    An item that moved from one page to the next because newer ones came in is given once.
+
+    Args:
+        fetch: gets the page of a number.
+        page: the number of the first page.
+        identity: what tells items apart.
+        prefetch: while iterating, fetch the next page ahead.
+    """
+
+    def __init__(
+        self,
+        fetch: FetchPage[T],
+        *,
+        page: int,
+        identity: Callable[[T], Hashable],
+        prefetch: bool = False,
+    ) -> None:
+        self._fetch = fetch
+        self._first = page
+        self._identity = identity
+        self._prefetch = prefetch
+
+    def __await__(self) -> Generator[None, None, Page[T]]:
+        return self._fetch(self._first).__await__()
+
+    def __aiter__(self) -> PageIterator[T]:
+        return PageIterator(self._fetch, self._first, self._identity, prefetch=self._prefetch)
+
+    async def __aenter__(self) -> PageIterator[T]:
+        self._entered = self.__aiter__()
+        return self._entered
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._entered.aclose()
+
+
+class PageIterator(Generic[T]):
+    """All items, page after page. Closing it, or dropping it, ends a fetch under way."""
+
+    _fetching: asyncio.Task[Page[T]] | None = None
+
+    def __init__(
+        self,
+        fetch: FetchPage[T],
+        page: int,
+        identity: Callable[[T], Hashable],
+        *,
+        prefetch: bool,
+    ) -> None:
+        self._fetch = fetch
+        self._next = page
+        self._identity = identity
+        self._prefetch = prefetch
+        self._items: list[T] = []
+        self._seen: set[Hashable] = set()
+        self._more = True
+        self._stale = 0
+        self._reading = False
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        while not self._items:
+            if self._closed:
+                raise StreamClosedError(_CLOSED)
+            if not self._more:
+                raise StopAsyncIteration
+            if self._reading:
+                raise StreamError("another task is reading this list")
+            self._reading = True
+            try:
+                await self._turn_page()
+            finally:
+                self._reading = False
+        return self._items.pop()
+
+    async def _turn_page(self) -> None:
+        page = await self._next_page()
+        count = page.pagination.page_count
+        identities = [self._identity(item) for item in page]
+        new = [
+            item
+            for item, identity in zip(page, identities, strict=True)
+            if identity not in self._seen
+        ]
+        self._seen = set(identities)
+        self._items = new[::-1]
+        # The second page in a row without anything new ends the list: a page of newer items may
+        # have pushed the last one here, but a service that ignores the number of the page must
+        # not be asked for ever. What it echoes of that number is not relied on.
+        self._stale = 0 if new else self._stale + 1
+        follows = bool(identities) if count is None else self._next < count
+        self._more = follows and self._stale < 2
+        self._next += 1
+        if self._prefetch and self._more:
+            self._fetching = self._start()
+
+    async def _next_page(self) -> Page[T]:
+        task = self._fetching = self._fetching or self._start()
+        cancelled_before = cancel_requests()
+        try:
+            page = await task
+        except asyncio.CancelledError:
+            if self._closed and cancel_requests() == cancelled_before:
+                raise StreamClosedError(_CLOSED) from None
+            raise
+        finally:
+            self._fetching = None
+        if self._closed:
+            raise StreamClosedError(_CLOSED)
+        return page
+
+    def _start(self) -> asyncio.Task[Page[T]]:
+        return asyncio.ensure_future(self._fetch(self._next))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop. May be called from any task and any number of times."""
+        self._closed = True
+        self._items.clear()
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.wait([self._fetching])
+
+    def __del__(self) -> None:
+        if self._fetching is not None and not self._fetching.get_loop().is_closed():
+            self._fetching.cancel()
+
+
+class Pagination(Struct, frozen=True, kw_only=True):
+    """Where a page stands. Pages count from 1."""
+
+    page: int = 1
+    page_size: int | None = None
+    page_count: int | None = None
+    total_count: int | None = None
+
+
+class Page(Struct, Generic[T], frozen=True, kw_only=True):
+    """One page of a list; iterating it gives its items."""
+
+    data: list[T]
+    pagination: Pagination = Pagination()
+
+    @property
+    def has_next(self) -> bool:
+        """Whether pages follow; without a count, whether this one was not empty."""
+        count = self.pagination.page_count
+        return bool(self.data) if count is None else self.pagination.page < count
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+class PageBody(Struct):
+    """A page as services send it: some write null for an empty list."""
+
+    data: list[Raw] | None = None
+    pagination: Any = None
+
+    def page(self, items: list[T]) -> Page[T]:
+        told = self.pagination if isinstance(self.pagination, dict) else {}
+        return Page(data=items, pagination=_json.fitting(told, Pagination))

@@ -1,0 +1,105 @@
+"""When to send a request again, and how long to wait before: rules without a clock or a network.
+
+The rule behind the rules: one logical call is one run. What was certainly not taken may be sent
+again; what may have been taken is sent again only when that does no harm.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from dynamiq_async import errors
+from dynamiq_async._http.status import may_repeat, throttled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class RetryPolicy(Struct, frozen=True, kw_only=True):
+    """How often and how patiently.
+
+    Attributes:
+        max_retries: attempts beyond the first.
+        base: seconds before the first retry; doubled for each one after.
+        cap: seconds that the doubling stops at.
+        max_wait: seconds; a server that asks for more gets an error instead.
+        patient: being asked to slow down does not count as a retry: what was not taken is sent
+            again for as long as there is time.
+        jitter: the fraction by which a delay is lengthened at random. Never shortened: nobody
+            comes back before they were asked to.
+    """
+
+    max_retries: int = 2
+    base: float = 0.5
+    cap: float = 8.0
+    max_wait: float = 60.0
+    patient: bool = False
+    jitter: float = 0.25
+
+    def backoff(self, retries: int) -> float:
+        """Seconds to wait when nobody said how long; `retries` were made before."""
+        return self.lengthen(min(self.base * 2.0 ** min(retries, 30), self.cap))
+
+    def lengthen(self, seconds: float) -> float:
+        # Spread up to two seconds over those who were all told to come back at the same time.
+        return seconds + random.random() * min(seconds * self.jitter, 2.0)  # noqa: S311
+
+    def delay(
+        self,
+        error: errors.DynamiqError,
+        *,
+        retries: int,
+        idempotent: bool,
+        replayable: bool,
+        spared: int = 0,
+    ) -> float | None:
+        """Seconds to wait before trying again, or None for giving up. `spared` attempts were made
+        besides that do not count."""
+        if retries >= self.max_retries and not (self.patient and throttled(error)):
+            return None
+        if not may_repeat(error, idempotent=idempotent):
+            return None
+        if not replayable and not isinstance(error, errors.ConnectError):
+            return None
+        if error.retry_after is None:
+            return self.backoff(retries + spared)
+        return self.lengthen(error.retry_after) if error.retry_after <= self.max_wait else None
+
+
+def parse_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
+    """`Retry-After`, in seconds or as a date, as seconds from `now` (a Unix time).
+
+    None when it is absent or makes no sense. A date in the past means now.
+    """
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    if value.isascii() and value.replace(".", "", 1).isdigit():
+        seconds = float(value)
+        return seconds if math.isfinite(seconds) else None
+    when = _http_date(value)
+    return None if when is None else max(0.0, when - now)
+
+
+def server_time(headers: Mapping[str, str]) -> float:
+    """The Unix time of an answer, by its `Date` where it has one: what else the server says of
+    the time is by that clock."""
+    when = _http_date(headers.get("Date", ""))
+    return time() if when is None else when
+
+
+def _http_date(value: str) -> float | None:
+    try:
+        when = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    if when.tzinfo is None:  # of the three forms that HTTP allows, asctime's names no zone
+        when = when.replace(tzinfo=UTC)
+    return when.timestamp()

@@ -1,0 +1,389 @@
+"""The one loop that sends, retries and raises. Everything that goes over HTTP goes through it.
+
+Its promises: a request that may not run twice is sent again only when it was certainly not taken;
+one deadline holds over attempts and the waits between them; every wait can be cancelled; and what
+comes out is an answer in the 2xx or an exception of this package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from dynamiq_async import errors
+from dynamiq_async._credentials import ACCESS_KEY, Credential
+from dynamiq_async._http.error_responses import MAX_ERROR_BODY, beginning, request_id, status_error
+from dynamiq_async._http.limiter import now
+from dynamiq_async._http.retry import RetryPolicy, parse_retry_after, server_time
+from dynamiq_async._http.status import Outcome, outcome, throttled
+from dynamiq_async._http.timers import Alarm, Clock, deadline_in
+from dynamiq_async.options import NO_TIMEOUT, Timeout
+from dynamiq_async.transport.base import Attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dynamiq_async._credentials import Secret
+    from dynamiq_async._http.limiter import Gate
+    from dynamiq_async._http.request import Request
+    from dynamiq_async._http.request_options import CallOptions
+    from dynamiq_async.transport.base import Response, Transport
+
+
+log = logging.getLogger("dynamiq_async")
+
+ERROR_BODY_SECONDS = 5.0
+"""How long an error's body is waited for; the status alone must not be held up by it."""
+
+
+class Answer:
+    """A whole 2xx response."""
+
+    __slots__ = ("attempts", "body", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.attempts = 1
+
+
+class Lease:
+    """A 2xx response whose body is still to be read, and the client's slot that it occupies."""
+
+    __slots__ = ("_gate", "attempts", "response")
+
+    def __init__(self, response: Response, gate: Gate) -> None:
+        self.response = response
+        self.attempts = 1
+        self._gate: Gate | None = gate
+
+    def close(self) -> None:
+        """Give connection and slot up. May be called twice, and by a finaliser."""
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            self.response.close()
+            gate.leave()
+
+
+class Caller:
+    """Sends the requests of one client.
+
+    Args:
+        connect: makes the transport, when the first request is sent.
+        gate: the client-wide limit and cooldown.
+        secret: the key, so that it can be masked where a server repeats it.
+        credential: what messages call it.
+        max_response_bytes: the most that a whole answer may have, in bytes.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Transport],
+        gate: Gate,
+        *,
+        secret: Secret | None,
+        credential: Credential = ACCESS_KEY,
+        max_response_bytes: int,
+    ) -> None:
+        self._connect = connect
+        self._transport: Transport | None = None
+        self.gate = gate
+        self.key = secret.reveal() if secret is not None else None
+        self.max_response_bytes = max_response_bytes
+        self.credential = credential
+        self.closed = False
+        self._alarm_here: Alarm | None = None
+
+    def _alarm(self) -> Alarm:
+        loop = asyncio.get_running_loop()
+        alarm = self._alarm_here
+        if alarm is None or alarm.loop is not loop:
+            alarm = self._alarm_here = Alarm(loop)
+        return alarm
+
+    def closed_error(self, what: str) -> errors.ClientClosedError:
+        """For what broke because the client was closed; no server is to blame."""
+        return errors.ClientClosedError(f"{what}: the client was closed meanwhile")
+
+    def _over(self) -> Transport:
+        if self.closed:
+            raise errors.ClientClosedError("the client is closed; make a new one")
+        if self._transport is None:
+            self._transport = self._connect()
+        return self._transport
+
+    async def aclose(self) -> None:
+        """Close the connections; every later request raises ClientClosedError."""
+        self.closed = True
+        if self._transport is not None:
+            await self._transport.aclose()
+
+    def abandon(self) -> bool:
+        """Close from a finaliser; whether there was anything to close."""
+        return self._transport is not None and self._transport.abandon()
+
+    async def fetch(
+        self, request: Request, options: CallOptions, *, deadline: float | None = None
+    ) -> Answer:
+        """Send and read the whole answer."""
+        answer = await self._retrying(request, options, deadline, whole=True)
+        assert isinstance(answer, Answer)  # noqa: S101 - tells the type checker what `whole` means
+        return answer
+
+    async def open(
+        self, request: Request, options: CallOptions, *, deadline: float | None = None
+    ) -> Lease:
+        """Send and return with the headers; the body is the caller's to read and to close."""
+        lease = await self._retrying(request, options, deadline, whole=False)
+        assert isinstance(lease, Lease)  # noqa: S101 - the same
+        return lease
+
+    async def _retrying(
+        self, request: Request, options: CallOptions, deadline: float | None, *, whole: bool
+    ) -> Answer | Lease:
+        timeout, policy = options.timeout, options.policy
+        if deadline is None:
+            deadline = deadline_in(timeout.total)
+        retries = spared = 0
+        while True:
+            if request.urgent:
+                self.gate.enter_urgently()
+            elif not self.gate.try_enter():
+                deadline = await self._enter(request, options, deadline)
+            request.taken = True
+            try:
+                result = await self._attempt(request, timeout, deadline, whole=whole)
+            except errors.DynamiqError as error:
+                failure = error
+                request.taken = outcome(error) is not Outcome.NOT_TAKEN
+            else:
+                result.attempts = retries + spared + 1
+                return result
+            if self.closed and isinstance(failure, errors.APIConnectionError):
+                failure = self.closed_error(str(request))
+            failure.attempts = retries + spared + 1
+            failure.method, failure.url = request.method, request.url.partition("?")[0]
+            delay = policy.delay(
+                failure,
+                retries=retries,
+                spared=spared,
+                idempotent=request.idempotent,
+                replayable=request.replayable,
+            )
+            self._note_throttling(failure, delay, longest=policy.max_wait)
+            spare = policy.patient and throttled(failure)
+            free = spare and options.queued
+            if delay is None or not (free or _fits(delay, deadline)):
+                raise _as_ambiguous(failure, request)
+            log.debug("%s: %s; retrying in %.2f s", request, type(failure).__name__, delay)
+            began = now()
+            await asyncio.sleep(delay)
+            if free:
+                deadline = _later(deadline, now() - began)
+            spared += spare
+            retries += not spare
+
+    def _note_throttling(
+        self, failure: errors.DynamiqError, delay: float | None, *, longest: float
+    ) -> None:
+        """A server that refuses one call has refused them all for a while, but not for days: that
+        is for the one call to tell."""
+        if throttled(failure):
+            wait = failure.retry_after if failure.retry_after is not None else delay
+            if wait is not None:
+                self.gate.cool_down(min(wait, longest))
+
+    async def _attempt(
+        self,
+        request: Request,
+        timeout: Timeout,
+        deadline: float | None,
+        *,
+        whole: bool,
+    ) -> Answer | Lease:
+        """Send once, in a slot of the gate that was taken before and is given back here."""
+        attempt = Attempt()
+        clock = Clock(timeout, deadline, self._alarm())
+        started = time.perf_counter()
+        response: Response | None = None
+        lease: Lease | None = None
+        try:
+            with clock.start("first_byte"):
+                response = await self._over().send(
+                    request, attempt, connect_timeout=timeout.connect
+                )
+                if log.isEnabledFor(logging.DEBUG):
+                    _trace(request, response, started)
+                if self.gate.quota is not None:
+                    self.gate.quota.observe(
+                        response.headers, now(), server_time=server_time(response.headers)
+                    )
+                if not _is_taken(request, response.status):
+                    raise await self._refusal(request, response, clock)
+                self.gate.accepted()
+                if whole:
+                    return await self._read(request, response, clock)
+                lease = Lease(response, self.gate)
+            return lease
+        except TimeoutError as error:
+            lease = None
+            if isinstance(error, errors.DynamiqError):
+                raise
+            raise _expired(request, clock, sent=attempt.sent) from None
+        except BaseException:
+            lease = None
+            raise
+        finally:
+            if lease is None:
+                if response is not None:
+                    response.close()
+                self.gate.leave()
+
+    async def _enter(
+        self, request: Request, options: CallOptions, deadline: float | None
+    ) -> float | None:
+        """Wait for the cooldown and for a slot, each with its own limit. Where a rate or quota
+        holds requests back, that is no lack of slots, and only the whole call's limit runs.
+
+        Returns the call's deadline, which may be a later one now.
+        """
+        began, until, timeout = now(), deadline, options.timeout
+        if options.queued:
+            until, timeout = None, NO_TIMEOUT
+        while True:
+            await self._wait_cooldown(request, options.policy, until)
+            clock = Clock(timeout, until, self._alarm())
+            try:
+                with clock.start("total" if self.gate.metered else "pool"):
+                    if await self.gate.enter():
+                        return _later(deadline, now() - began) if options.queued else deadline
+            except TimeoutError:
+                break
+        if self.gate.metered:
+            lacking, advice = "the rate limit let none more start", "allow more time"
+        else:
+            lacking = f"none of the client's {self.gate.limit} connections came free"
+            advice = "raise max_connections"
+        raise errors.PoolTimeoutError(
+            f"{request} was not sent: {lacking} within {clock.seconds} s; {advice} or lower the "
+            "concurrency",
+            limit=clock.limit,
+            seconds=clock.seconds,
+        )
+
+    async def _wait_cooldown(
+        self, request: Request, policy: RetryPolicy, deadline: float | None
+    ) -> None:
+        while cooldown := self.gate.cooldown:  # which others may lengthen meanwhile
+            pause = policy.lengthen(cooldown)
+            if cooldown > policy.max_wait or not _fits(pause, deadline):
+                raise errors.RateLimitError(
+                    f"{request} was not sent: the server asked this client to slow down, for "
+                    f"another {cooldown:.0f} s",
+                    status=429,
+                    retry_after=cooldown,
+                )
+            await asyncio.sleep(pause)
+
+    async def _read(self, request: Request, response: Response, clock: Clock) -> Answer:
+        pieces: list[bytes] = []
+        size = 0
+        while not response.at_end:
+            if not response.received:
+                clock.turn_to("idle")
+            piece = await response.read()
+            size += len(piece)
+            if size > self.max_response_bytes:
+                raise errors.ResponseTooLargeError(
+                    f"the answer to {request} is larger than max_response_bytes "
+                    f"({self.max_response_bytes})",
+                    status=response.status,
+                    request_id=request_id(response.headers),
+                    body=beginning((pieces or [piece])[0], self.key),
+                )
+            pieces.append(piece)
+        return Answer(response.status, response.headers, b"".join(pieces))
+
+    async def _refusal(
+        self, request: Request, response: Response, clock: Clock
+    ) -> errors.APIStatusError:
+        clock.turn_to("total")  # the status is here; its body has a limit of its own
+        return status_error(
+            str(request),
+            response.status,
+            response.headers,
+            await read_beginning(response),
+            key=self.key,
+            credential=self.credential,
+            retry_after=parse_retry_after(response.headers, now=time.time()),
+        )
+
+
+async def read_beginning(response: Response) -> bytes:
+    """What comes of a body within a few seconds, up to what an error keeps."""
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(ERROR_BODY_SECONDS):
+            while size < MAX_ERROR_BODY and not response.at_end:
+                pieces.append(await response.read())
+                size += len(pieces[-1])
+    except (TimeoutError, errors.APIConnectionError):
+        log.debug("the body of an error was cut off after %d bytes", size)
+    return b"".join(pieces)
+
+
+def _is_taken(request: Request, status: int) -> bool:
+    """Whether the server says yes; 101 is that only to who asked for another protocol."""
+    return 200 <= status < 300 or (status == 101 and "Upgrade" in request.headers)
+
+
+def _later(deadline: float | None, seconds: float) -> float | None:
+    return None if deadline is None else deadline + seconds
+
+
+def _fits(seconds: float, deadline: float | None) -> bool:
+    return deadline is None or asyncio.get_running_loop().time() + seconds < deadline
+
+
+def _trace(request: Request, response: Response, started: float) -> None:
+    log.debug(
+        "%s: %d after %.0f ms, request id %s",
+        request,
+        response.status,
+        (time.perf_counter() - started) * 1000,
+        request_id(response.headers),
+    )
+
+
+def _expired(request: Request, clock: Clock, *, sent: bool) -> errors.APITimeoutError:
+    said = f"the {clock.limit} limit of {clock.seconds} s passed"
+    if sent or request.body is None:
+        kind, when = errors.APITimeoutError, "before the answer was whole"
+    else:
+        kind, when = errors.ConnectTimeoutError, "before the request was sent"
+    return kind(f"{request}: {said} {when}", limit=clock.limit, seconds=clock.seconds)
+
+
+_AMBIGUOUS = (
+    (errors.APITimeoutError, errors.AmbiguousTimeoutError),
+    (errors.APIStatusError, errors.AmbiguousStatusError),
+    (errors.APIConnectionError, errors.AmbiguousConnectionError),
+)
+
+
+def _as_ambiguous(failure: errors.DynamiqError, request: Request) -> errors.DynamiqError:
+    """`failure`, or one that says that the request may have run, where that is so."""
+    if request.idempotent or outcome(failure) is not Outcome.UNKNOWN:
+        return failure
+    kind = next(to for base, to in _AMBIGUOUS if isinstance(failure, base))
+    ambiguous = kind(
+        f"{failure.message}. The App may have run all the same, so it was not sent again; "
+        "look for its effect, or pass retry=True for calls that are safe to repeat"
+    )
+    vars(ambiguous).update(vars(failure) | {"message": ambiguous.message})
+    ambiguous.__cause__ = failure
+    return ambiguous

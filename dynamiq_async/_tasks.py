@@ -1,0 +1,59 @@
+"""Tasks, cancellation and finalisers: what everything that has a life needs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from dynamiq_async import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+
+class Openable:
+    """What is opened in a task of its own, so that `aclose()` from elsewhere can end that."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    async def _in_task(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await `work` in a task of its own, so that `aclose()` from elsewhere can end it."""
+        self._loop = asyncio.get_running_loop()
+        task = self._task = self._loop.create_task(work)
+        cancelled_before = cancel_requests()
+        try:
+            await task
+        except asyncio.CancelledError:
+            if self._closed and cancel_requests() == cancelled_before:
+                raise self._closed_error() from None
+            raise
+        finally:
+            self._task = None
+
+    def _closed_error(self) -> errors.StreamClosedError:
+        return errors.StreamClosedError(f"{self._label}: the stream was closed")
+
+    async def _stop_opening(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+
+def release_on(loop: asyncio.AbstractEventLoop | None, release: Callable[[], object]) -> None:
+    """Run `release` for a finaliser, on the loop that what it releases belongs to."""
+    if loop is None or loop.is_closed() or asyncio._get_running_loop() is loop:
+        release()
+    else:
+        # Collected in another thread, or between two runs of the loop.
+        loop.call_soon_threadsafe(release)
+
+
+def cancel_requests() -> int:
+    """How often the current task has been asked to end: by which its own cancellation can be told
+    from that of a task it awaits."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0

@@ -1,0 +1,444 @@
+"""The engine of a batch: a fixed set of workers between inputs that are read lazily and results
+that are handed out in lists.
+
+One task watches over the workers and cleans up behind them, whoever leaves first. Async inputs are
+read and closed by one task, as a cancel scope or a context variable in them needs it. What is held
+at any time (under way, waiting for its turn in the order, finished and unread) is bounded by a
+small multiple of the workers: who does not read holds them back. Closing lets nothing new start,
+cancels what is under way or gives it some time, and returns when nothing is left running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from dynamiq_async import errors
+from dynamiq_async._tasks import release_on
+from dynamiq_async.batch.models import BatchProgress, MapResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dynamiq_async._http.limiter import Demand, Gate
+    from dynamiq_async.batch.inputs import Item, Items
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+HELD = 4
+"""For each worker, the inputs and results that may be held; in order, how far some may be ahead."""
+
+SAMPLE_SECONDS = 1.0
+SAMPLES = 30
+"""The rate is that of the time that these samples span."""
+
+
+class HaltError(Exception):
+    """Raised by a job: begin nothing more, and raise `error` when what is under way has been
+    finished, or at once."""
+
+    def __init__(self, error: Exception, *, at_once: bool = False) -> None:
+        super().__init__(error)
+        self.error = error
+        self.at_once = at_once
+
+
+class Job(Protocol[R_co]):
+    """What is done with the items."""
+
+    async def open(self) -> None:
+        """Before the first one. May raise, and is closed then all the same."""
+
+    async def __call__(self, item: Item) -> R_co:
+        """What becomes of one. An exception ends the whole batch."""
+
+    async def aclose(self) -> None:
+        """After the last one."""
+
+
+class Tally:
+    """The figures of a batch."""
+
+    def __init__(self) -> None:
+        self.started = self.done = self.failed = self.unknown = self.skipped = 0
+        self._worked = 0
+        self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
+        self._next_sample = 0.0
+        self._ended_at: float | None = None
+
+    def begin(self) -> None:
+        self._sample(perf_counter())
+
+    def end(self) -> None:
+        self._ended_at = perf_counter()
+
+    def count(self, result: MapResult[Any], time: float) -> None:
+        """There is one result more, at this time of `perf_counter`."""
+        self.done += 1
+        if result.error is not None:
+            self.failed += 1
+            self.unknown += isinstance(result.error, errors.AmbiguousOutcomeError)
+        if result.from_journal:
+            self.skipped += 1
+            return
+        self._worked += 1
+        if time >= self._next_sample:
+            self._sample(time)
+
+    def _sample(self, time: float) -> None:
+        self._samples.append((time, self._worked))
+        self._next_sample = time + SAMPLE_SECONDS
+
+    @property
+    def rate(self) -> float:
+        """Results a second, of late."""
+        if not self._samples:
+            return 0.0
+        time, worked = self._samples[0]
+        seconds = (perf_counter() if self._ended_at is None else self._ended_at) - time
+        return (self._worked - worked) / seconds if seconds > 0 else 0.0
+
+
+class Fanout(Generic[R]):
+    """One batch while it runs.
+
+    Args:
+        items: what to work on.
+        job: what to do with each.
+        gate: the client's.
+        demand: what is asked of it meanwhile; its room is the number of workers.
+        ordered: hand results out in the order of the items.
+        grace: seconds that what is under way has to finish when the batch is closed.
+    """
+
+    def __init__(
+        self,
+        items: Items,
+        job: Job[R],
+        tally: Tally,
+        gate: Gate,
+        demand: Demand,
+        *,
+        ordered: bool = False,
+        grace: float = 0.0,
+    ) -> None:
+        self._items = items
+        self._job = job
+        self._tally = tally
+        self._gate = gate
+        self._demand = demand
+        self._grace = grace
+        self._room = HELD * demand.room
+        self._ahead: dict[int, R] | None = {} if ordered else None
+        self._next_index = 0
+        self._out: list[R] = []
+        self._handed = 0  # of the list that is being read
+        self._held = 0
+        self._busy = 0
+        self._starters: deque[asyncio.Future[None]] = deque()
+        self._emitters: deque[asyncio.Future[None]] = deque()
+        self._reader: asyncio.Future[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._workers: list[asyncio.Task[None]] = []
+        self._feeder: asyncio.Task[None] | None = None
+        self._feeding = False
+        self._askers: deque[asyncio.Future[Item | None]] = deque()
+        self._asked = asyncio.Event()
+        self._stopped = self._closed = self._cancelled = self._over = False
+        self._failure: BaseException | None = None
+        self._throttled = 0
+
+    # --- what the reader sees --------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Set to work; once is enough."""
+        if self._watch is None and not self._closed:
+            self._loop = asyncio.get_running_loop()
+            self._throttled = self._gate.throttled
+            self._tally.begin()
+            self._watch = self._loop.create_task(self._run())
+
+    async def take(self) -> list[R] | None:
+        """What has come out since the last time, as soon as there is something; None at the end.
+
+        Raises:
+            BaseException: what ended the batch before its end.
+            StreamClosedError: it was closed.
+        """
+        self.start()
+        self._held -= self._handed
+        self._handed = 0
+        self._wake()
+        while not self._out:
+            if self._closed and self._failure is None:
+                raise errors.StreamClosedError("the batch was closed")
+            if self._over:
+                if self._failure is not None:
+                    raise self._failure
+                return None
+            await self._something()
+        batch, self._out = self._out, []
+        self._handed = len(batch)
+        return batch
+
+    async def _something(self) -> None:
+        if self._reader is not None:
+            raise errors.StreamError(
+                "another task is reading this batch; let one task read and hand the results on"
+            )
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    def progress(self) -> BatchProgress:
+        """The figures of this moment."""
+        tally, total = self._tally, self._items.total
+        rate = tally.rate
+        left = None if total is None else max(0, total - tally.done)
+        return BatchProgress(
+            total=total,
+            started=tally.started,
+            in_flight=self._busy,
+            limit=min(self._demand.room, self._gate.limit),
+            done=tally.done,
+            failed=tally.failed,
+            unknown=tally.unknown,
+            skipped=tally.skipped,
+            throttled=self._gate.throttled - self._throttled if self._watch is not None else 0,
+            cooldown=self._gate.cooldown,
+            rate=rate,
+            eta=left / rate if left and rate else 0.0 if left == 0 else None,
+        )
+
+    # --- its end ---------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let nothing new start; what is under way is cancelled, now or when its grace is over."""
+        if self._closed or self._over:
+            return
+        self._closed = True
+        self._stop()
+        self._notify()
+        if self._grace and self._loop is not None:
+            self._timer = self._loop.call_later(self._grace, self._cancel)
+        else:
+            self._cancel()
+
+    async def aclose(self) -> None:
+        """The same, and return when nothing runs any more."""
+        self.close()
+        if self._watch is None or asyncio.current_task() in (self._feeder, *self._workers):
+            return  # from within, where it would wait for itself
+        with _shield():
+            try:
+                await asyncio.wait([self._watch])
+            except asyncio.CancelledError:
+                self._cancel()  # there is no time for grace any more
+                await asyncio.wait([self._watch])
+                raise
+
+    def abandon(self) -> None:
+        """The same as `close`, for a finaliser."""
+        if self._loop is not None and not self._loop.is_closed() and not self._over:
+            release_on(self._loop, self.close)
+
+    def _stop(self) -> None:
+        if self._stopped:
+            return
+        self._stopped = True
+        waits: tuple[deque[asyncio.Future[Any]], ...]
+        waits = (self._starters, self._emitters, self._askers)
+        for waiting in waits:
+            while waiting:
+                _release(waiting.popleft())
+        if self._feeding and self._feeder is not None:
+            self._feeder.cancel()
+
+    def _cancel(self) -> None:
+        self._cancelled = True
+        for task in self._workers:
+            task.cancel()
+
+    def _end(self, error: BaseException, *, at_once: bool) -> None:
+        """End the batch with `error`, unless it ends with another one already."""
+        if self._failure is None:
+            self._failure = error
+        if at_once:
+            self.close()
+        else:
+            self._stop()
+
+    # --- the task that watches over the others ---------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            try:
+                await self._job.open()
+                with self._gate.demand(self._demand):
+                    await self._work_all()
+            finally:
+                await self._items.aclose()
+                await self._job.aclose()
+        except BaseException as error:
+            self._end(error, at_once=True)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._finish()
+
+    async def _work_all(self) -> None:
+        if self._stopped:
+            return
+        self._items.start()
+        loop = asyncio.get_running_loop()
+        if self._items.waits:
+            self._feeding = True
+            self._feeder = loop.create_task(self._feed())
+        count, total = self._demand.room, self._items.total
+        if total is not None:
+            count = max(1, min(count, total))
+        for _ in range(count):  # one by one: a task that starts at once may end the batch
+            self._workers.append(loop.create_task(self._work()))
+        tasks = self._workers if self._feeder is None else [*self._workers, self._feeder]
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:  # from the end of the loop: nobody else knows this task
+            self._stop()
+            self._cancel()
+            await asyncio.wait(tasks)
+            raise
+
+    def _finish(self) -> None:
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._tally.end()
+        if self._failure is None:
+            self._failure = self._items.failure
+        if self._ahead:  # behind one that is missing, when the batch ended early
+            self._out += [self._ahead[index] for index in sorted(self._ahead)]
+            self._ahead.clear()
+        self._notify()
+
+    # --- the workers -----------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        items, job, gate, tally = self._items, self._job, self._gate, self._tally
+        try:
+            while not self._stopped:
+                if self._held >= self._room or self._busy >= gate.limit:
+                    await self._park(self._starters)
+                    continue
+                item = items.take() if not items.waits else await self._ask()
+                if item is None:
+                    self._stop()
+                    break
+                tally.started += 1
+                self._held += 1
+                self._busy += 1
+                try:
+                    result = await job(item)
+                finally:
+                    self._busy -= 1
+                self._put(item.index, result)
+                if self._starters:
+                    self._wake()
+        except HaltError as halt:
+            self._end(halt.error, at_once=halt.at_once)
+        except BaseException as error:
+            if not self._cancelled:
+                self._end(error, at_once=True)
+            if not isinstance(error, Exception):
+                raise
+
+    async def _ask(self) -> Item | None:
+        """The next item of an async iterable; None also when the batch is stopped meanwhile."""
+        asker: asyncio.Future[Item | None] = asyncio.get_running_loop().create_future()
+        self._askers.append(asker)
+        self._asked.set()
+        return await asker
+
+    async def _feed(self) -> None:
+        """Read an async iterable: an item for each worker that asks."""
+        try:
+            try:
+                while True:
+                    await self._asked.wait()
+                    item = await self._items.wait()
+                    if item is None or self._stopped:
+                        break
+                    _release(self._askers.popleft(), item)
+                    if not self._askers:
+                        self._asked.clear()
+            finally:
+                self._feeding = False  # its clean-up is not to be cancelled
+                await self._items.aclose()
+        except BaseException as error:
+            if not (self._stopped and isinstance(error, asyncio.CancelledError)):
+                self._end(error, at_once=True)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._stop()
+
+    def _put(self, index: int, result: R) -> None:
+        ahead = self._ahead
+        if ahead is None:
+            self._out.append(result)
+        else:
+            ahead[index] = result
+            while self._next_index in ahead:
+                self._out.append(ahead.pop(self._next_index))
+                self._next_index += 1
+        if self._reader is not None and self._out:
+            self._notify()
+
+    async def emit(self, results: Iterable[R]) -> None:
+        """Put out what comes before the result of an item, and wait while too much is unread."""
+        before = len(self._out)
+        self._out += results
+        self._held += len(self._out) - before
+        self._notify()
+        while self._held >= self._room and not self._cancelled:
+            await self._park(self._emitters)
+
+    async def _park(self, queue: deque[asyncio.Future[None]]) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(waiter)
+        await waiter
+
+    def _wake(self) -> None:
+        """Let those go on for whom there is room."""
+        room = self._room - self._held
+        if room <= 0:
+            return
+        while self._emitters:
+            _release(self._emitters.popleft())
+        starters = self._starters
+        for _ in range(min(room, self._gate.limit - self._busy, len(starters))):
+            _release(starters.popleft())
+
+    def _notify(self) -> None:
+        if self._reader is not None:
+            _release(self._reader)
+
+
+def _release(waiter: asyncio.Future[Any], result: object = None) -> None:
+    if not waiter.done():
+        waiter.set_result(result)
+
+
+def _shield() -> AbstractContextManager[Any]:
+    """A scope of anyio's cancels whoever is in it again and again, so that no clean-up could wait;
+    where anyio was never imported, there is none."""
+    anyio = sys.modules.get("anyio")
+    return nullcontext() if anyio is None else anyio.CancelScope(shield=True)

@@ -1,0 +1,194 @@
+"""The inputs of a batch: read one at a time, when there is a worker for the next, each with a key.
+
+Whatever the inputs are, no more of them are held than are under way. An input whose key cannot be
+made, or is another's, is still an item, with an error: it must not get lost.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sized,
+)
+from typing import Any
+
+from msgspec import Struct
+
+from dynamiq_async.batch.models import Key
+from dynamiq_async.errors import InvalidArgumentError
+
+Inputs = Iterable[Any] | AsyncIterable[Any]
+KeyOf = Callable[[Any], Key] | str | None
+
+REMEMBERED_KEYS = 100_000
+"""So many keys, at least, are looked back at for one that comes twice."""
+
+
+class Item(Struct):
+    """An input to be worked on, or the error that keeps it from being."""
+
+    index: int
+    key: Key
+    input: Any
+    error: Exception | None = None
+
+
+class Items:
+    """The items of one job.
+
+    Args:
+        inputs: any iterable or async iterable.
+        key: a function of an input, or the name of a field; None for the index.
+
+    Attributes:
+        total: how many there are, where they tell; corrected at their end.
+        waits: whether the next one has to be awaited: then `wait` has to be called, else `take`.
+        failure: what the inputs' own iterator raised, which ends them.
+
+    Raises:
+        InvalidArgumentError: `inputs` or `key` is of no such type.
+    """
+
+    def __init__(self, inputs: Inputs, key: KeyOf) -> None:
+        _check(inputs, key)
+        self.total = _length(inputs)
+        self.waits = isinstance(inputs, AsyncIterable)
+        self.failure: BaseException | None = None
+        self._inputs = inputs
+        self._key_of = _field(key) if isinstance(key, str) else key
+        self._keys = _Remembered()
+        self._count = 0
+        self._iterator: Iterator[Any] = iter(())
+        self._async_iterator: AsyncIterator[Any] | None = None
+
+    def start(self) -> None:
+        """Begin to read. Raises what the inputs raise."""
+        inputs, self._inputs = self._inputs, ()
+        if isinstance(inputs, AsyncIterable):
+            self._async_iterator = aiter(inputs)
+        else:
+            self._iterator = iter(inputs)
+
+    def take(self) -> Item | None:
+        """The next item; None when there is none any more."""
+        try:
+            input = next(self._iterator)
+        except StopIteration:
+            self._correct_total()
+            return None
+        except Exception as error:  # noqa: BLE001 - the caller's own, raised to the caller later
+            self.failure = error
+            return None
+        return self._item(input)
+
+    async def wait(self) -> Item | None:
+        """The same from an async iterable. One task asks, and closes: there may be a cancel scope
+        in there, which belongs to its task."""
+        assert self._async_iterator is not None  # noqa: S101 - `waits` says so
+        try:
+            input = await anext(self._async_iterator)
+        except StopAsyncIteration:
+            self._correct_total()
+            return None
+        except Exception as error:  # noqa: BLE001 - the same
+            self.failure = error
+            return None
+        return self._item(input)
+
+    def _correct_total(self) -> None:
+        if self.total is not None:
+            self.total = self._count
+
+    async def aclose(self) -> None:
+        """Let go of the inputs. An async generator is closed, so that nothing of it is left."""
+        self._iterator = iter(())
+        iterator, self._async_iterator = self._async_iterator, None
+        if inspect.isasyncgen(iterator):
+            await iterator.aclose()
+
+    def _item(self, input: Any) -> Item:
+        index = self._count
+        self._count = index + 1
+        if self._key_of is None:
+            return Item(index, index, input)
+        try:
+            key = self._key_of(input)
+        except Exception as error:  # noqa: BLE001 - the caller's own, which this item fails with
+            return Item(index, index, input, error)
+        if isinstance(key, bool) or not isinstance(key, str | int):
+            return Item(index, index, input, _wrong_key(index, key))
+        if not self._keys.add(key):
+            return Item(index, key, input, _twice(index, key))
+        return Item(index, key, input)
+
+
+class _Remembered:
+    """The keys seen lately, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._recent: set[Key] = set()
+        self._before: set[Key] = set()
+
+    def add(self, key: Key) -> bool:
+        """Whether `key` is new, as far as is known."""
+        if key in self._recent or key in self._before:
+            return False
+        if len(self._recent) >= REMEMBERED_KEYS:
+            self._recent, self._before = set(), self._recent
+        self._recent.add(key)
+        return True
+
+
+def _length(inputs: Inputs) -> int | None:
+    try:
+        return len(inputs) if isinstance(inputs, Sized) else None
+    except TypeError:  # what is sized in principle may not know
+        return None
+
+
+def _field(name: str) -> Callable[[Any], Key]:
+    def key_of(input: Any) -> Key:
+        try:
+            key: Key = input[name] if isinstance(input, Mapping) else getattr(input, name)
+        except (KeyError, AttributeError) as error:
+            raise InvalidArgumentError(
+                f"there is no {name!r} in an input to take its key from", argument="key"
+            ) from error
+        return key
+
+    return key_of
+
+
+def _wrong_key(index: int, key: object) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"the key of input {index} must be a string or an integer, not {key!r}", argument="key"
+    )
+
+
+def _twice(index: int, key: Key) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"the key {key!r} of input {index} is that of an earlier input; it was not sent",
+        argument="key",
+    )
+
+
+def _check(inputs: object, key: object) -> None:
+    one = isinstance(inputs, str | bytes | Mapping)
+    many = isinstance(inputs, Iterable | AsyncIterable) or hasattr(type(inputs), "__getitem__")
+    if one or not many:
+        raise InvalidArgumentError(
+            "inputs must be an iterable or async iterable of inputs, such as a list of mappings, "
+            f"not one {type(inputs).__name__}",
+            argument="inputs",
+        )
+    if not (key is None or isinstance(key, str) or callable(key)):
+        raise InvalidArgumentError(
+            f"key must be a function of an input or the name of a field, not {key!r}",
+            argument="key",
+        )

@@ -1,0 +1,199 @@
+"""`JournalReader`: a journal as others see it, also while a batch writes it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import msgspec
+from msgspec import Struct
+
+from dynamiq_async import _json
+from dynamiq_async.batch.journal import _database, _failures
+from dynamiq_async.batch.journal._store import SELECTED, Row, session_of
+from dynamiq_async.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dynamiq_async.errors import DynamiqError
+
+_AT_ONCE = 500
+
+
+class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a journal holds of one key.
+
+    Attributes:
+        state: "done", "failed", "running" (or it was when its process died) or "unknown": it was
+            sent, and nobody knows its outcome.
+        attempt: how often it was begun.
+        session_id: of the last attempt, where runs are made.
+        run_id: of its run.
+        output: what came out.
+        error: what went wrong, with the name of the error's class as `type`.
+        attempts: how many requests the last attempt took; `seconds`: how long.
+        started_at, finished_at: Unix time.
+    """
+
+    key: str
+    state: str
+    attempt: int
+    session_id: str | None = None
+    run_id: str | None = None
+    output: msgspec.Raw | None = None
+    error: msgspec.Raw | None = None
+    attempts: int | None = None
+    seconds: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+
+    @property
+    def failure(self) -> DynamiqError | None:
+        """The error, as it was raised."""
+        return None if self.error is None else _failures.decode(bytes(self.error))
+
+
+class JournalReader:
+    """A look into a journal. It never changes it, and does not hold up who writes it.
+
+    Reads are short and block; use a thread where that matters. Iterate it for its entries, in the
+    order in which they were first begun; what changes meanwhile is seen as it is when its turn
+    comes. Use it as `with Journal.read(...) as journal:`, or call `close` when done.
+
+    Attributes:
+        path: of the journal.
+        job: its UUID; `mode` and `app_url`: what it is for; `created_at`: Unix time.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        with self._reading():
+            self._connection = _database.open_for_reading(self.path)
+            try:
+                facts = _database.read_facts(self.path, self._connection)
+            except BaseException:
+                self._connection.close()
+                raise
+        self.job, self.mode, self.app_url = facts.job, facts.mode, facts.app_url
+        self.created_at = facts.created_at
+
+    def __enter__(self) -> JournalReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file. May be called twice."""
+        self._connection.close()
+
+    def counts(self) -> dict[str, int]:
+        """How many keys are in each state: "done", "failed", "running" and "unknown"."""
+        found = self._rows("SELECT state, count(*) FROM entry GROUP BY state")
+        return dict.fromkeys(("done", "failed", "running", "unknown"), 0) | dict(found)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return self.entries()
+
+    def entries(self, state: str | None = None) -> Iterator[Entry]:
+        """The entries that are in this state; None: all of them."""
+        last = 0
+        while rows := self._rows(
+            f"SELECT {SELECTED} FROM entry WHERE id > ? AND coalesce(state = ?, true) "  # noqa: S608
+            f"ORDER BY id LIMIT {_AT_ONCE}",
+            last,
+            state,
+        ):
+            last = rows[-1][0]
+            for row in rows:
+                yield self._entry(Row(*row))
+
+    def export(self, target: str | os.PathLike[str] | BinaryIO, *, state: str | None = None) -> int:
+        """Write the entries, or those in one state, as JSON lines; return how many there were.
+
+        Args:
+            target: a binary file, or a path. The file at a path is replaced when it is complete,
+                and until then left as it is.
+
+        Raises:
+            JournalError: the journal is damaged.
+            InvalidArgumentError: the file cannot be written.
+        """
+        if not isinstance(target, str | os.PathLike):
+            return self._write(target, state)
+        with _replacing(Path(target)) as file:
+            return self._write(file, state)
+
+    def _write(self, file: BinaryIO, state: str | None) -> int:
+        count = 0
+        for entry in self.entries(state):
+            file.write(json_line(entry))
+            count += 1
+        return count
+
+    def _entry(self, row: Row) -> Entry:
+        session = None
+        if self.mode == "run":
+            session = session_of(self.job, row.key, row.attempt)
+        return Entry(
+            key=row.key,
+            state=row.state,
+            attempt=row.attempt,
+            session_id=session,
+            run_id=row.run_id,
+            output=_raw(row.output),
+            error=_raw(row.error),
+            attempts=row.attempts,
+            seconds=row.seconds,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+        )
+
+    def _rows(self, query: str, *values: Any) -> list[Any]:
+        with self._reading():
+            return self._connection.execute(query, values).fetchall()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _database.complaint(self.path, error) from error
+
+
+def _raw(data: bytes | None) -> msgspec.Raw | None:
+    """JSON from a server, such that every reader of JSON takes it."""
+    if data is None:
+        return None
+    try:
+        msgspec.json.decode(data)
+    except _json.DECODE_ERRORS:
+        data = _json.repair(data)
+    return msgspec.Raw(data)
+
+
+def json_line(value: Struct) -> bytes:
+    """`value` as JSON on a line of its own."""
+    line = msgspec.json.encode(value)
+    if b"\n" in line or b"\r" in line:  # between tokens: within strings they are escaped
+        line = msgspec.json.format(line, indent=-1)
+    return line + b"\n"
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            yield file
+        beside.replace(path)
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"{path} cannot be written: {error.strerror}", argument="target"
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)

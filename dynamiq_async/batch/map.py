@@ -1,0 +1,245 @@
+"""`Map`: the results of a batch, as an async iterator with a life."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack
+from uuid import UUID
+
+from dynamiq_async import errors
+from dynamiq_async._http.client import Client
+from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async._json import check_type
+from dynamiq_async.batch.engine import Fanout, Tally
+from dynamiq_async.batch.inputs import Inputs, Items, KeyOf
+from dynamiq_async.batch.jobs import JournaledJob, MapJob, OnError, Unknown
+from dynamiq_async.batch.models import BatchProgress, MapResult
+from dynamiq_async.batch.modes import Call, Invoke, Mode, RunToEnd
+from dynamiq_async.batch.options import (
+    FanOutOptions,
+    check_one_of,
+    check_seconds_or_zero,
+    check_unused,
+    demand_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    from dynamiq_async.batch.journal import Journal
+    from dynamiq_async.options import Adaptive
+
+T = TypeVar("T")
+C = TypeVar("C", bound=Client)
+R = TypeVar("R")
+
+DEFAULT_CONCURRENCY = 32
+DEFAULT_SETTLE = 10.0
+
+
+class FanOutIterator(Generic[R]):
+    """What `Map` and `StreamMany` share: one reader, and a life that ends in every way out."""
+
+    def __init__(self, engine: Fanout[R]) -> None:
+        self._engine = engine
+        self._ready: Iterator[R] = iter(())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> R:
+        for result in self._ready:
+            return result
+        try:
+            batch = await self._engine.take()
+        except asyncio.CancelledError:
+            await self._engine.aclose()
+            raise
+        if batch is None:
+            raise StopAsyncIteration
+        self._ready = ready = iter(batch)
+        return next(ready)
+
+    async def __aenter__(self) -> Self:
+        self._engine.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let nothing new start, end what is under way, and return when nothing runs any more.
+
+        May be called from any task, at any time, any number of times. What was finished before can
+        still be read; what comes after it is `StreamClosedError`, unless that was all.
+        """
+        await self._engine.aclose()
+
+    @property
+    def progress(self) -> BatchProgress:
+        """The figures of this moment. Cheap, and there after the end too."""
+        return self._engine.progress()
+
+    def __del__(self) -> None:
+        self._engine.abandon()
+
+
+class Map(FanOutIterator[MapResult[T]]):
+    """The results of a batch, from `AsyncApp.map`: as they come, or in the order of the inputs.
+
+    It sets to work with the first read, or on entering `async with`. A read that is cancelled
+    closes it. An exception of the inputs' own iterator is raised when what was under way has been
+    handed out.
+    """
+
+
+def fan_out(
+    client: C,
+    inputs: Inputs,
+    call: Callable[[C, Any], Awaitable[T]],
+    *,
+    mode: str = "call",
+    output_type: Any = Any,
+    ordered: bool = False,
+    timeout: TimeoutLike = UNSET,
+    max_retries: int | None = None,
+    **options: Unpack[FanOutOptions],
+) -> Map[T]:
+    """Await `call(client, input)` for each input, with a patient view of `client`.
+
+    The arguments are those of `AsyncApp.map`; `mode` is what a journal calls what is done here.
+    """
+    check_type(output_type)
+    working = Call(client, call, Extras(timeout, max_retries), output_type)
+    working.name = mode
+    return _map(client, inputs, working, ordered=ordered, **options)
+
+
+def map_app(
+    app: C,
+    inputs: Inputs,
+    *,
+    call: Callable[[C, Any], Awaitable[Any]] | None = None,
+    mode: Literal["invoke", "run"] = "invoke",
+    output_type: Any = Any,
+    settle: float = DEFAULT_SETTLE,
+    user_id: str | None = None,
+    session_id: str | UUID | None = None,
+    last_node_output: bool | None = None,
+    error_on_node_failure: bool | None = None,
+    retry: bool | None = None,
+    timeout: TimeoutLike = UNSET,
+    max_retries: int | None = None,
+    extra_body: Mapping[str, Any] | None = None,
+    extra_headers: Mapping[str, str] | None = None,
+    extra_query: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Map[Any]:
+    """`AsyncApp.map`; see there."""
+    check_one_of(mode, ("invoke", "run"), "mode")
+    check_type(output_type)
+    check_seconds_or_zero(settle, "settle")
+    extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
+    root_only = {
+        "last_node_output": last_node_output,
+        "error_on_node_failure": error_on_node_failure,
+    }
+    fields: dict[str, Any] = {"user_id": user_id, "extra_body": extra_body}
+    working: Mode
+    if call is not None:
+        given = (
+            root_only
+            | fields
+            | {
+                "session_id": session_id,
+                "retry": retry,
+                "extra_headers": extra_headers,
+                "extra_query": extra_query,
+                "mode": None if mode == "invoke" else mode,
+            }
+        )
+        check_unused(given, "beside call, which makes its own calls: say it there")
+        working = Call(app, call, extras, output_type)
+    elif mode == "run":
+        check_unused(root_only, "for runs")
+        session = _run_session(session_id, retry, options.get("journal"))
+        working = RunToEnd(app, extras, fields, output_type, session_id=session, settle=settle)
+    else:
+        fields |= root_only | {"session_id": session_id}
+        working = Invoke(app, extras, fields, output_type)
+    return _map(app, inputs, working, **options)
+
+
+def _map(
+    client: Client,
+    inputs: Inputs,
+    mode: Mode,
+    *,
+    concurrency: int | Adaptive = DEFAULT_CONCURRENCY,
+    ordered: bool = False,
+    key: KeyOf = None,
+    on_error: OnError = "return",
+    rate: float | str | None = None,
+    include_input: bool = True,
+    grace: float = 0.0,
+    journal: str | os.PathLike[str] | None = None,
+    unknown: Unknown = "raise",
+    retry_failed: bool = False,
+) -> Map[Any]:
+    check_one_of(on_error, ("return", "raise"), "on_error")
+    check_one_of(unknown, ("raise", "retry", "skip"), "unknown")
+    check_seconds_or_zero(grace, "grace")
+    demand = demand_of(concurrency, rate)
+    caller, tally = client._caller, Tally()
+    job: MapJob
+    if journal is None:
+        job = MapJob(mode, tally, caller, on_error=on_error, include_input=include_input)
+    else:
+        job = JournaledJob(
+            mode,
+            tally,
+            caller,
+            _opening(journal, mode.name, client.url, retry_failed=retry_failed),
+            on_error=on_error,
+            include_input=include_input,
+            unknown=unknown,
+        )
+    items = Items(inputs, key)
+    return Map(Fanout(items, job, tally, caller.gate, demand, ordered=ordered, grace=grace))
+
+
+def _opening(
+    path: str | os.PathLike[str], mode: str, url: str, *, retry_failed: bool
+) -> Callable[[], Awaitable[Journal]]:
+    if not isinstance(path, str | os.PathLike):
+        raise errors.InvalidArgumentError(
+            f"journal must be the path of a file, not {path!r}", argument="journal"
+        )
+    from dynamiq_async.batch.journal import Journal  # with SQLite, only where it is needed
+
+    return partial(Journal.open, path, mode=mode, app_url=url, retry_failed=retry_failed)
+
+
+def _run_session(session_id: str | UUID | None, retry: bool | None, journal: object) -> str | None:
+    """The one session for all runs, where the caller wants that: then a run whose answer was lost
+    cannot be found again by a session of its own."""
+    if retry:
+        raise errors.InvalidArgumentError(
+            "in mode 'run' the one run there is is found again, and retry=True may make it two",
+            argument="retry",
+        )
+    if session_id is None:
+        return None
+    if journal is not None:
+        raise errors.InvalidArgumentError(
+            "with a journal, each run gets a session of its own, by which it is found again",
+            argument="session_id",
+        )
+    try:
+        return str(UUID(str(session_id)))
+    except ValueError:
+        raise errors.InvalidArgumentError(
+            f"session_id must be a UUID, not {session_id!r}", argument="session_id"
+        ) from None

@@ -1,0 +1,356 @@
+"""What is done for one input: a synchronous call, a run that is followed to its end, or a function
+of the caller's.
+
+All of them are patient: being asked to slow down is no failure of an input, and takes as long as
+it takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from uuid import uuid4
+
+import msgspec
+from msgspec import structs
+
+from dynamiq_async import _json, errors
+from dynamiq_async._http.bodies import root_body
+from dynamiq_async._http.client import Client
+from dynamiq_async._http.request import Request
+from dynamiq_async._http.request_options import UNSET, Extras
+from dynamiq_async._http.response import decode_output
+from dynamiq_async._json import encode, encode_object
+from dynamiq_async.batch.engine import HaltError
+from dynamiq_async.runs.handle import DEFAULT_WAIT
+from dynamiq_async.runs.models import Run
+from dynamiq_async.runs.stream import RunStream
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    from dynamiq_async._http.request_options import CallOptions
+    from dynamiq_async.batch.models import MapResult
+    from dynamiq_async.runs.requests import RunService
+
+C = TypeVar("C", bound=Client)
+
+
+class Attempt(Protocol):
+    """What a journal has to do with one attempt."""
+
+    @property
+    def session_id(self) -> str:
+        """A session for this attempt alone."""
+
+    def note_run(self, run_id: str) -> None:
+        """The attempt is this run."""
+
+    def withdraw(self) -> None:
+        """Nothing was sent, so there was no attempt."""
+
+
+class Mode(Protocol):
+    """How one input is worked on.
+
+    Attributes:
+        name: what a journal calls it.
+        traceable: whether what became of an attempt can be found out later.
+    """
+
+    name: str
+    traceable: bool
+
+    def prepare(self, input: Any) -> Any:
+        """What `work` is given for it. Raises InvalidArgumentError if it cannot be sent."""
+
+    async def work(
+        self, result: MapResult[Any], prepared: Any, attempt: Attempt | None
+    ) -> bytes | None:
+        """Fill in `result`; with an `attempt`, return the output as JSON."""
+
+    async def recover(
+        self, result: MapResult[Any], session_id: str, run_id: str | None
+    ) -> bytes | None:
+        """Where that is possible, find the run of an earlier attempt and do the same with it;
+        None when there is none."""
+
+    def recall(self, output: bytes) -> Any:
+        """The output that `work` returned once."""
+
+
+class Invoke:
+    """A synchronous call, with everything that all of them share made ready beforehand."""
+
+    name = "invoke"
+    traceable = False
+
+    def __init__(
+        self, app: Client, extras: Extras, fields: Mapping[str, Any], output_type: Any
+    ) -> None:
+        root_body({}, **fields)
+        self._caller = app._caller
+        self._options = _sending(patient_view(app, extras), extras)
+        self._fields = fields
+        self._output_type = output_type
+        self._model = app._request("POST", "", body=b"{}", extras=extras)
+        self._label = str(self._model)
+
+    def prepare(self, input: Any) -> Any:
+        return root_body(input, **self._fields)
+
+    async def work(
+        self, result: MapResult[Any], prepared: Any, attempt: Attempt | None
+    ) -> bytes | None:
+        model = self._model
+        request = Request("POST", model.url, model.headers, prepared, idempotent=model.idempotent)
+        with _withdrawn_unsent(request, attempt):
+            answer = await self._caller.fetch(request, self._options)
+        result.attempts = answer.attempts
+        try:
+            result.output = decode_output(
+                self._label, answer, self._output_type, key=self._caller.key
+            )
+        except errors.ResponseDecodeError as error:
+            _keep_misfit(result, error)
+        return answer.body
+
+    async def recover(
+        self, result: MapResult[Any], session_id: str, run_id: str | None
+    ) -> bytes | None:
+        raise NotImplementedError
+
+    def recall(self, output: bytes) -> Any:
+        return recalled(output, self._output_type)
+
+
+class Call:
+    """A coroutine function of the caller's, which is given a view of the client."""
+
+    name = "call"
+    traceable = False
+
+    def __init__(
+        self,
+        client: C,
+        call: Callable[[C, Any], Awaitable[Any]],
+        extras: Extras,
+        output_type: Any = Any,
+    ) -> None:
+        if not callable(call):
+            raise errors.InvalidArgumentError(
+                f"call must be a coroutine function of client and input, not {call!r}",
+                argument="call",
+            )
+        self._call = call
+        self._view = patient_view(client, extras)
+        self._output_type = output_type
+
+    def prepare(self, input: Any) -> Any:
+        return input
+
+    async def work(
+        self, result: MapResult[Any], prepared: Any, attempt: Attempt | None
+    ) -> bytes | None:
+        calling = self._call(self._view, prepared)
+        if not hasattr(calling, "__await__"):
+            raise HaltError(_not_awaitable(calling), at_once=True)
+        result.output = output = await calling
+        return None if attempt is None else encode(output, "call")
+
+    async def recover(
+        self, result: MapResult[Any], session_id: str, run_id: str | None
+    ) -> bytes | None:
+        raise NotImplementedError
+
+    def recall(self, output: bytes) -> Any:
+        return recalled(output, self._output_type)
+
+
+class RunToEnd:
+    """A background run with a session of its own, followed to its end.
+
+    If the answer to its create is lost, it is looked for by its session for `settle` seconds, and
+    never created again for want of an answer. What goes wrong once it is there says nothing about
+    the run, and is an AmbiguousOutcomeError that names it.
+    """
+
+    name = "run"
+    traceable = True
+
+    def __init__(
+        self,
+        app: Client,
+        extras: Extras,
+        fields: Mapping[str, Any],
+        output_type: Any,
+        *,
+        session_id: str | None,
+        settle: float,
+    ) -> None:
+        view: Any = patient_view(app, extras)
+        self._service: RunService = view.runs._service
+        self._extras = extras
+        self._fields = fields
+        self._output_type = output_type
+        self._session_id = session_id
+        self._settle = settle
+        self._options = view._options
+        self._creating = _sending(view, extras)
+        self._following = _with_limit(view._options, extras)
+        self._service.create_request({}, extras, session_id=session_id, **fields)
+
+    def prepare(self, input: Any) -> Any:
+        encode_object(input, "input")
+        return input
+
+    async def work(
+        self, result: MapResult[Any], prepared: Any, attempt: Attempt | None
+    ) -> bytes | None:
+        session = attempt.session_id if attempt is not None else self._session_id or str(uuid4())
+        run_id = await self._create(prepared, session, attempt)
+        if attempt is not None:
+            attempt.note_run(run_id)
+        return await self._follow(result, run_id)
+
+    async def recover(
+        self, result: MapResult[Any], session_id: str, run_id: str | None
+    ) -> bytes | None:
+        if run_id is None:
+            try:
+                run_id = await self._find(session_id)
+            except errors.DynamiqError as error:
+                raise _unseen(
+                    "it could not be found out whether a run was started", error
+                ) from error
+        return None if run_id is None else await self._follow(result, run_id)
+
+    def recall(self, output: bytes) -> Any:
+        return recalled(output, self._output_type)
+
+    async def _create(self, input: Any, session: str, attempt: Attempt | None) -> str:
+        request = self._service.create_request(
+            input, self._extras, session_id=session, background=True, **self._fields
+        )
+        try:
+            with _withdrawn_unsent(request, attempt):
+                run = await self._service.create(request, self._creating, None)
+        except errors.AmbiguousOutcomeError as error:
+            lost = error
+        else:
+            return run.id
+        if self._session_id is None:
+            try:
+                found = await self._find(session)
+            except errors.DynamiqError:
+                found = None  # what was lost is the item's error, whatever became of the search
+            if found is not None:
+                return found
+        raise lost
+
+    async def _find(self, session_id: str) -> str | None:
+        """The run of a session, which may take a while to show up.
+
+        Raises:
+            DynamiqError: nobody can tell.
+        """
+        run = await self._service.search(session_id, self._options, settle=self._settle)
+        return None if run is None else run.id
+
+    async def _follow(self, result: MapResult[Any], run_id: str) -> bytes:
+        result.run_id = run_id
+        try:
+            async with RunStream(self._service, self._following, run_id=run_id) as stream:
+                output = await stream.output()
+        except errors.RunError:
+            raise
+        except errors.DynamiqError as error:
+            raise _unseen(f"the end of run {run_id} was not seen", error, run_id) from error
+        try:
+            run = Run(id=run_id, status="completed", output=output)
+            result.output = run.unwrap(self._output_type)
+        except errors.ResponseDecodeError as error:
+            _keep_misfit(result, error)
+        return encode(output, "output")
+
+
+def _not_awaitable(made: object) -> errors.InvalidArgumentError:
+    return errors.InvalidArgumentError(
+        "call must be a coroutine function (`async def`, with asyncio.to_thread in it for what "
+        f"blocks); what it returned, of type {type(made).__name__!r}, cannot be awaited",
+        argument="call",
+    )
+
+
+@contextmanager
+def _withdrawn_unsent(request: Request, attempt: Attempt | None) -> Iterator[None]:
+    """Who is cancelled while the request waits for its turn has sent nothing."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if attempt is not None and not request.taken:
+            attempt.withdraw()
+        raise
+
+
+def patient(options: CallOptions) -> CallOptions:
+    """`options` for one of many calls: it waits for its turn, and while the service asks to."""
+    return structs.replace(
+        options,
+        policy=structs.replace(options.policy, patient=True, max_wait=math.inf),
+        timeout=structs.replace(options.timeout, pool=None),
+        queued=True,
+    )
+
+
+def patient_view(client: C, extras: Extras) -> C:
+    """A view of `client` whose calls are patient."""
+    view = client.with_options(timeout=extras.timeout, max_retries=extras.max_retries)
+    view._options = patient(view._options)
+    return view
+
+
+def _sending(view: Client, extras: Extras) -> CallOptions:
+    """What holds for a request that `retry=False` forbids to repeat, also when it was refused."""
+    return view._call_options(Extras(retry=extras.retry))
+
+
+def recalled(output: bytes, output_type: Any) -> Any:
+    """An output that a journal kept, as `output_type`."""
+    try:
+        return _json.decode(output, output_type)
+    except _json.DECODE_ERRORS as error:
+        name = getattr(output_type, "__name__", output_type)
+        raise errors.ResponseDecodeError(
+            f"the output in the journal does not fit {name}: {error}"
+        ) from error
+
+
+def _with_limit(options: CallOptions, extras: Extras) -> CallOptions:
+    """A run whose server was killed can stay `started` for ever, so following has a limit, unless
+    that was switched off."""
+    if options.timeout.total is not None or extras.timeout is not UNSET:
+        return options
+    return structs.replace(options, timeout=structs.replace(options.timeout, total=DEFAULT_WAIT))
+
+
+def _keep_misfit(result: MapResult[Any], error: errors.ResponseDecodeError) -> None:
+    """There is an output, and it is not of the type asked for: an error for the caller, while a
+    journal keeps what came out. Anything else is raised on."""
+    if not isinstance(error.__cause__, msgspec.ValidationError):
+        raise error
+    result.error = error
+
+
+def _unseen(
+    what: str, error: errors.DynamiqError, run_id: str | None = None
+) -> errors.AmbiguousOutcomeError:
+    kind: type[errors.AmbiguousOutcomeError] = errors.AmbiguousConnectionError
+    if isinstance(error, errors.APITimeoutError):
+        kind = errors.AmbiguousTimeoutError
+    unseen = kind(f"{what}: {error.message}")
+    vars(unseen).update({k: v for k, v in vars(error).items() if k in vars(unseen)})
+    unseen.message, unseen.run_id = f"{what}: {error.message}", run_id or error.run_id
+    return unseen

@@ -1,0 +1,106 @@
+"""The arguments that batches share, as type checkers see them, and their checks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from dynamiq_async import errors
+from dynamiq_async._http.limiter import Demand
+from dynamiq_async.options import Adaptive, check_count, check_seconds, rate_interval
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from dynamiq_async._http.request_options import TimeoutLike
+    from dynamiq_async.batch.inputs import KeyOf
+    from dynamiq_async.batch.jobs import OnError, Unknown
+    from dynamiq_async.runs.questions import OnQuestion
+    from dynamiq_async.streaming.app_stream import OnBadEvent
+
+
+class FanOutOptions(TypedDict, total=False):
+    """What every batch can be told."""
+
+    concurrency: int | Adaptive
+    key: KeyOf
+    on_error: OnError
+    rate: float | str | None
+    include_input: bool
+    grace: float
+    journal: str | os.PathLike[str] | None
+    unknown: Unknown
+    retry_failed: bool
+
+
+class BatchOptions(FanOutOptions, total=False):
+    """The arguments of `AsyncApp.batch` that have no part in its type."""
+
+    mode: Literal["invoke", "run"]
+    settle: float
+    timeout: TimeoutLike
+    max_retries: int | None
+    user_id: str | None
+    session_id: str | UUID | None
+    last_node_output: bool | None
+    error_on_node_failure: bool | None
+    retry: bool | None
+    extra_body: Mapping[str, Any] | None
+    extra_headers: Mapping[str, str] | None
+    extra_query: Mapping[str, Any] | None
+
+
+class MapOptions(BatchOptions, total=False):
+    """The arguments of `AsyncApp.map` that have no part in its type."""
+
+    ordered: bool
+
+
+class StreamManyOptions(TypedDict, total=False):
+    """The arguments that `AsyncApp.stream_many` hands on to `stream` or `runs.stream`."""
+
+    event: str | None
+    on_bad_event: OnBadEvent
+    last_node_output: bool | None
+    error_on_node_failure: bool | None
+    dedupe: bool
+    on_question: OnQuestion | None
+    resume: bool
+    max_resumes: int
+    user_id: str | None
+    session_id: str | None
+    retry: bool | None
+    timeout: TimeoutLike
+    max_retries: int | None
+    extra_body: Mapping[str, Any] | None
+    extra_headers: Mapping[str, str] | None
+    extra_query: Mapping[str, Any] | None
+
+
+def demand_of(concurrency: int | Adaptive, rate: float | str | None) -> Demand:
+    """What a batch asks of its client's gate."""
+    interval = rate_interval(rate, "rate")
+    if isinstance(concurrency, Adaptive):
+        return Demand(concurrency.max, concurrency, interval)
+    return Demand(check_count(concurrency, "concurrency"), None, interval)
+
+
+def check_one_of(value: object, allowed: tuple[str, ...], argument: str) -> None:
+    if value not in allowed:
+        choices = " or ".join(repr(choice) for choice in allowed)
+        raise errors.InvalidArgumentError(
+            f"{argument} must be {choices}, not {value!r}", argument=argument
+        )
+
+
+def check_seconds_or_zero(value: float, argument: str) -> None:
+    if value is None or isinstance(value, bool) or value != 0:
+        check_seconds(value if value is not None else 0, argument)
+
+
+def check_unused(given: Mapping[str, Any], why: str) -> None:
+    """Raise InvalidArgumentError for an argument that has no meaning here."""
+    for name, value in given.items():
+        if value is not None:
+            raise errors.InvalidArgumentError(f"{name} has no meaning {why}", argument=name)

@@ -1,0 +1,1 @@
+"""`batch` and `journal`: one call for each line of a file."""

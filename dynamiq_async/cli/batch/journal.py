@@ -1,0 +1,65 @@
+"""`journal`: what a batch's journal holds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from dynamiq_async.batch.journal import Journal, JournalReader, json_line
+from dynamiq_async.cli import output
+from dynamiq_async.cli.options import OUTPUT
+
+
+def journal(
+    path: Annotated[Path, Parameter(help="The file that --journal named.")],
+    /,
+    *,
+    out: Annotated[
+        str | None,
+        Parameter(
+            name=("--output", "-o"),
+            group=OUTPUT,
+            allow_leading_hyphen=True,
+            help="Write what is known of each input there, as JSON lines: a file, which is "
+            "replaced when it is complete, or `-` for stdout.",
+        ),
+    ] = None,
+    state: Annotated[
+        Literal["done", "failed", "running", "unknown"] | None,
+        Parameter(
+            group=OUTPUT,
+            help="Only inputs in this state. `running` is also what was under "
+            "way when a batch died.",
+        ),
+    ] = None,
+) -> None:
+    """Show how far a batch is, or write what is known of its inputs as JSON lines.
+
+    It can be looked at while the batch runs. On a terminal the inputs are counted; anywhere else
+    they are written.
+
+    ```
+    dynamiq-async journal job.db
+    dynamiq-async journal job.db -o everything.jsonl
+    dynamiq-async journal job.db --state failed | jq -r .error.message
+    ```
+    """
+    with Journal.read(path) as reader:
+        if out is None and output.is_terminal():
+            _print_counts(reader)
+        elif out is None or out == "-":
+            for entry in reader.entries(state):
+                output.write(json_line(entry))
+        else:
+            count = reader.export(out, state=state)
+            output.remark(f"{count:,} written to {out}")
+
+
+def _print_counts(reader: JournalReader) -> None:
+    created = datetime.fromtimestamp(reader.created_at).astimezone()
+    output.write_line(f"mode {reader.mode} at {reader.app_url}, since {created:%Y-%m-%d %H:%M}")
+    for name, count in reader.counts().items():
+        output.write_line(f"{name:8} {count:>10,}")

@@ -1,0 +1,83 @@
+"""How far a batch is: a line that changes on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from typing import TYPE_CHECKING
+
+from dynamiq_async.cli import output
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from dynamiq_async.batch.models import BatchProgress
+
+TERMINAL_SECONDS = 0.2
+LOG_SECONDS = 5.0
+
+
+@contextlib.asynccontextmanager
+async def shown(
+    progress: Callable[[], BatchProgress], on_tick: Callable[[], None]
+) -> AsyncIterator[None]:
+    """Show the figures on stderr while the body runs.
+
+    A terminal that also shows the results has no line that changes.
+
+    Args:
+        on_tick: called as often as the figures are looked at.
+    """
+    live = sys.stderr.isatty() and not output.is_terminal()
+    task = asyncio.create_task(_on_terminal(progress, on_tick) if live else _log(progress, on_tick))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def _on_terminal(progress: Callable[[], BatchProgress], on_tick: Callable[[], None]) -> None:
+    with output.console(stderr=True).status(output.visible(line(progress()))) as status:
+        while True:
+            await asyncio.sleep(TERMINAL_SECONDS)
+            status.update(line(progress()))
+            on_tick()
+
+
+async def _log(progress: Callable[[], BatchProgress], on_tick: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(LOG_SECONDS)
+        output.remark(line(progress()))
+        on_tick()
+
+
+def line(figures: BatchProgress, *, ended: bool = False) -> str:
+    """The figures in one line; when the batch has ended, without those of the moment."""
+    done = f"{figures.done:,}"
+    if figures.total is not None:
+        done += f" of {figures.total:,}"
+    parts = [f"{done} done"]
+    if figures.skipped:
+        parts.append(f"{figures.skipped:,} from the journal")
+    if figures.failed:
+        parts.append(f"{figures.failed:,} failed")
+    if figures.throttled:
+        parts.append(f"slowed down {figures.throttled} x")
+    if not ended:
+        parts.append(f"{figures.in_flight} of {figures.limit} under way")
+        if figures.cooldown:
+            parts.append(f"asked to wait {figures.cooldown:.0f} s")
+        if figures.rate:
+            parts.append(f"{figures.rate:.1f}/s")
+        if figures.eta is not None:
+            parts.append(f"{duration(figures.eta)} left")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Such as 0:07, 12:34 or 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

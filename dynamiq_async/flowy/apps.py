@@ -1,0 +1,58 @@
+"""`flowy.apps`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Raw, Struct
+
+from dynamiq_async._http.paging import Page, Pages, Pagination
+from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async.flowy.models import FlowyApp, app_of
+from dynamiq_async.flowy.service import checked_id
+
+if TYPE_CHECKING:
+    from dynamiq_async.flowy.service import FlowyClient
+
+
+class _Listed(Struct):
+    data: list[Raw] | None = None
+
+
+class FlowyApps:
+    """The apps of Flowy, as `flowy.apps`."""
+
+    def __init__(self, client: FlowyClient) -> None:
+        self._client = client
+
+    def list(
+        self, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None
+    ) -> Pages[FlowyApp]:
+        """All apps: await it for a page of them all, or iterate it. No pages are documented.
+
+        What an app takes and makes is told by `get` alone.
+        """
+        client = self._client
+        options = client._call_options(Extras(timeout, max_retries))
+
+        async def fetch(_: int) -> Page[FlowyApp]:
+            request = client._request("GET", "apps", extras=Extras())
+            found = await client._send(request, options, _Listed)
+            apps = [client._read(app_of, data, request) for data in found.data or []]
+            return Page(data=apps, pagination=Pagination(page=1, page_count=1))
+
+        return Pages(fetch, page=1, identity=lambda app: app.id or app.slug or id(app))
+
+    async def get(
+        self, app_id: str, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None
+    ) -> FlowyApp:
+        """An app, with what it takes and makes.
+
+        Args:
+            app_id: its id (documented) or slug (our guess).
+
+        Raises:
+            NotFoundError: there is no such app.
+        """
+        options = self._client._call_options(Extras(timeout, max_retries))
+        return await self._client._get_app(checked_id(app_id, "app_id"), options)

@@ -1,0 +1,307 @@
+"""`AsyncFlowy`: the client."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Unpack
+from weakref import WeakValueDictionary
+
+from msgspec import structs
+
+from dynamiq_async import errors
+from dynamiq_async._credentials import Credential
+from dynamiq_async._http.limiter import Gate
+from dynamiq_async._http.rates import Quota
+from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async._http.timers import deadline_in
+from dynamiq_async._http.urls import parse_base_url
+from dynamiq_async.batch import FanOutOptions, Map, fan_out
+from dynamiq_async.downloads import Downloader
+from dynamiq_async.flowy.apps import FlowyApps
+from dynamiq_async.flowy.models import FlowyApp, FlowyRun
+from dynamiq_async.flowy.poller import Poller, RequestGate, RunGate
+from dynamiq_async.flowy.runs import FlowyRuns
+from dynamiq_async.flowy.service import DEFAULT_WAIT, FlowyClient, app_id_of, within
+from dynamiq_async.options import Adaptive, Timeout, check_count, check_seconds
+from dynamiq_async.transport.base import aiohttp_transport
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
+    import aiohttp
+
+    from dynamiq_async.batch.inputs import Inputs
+    from dynamiq_async.batch.models import MapResult
+
+DEFAULT_URL = "https://apis.tryflowy.ai/genstudio-svc-v2/api/v1"
+KEY_VARIABLE = "FLOWY_KEY"
+URL_VARIABLE = "FLOWY_API"
+
+DEFAULT_RUNS = Adaptive(min=1, max=8, start=4)
+"""Runs in flight. The service's cap is "small" and otherwise not documented."""
+
+DEFAULT_TIMEOUT = Timeout(first_byte=60.0, idle=60.0)
+"""No call waits for a run, so every answer is near."""
+
+
+class AsyncFlowy(FlowyClient):
+    """Flowy.
+
+        async with AsyncFlowy() as flowy:
+            run = await flowy.run("product-poster", {"Slogan": "Fresh every day"})
+            for output in run.unwrap():
+                await output.save("posters/")
+
+    The service tells with every answer how many requests are left; no more are sent, and polls
+    share what there is with what starts runs. When it asks to slow down, nothing is sent until the
+    time that it names.
+
+    Args:
+        api_key: by default from `FLOWY_KEY`; False to send none, as behind a proxy that adds it.
+        base_url: by default from `FLOWY_API`, then the vendor's own.
+        max_runs: how many runs `run` and `map` have in flight at once: a number, or bounds within
+            which the client adapts to what the service takes.
+        max_downloads: how many outputs are downloaded at once. Downloads use neither the key nor
+            the headers nor the `session` of this client.
+        max_retry_after: seconds; when the service asks to wait longer, the call raises at once.
+            None waits however long it says.
+
+    The other arguments are those of `AsyncApp`.
+
+    Raises:
+        InvalidArgumentError: an argument cannot be used; `argument` names it.
+    """
+
+    _credential = Credential("API key", "api_key", KEY_VARIABLE, personal=True)
+
+    def __init__(
+        self,
+        api_key: str | Literal[False] | None = None,
+        base_url: str | None = None,
+        *,
+        timeout: TimeoutLike = UNSET,
+        max_retries: int = 2,
+        headers: Mapping[str, str] | None = None,
+        max_runs: int | Adaptive = DEFAULT_RUNS,
+        max_downloads: int = 8,
+        max_connections: int = 100,
+        max_response_bytes: int = 64 * 1024 * 1024,
+        max_retry_after: float | None = None,
+        session: aiohttp.ClientSession | None = None,
+        verify: ssl.SSLContext | str | os.PathLike[str] | None = None,
+        proxy: str | None = None,
+        trust_env: bool = False,
+        allow_http: bool = False,
+    ) -> None:
+        url = base_url if base_url is not None else os.environ.get(URL_VARIABLE) or DEFAULT_URL
+        self._configuration = {
+            "max_connections": max_connections,
+            "max_response_bytes": max_response_bytes,
+            "max_retry_after": max_retry_after,
+            "verify": verify,
+            "proxy": proxy,
+            "trust_env": trust_env,
+        }
+        self._own = {"max_runs": max_runs, "max_downloads": max_downloads, "allow_http": allow_http}
+        if not isinstance(max_runs, Adaptive):
+            count = check_count(max_runs, "max_runs")
+            max_runs = Adaptive(min=count, max=count, start=count)
+        self._in_flight = RunGate(max_runs)
+        room = check_count(max_connections, "max_connections")
+        gate = RequestGate(room, Quota(), self._in_flight)
+        network = {"session": None, "tls": verify, "proxy": proxy, "trust_env": trust_env}
+        self._downloader = Downloader(
+            partial(aiohttp_transport, {**network, "key": None}),
+            Gate(check_count(max_downloads, "max_downloads")),
+            secret=None,
+            max_response_bytes=max_response_bytes,
+        )
+        super().__init__(
+            parse_base_url(url, allow_http=allow_http, argument="base_url"),
+            _resolve_key(api_key),
+            timeout=DEFAULT_TIMEOUT if timeout is UNSET else timeout,
+            max_retries=max_retries,
+            headers=headers,
+            session=session,
+            gate=gate,
+            **self._configuration,
+        )
+        policy = structs.replace(self._options.policy, patient=True)
+        self._options = structs.replace(self._options, policy=policy)
+        self._poller = Poller(gate)
+        self._schemas = OrderedDict()
+        self._learning = WeakValueDictionary()
+
+    @property
+    def apps(self) -> FlowyApps:
+        """The apps there are."""
+        return FlowyApps(self)
+
+    @property
+    def runs(self) -> FlowyRuns:
+        """The runs that were started."""
+        return FlowyRuns(self)
+
+    async def run(
+        self,
+        app: FlowyApp | str,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        wait: bool = True,
+        timeout: float | None = DEFAULT_WAIT,
+        check: bool = True,
+        retry: bool | None = None,
+        max_retries: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> FlowyRun:
+        """Run an app and wait for the end of it, however it ends.
+
+        Args:
+            app: its id or slug, or the app itself.
+            inputs: texts and URLs by node id or, where the app is checked, by label.
+            wait: False returns as soon as the run is started, as `runs.start` does.
+            timeout: seconds for all of it; None for no limit.
+            check: compare the inputs with what the app takes before anything is sent. That costs
+                a request for an app that was not seen in the last ten minutes; where the service
+                does not tell, they are sent as they are. False sends them so in any case.
+            retry: True declares that the run may be started twice, so that the request is repeated
+                also when its outcome is unknown; False forbids any repetition.
+            max_retries: for this call instead of the client's.
+            extra_body: added to the request, for what is not foreseen.
+
+        Returns:
+            The run. `unwrap()` gives its outputs, or raises where it failed.
+
+        Raises:
+            InvalidArgumentError: the inputs do not fit the app; no run was started.
+            PaymentRequiredError: the key's spend cap is used up, until the next UTC day.
+            AmbiguousOutcomeError: nobody knows whether the run was started.
+            APITimeoutError: the run was not over in time. Its `run_id` is set once it was started.
+            NotFoundError: there is no such app.
+            What `AsyncApp.invoke` raises for any request.
+        """
+        check_seconds(timeout, "timeout")
+        deadline = deadline_in(timeout)
+        extras = Extras(max_retries=max_retries, retry=retry)
+        options = within(self._call_options(extras), timeout)
+        request = await self._start_request(app, inputs, check, extras, extra_body, deadline)
+        if not wait:
+            return await self._start(request, options, deadline)
+        await self._enter_flight(deadline)
+        try:
+            run = await self._start(request, options, deadline)
+            self._in_flight.accepted()
+            return await self._wait(run.run_id, timeout, deadline, started=run)
+        finally:
+            self._in_flight.leave()
+
+    def map(
+        self,
+        app: FlowyApp | str,
+        inputs: Inputs,
+        *,
+        ordered: bool = False,
+        timeout: float | None = DEFAULT_WAIT,
+        check: bool = True,
+        max_retries: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        **options: Unpack[FanOutOptions],
+    ) -> Map[FlowyRun]:
+        """Run an app once for each of many inputs, and wait for all of them.
+
+            async with flowy.map("haiku", [{"Topic": topic} for topic in topics]) as results:
+                async for result in results:
+                    print(result.key, result.unwrap().output().text)
+
+        Every input has exactly one result or error, which carries its key; a run that failed is
+        a RunFailedError, with the `run`. How many runs are in flight is the client's `max_runs`.
+
+        Args:
+            app: its id or slug, or the app itself.
+            inputs: any iterable or async iterable of what `run` takes as inputs.
+            ordered: hand the results out in the order of the inputs, rather than as they finish.
+            timeout: seconds for each run, waiting for its turn included; None for no limit.
+            check, max_retries, extra_body: as for `run`.
+            options: `key`, `on_error`, `rate`, `include_input`, `grace`, `journal`, `unknown` and
+                `retry_failed`, as for `AsyncApp.map`. What a journal recalls is without a client:
+                get such a run again to download its outputs. `concurrency` is by default what
+                `max_runs` allows, and allows no more.
+
+        Raises:
+            InvalidArgumentError: an argument cannot be used; nothing was sent.
+        """
+        app_id = app_id_of(app)
+        check_seconds(timeout, "timeout")
+
+        options.setdefault("concurrency", self._in_flight.most)
+
+        async def run(client: AsyncFlowy, given: Any) -> FlowyRun:
+            run = await client.run(app, given, timeout=timeout, check=check, extra_body=extra_body)
+            run.unwrap()
+            return run
+
+        return fan_out(
+            self,
+            inputs,
+            run,
+            mode=f"flowy {app_id}",
+            output_type=FlowyRun,
+            ordered=ordered,
+            max_retries=max_retries,
+            **options,
+        )
+
+    async def batch(
+        self, app: FlowyApp | str, inputs: Inputs, **options: Any
+    ) -> list[MapResult[FlowyRun]]:
+        """The results of `map`, all of them, in the order of the inputs.
+
+        The arguments are those of `map`. Raises what `map` and reading from it raise.
+        """
+        async with self.map(app, inputs, **options) as results:
+            found = [result async for result in results]
+        found.sort(key=lambda result: result.index)
+        return found
+
+    # --- its life ------------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """Close the connections, unless this is a view. May be called any number of times."""
+        try:
+            await super().aclose()
+        finally:
+            if self._owner:
+                await self._downloader.aclose()
+
+    def __del__(self) -> None:
+        super().__del__()
+        if self._owner:
+            self._downloader.abandon()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        settings = self._settings() | self._own
+        return _rebuild, (type(self), self._url, self._caller.key is None, settings)
+
+
+def _resolve_key(key: str | Literal[False] | None) -> str | None:
+    if key is False:
+        return None
+    found = key if key is not None else os.environ.get(KEY_VARIABLE)
+    if not found:
+        raise errors.InvalidArgumentError(
+            f"no API key: pass api_key or set {KEY_VARIABLE}; pass api_key=False to send none",
+            argument="api_key",
+        )
+    return found
+
+
+def _rebuild(
+    kind: type[AsyncFlowy], url: str, without: bool, settings: dict[str, Any]
+) -> AsyncFlowy:
+    """A client from a pickle: its configuration, with the key of the process it has come to."""
+    # Where it has come without a key, requests tell; unpickling is no place to fail.
+    key: Literal[False] | None = False if without or not os.environ.get(KEY_VARIABLE) else None
+    return kind(key, url, **settings)

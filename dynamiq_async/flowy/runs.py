@@ -1,0 +1,72 @@
+"""`flowy.runs`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async._http.timers import deadline_in
+from dynamiq_async.flowy.service import DEFAULT_WAIT, checked_id
+from dynamiq_async.options import check_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dynamiq_async.flowy.models import FlowyApp, FlowyRun
+    from dynamiq_async.flowy.service import FlowyClient
+
+
+class FlowyRuns:
+    """The runs of Flowy, as `flowy.runs`. A run that failed is a value here."""
+
+    def __init__(self, client: FlowyClient) -> None:
+        self._client = client
+
+    async def start(
+        self,
+        app: FlowyApp | str,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        check: bool = True,
+        timeout: TimeoutLike = UNSET,
+        retry: bool | None = None,
+        max_retries: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> FlowyRun:
+        """Start a run and return at once; `max_runs` does not hold it back.
+
+        Arguments and errors are those of `AsyncFlowy.run`; `timeout` is by default the client's.
+        """
+        extras = Extras(timeout, max_retries, retry)
+        options = self._client._call_options(extras)
+        deadline = deadline_in(options.timeout.total)
+        request = await self._client._start_request(
+            app, inputs, check, extras, extra_body, deadline
+        )
+        return await self._client._start(request, options, deadline)
+
+    async def get(
+        self, run_id: str, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None
+    ) -> FlowyRun:
+        """A run as it is now.
+
+        Raises:
+            NotFoundError: there is no such run.
+        """
+        options = self._client._call_options(Extras(timeout, max_retries))
+        return await self._client._get_run(checked_id(run_id, "run_id"), options=options)
+
+    async def wait(self, run_id: str, *, timeout: float | None = DEFAULT_WAIT) -> FlowyRun:
+        """Wait for a run to be over, however it ends. It is looked at at once, and then every few
+        seconds, less often when it takes long or when few requests are left.
+
+        Args:
+            timeout: seconds; None for no limit.
+
+        Raises:
+            APITimeoutError: it was not over in time; the message names its status.
+            NotFoundError: there is no such run.
+        """
+        check_seconds(timeout, "timeout")
+        run_id = checked_id(run_id, "run_id")
+        return await self._client._wait(run_id, timeout, deadline_in(timeout))

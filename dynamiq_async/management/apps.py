@@ -1,0 +1,150 @@
+"""`management.apps`: the deployed Apps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dynamiq_async._http.request import Request
+    from dynamiq_async.management.client import AsyncManagement
+
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Raw, Struct
+
+from dynamiq_async import _json, errors
+from dynamiq_async._http.error_responses import beginning
+from dynamiq_async._http.paging import Page, PageBody, Pages
+from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async.management.models import App, app_of
+from dynamiq_async.management.settings import PROJECT
+from dynamiq_async.options import check_count
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+
+MAX_PAGE_SIZE = 500
+"""What the service caps a page at, seen in the vendor's command line."""
+
+
+class _AppData(Struct):
+    data: Raw
+
+
+class Apps:
+    """The deployed Apps, as `management.apps`."""
+
+    def __init__(self, client: AsyncManagement) -> None:
+        self._client = client
+
+    def list(
+        self,
+        *,
+        project_id: str | UUID | None = None,
+        archived: bool | None = None,
+        include_archived: bool | None = None,
+        workflow_id: str | UUID | None = None,
+        sort: str | None = None,
+        page: int = 1,
+        page_size: int | None = None,
+        prefetch: bool = False,
+        timeout: TimeoutLike = UNSET,
+        max_retries: int | None = None,
+        extra_query: Mapping[str, Any] | None = None,
+    ) -> Pages[App]:
+        """A project's Apps, by name: await it for a page, iterate it for all.
+
+        Args:
+            project_id: by default the client's.
+            archived: only archived Apps, or only others.
+            include_archived: archived Apps too, which are left out by default.
+            workflow_id: only Apps that were deployed from this workflow.
+            sort: fields separated by commas, `-` for descending, such as `-created_at`.
+            page: the first page, counted from 1.
+            page_size: Apps on a page, at most 500; by default the service's choice (25).
+            prefetch: while iterating, fetch the next page ahead.
+            timeout, max_retries: for each page, instead of the client's.
+            extra_query: added to the query, for what is not foreseen.
+
+        Raises:
+            InvalidArgumentError: an argument cannot be used, or there is no project.
+        """
+        project = project_id if project_id is not None else self._client.project_id
+        if project is None:
+            raise errors.InvalidArgumentError(
+                f"no project: pass project_id or set {PROJECT.variables[0]}",
+                argument="project_id",
+            )
+        if page_size is not None and check_count(page_size, "page_size") > MAX_PAGE_SIZE:
+            raise errors.InvalidArgumentError(
+                f"page_size may be at most {MAX_PAGE_SIZE}, not {page_size}", argument="page_size"
+            )
+        query = {
+            "project_id": _filled(project, "project_id"),
+            "archived": archived,
+            "include_archived": include_archived,
+            "workflow_id": None if workflow_id is None else _filled(workflow_id, "workflow_id"),
+            "sort": sort,
+            "page_size": page_size,
+        }
+        extras = Extras(timeout, max_retries, query=extra_query)
+
+        async def fetch(number: int) -> Page[App]:
+            return await self._page({**query, "page": number}, extras)
+
+        return Pages(fetch, page=check_count(page, "page"), identity=_identity, prefetch=prefetch)
+
+    async def get(
+        self,
+        app_id: str | UUID,
+        *,
+        timeout: TimeoutLike = UNSET,
+        max_retries: int | None = None,
+    ) -> App:
+        """The App of an id.
+
+        Raises:
+            InvalidArgumentError: the id is empty.
+            NotFoundError: there is no such App.
+            What `AsyncApp.invoke` raises.
+        """
+        extras = Extras(timeout, max_retries)
+        path = ("v1", "apps", _filled(app_id, "app_id"))
+        request = self._client._request("GET", *path, extras=extras)
+        found = await self._client._fetch(request, extras, _AppData)
+        return self._app(request, found.data)
+
+    async def _page(self, query: Mapping[str, Any], extras: Extras) -> Page[App]:
+        request = self._client._request("GET", "v1", "apps", query=query, extras=extras)
+        found = await self._client._fetch(request, extras, PageBody)
+        return found.page([self._app(request, data) for data in found.data or []])
+
+    def _app(self, request: Request, data: Raw) -> App:
+        try:
+            return app_of(data)
+        except _json.DECODE_ERRORS as error:
+            raise errors.ResponseDecodeError(
+                f"the answer to {request} holds no App: {error}",
+                body=beginning(bytes(data), self._client._caller.key),
+            ) from error
+
+
+def _identity(app: App) -> Hashable:
+    # Any field may be missing; two Apps of which all is the same are one.
+    return app.id or msgspec.json.encode(app)
+
+
+# --- what is given -------------------------------------------------------------------------------
+
+
+def _filled(value: str | UUID, argument: str) -> str:
+    text = str(value) if isinstance(value, str | UUID) else ""
+    if not text:
+        raise errors.InvalidArgumentError(
+            f"{argument} must be a non-empty string, not {value!r}", argument=argument
+        )
+    return text

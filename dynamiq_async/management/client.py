@@ -1,0 +1,309 @@
+"""`AsyncManagement`: which Apps there are, and the way from an App's name to a client for it.
+
+Its settings are those of the vendor's own command line, so that whoever has that set up needs
+nothing more: arguments, then environment variables, then the files `config.json` and
+`credentials.json` in `$XDG_CONFIG_HOME/dynamiq`. The management API's token stays with it: an App
+is called with an Access Key of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from uuid import UUID
+
+from dynamiq_async import errors
+from dynamiq_async._credentials import Credential, is_personal
+from dynamiq_async._http.client import Client
+from dynamiq_async._http.request_options import UNSET, TimeoutLike
+from dynamiq_async._http.urls import parse_base_url
+from dynamiq_async.app import KEY_VARIABLE, AsyncApp
+from dynamiq_async.management.apps import MAX_PAGE_SIZE, Apps, _filled
+from dynamiq_async.management.models import App, choose_app, told
+from dynamiq_async.management.settings import (
+    ORGANISATION,
+    PROJECT,
+    TOKEN,
+    TOKEN_VARIABLE,
+    URL,
+    is_configured,
+)
+from dynamiq_async.options import Timeout
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Coroutine, Generator, Mapping
+
+    import aiohttp
+
+
+DEFAULT_URL = "https://api.getdynamiq.ai"
+DEFAULT_TIMEOUT = Timeout(first_byte=30.0, idle=30.0)
+"""No workflow runs here, so that silence means trouble; the vendor's command line waits as long."""
+
+
+class AppOptions(TypedDict, total=False):
+    """The arguments of `AsyncApp` beside its host."""
+
+    access_key: str | Literal[False] | None
+    timeout: TimeoutLike
+    max_retries: int
+    headers: Mapping[str, str] | None
+    max_connections: int
+    max_response_bytes: int
+    max_event_bytes: int
+    max_retry_after: float | None
+    session: aiohttp.ClientSession | None
+    verify: ssl.SSLContext | str | os.PathLike[str] | None
+    proxy: str | None
+    trust_env: bool
+    allow_http: bool
+
+
+class AsyncManagement(Client):
+    """The management API.
+
+        async with AsyncManagement() as management:
+            async for app in management.apps.list():
+                print(app.name, app.hostname)
+            async with management.open("Support bot") as app:
+                await app.invoke({"question": "…"})
+
+    Args:
+        base_url: by default from `DYNAMIQ_API_BASE_URL` or `DYNAMIQ_API_HOST`, then `api_host` in
+            `credentials.json`, then the vendor's own. `https` is assumed.
+        token: by default from `DYNAMIQ_API_TOKEN` or `DYNAMIQ_API_KEY`, then `api_key` in
+            `credentials.json`; False to send none, as behind a proxy that adds it.
+        project_id: whose Apps are listed; by default from `DYNAMIQ_PROJECT_ID`, then `project_id`
+            in `config.json`.
+
+    The other arguments are those of `AsyncApp`, but an answer is waited for 30 s by default.
+
+    Raises:
+        InvalidArgumentError: an argument or a file that is needed cannot be used.
+    """
+
+    _credential = Credential("token", "token", TOKEN_VARIABLE, personal=True)
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        token: str | Literal[False] | None = None,
+        project_id: str | UUID | None = None,
+        timeout: TimeoutLike = UNSET,
+        max_retries: int = 2,
+        headers: Mapping[str, str] | None = None,
+        max_connections: int = 100,
+        max_response_bytes: int = 64 * 1024 * 1024,
+        max_retry_after: float | None = 60.0,
+        session: aiohttp.ClientSession | None = None,
+        verify: ssl.SSLContext | str | os.PathLike[str] | None = None,
+        proxy: str | None = None,
+        trust_env: bool = False,
+        allow_http: bool = False,
+    ) -> None:
+        url = base_url if base_url is not None else URL.find() or DEFAULT_URL
+        self._project_id = None if project_id is None else _filled(project_id, "project_id")
+        self._allow_http = allow_http
+        self._network: AppOptions = {"verify": verify, "proxy": proxy, "trust_env": trust_env}
+        self._configuration = {
+            "max_connections": max_connections,
+            "max_response_bytes": max_response_bytes,
+            "max_retry_after": max_retry_after,
+            **self._network,
+        }
+        super().__init__(
+            parse_base_url(url, allow_http=allow_http, argument="base_url"),
+            _resolve_token(token),
+            timeout=DEFAULT_TIMEOUT if timeout is UNSET else timeout,
+            max_retries=max_retries,
+            headers=headers,
+            session=session,
+            **self._configuration,
+        )
+
+    @property
+    def apps(self) -> Apps:
+        """The deployed Apps."""
+        return Apps(self)
+
+    @property
+    def project_id(self) -> str | None:
+        """The project whose Apps are listed, if one is set.
+
+        Raises:
+            InvalidArgumentError: the file that may tell cannot be read.
+        """
+        return self._project_id or PROJECT.find()
+
+    @property
+    def org_id(self) -> str | None:
+        """The organisation that the vendor's command line is set to. Nothing here sends it.
+
+        Raises:
+            InvalidArgumentError: the file that may tell cannot be read.
+        """
+        return ORGANISATION.find()
+
+    async def find(self, app: App | str | UUID, *, project_id: str | UUID | None = None) -> App:
+        """The App of an id or name.
+
+        Args:
+            app: its id (a UUID), or its name, in whatever case if no other has the same.
+            project_id: where a name is looked for; by default the client's project.
+
+        Raises:
+            InvalidArgumentError: no App, or more than one, has that name; the message says which
+                there are. Or a name was given and no project.
+            NotFoundError: no App has that id.
+            What else `apps.list` raises.
+        """
+        if isinstance(app, App):
+            return app
+        if _is_uuid(app):
+            return await self.apps.get(app)
+        name = _filled(app, "app")
+        listed = self.apps.list(
+            project_id=project_id, include_archived=True, page_size=MAX_PAGE_SIZE, prefetch=True
+        )
+        async with listed as found:
+            return choose_app(name, [one async for one in found])
+
+    def open(
+        self,
+        app: App | str | UUID,
+        *,
+        project_id: str | UUID | None = None,
+        **options: Unpack[AppOptions],
+    ) -> Opening:
+        """A client for an App: `async with management.open(…) as app:`, or await it and close the
+        client yourself.
+
+        The App is called with an Access Key, from `access_key` or `DYNAMIQ_ACCESS_KEY`, and never
+        with this client's token; a public App needs none. `verify`, `proxy`, `trust_env` and
+        `allow_http` are this client's unless given; a `session` is not handed on.
+
+        Args:
+            app: an `App`, or what `find` takes.
+            project_id: where a name is looked for; by default the client's project.
+            options: the arguments of `AsyncApp`.
+
+        Raises, when it is entered or awaited:
+            InvalidArgumentError: the App is archived, was never deployed or has a hostname that
+                cannot be called, there is no Access Key, or the one there is looks like
+                a Personal Access Token.
+            What `find` raises.
+        """
+
+        async def make() -> AsyncApp:
+            found = await self.find(app, project_id=project_id)
+            allow_http = options.get("allow_http", self._allow_http)
+            url = _url(found, allow_http=allow_http)
+            key = _access_key(options.get("access_key"), found)
+            # A session has its own ways to the network.
+            network = AppOptions() if options.get("session") is not None else self._network
+            every: AppOptions = {**network, **options, "allow_http": allow_http, "access_key": key}
+            return AsyncApp(url, **every)
+
+        return Opening(make)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        settings = self._settings() | {
+            "project_id": self._project_id,
+            "allow_http": self._allow_http,
+        }
+        return _rebuild, (type(self), self._url, self._caller.key is None, settings)
+
+
+def _rebuild(
+    kind: type[AsyncManagement], url: str, without: bool, settings: dict[str, Any]
+) -> AsyncManagement:
+    """A client from a pickle: its configuration, with the token of the process it has come to."""
+    # Where it has come without a token, requests tell; unpickling is no place to fail.
+    token: Literal[False] | None = False
+    if not without:
+        try:
+            token = None if is_configured() else False
+        except errors.InvalidArgumentError:
+            token = False
+    return kind(url, token=token, **settings)
+
+
+class Opening:
+    """What `AsyncManagement.open` gives: enter it, or await it, for an `AsyncApp`.
+
+    Each makes a client. It may be entered again when it was left.
+    """
+
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, AsyncApp]]) -> None:
+        self._make = make
+        self._entered: list[AsyncApp] = []
+
+    def __await__(self) -> Generator[Any, None, AsyncApp]:
+        return self._make().__await__()
+
+    async def __aenter__(self) -> AsyncApp:
+        client = await self._make()
+        if self._entered:  # whose client is whose could not be told on leaving
+            raise errors.DynamiqError("this was entered already; call open() for another client")
+        self._entered.append(client)
+        return client
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._entered.pop().aclose()
+
+
+def _is_uuid(value: object) -> bool:
+    """Whether it is written as ids are; a name of 32 hexadecimal digits is a name."""
+    text = str(value).lower()
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _resolve_token(token: str | Literal[False] | None) -> str | None:
+    if token is False:
+        return None
+    found = token if token is not None else TOKEN.find()
+    if not found:
+        raise errors.InvalidArgumentError(
+            f"no token for the management API: pass token or set {TOKEN_VARIABLE}",
+            argument="token",
+        )
+    return found
+
+
+def _access_key(given: str | Literal[False] | None, app: App) -> str | Literal[False] | None:
+    """The key for the App's own host."""
+    if given is False:
+        return False
+    key = given if given is not None else os.environ.get(KEY_VARIABLE)
+    if isinstance(key, str) and is_personal(key):
+        raise errors.InvalidArgumentError(
+            "access_key looks like a Personal Access Token, which is for the management API and "
+            "never sent to an App: use an Access Key (dynamiq_acc_…)",
+            argument="access_key",
+        )
+    return False if not key and app.is_public else key
+
+
+def _url(app: App, *, allow_http: bool) -> str:
+    """Where the App is called."""
+    if app.is_archived:
+        raise errors.InvalidArgumentError(
+            f"the App {told(app)} was archived at {app.archived_at} and takes no calls; restore "
+            "it, or choose another",
+            argument="app",
+        )
+    if not app.hostname:
+        raise errors.InvalidArgumentError(
+            f"the App {told(app)} has no hostname yet: deploy it first", argument="app"
+        )
+    try:
+        return parse_base_url(app.hostname, allow_http=allow_http, argument="hostname")
+    except errors.InvalidArgumentError as error:
+        raise errors.InvalidArgumentError(
+            f"the App {told(app)} cannot be called: its {error.message}", argument="app"
+        ) from None

@@ -1,0 +1,161 @@
+"""What the management API says of Apps, and what an App says of its users' accounts, as plain data.
+
+Any field may be missing or null, by the vendor's own word, so every one has a default. What is not
+foreseen never keeps a caller from what is there: unknown fields are ignored, and a field of another
+type than expected is left out. Times are RFC 3339 texts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Raw, Struct, structs
+
+from dynamiq_async import _json
+from dynamiq_async.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+_SHOWN_NAMES = 8  # of the Apps that there are, where the one asked for is not among them
+
+
+class AccessControl(Struct, frozen=True, kw_only=True):
+    """Who may call an App: `access_type` is `private` (who has an Access Key) or `public`."""
+
+    access_type: str | None = None
+
+
+class AppRuntime(Struct, frozen=True, kw_only=True):
+    """What an App runs on."""
+
+    id: str | None = None
+    version: str | int | None = None
+    label: str | None = None
+
+
+class AppWorkflow(Struct, frozen=True, kw_only=True):
+    """The workflow that an App was deployed from."""
+
+    id: str | None = None
+    name: str | None = None
+    description: str | None = None
+    status: str | None = None
+    project_id: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+
+
+class AppWorkflowVersion(Struct, frozen=True, kw_only=True):
+    """The version of that workflow."""
+
+    id: str | None = None
+    version: str | int | None = None
+    description: str | None = None
+    workflow_id: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+
+
+class App(Struct, frozen=True, kw_only=True):
+    """A deployed App, as the management API describes it.
+
+    Attributes:
+        hostname: where it is called, with or without `https://`; it selects the App and is stable
+            across redeployments. An App that was never deployed has none.
+        access_control: who may call it.
+        archived_at, archived_by: an archived App takes no calls.
+    """
+
+    id: str | None = None
+    name: str | None = None
+    description: str | None = None
+    project_id: str | None = None
+    hostname: str | None = None
+    runtime_id: str | None = None
+    workflow_id: str | None = None
+    workflow_version_id: str | None = None
+    latest_deployment_id: str | None = None
+    deployment_config: dict[str, Any] | None = None
+    access_control: AccessControl | None = None
+    created_at: str | None = None
+    created_by: Any = None
+    updated_at: str | None = None
+    updated_by: Any = None
+    archived_at: str | None = None
+    archived_by: Any = None
+    runtime: AppRuntime | None = None
+    workflow: AppWorkflow | None = None
+    workflow_version: AppWorkflowVersion | None = None
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether it was put away."""
+        return bool(self.archived_at)
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it is called without an Access Key."""
+        return self.access_control is not None and self.access_control.access_type == "public"
+
+
+_PARTS: Mapping[str, type[Struct]] = {
+    "access_control": AccessControl,
+    "runtime": AppRuntime,
+    "workflow": AppWorkflow,
+    "workflow_version": AppWorkflowVersion,
+}
+
+
+def app_of(data: Raw) -> App:
+    """An App as it came, without the fields that are of an unforeseen type.
+
+    Raises one of `_json.DECODE_ERRORS` when it is no object.
+    """
+    try:
+        return _json.decode_with(_decode_app, data)
+    except msgspec.ValidationError:
+        content = _json.decode(data, dict[str, Any])
+    parts = {
+        name: _json.fitting(content.pop(name), kind)
+        for name, kind in _PARTS.items()
+        if isinstance(content.get(name), dict)
+    }
+    return structs.replace(_json.fitting(content, App), **parts)
+
+
+_decode_app = msgspec.json.Decoder(App).decode
+
+
+def choose_app(name: str, apps: Sequence[App]) -> App:
+    """The App of a name. An archived one only counts where no other has the name.
+
+    Raises:
+        InvalidArgumentError: there is none, or several; the message says which there are.
+    """
+    same = [app for app in apps if name in (app.name, app.id)] or [
+        app for app in apps if (app.name or "").casefold() == name.casefold()
+    ]
+    candidates = [app for app in same if not app.is_archived] or same
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        raise InvalidArgumentError(
+            f"{len(candidates)} Apps are called {name!r}; use the id of one: "
+            f"{', '.join(map(told, candidates))}",
+            argument="app",
+        )
+    import difflib  # only here: most programs never get this far
+
+    names = sorted({app.name for app in apps if app.name and not app.is_archived})
+    shown = difflib.get_close_matches(name, names, n=_SHOWN_NAMES, cutoff=0.0)
+    more = f", and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    there = f"there are {', '.join(map(repr, shown))}{more}" if shown else "it has no Apps"
+    raise InvalidArgumentError(f"the project has no App called {name!r}: {there}", argument="app")
+
+
+def told(app: App) -> str:
+    """An App in a message."""
+    return " ".join(filter(None, (repr(app.name) if app.name else "", f"({app.id})")))

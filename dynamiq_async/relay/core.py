@@ -1,0 +1,251 @@
+"""A response's body, its status and its headers, for whatever framework sends them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+
+from dynamiq_async import errors
+from dynamiq_async.options import check_seconds
+from dynamiq_async.relay.formats import JSONLines, SSEFrames, Text
+from dynamiq_async.relay.problems import problem_of
+from dynamiq_async.relay.pump import Pump
+from dynamiq_async.relay.sources import Source, source_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable
+
+    from dynamiq_async.relay.formats import Format, Frames
+
+E = TypeVar("E")
+
+OnDisconnect = Literal["detach", "cancel"]
+
+HEADERS = {
+    "Cache-Control": "no-cache, no-store, no-transform",
+    "X-Accel-Buffering": "no",  # nginx passes on what comes, as it comes
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Relay:
+    """What `relay` makes of a stream: an async iterator of bytes, with what goes before them.
+
+    A framework's adapter awaits `open()`, sends `status` and `headers`, then every piece of the
+    iteration, and in the end, whatever happened, awaits `aclose()`. Used without `open()`, the
+    status is taken to be 200, and all errors are told in the body.
+
+    The upstream is closed by `aclose()`, when a read is cancelled, and when the last reference
+    goes. Iterating raises an error of the backend's own (such as one of its `map`) after it was
+    told the browser in general terms; the upstream's errors are only told, except with
+    `format="text"`, where they can only be raised.
+
+    Attributes:
+        status: what to answer with; known after `open()`, as the headers are.
+        error: why the upstream's events ended early, if they did.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        frames: Frames,
+        show: Callable[[Any], Any] | None,
+        *,
+        heartbeat: float | None,
+        cancel_run: bool,
+    ) -> None:
+        beats = heartbeat if frames.heartbeat else None
+        self._source = source
+        self._frames = frames
+        self._patience = beats
+        self._pump = Pump(source, frames, show, heartbeat=beats, cancel_run=cancel_run)
+        self._reading = False
+        self._begun = False
+        # What is still to come behind the events, once they are over.
+        self._last: list[bytes | Exception] | None = None
+        self.status = 200
+        self.headers = {"Content-Type": frames.media_type, **HEADERS}
+
+    @property
+    def media_type(self) -> str:
+        """The content type, without its parameters; `""` where there is no content."""
+        return self.headers.get("Content-Type", "").partition(";")[0]
+
+    @property
+    def tells_failure(self) -> bool:
+        """Whether the browser is told in the body when something goes wrong. If not, the
+        connection has to be broken for it to see that."""
+        return self._frames.tells
+
+    @property
+    def error(self) -> Exception | None:
+        return self._pump.failure
+
+    async def open(self, *, last_event_id: str = "") -> None:
+        """Send the request, and wait until it is known how the answer begins.
+
+        That is when the upstream's headers are there, or an error is; with heartbeats, after the
+        first interval at the latest: then the answer begins with 200 all the same.
+
+        Args:
+            last_event_id: the browser's header of that name. Where it says that the browser has
+                seen the end, or was cut off from what cannot be resumed, the answer is 204, by
+                which an `EventSource` knows to come no more, and nothing is sent upstream.
+
+        Raises:
+            StreamClosedError: the relay was closed before.
+            An error of the backend's own, such as a wrong argument: answer 500.
+        """
+        if self._pump.left:
+            raise _closed()
+        if last_event_id and self._source.repeats(last_event_id):
+            self._answer(204, {"Cache-Control": "no-store"})
+            return
+        pump = self._pump
+        pump.start()
+        try:
+            await asyncio.wait([pump.opened], timeout=self._patience)
+        except BaseException:
+            pump.leave()
+            raise
+        if pump.failure is not None and not pump.opened.result():
+            problem = problem_of(pump.failure)
+            if problem.internal:
+                raise pump.failure
+            body = problem.json()
+            self._answer(problem.status, problem.headers(len(body)), body)
+
+    def _answer(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
+        """Have this in place of the events."""
+        self.status, self.headers, self._last = status, headers, [body] if body else []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._reading:
+            raise errors.StreamError("another task is reading this relay")
+        self._reading = True
+        try:
+            return await self._piece()
+        except BaseException:
+            self._pump.leave()  # which is nothing if it was the end
+            raise
+        finally:
+            self._reading = False
+
+    async def _piece(self) -> bytes:
+        pump = self._pump
+        if self._last is None:
+            if pump.left:
+                raise _closed()
+            pump.start()
+            if not self._begun:
+                self._begun = True
+                if opening := self._frames.opening():
+                    return opening
+            if data := await pump.take():
+                return data
+            if pump.left:
+                raise _closed()
+            self._last = self._ending(pump.failure)
+        if not self._last:
+            raise StopAsyncIteration
+        step = self._last.pop(0)
+        if isinstance(step, StopAsyncIteration):
+            raise RuntimeError("map raised StopAsyncIteration") from step  # here it would be an end
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def _ending(self, failure: Exception | None) -> list[bytes | Exception]:
+        if failure is None:
+            return [frame] if (frame := self._frames.end()) else []
+        problem = problem_of(failure)
+        told = self._frames.failure(problem)
+        raised = [failure] if problem.internal or not self.tells_failure else []
+        return [told, *raised] if told else [*raised]
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the upstream, and cancel its run if that was agreed on. May be called from any
+        task, at any time, any number of times. If it is cancelled, that happens all the same.
+
+        A read that another task is waiting in raises `StreamClosedError` there.
+        """
+        await self._pump.aclose()
+
+    def __del__(self) -> None:
+        self._pump.abandon()
+
+
+def _closed() -> errors.StreamClosedError:
+    return errors.StreamClosedError("the relay was closed")
+
+
+def relay(
+    stream: AsyncIterable[E],
+    *,
+    format: Format = "sse",
+    map: Callable[[E], Any] | None = None,
+    heartbeat: float | None = 15.0,
+    retry: float | None = 2.0,
+    on_disconnect: OnDisconnect = "detach",
+) -> Relay:
+    """A stream as the body of a response to a browser.
+
+    Args:
+        stream: `app.stream(...)`, its `text()`, `app.runs.follow(...)`, `app.runs.stream(...)`, or
+            any async iterable of events, texts or JSON values. It need not be open, and is closed
+            by the relay.
+        format: "sse", "jsonl" (a line of JSON for each event) or "text" (the reader's text only).
+        map: called with each event; what it returns, or what that gives when awaited, is sent in
+            the event's place: any JSON value, text, bytes, a `ServerSentEvent`, an event, or None
+            to send nothing. Without it, events are sent byte for byte as they came, with all that
+            the App tells in them, also of its failures.
+        heartbeat: seconds of silence after which a comment is sent, so that proxies keep the
+            connection; None for never. Only "sse" has comments.
+        retry: seconds after which an `EventSource` that lost its connection is to come back; None
+            leaves it to the browser.
+        on_disconnect: what becomes of a run when the browser leaves before its end: "detach" lets
+            it go on, "cancel" cancels it. Leave it at "detach" where the browser may come back.
+
+    An `sse` relay ends with an event named `end`, or with one named `error` whose data is
+    `{"error": {"code", "message", "last_event_id"?}}`: that of a run that failed or was canceled,
+    too. What ends with neither was cut off.
+
+    Raises:
+        InvalidArgumentError: an argument cannot be used.
+    """
+    source = source_of(stream)
+    _check(format, ("sse", "jsonl", "text"), "format")
+    _check(on_disconnect, ("detach", "cancel"), "on_disconnect")
+    check_seconds(heartbeat, "heartbeat")
+    if retry != 0:
+        check_seconds(retry, "retry")
+    if map is not None and not callable(map):
+        raise errors.InvalidArgumentError("map must be a function of an event", argument="map")
+    cancel_run = on_disconnect == "cancel"
+    if cancel_run and not source.has_cancel:
+        raise errors.InvalidArgumentError(
+            "on_disconnect='cancel' is for streams of runs; this stream has no cancel()",
+            argument="on_disconnect",
+        )
+    frames: Frames = Text() if format == "text" else JSONLines()
+    if format == "sse":
+        frames = SSEFrames(source, retry)
+    return Relay(source, frames, map, heartbeat=heartbeat, cancel_run=cancel_run)
+
+
+def _check(value: str, known: tuple[str, ...], argument: str) -> None:
+    if value not in known:
+        raise errors.InvalidArgumentError(
+            f"{argument} must be one of {', '.join(map(repr, known))}, not {value!r}",
+            argument=argument,
+        )

@@ -1,0 +1,122 @@
+"""Runs, their events, files and pages, as plain data.
+
+Every field beyond an id has a default, and every list of names is open: what the service adds
+later, and what it leaves out, never keeps a caller from what is there. Shapes are documented by
+the vendor unless a docstring says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, overload
+
+import msgspec
+from msgspec import Raw, Struct, structs
+
+from dynamiq_async import _json
+from dynamiq_async.errors import (
+    ResponseDecodeError,
+    RunCanceledError,
+    RunError,
+    RunFailedError,
+)
+from dynamiq_async.events.run_events import InputRequest
+
+T = TypeVar("T")
+
+TERMINAL_STATUS = frozenset({"completed", "failed", "canceled"})
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """A run as the service describes it. Times are RFC 3339 texts.
+
+    Attributes:
+        status: `created`, `started`, `paused`, `completed`, `failed` or `canceled`; when the
+            service lists runs that wait for an answer, also `awaiting_input`.
+        input_requests: the questions that wait for an answer.
+        error: why it failed (our guess: not documented).
+    """
+
+    id: str
+    status: str = "created"
+    app_id: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    input: Any = None
+    output: Any = None
+    error: Any = None
+    user_id: str | None = None
+    session_id: str | None = None
+    input_requests: list[InputRequest] | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the run is over, one way or another."""
+        return self.status in TERMINAL_STATUS
+
+    @property
+    def questions(self) -> list[InputRequest]:
+        """The questions that wait for an answer."""
+        return self.input_requests or []
+
+    @overload
+    def unwrap(self) -> Any: ...
+    @overload
+    def unwrap(self, output_type: type[T]) -> T: ...
+    def unwrap(self, output_type: Any = Any) -> Any:
+        """The output of a completed run, as `output_type`.
+
+        Raises:
+            RunFailedError, RunCanceledError: the run ended so. The error's `run` is this one.
+            RunError: the run is not over.
+            ResponseDecodeError: the output does not fit `output_type`.
+        """
+        if self.status != "completed":
+            raise self._not_completed()
+        try:
+            output = msgspec.convert(self.output, output_type, dec_hook=_json.from_builtin)
+        except msgspec.ValidationError as error:
+            name = getattr(output_type, "__name__", output_type)
+            raise ResponseDecodeError(
+                f"the output of run {self.id} does not fit {name}: {error}", run_id=self.id
+            ) from error
+        return output
+
+    def _not_completed(self) -> RunError:
+        if self.status == "failed":
+            why = _sentence(self.error) or _sentence(self.output) or "no reason given"
+            return RunFailedError(f"run {self.id} failed: {why}", run_id=self.id, run=self)
+        if self.status == "canceled":
+            return RunCanceledError(f"run {self.id} was canceled", run_id=self.id, run=self)
+        message = f"run {self.id} is not over, it is {self.status}"
+        return RunError(message, run_id=self.id, run=self)
+
+
+def _sentence(value: Any) -> str:
+    if isinstance(value, dict):
+        inner = value.get("error", value.get("message"))
+        return _sentence(inner) if inner is not None else ""
+    return value if isinstance(value, str) else ""
+
+
+def run_of(data: Raw) -> Run:
+    """A run as it came, without the fields that are of an unforeseen type.
+
+    Raises one of `_json.DECODE_ERRORS` when it is no run: without an id there is nothing to ask of.
+    """
+    try:
+        return _json.decode_with(_decode_run, data)
+    except msgspec.ValidationError:
+        content = _json.decode(data, dict[str, Any])
+        if not isinstance(content.get("id"), str):
+            raise
+    requests = content.pop("input_requests", None)
+    asked = [r for r in requests if isinstance(r, dict)] if isinstance(requests, list) else []
+    return structs.replace(
+        _json.fitting(content, Run),
+        input_requests=[
+            _json.fitting(r, InputRequest) for r in asked if isinstance(r.get("id"), str)
+        ],
+    )
+
+
+_decode_run = msgspec.json.Decoder(Run).decode

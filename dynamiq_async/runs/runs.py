@@ -1,0 +1,380 @@
+"""`app.runs`: an App's runs, which have an id, a history that can be followed, and questions."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
+from uuid import UUID, uuid4
+
+from dynamiq_async import errors
+from dynamiq_async._http.paging import Page, Pages
+from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async._http.timers import deadline_in
+from dynamiq_async._json import check_type
+from dynamiq_async.options import check_count
+from dynamiq_async.runs.handle import DEFAULT_WAIT, RunHandle, WaitOptions
+from dynamiq_async.runs.requests import RunService
+from dynamiq_async.runs.stream import RunStream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dynamiq_async._http.client import Client
+    from dynamiq_async.events.run_events import InputRequest, RunEvent
+    from dynamiq_async.runs.models import Run
+    from dynamiq_async.runs.questions import OnQuestion
+
+
+T = TypeVar("T")
+
+
+class _CreateOptions(TypedDict, total=False):
+    """The arguments of `create` that have no part in its type."""
+
+    background: bool
+    files: Any
+    file_ids: Sequence[str] | None
+    user_id: str | None
+    session_id: str | UUID | None
+    dedupe: bool
+    retry: bool | None
+    timeout: TimeoutLike
+    max_retries: int | None
+    extra_body: Mapping[str, Any] | None
+    extra_headers: Mapping[str, str] | None
+    extra_query: Mapping[str, Any] | None
+
+
+class Runs:
+    """The runs of one App, as `app.runs`.
+
+    A run that failed or was canceled is a value where a run is returned, and an error (with the
+    run) where its output was asked for.
+    """
+
+    def __init__(self, client: Client, *, max_event_bytes: int) -> None:
+        self._client = client
+        self._service = RunService(client, max_event_bytes=max_event_bytes)
+
+    def handle(self, run_id: str) -> RunHandle:
+        """One run, as an object whose methods need no id."""
+        return RunHandle(self._service, run_id)
+
+    @overload
+    async def create(self, input: Any, **options: Unpack[_CreateOptions]) -> Run: ...
+    @overload
+    async def create(
+        self, input: Any, *, output_type: type[T], **options: Unpack[_CreateOptions]
+    ) -> T: ...
+    async def create(
+        self,
+        input: Any,
+        *,
+        background: bool = False,
+        output_type: Any = None,
+        files: Any = None,
+        file_ids: Sequence[str] | None = None,
+        user_id: str | None = None,
+        session_id: str | UUID | None = None,
+        dedupe: bool = False,
+        retry: bool | None = None,
+        timeout: TimeoutLike = UNSET,
+        max_retries: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        extra_query: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Start a run and wait for its end or, with `background`, return at once.
+
+        Args:
+            input: as for `AsyncApp.invoke`.
+            background: return with the run's id, for `wait`, `follow` and the like.
+            output_type: return the output, as this type, instead of the run.
+            files: sent along with the request, as for `AsyncApp.invoke`.
+            file_ids: ids of files uploaded before.
+            user_id: whom the run belongs to.
+            session_id: a UUID, what conversation it belongs to.
+            dedupe: make a session for this run alone, by which it is found again if the answer to
+                this request is lost, instead of AmbiguousOutcomeError. Excludes `session_id`.
+
+        The other arguments are those of `AsyncApp.invoke`.
+
+        Raises:
+            RunFailedError, RunCanceledError: with `output_type`, the run ended so.
+            What `AsyncApp.invoke` raises.
+        """
+        check_type(output_type)
+        if background and output_type is not None:
+            raise errors.InvalidArgumentError(
+                "a background run has no output yet; ask wait() for it", argument="output_type"
+            )
+        extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
+        options = self._client._call_options(extras)
+        session = _session(session_id, dedupe=dedupe, retry=retry)
+        request = self._service.create_request(
+            input,
+            extras,
+            files=files,
+            file_ids=_ids(file_ids),
+            user_id=user_id,
+            session_id=session,
+            background=background or None,
+            extra_body=extra_body,
+        )
+        deadline = deadline_in(options.timeout.total)
+        try:
+            run = await self._service.create(request, options, deadline)
+        except errors.AmbiguousOutcomeError as error:
+            lost = error
+        else:
+            return run if output_type is None else run.unwrap(output_type)
+        found = await self._service.find(session, options, deadline) if dedupe and session else None
+        if found is None:
+            raise lost
+        if not background:
+            found = await self.handle(found.id).wait(timeout=_seconds_left(deadline))
+        return found if output_type is None else found.unwrap(output_type)
+
+    def stream(
+        self,
+        input: Any,
+        *,
+        files: Any = None,
+        file_ids: Sequence[str] | None = None,
+        user_id: str | None = None,
+        session_id: str | UUID | None = None,
+        dedupe: bool = False,
+        on_question: OnQuestion | None = None,
+        resume: bool = True,
+        max_resumes: int = 5,
+        retry: bool | None = None,
+        timeout: TimeoutLike = UNSET,
+        max_retries: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        extra_query: Mapping[str, Any] | None = None,
+    ) -> RunStream:
+        """Start a run and follow its events to its end.
+
+        Args:
+            on_question: called with each `Question`, and waited for if it is async. It returns
+                text to answer with, True or False to approve or reject, or None.
+            resume: attach again when the connection breaks.
+            max_resumes: how many attempts to attach may go by without a new event.
+
+        The other arguments are those of `create`. The request is sent with the first read, or on
+        entering `async with`.
+
+        Raises:
+            InvalidArgumentError: an argument cannot be used.
+        """
+        extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
+        session = _session(session_id, dedupe=dedupe, retry=retry)
+        request = self._service.create_request(
+            input,
+            extras,
+            files=files,
+            file_ids=_ids(file_ids),
+            user_id=user_id,
+            session_id=session,
+            stream=True,
+            extra_body=extra_body,
+        )
+        return RunStream(
+            self._service,
+            self._client._call_options(extras),
+            create=request,
+            session_id=session if dedupe else None,
+            resume=resume,
+            max_resumes=check_count(max_resumes, "max_resumes", least=0),
+            on_question=on_question,
+        )
+
+    def follow(
+        self,
+        run_id: str,
+        *,
+        after_sequence: int | None = None,
+        on_question: OnQuestion | None = None,
+        resume: bool = True,
+        max_resumes: int = 5,
+        timeout: TimeoutLike = UNSET,
+        max_retries: int | None = None,
+    ) -> RunStream:
+        """Follow a run that was started before. See `RunHandle.follow`."""
+        return self.handle(run_id).follow(
+            after_sequence=after_sequence,
+            on_question=on_question,
+            resume=resume,
+            max_resumes=max_resumes,
+            timeout=timeout,
+            max_retries=max_retries,
+        )
+
+    @overload
+    async def wait(self, run_id: str, **options: Unpack[WaitOptions]) -> Run: ...
+    @overload
+    async def wait(
+        self, run_id: str, *, output_type: type[T], **options: Unpack[WaitOptions]
+    ) -> T: ...
+    async def wait(
+        self,
+        run_id: str,
+        *,
+        timeout: float | None = DEFAULT_WAIT,
+        on_question: OnQuestion | None = None,
+        output_type: Any = None,
+    ) -> Any:
+        """Wait for a run to be over. See `RunHandle.wait`."""
+        run = await self.handle(run_id).wait(timeout=timeout, on_question=on_question)
+        return run if output_type is None else run.unwrap(output_type)
+
+    async def get(
+        self, run_id: str, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None
+    ) -> Run:
+        """A run as it is now. See `RunHandle.get`."""
+        return await self.handle(run_id).get(timeout=timeout, max_retries=max_retries)
+
+    def list(
+        self,
+        *,
+        status: str | Sequence[str] | None = None,
+        user_id: str | None = None,
+        session_id: str | UUID | None = None,
+        sort: str | None = None,
+        page: int = 1,
+        page_size: int | None = None,
+        prefetch: bool = False,
+        timeout: TimeoutLike = UNSET,
+        max_retries: int | None = None,
+    ) -> Pages[Run]:
+        """The App's runs, newest first: await it for a page, iterate it for all.
+
+        Args:
+            status: one or several, `awaiting_input` among them.
+            user_id, session_id: only runs of this user, of this conversation.
+            sort: fields separated by commas, `-` for descending, such as `-started_at`.
+            page: the first page, counted from 1.
+            page_size: runs on a page; by default the service's choice.
+            prefetch: while iterating, fetch the next page ahead.
+        """
+        query = {
+            "status": [status] if isinstance(status, str) else status,
+            "user_id": user_id,
+            "session_id": _session(session_id),
+            "sort": sort,
+            "page_size": None if page_size is None else check_count(page_size, "page_size"),
+        }
+        options = self._client._call_options(Extras(timeout, max_retries))
+
+        async def fetch(number: int) -> Page[Run]:
+            return await self._service.run_page({**query, "page": number}, options)
+
+        return Pages(
+            fetch,
+            page=check_count(page, "page"),
+            identity=lambda run: run.id,
+            prefetch=prefetch,
+        )
+
+    def events(
+        self,
+        run_id: str,
+        *,
+        page: int = 1,
+        page_size: int | None = None,
+        prefetch: bool = False,
+        timeout: TimeoutLike = UNSET,
+        max_retries: int | None = None,
+    ) -> Pages[RunEvent]:
+        """A run's stored events. See `RunHandle.events`."""
+        return self.handle(run_id).events(
+            page=page,
+            page_size=page_size,
+            prefetch=prefetch,
+            timeout=timeout,
+            max_retries=max_retries,
+        )
+
+    async def cancel(self, run_id: str) -> None:
+        """Cancel a run. See `RunHandle.cancel`."""
+        await self.handle(run_id).cancel()
+
+    async def answer(
+        self,
+        run_id: str,
+        request: InputRequest | str,
+        feedback: str,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Answer a question. See `RunHandle.answer`."""
+        await self.handle(run_id).answer(request, feedback, extra_body=extra_body)
+
+    async def approve(
+        self,
+        run_id: str,
+        request: InputRequest | str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        feedback: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Approve what a run asks for. See `RunHandle.approve`."""
+        await self.handle(run_id).approve(
+            request, params=params, feedback=feedback, extra_body=extra_body
+        )
+
+    async def reject(
+        self,
+        run_id: str,
+        request: InputRequest | str,
+        *,
+        feedback: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Reject what a run asks for. See `RunHandle.reject`."""
+        await self.handle(run_id).reject(request, feedback=feedback, extra_body=extra_body)
+
+
+def _session(
+    session_id: str | UUID | None, *, dedupe: bool = False, retry: bool | None = None
+) -> str | None:
+    """The session to send. The vendor documents that it is a UUID."""
+    if dedupe:
+        if session_id is not None:
+            raise errors.InvalidArgumentError(
+                "dedupe makes a session for this run alone; session_id may stand for a whole "
+                "conversation, so only one of the two can be given",
+                argument="dedupe",
+            )
+        if retry:
+            raise errors.InvalidArgumentError(
+                "dedupe finds the one run there is, and retry=True may make it two; choose one",
+                argument="retry",
+            )
+        return str(uuid4())
+    if session_id is None:
+        return None
+    try:
+        UUID(str(session_id))
+    except ValueError:
+        raise errors.InvalidArgumentError(
+            f"session_id must be a UUID, not {session_id!r}", argument="session_id"
+        ) from None
+    return str(session_id)
+
+
+def _seconds_left(deadline: float | None) -> float:
+    if deadline is None:
+        return DEFAULT_WAIT
+    return max(deadline - asyncio.get_running_loop().time(), sys.float_info.min)
+
+
+def _ids(file_ids: Sequence[str] | None) -> Sequence[str] | None:
+    if isinstance(file_ids, str):
+        raise errors.InvalidArgumentError(
+            "file_ids must be a list of ids, not one string", argument="file_ids"
+        )
+    return file_ids

@@ -1,0 +1,490 @@
+"""The stream of a run: every event once, in order, to the run's end, whatever the network does.
+
+The connection is only a means. When it breaks, the stream attaches again behind the last event it
+handed out; the cursor drops what comes twice; a hole is looked up among the stored events; and
+when a break hides that the run is over, its state says so. What it cannot make good is an error
+that names the run and the position. The request that created the run is never sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from msgspec import structs
+
+from dynamiq_async import errors
+from dynamiq_async._http.status import Outcome, outcome
+from dynamiq_async._http.timers import IdleWatch, deadline_in
+from dynamiq_async._json import check_type
+from dynamiq_async.events.run_events import QUESTION_EVENTS, TERMINAL_EVENTS, RunEvent, RunState
+from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout
+from dynamiq_async.runs.models import Run
+from dynamiq_async.runs.questions import OnQuestion, Question, QuestionEvent, ask
+from dynamiq_async.runs.requests import RunService, may_pass, single_attempt
+from dynamiq_async.runs.resumption import Cursor, Gap, Hole
+from dynamiq_async.streaming.event_reader import Feed, event_stream_info
+from dynamiq_async.streaming.event_stream import EventStream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dynamiq_async._http.request import Request
+    from dynamiq_async._http.request_options import CallOptions
+    from dynamiq_async._http.response import ResponseInfo
+
+T = TypeVar("T")
+
+ENDLESS = 2**63
+
+IDLE_SECONDS = 60.0
+"""The service sends a heartbeat after 15 s of silence (documented), so this is a dead peer."""
+
+# The types that mean something to the stream itself; all others are only handed on.
+_NOTED = QUESTION_EVENTS | TERMINAL_EVENTS
+
+MAX_RETRY_HINT = 30.0
+"""Seconds; a server's `retry:` beyond it is not waited for."""
+
+
+class RunStream(EventStream[RunEvent]):
+    """The events of a run, from `Runs.stream` and `Runs.follow`.
+
+    Iteration ends behind the run's terminal event. Questions come as `QuestionEvent`, which can be
+    answered.
+
+    Attributes:
+        run_id: the run's id, once it is known.
+        sequence: of the last event handed out: what `follow(after_sequence=…)` goes on behind.
+        final: the terminal event, once it has been read.
+        reconnects: how often the connection was made anew.
+        gaps: sequence numbers that were passed over because there is nothing behind them.
+        response: status, headers and request id of the latest connection.
+    """
+
+    _feed: Feed[RunEvent] | None = None
+
+    def __init__(
+        self,
+        service: RunService,
+        options: CallOptions,
+        *,
+        create: Request | None = None,
+        run_id: str | None = None,
+        after_sequence: int | None = None,
+        session_id: str | None = None,
+        resume: bool = True,
+        max_resumes: int = 5,
+        on_question: OnQuestion | None = None,
+    ) -> None:
+        super().__init__(str(create) if create is not None else f"run {run_id}")
+        self._service = service
+        self._options = options
+        self._create = create
+        self._session_id = session_id
+        self._resume = resume
+        self._max_resumes = max_resumes
+        self._on_question = on_question
+        self._cursor = Cursor(after_sequence)
+        self._rest: Sequence[RunEvent] = ()  # received, and still to come by the cursor
+        self._pending: list[RunEvent] = []  # behind the cursor, and still to be handed out
+        self._hole: Hole | None = None
+        self._failures = 0
+        self._retry_hint = 0.0
+        self._deadline: float | None = None
+        self._over = False
+        self.run_id = run_id
+        self.sequence = after_sequence
+        self.final: RunEvent | None = None
+        self.reconnects = 0
+        self.response: ResponseInfo | None = None
+
+    @property
+    def gaps(self) -> list[Gap]:
+        return self._cursor.gaps
+
+    async def __anext__(self) -> RunEvent:
+        for event in self._ready:
+            self.sequence = event.sequence
+            return event
+        event = await self._advance()
+        self.sequence = event.sequence
+        return event
+
+    async def _take(self) -> list[RunEvent] | None:
+        batch = await super()._take()
+        if batch:
+            self.sequence = batch[-1].sequence
+        return batch
+
+    async def run(self) -> Run:
+        """Read to the end, and get the run from the service.
+
+        Raises:
+            What iterating and `Runs.get` raise.
+        """
+        await self._read_to_end()
+        run = await self._service.get(self._id(), self._options, self._deadline)
+        if self.final is None or run.is_terminal:
+            return run
+        # The service's state lags behind its events.
+        state = self.final.state or RunState()
+        status = self.final.type.removeprefix("run.")
+        return structs.replace(run, status=status, output=state.output, error=state.error)
+
+    @overload
+    async def output(self) -> Any: ...
+    @overload
+    async def output(self, *, output_type: type[T]) -> T: ...
+    async def output(self, *, output_type: Any = Any) -> Any:
+        """Read to the end and return the run's output, as `output_type`.
+
+        Raises:
+            RunFailedError, RunCanceledError: the run ended so.
+            ResponseDecodeError: the output does not fit `output_type`.
+        """
+        check_type(output_type)
+        await self._read_to_end()
+        state = self.final.state if self.final is not None else None
+        if self.final is None or self.final.type != "run.completed" or state is None:
+            return (await self.run()).unwrap(output_type)
+        return Run(id=self._id(), status="completed", output=state.output).unwrap(output_type)
+
+    async def cancel(self) -> None:
+        """Cancel the run, whether or not this stream is closed. Does nothing when it is over.
+
+        Raises:
+            StreamError: the run is not known yet.
+        """
+        await self._service.cancel(self._id())
+
+    async def _read_to_end(self) -> None:
+        while self.final is None or not self.closed:
+            if await self._take() is None:
+                return
+
+    def _id(self) -> str:
+        if self.run_id is None:
+            raise errors.StreamError(f"{self._label}: the run has not told its id yet")
+        return self.run_id
+
+    # Connections.
+
+    async def _open(self) -> None:
+        self._deadline = deadline_in(self._options.timeout.total)
+        try:
+            await self._open_first()
+        except errors.DynamiqError as error:
+            self._locate(error)
+            raise
+
+    async def _open_first(self) -> None:
+        if self._create is None:
+            await self._attach(self._options)
+            return
+        try:
+            await self._connect(self._create, self._options)
+        except errors.AmbiguousOutcomeError as error:
+            lost = error
+        else:
+            return
+        await self._find_created(lost)
+        await self._attach(self._options)
+        self.reconnects += 1
+
+    async def _find_created(self, lost: errors.DynamiqError) -> None:
+        """The answer to the create was lost: find the run by the session made for it."""
+        session = self._session_id
+        run = session and await self._service.find(session, self._options, self._deadline)
+        if not run:
+            raise lost
+        self.run_id = run.id
+
+    async def _attach(self, options: CallOptions) -> None:
+        request = self._service.stream_request(self._id(), self._cursor.sequence)
+        timeout = _with_heartbeats(options.timeout)
+        await self._connect(request, structs.replace(options, timeout=timeout))
+        self._cursor.attached()
+
+    async def _connect(self, request: Request, options: CallOptions) -> None:
+        lease = await self._service.caller.open(request, options, deadline=self._deadline)
+        total = self._options.timeout.total
+        try:
+            self.response = await event_stream_info(lease, self._label, self._service.caller.key)
+            watch = IdleWatch(
+                lease.response,
+                self._label,
+                idle=_with_heartbeats(options.timeout).idle,
+                total=total,
+                deadline=self._deadline,
+            )
+        except BaseException:
+            lease.close()
+            raise
+        self._feed = Feed(lease, self._service.decoder(), watch)
+
+    # Events.
+
+    @property
+    def _complete(self) -> bool:
+        return self.final is not None or self._ended
+
+    async def _next(self) -> list[RunEvent] | None:
+        while self.final is None and not self._over:
+            if self._pending:
+                return await self._hand_out()
+            try:
+                await self._go_on()
+            except errors.DynamiqError as error:
+                broken = error
+            else:
+                continue
+            if self._closed:
+                raise self._closed_error()
+            self._drop_connection()
+            await self._in_task(self._resume_after(broken))
+        return None
+
+    async def _go_on(self) -> None:
+        """Take what comes next: what a hole held, what is at hand, or what the network brings."""
+        if self._hole is not None:
+            self._pending = await self._filled(self._hole)
+            self._rest, self._hole = self._hole.rest, None
+        else:
+            batch = self._rest or await self._receive()
+            self._rest = ()
+            self._pending, self._hole = self._cursor.take(batch)
+        if self._pending:
+            self._failures = 0
+
+    async def _receive(self) -> list[RunEvent]:
+        batch = await self._feed.batch() if self._feed is not None else None
+        if batch is None:
+            raise errors.StreamInterruptedError(
+                f"{self._label}: the stream ended without the run's terminal event"
+            )
+        if self.run_id is None:
+            # Our guess, from the vendor's sample events: the id is in the data of `run.…` events.
+            states = (event.state for event in batch)
+            self.run_id = next((state.id for state in states if state and state.id), None)
+        return batch
+
+    async def _hand_out(self) -> list[RunEvent]:
+        """The events at hand, up to the run's end or to a question that the handler has to answer:
+        what comes before it is read before it is asked."""
+        ready: list[RunEvent] = []
+        for event in self._pending:
+            if event.type not in _NOTED:
+                ready.append(event)
+            elif event.type in TERMINAL_EVENTS:
+                self.final = event
+                ready.append(event)
+                break
+            elif ready and self._on_question is not None:
+                break
+            else:
+                ready.append(await self._asked(event))
+        self._pending = self._pending[len(ready) :]
+        return ready
+
+    async def _asked(self, event: RunEvent) -> RunEvent:
+        """The event of a question so that it can be answered, which the handler has been asked."""
+        request = event.question
+        if request is None or (self.run_id is None and self._on_question is None):
+            return event
+        question = Question(self._service, self._id(), request)
+        if self._on_question is not None:
+            await self._in_task(self._ask(self._on_question, question))
+        return QuestionEvent.of(event, question)
+
+    async def _ask(self, handler: OnQuestion, question: Question) -> None:
+        limit = asyncio.timeout_at(self._deadline)
+        try:
+            async with limit:
+                open_now = await self._open_now(question)
+                if open_now is not None:
+                    await ask(handler, open_now)
+        except errors.DynamiqError as error:
+            self._locate(error)
+            raise
+        except TimeoutError:
+            if not limit.expired():
+                raise  # the handler's own
+        else:
+            return
+        raise self._explained(
+            errors.APITimeoutError(
+                f"{self._label}: the total limit of {self._options.timeout.total} s passed while "
+                f"an answer was awaited to: {question.prompt!r}",
+                limit="total",
+                seconds=self._options.timeout.total,
+            )
+        )
+
+    async def _open_now(self, question: Question) -> Question | None:
+        """What is asked now in this question's place: on any but the first connection of a run
+        it may be one of long ago."""
+        if self._create is not None and not self.reconnects:
+            return question
+        service, run_id = self._service, question.run_id
+        try:
+            listed = await service.still_open(
+                run_id, question.request, self._options, self._deadline
+            )
+        except errors.DynamiqError as error:
+            raise self._explained(error) from error.__cause__
+        return Question(service, run_id, listed) if listed is not None else None
+
+    async def _filled(self, hole: Hole) -> list[RunEvent]:
+        """The stored events of a hole. Within one connection the service itself promises that
+        nothing is missing, so there it may also refuse to tell what the hole held."""
+        if self.run_id is None:
+            self._cursor.pass_over(hole)
+            return []
+        run_id, stored = self.run_id, list[RunEvent]()
+
+        async def look_up() -> None:
+            # Urgently: this stream holds the slot that the request might wait for.
+            found = self._service.stored(
+                run_id, hole.first, hole.last, self._options, self._deadline, urgent=True
+            )
+            stored.extend(await found)
+
+        try:
+            await self._in_task(look_up())
+        except (errors.APIStatusError, errors.APIResponseError) as error:
+            if hole.after_break or may_pass(error):
+                error.add_note(f"Events {hole.first} to {hole.last} of run {run_id} are missing.")
+                raise
+            self._cursor.pass_over(hole)
+            return []
+        return self._cursor.fill(hole, stored)
+
+    # Resumption.
+
+    def _drop_connection(self) -> None:
+        """Forget also what is not behind the cursor yet: it comes again."""
+        self._rest, self._hole = (), None
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            if feed.decoder.retry is not None:
+                self._retry_hint = min(feed.decoder.retry / 1000, MAX_RETRY_HINT)
+            feed.close()
+
+    def _can_resume(self, broken: errors.DynamiqError) -> bool:
+        if not self._resume:
+            return False
+        if isinstance(broken, errors.EventDecodeError):
+            return self._failures == 0  # bytes may be garbled on the way, but not twice
+        if (broken.retry_after or 0.0) > self._options.policy.max_wait:
+            return False
+        return may_pass(broken)
+
+    async def _resume_after(self, broken: errors.DynamiqError) -> None:
+        """Attach again, or find out that the run is over and get what was missed of it."""
+        options = single_attempt(self._options)
+        while True:
+            if not self._can_resume(broken):
+                raise self._explained(broken) from broken.__cause__
+            if self.run_id is None:
+                await self._find_created(self._never_named(broken))
+            if self._failures and await self._find_over(options):
+                return
+            if self._failures >= self._max_resumes:
+                raise self._given_up(broken) from broken
+            await self._pause(broken)
+            self._failures += 1
+            try:
+                await self._attach(options)
+            except errors.DynamiqError as error:
+                broken = error
+            else:
+                self.reconnects += 1
+                return
+
+    async def _pause(self, broken: errors.DynamiqError) -> None:
+        policy = self._options.policy
+        delay = policy.backoff(self._failures - 1) if self._failures else 0.0
+        if asked := max(self._retry_hint, broken.retry_after or 0.0):
+            delay = max(delay, policy.lengthen(asked))
+        if self._deadline is not None:
+            delay = min(delay, self._deadline - asyncio.get_running_loop().time())
+        await asyncio.sleep(max(delay, 0.0))
+
+    async def _find_over(self, options: CallOptions) -> bool:
+        """Whether the run is over although its stream does not say so. Then what was missed comes
+        from the stored events."""
+        try:
+            run = await self._service.get(self._id(), options, self._deadline)
+            if not run.is_terminal:
+                return False
+            position = self._cursor.sequence or 0
+            stored = await self._service.stored(
+                run.id, max(position, 1), ENDLESS, options, self._deadline
+            )
+        except errors.DynamiqError as error:
+            if may_pass(error):
+                return False
+            raise self._explained(error) from error.__cause__
+        last = stored[-1] if stored else None
+        self._over = last is not None and last.is_terminal and last.sequence <= position
+        self._rest = [event for event in stored if event.sequence > position]
+        self._cursor.attached()
+        return self._over or bool(self._rest)
+
+    # Errors.
+
+    def _never_named(self, broken: errors.DynamiqError) -> errors.DynamiqError:
+        message = (
+            f"{self._label}: the run was created, and the stream broke before it told its id: "
+            f"{broken.message}. With dedupe=True it could have been found again"
+        )
+        request_id = self.response.request_id if self.response is not None else None
+        if isinstance(broken, errors.APITimeoutError):
+            return errors.AmbiguousTimeoutError(
+                message, limit=broken.limit, seconds=broken.seconds, request_id=request_id
+            )
+        return errors.AmbiguousConnectionError(message, request_id=request_id)
+
+    def _given_up(self, broken: errors.DynamiqError) -> errors.DynamiqError:
+        return self._explained(
+            errors.StreamInterruptedError(
+                f"{broken.message}; {self._failures} attempts to attach again brought no new event",
+                status=broken.status,
+                request_id=broken.request_id,
+            )
+        )
+
+    def _explained(self, error: errors.DynamiqError) -> errors.DynamiqError:
+        """`error` with what this stream knows; a broken connection as what it means here."""
+        if isinstance(error, errors.EventDecodeError):
+            error = self._service.reported(error, self._label) or error
+        if self.run_id is None and self._create is not None:
+            return self._never_named(error) if outcome(error) is Outcome.UNKNOWN else error
+        if type(error) in (errors.APIConnectionError, errors.StreamInterruptedError):
+            after = f", after_sequence={self.sequence}" if self.sequence else ""
+            error = errors.StreamInterruptedError(
+                f"{error.message}. Go on with runs.follow({self.run_id!r}{after})",
+                status=error.status,
+                request_id=error.request_id,
+            )
+        self._locate(error)
+        return error
+
+    def _locate(self, error: errors.DynamiqError) -> None:
+        """Note on `error` what it was about and where to go on."""
+        error.run_id = error.run_id or self.run_id
+        error.sequence = self.sequence
+        if error.request_id is None and self.response is not None:
+            error.request_id = self.response.request_id
+
+
+def _with_heartbeats(timeout: Timeout) -> Timeout:
+    """`timeout` for a stream of a run that is there: its headers come at once, and its heartbeats
+    keep coming. A limit that the caller set himself stays."""
+    limits = {
+        name: IDLE_SECONDS
+        for name in ("first_byte", "idle")
+        if getattr(timeout, name) == getattr(DEFAULT_TIMEOUT, name)
+    }
+    return structs.replace(timeout, **limits)

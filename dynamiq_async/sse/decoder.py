@@ -1,0 +1,483 @@
+"""Server-sent events, decoded piece by piece as the bytes arrive.
+
+The rules are those of the WHATWG HTML standard, section 9.2 "Server-sent events", to the letter,
+and the result never depends on where the stream was cut into chunks. There is no I/O here: bytes
+go in, events come out.
+
+Promises:
+
+- An event is handed out by the call to `feed` that brings the end of its blank line.
+- Time is linear in the bytes fed, whatever the chunks look like. Memory is bounded by
+  `max_event_bytes` for the event under way, beside the chunk itself and the events handed out.
+- `SSEDecoder.feed` raises `EventDecodeError` for data that is not the JSON expected,
+  `EventTooLargeError`, and what a `recover` function raises; `TypeError` for what is not bytes.
+  Nothing else, but what user code in a type's own hooks (`__post_init__`) raises beyond the
+  `ValueError` and `TypeError` that msgspec takes for a failed validation.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from itertools import islice, repeat
+from operator import is_
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+import msgspec
+
+from dynamiq_async import _json
+from dynamiq_async.errors import (
+    EventTooLargeError,
+    InvalidArgumentError,
+    SSEError,
+)
+from dynamiq_async.sse.event import ServerSentEvent, event_id, event_type, not_decoded
+from dynamiq_async.sse.lines import Buffer, pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+E = TypeVar("E")
+
+_BOM = b"\xef\xbb\xbf"
+
+# Numbers, because `13 in chunk` is eight times as fast as `b"\r" in chunk`.
+_NUL, _LF, _CR, _COLON, _D, _E, _I = b"\0\n\r:dei"
+
+# From this size on a payload is decoded where it lies. Below it, copying it into a `bytes` of its
+# own is cheaper than what a memoryview costs.
+_LARGE = 64 * 1024
+
+# Up to this size of a chunk `_take_one` pays, and from this many lines on `_read_columns`.
+_SMALL = 8 * 1024
+_SEVERAL = 32
+
+# How `_read_columns` knows the lines beside `data: `, by their first byte.
+_NAMES = {_E: b"\nevent: ", _I: b"\nid: "}
+
+
+class SSEDecoder(Generic[E]):
+    """An incremental decoder of one event stream.
+
+    Args:
+        type: what each event's data is decoded to as JSON: any type that msgspec knows. Without
+            it, the events are `ServerSentEvent`.
+        max_event_bytes: how large one event may be: all its `data`, `event`, `id` and `retry`
+            lines, each with one byte for its end. Comments and lines of unknown names do not
+            add up, but each one, too, has to fit in what the event under way leaves.
+        recover: called as `recover(data, error)` for data that cannot be decoded, the error being
+            msgspec's; what it returns takes the event's place, None drops the event, and what it
+            raises comes out of `feed`.
+
+    Attributes:
+        retry: the reconnection time that the server asked for last, in milliseconds. Read only.
+    """
+
+    @overload
+    def __init__(
+        self: SSEDecoder[ServerSentEvent], type: None = None, *, max_event_bytes: int = ...
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        type: type[E],
+        *,
+        max_event_bytes: int = ...,
+        recover: Callable[[bytes, Exception], E | None] | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: SSEDecoder[Any],
+        type: Any,
+        *,
+        max_event_bytes: int = ...,
+        recover: Callable[[bytes, Exception], Any] | None = None,
+    ) -> None: ...
+    def __init__(
+        self,
+        type: Any = None,
+        *,
+        max_event_bytes: int = 64 * 1024 * 1024,
+        recover: Callable[[bytes, Exception], Any] | None = None,
+    ) -> None:
+        if max_event_bytes < 1:
+            raise InvalidArgumentError(
+                f"max_event_bytes is {max_event_bytes}; it has to be at least 1",
+                argument="max_event_bytes",
+            )
+        self._decode = None if type is None else msgspec.json.Decoder(type).decode
+        self._recover = recover
+        self._limit = max_event_bytes
+        self._small = min(_SMALL, max_event_bytes)
+        self._overflowed = False
+
+        # Bytes: the stream's first ones until it is known whether they are a BOM (then None),
+        # whether the last one was a CR, the unfinished line, or the whole unfinished block while
+        # none of it has been read, and what an error left unread.
+        self._head: bytes | None = b""
+        self._cr = False
+        self._tail: Buffer = b""
+        self._cut = b""
+        self._queue: list[Buffer] = []  # the next piece is the last
+        # Whether a chunk without a CR can be read as it is, and whether nothing at all is held.
+        self._plain = False
+        self._idle = False
+
+        # The block under way, by the names of the standard's buffers.
+        self._event = b""
+        self._data: Buffer | None = None
+        self._id = b""
+        self._retry: int | None = None
+        self._size = 0
+
+        self._events: list[Any] = []
+        self._last_id = b""
+        self.retry: int | None = None
+
+    def feed(self, chunk: Buffer) -> list[E]:
+        """Take the stream's next bytes, of any number, and return the events they complete.
+
+        Raises:
+            EventDecodeError: an event's data is not the JSON expected. That event is consumed.
+                The error's `events` are those before it; the next call, `feed(b"")` will do,
+                goes on behind it.
+            EventTooLargeError: an event is larger than `max_event_bytes`. The error's `events`
+                are those before it. The decoder is finished: each later call raises it again.
+
+        An `SSEError` that `recover` raises gets the earlier events put before its `events`.
+        After any other exception from there, the next call hands them out.
+        """
+        if not self._plain or type(chunk) is not bytes or _CR in chunk:
+            chunk = self._prepare(chunk)
+        if self._idle:
+            if len(chunk) <= self._small and not self._cut and (events := self._take_one(chunk)):
+                return events
+            self._idle = False
+        if self._queue or len(chunk) > _LARGE:
+            self._queue[:0] = reversed(pieces(chunk, _LARGE))
+        elif chunk:
+            self._take(chunk)
+        if self._queue:
+            self._drain()
+        self._idle = self._plain and not (self._tail or self._size)
+        events, self._events = self._events, []
+        return events
+
+    @property
+    def last_event_id(self) -> str:
+        """The id to resume behind: as of the last blank line, `""` when there is none."""
+        return event_id(self._last_id)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a stream that ended here would have been cut in the middle of an event.
+
+        That is so after a `data`, `event`, `id` or `retry` line without its blank line, within
+        any line but a comment, within a BOM, while an error has left bytes to go on with, and for
+        good after `EventTooLargeError`. Half a comment is no loss.
+        """
+        if self._cut:
+            self._take(b"")  # which reads it
+        return bool(
+            self._size
+            or self._head
+            or self._queue
+            or self._overflowed
+            or (self._tail and self._tail[:1] != b":")
+        )
+
+    # --- bytes to lines ------------------------------------------------------------------------
+
+    def _prepare(self, chunk: Buffer) -> bytes:
+        """A chunk as lines that end in LF, without the stream's BOM."""
+        if self._overflowed:
+            raise self._too_large()
+        if type(chunk) is not bytes:
+            chunk = bytes(memoryview(chunk))  # the caller may use its buffer again
+        if self._head is not None:
+            chunk = self._head + chunk
+            if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+                self._head = chunk
+                return b""
+            self._head = None
+            chunk = chunk.removeprefix(_BOM)
+        if chunk and (self._cr or _CR in chunk):
+            chunk = self._normalise(chunk)
+        self._plain = not self._cr
+        return chunk
+
+    def _normalise(self, chunk: bytes) -> bytes:
+        """Turn CR and CRLF into LF, so that all behind this knows one line end only."""
+        # A CR at the end counts at once; an LF that follows in the next chunk belongs to it.
+        swallow = self._cr and chunk[0] == _LF
+        self._cr = chunk[-1] == _CR
+        self._idle = self._idle and not self._cr
+        lines = chunk.splitlines()  # of bytes: splits at LF, CR and CRLF and at nothing else
+        if chunk[-1] in b"\r\n":
+            lines.append(b"")
+        return b"\n".join(lines[1:] if swallow else lines)
+
+    def _drain(self) -> None:
+        while self._queue:
+            self._take(self._queue.pop())
+        if type(self._data) is memoryview:
+            self._data = bytearray(self._data)  # of its own, not to keep the whole chunk alive
+
+    def _take(self, piece: Buffer) -> None:
+        """Read a piece of the stream: at most `_LARGE` bytes, or one line or a part of one."""
+        if self._tail and type(piece) is bytes and _LF not in piece:
+            self._hold(piece)
+            return
+        if self._cut:
+            piece = self._uncut(piece)
+        # BytesIO finds line ends with memchr; bytes.split goes byte by byte.
+        lines: list[Any] = list(BytesIO(piece)) if len(piece) <= 2 * _LARGE else [piece]
+        rest = lines.pop() if lines[-1][-1] != _LF else b""
+        if lines:
+            if self._tail:
+                lines[0] = self._finish(lines[0])
+            if type(lines[0]) is not bytes and lines[0][:5] != b"data:":
+                lines[0] = bytes(lines[0])
+        unread = iter(lines)
+        try:
+            if len(lines) >= _SEVERAL and len(lines[0]) + len(piece) <= self._limit:
+                first = 0
+                if self._size or type(lines[0]) is not bytes:
+                    first = lines.index(b"\n") + 1 if b"\n" in lines else len(lines)
+                    self._interpret(islice(unread, first))
+                read = self._read_columns(lines, first)
+                lines = lines[read:]
+                unread = iter(lines)
+                if lines and read > first and self._hold_block(lines, rest):
+                    return
+            if lines:
+                self._interpret(unread)
+        except BaseException:
+            if left := b"".join([*unread, rest]):
+                self._queue.append(left)
+            raise
+        if rest:
+            self._hold(rest)
+
+    def _hold_block(self, lines: list[bytes], rest: bytes) -> bool:
+        """Keep a block that a piece's end has cut, unread, to read it with its other part as one
+        of many. Not with a `retry` line, which counts before its block is whole."""
+        cut = b"".join([*lines, rest])
+        if len(cut) > _LARGE or b"\n" in lines or b"retry" in cut:
+            return False
+        self._cut = cut
+        return True
+
+    def _uncut(self, piece: Buffer) -> Buffer:
+        """`piece` behind the block that was cut, unless that would copy too much."""
+        cut, self._cut = self._cut, b""
+        if len(piece) <= _LARGE:
+            return cut + piece
+        self._take(cut)
+        return piece
+
+    def _hold(self, piece: Any) -> None:
+        """Keep a piece of the unfinished line."""
+        if not self._tail:
+            self._tail = piece
+        else:
+            if type(self._tail) is bytes:
+                self._tail = bytearray(self._tail)
+            self._tail += piece
+        if self._size + len(self._tail) > self._limit:
+            raise self._too_large()
+
+    def _finish(self, piece: Any) -> Buffer:
+        """The line whose beginning is held, of which `piece` is the end."""
+        line, self._tail = self._tail, b""
+        line += piece
+        if type(line) is bytes:
+            return line
+        return memoryview(line) if len(line) >= _LARGE else bytes(line)
+
+    # --- lines to events -----------------------------------------------------------------------
+
+    def _interpret(self, lines: Iterable[Any]) -> None:
+        """Read lines, each with its LF. This is the standard's algorithm, and the truth."""
+        for line in lines:
+            first = line[0]
+            if first == _LF:
+                self._end_block()
+                continue
+            size = self._size + len(line)
+            if size > self._limit:
+                raise self._too_large()
+            if first == _D and line[:6] == b"data: ":
+                self._add_data(line[6:-1])
+            elif first == _E and line[:6] == b"event:":
+                self._event = line
+            elif first == _I and line[:3] == b"id:":
+                if _NUL not in line:
+                    self._id = line
+            elif first == _COLON or not self._field(line):
+                continue
+            self._size = size
+
+    def _field(self, line: Any) -> bool:
+        """Read a field of unusual form or name; False if the name is unknown."""
+        if line[:5] == b"data:":
+            self._add_data(line[5:-1])
+            return True
+        name, _, value = line[:-1].partition(b":")
+        if name == b"retry":
+            value = value.removeprefix(b" ")
+            if value.isdigit():
+                # 18 digits are thirty million years; int() refuses thousands of them.
+                self.retry = self._retry = int(value.lstrip(b"0")[:18] or b"0")
+        elif name == b"data":
+            self._add_data(value)
+        elif name == b"event":
+            self._event = b""
+        elif name == b"id":
+            self._id = b""
+        else:
+            return False
+        return True
+
+    def _add_data(self, value: Buffer) -> None:
+        if self._data is None:
+            self._data = value
+        else:
+            if type(self._data) is not bytearray:
+                self._data = bytearray(self._data)
+            self._data += b"\n"
+            self._data += value
+
+    def _end_block(self) -> None:
+        self._last_id = self._id
+        data, self._data = self._data, None
+        event, self._event = self._event, b""
+        retry, self._retry = self._retry, None
+        self._size = 0
+        if data is None:
+            return
+        if self._decode is None:
+            text = str(data, "utf-8", "replace")
+            self._events.append(ServerSentEvent(event_type(event), text, event_id(self._id), retry))
+            return
+        try:
+            decoded = self._decode(data)
+        except _json.DECODE_ERRORS:
+            decoded = self._look_again(self._decode, bytes(data))
+            if decoded is None:
+                return
+        self._events.append(decoded)
+
+    # --- fast paths: they do what _interpret would do with the same lines, or nothing ----------
+
+    def _take_one(self, chunk: bytes) -> list[Any] | None:
+        """The event of a chunk that is just one block: `event:`, `id:` and then one `data: ` line.
+
+        None for any other chunk, and nothing is changed. `partition` is the cheapest way to look:
+        calls of methods with optional arguments, such as `find`, take longer than what they do.
+        """
+        head, _, data = chunk.partition(b"data: ")
+        data, _, end = data.partition(b"\n")
+        if end != b"\n":
+            return None
+        event, id_ = b"", self._id
+        while head:
+            line, end, head = head.partition(b"\n")
+            if end and line[:6] == b"event:":
+                event = line + end
+            elif end and line[:3] == b"id:" and _NUL not in line:
+                id_ = line + end
+            else:
+                return None
+        try:
+            if self._decode is not None:
+                decoded = self._decode(data)
+            else:
+                decoded = ServerSentEvent(
+                    event_type(event), data.decode("utf-8", "replace"), event_id(id_)
+                )
+        except Exception:  # noqa: BLE001 - `_interpret` meets it again, in its place
+            return None
+        self._id = self._last_id = id_
+        return [decoded]
+
+    def _read_columns(self, lines: list[bytes], first: int) -> int:
+        """Read blocks from `lines[first]` on that have the same fields in the same order.
+
+        That is what streams are made of: the same line of every block is one column, and is
+        checked and cut in C. Gives the number of the first line not read, which is `first` when
+        anything is unusual: then nothing was changed, and `_interpret` reads the same lines.
+        """
+        try:
+            blank = lines.index(b"\n", first, first + 4)
+        except ValueError:
+            return first
+        period = blank + 1 - first
+        count = (len(lines) - first) // period
+        stop = first + count * period
+        if lines[blank:stop:period].count(b"\n") != count:
+            return first
+        columns: dict[int, list[bytes]] = {}
+        for start in range(first, blank):
+            column = lines[start:stop:period]
+            line = column[0]
+            letter = line[0]
+            if letter == _D:
+                columns[_D] = list(map(bytes.removeprefix, column, repeat(b"data: ")))
+                if any(map(is_, column, columns[_D])):  # nothing was removed from it
+                    return first
+            else:
+                columns[letter] = column
+                if line == column[-1] and column.count(line) == count:
+                    column = column[:1]
+                text = b"\n" + b"".join(column)
+                name = _NAMES.get(letter)
+                if not name or text.count(name) != len(column) or _NUL in text:
+                    return first
+        if len(columns) != period - 1 or _D not in columns:
+            return first
+        try:
+            self._events += self._build(columns)
+        except Exception:  # noqa: BLE001 - `_interpret` meets it again, in its place
+            return first
+        if _I in columns:
+            self._id = self._last_id = columns[_I][-1]
+        return stop
+
+    def _build(self, columns: dict[int, list[bytes]]) -> Iterable[Any]:
+        """The events of values of `data: `, each with its LF, and of whole lines beside them."""
+        if self._decode is not None:
+            return list(map(self._decode, columns[_D]))  # to JSON, the LF is white space
+        return map(
+            ServerSentEvent,
+            map(event_type, columns[_E]) if _E in columns else repeat("message"),
+            [value[:-1].decode("utf-8", "replace") for value in columns[_D]],
+            map(event_id, columns[_I]) if _I in columns else repeat(event_id(self._last_id)),
+        )
+
+    # --- errors --------------------------------------------------------------------------------
+
+    def _look_again(self, decode: Callable[[Any], Any], data: bytes) -> Any:
+        """Decode with tolerance what did not decode, or recover from it; None drops the event."""
+        try:
+            return _json.decode_with(decode, data)
+        except _json.DECODE_ERRORS as error:
+            if self._recover is None:
+                raise not_decoded(data, error, self._take_events()) from error
+            try:
+                return self._recover(data, error)
+            except SSEError as raised:
+                raised.events[:0] = self._take_events()
+                raise
+
+    def _too_large(self) -> EventTooLargeError:
+        self._overflowed = True
+        self._plain = False
+        self._queue.clear()
+        self._tail = b""
+        self._data = None
+        message = f"an event is larger than max_event_bytes ({self._limit})"
+        return EventTooLargeError(message, limit=self._limit, events=self._take_events())
+
+    def _take_events(self) -> list[Any]:
+        events, self._events = self._events, []
+        return events

@@ -1,0 +1,1 @@
+"""Streams: their life, and the events that are read from a response."""

@@ -1,0 +1,146 @@
+"""One response's body as batches of decoded events, with a watch over its silence.
+
+The watch is one timer per response, re-armed only when it goes off: reading costs it a look at
+the clock. It runs only while bytes are waited for, so a slow consumer is never an idle timeout.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from dynamiq_async import _json, errors
+from dynamiq_async._credentials import mask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dynamiq_async._http.timers import IdleWatch
+import asyncio
+from typing import TYPE_CHECKING, Generic
+
+from dynamiq_async._http.error_responses import content_type, request_id, type_error
+from dynamiq_async._http.headers import SSE_TYPE
+from dynamiq_async._http.response import ResponseInfo
+from dynamiq_async._http.sender import read_beginning
+
+if TYPE_CHECKING:
+    from dynamiq_async._http.sender import Lease
+    from dynamiq_async.sse import SSEDecoder
+
+T = TypeVar("T")
+
+
+def read_event(
+    read: Callable[[bytes], T | None], key: str | None, data: bytes, _: Exception
+) -> T | None:
+    """An event's data, read with a tolerance that its type does not have: what a decoder asks for
+    when it cannot go on.
+
+    Raises:
+        EventDecodeError: there is no event in it.
+    """
+    try:
+        return read(data)
+    except _json.DECODE_ERRORS as error:
+        text = data.decode("utf-8", "surrogateescape")
+        masked = mask(text, key).encode("utf-8", "surrogateescape")
+        shown = masked[:200].decode("utf-8", "replace")
+        raise errors.EventDecodeError(
+            f"an event is broken: {error}; it begins: {shown!r}", data=masked
+        ) from error
+
+
+E = TypeVar("E")
+
+DRAIN_SECONDS = 0.25
+DRAIN_BYTES = 64 * 1024
+
+
+class Feed(Generic[E]):
+    """The events of one response.
+
+    Everything complete that arrived is handed out before the error behind it is raised.
+    """
+
+    __slots__ = ("_deferred", "_feed", "_lease", "_read", "_watch", "decoder", "response")
+
+    def __init__(self, lease: Lease, decoder: SSEDecoder[E], watch: IdleWatch) -> None:
+        self._lease = lease
+        self._watch = watch
+        self._deferred: errors.SSEError | None = None
+        self.response = lease.response
+        self.decoder = decoder
+        self._read = lease.response.read
+        self._feed = decoder.feed
+
+    @property
+    def whole(self) -> bool:
+        """At the end of the body: whether HTTP says that it was whole, and no event was cut."""
+        return self.response.framed and not self.decoder.pending
+
+    async def batch(self) -> list[E] | None:
+        """The next events, at least one; None at the end of the body.
+
+        Raises:
+            APIConnectionError, APITimeoutError: the connection broke or a limit passed.
+            SSEError: an event is broken or too large.
+        """
+        if self._deferred is not None:
+            raise self._deferred
+        watch = self._watch
+        while True:
+            watch.wait()
+            chunk = await self._read()
+            watch.arrived()
+            if not chunk:
+                return None
+            try:
+                events = self._feed(chunk)
+            except errors.SSEError as error:
+                events, error.events = error.events, []
+                if not events:
+                    raise
+                self._deferred = error
+            if events:
+                return events
+
+    async def settle(self) -> None:
+        """After the last event: wait shortly for the end of the body, so that the connection can
+        be used again, then give it up either way."""
+        drained = 0
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while not self.response.at_end and drained < DRAIN_BYTES:
+                    drained += len(await self._read())
+        except (TimeoutError, errors.DynamiqError):
+            # The stream was complete before; what comes now only decides over the connection.
+            drained = DRAIN_BYTES
+        finally:
+            self.close()
+
+    def fail(self, error: Exception) -> None:
+        """Make a `batch` that waits raise `error`."""
+        self.response.fail(error)
+
+    def close(self) -> None:
+        self._watch.stop()
+        self._lease.close()
+
+
+async def event_stream_info(lease: Lease, label: str, key: str | None) -> ResponseInfo:
+    """What is known of a response that has to be an event stream.
+
+    Raises:
+        ContentTypeError: it is not one.
+    """
+    response = lease.response
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    if content_type(headers) != SSE_TYPE:
+        body = await read_beginning(response)
+        raise type_error(label, SSE_TYPE, response.status, headers, body, key)
+    return ResponseInfo(
+        status=response.status,
+        headers=headers,
+        request_id=request_id(headers),
+        attempts=lease.attempts,
+    )

@@ -1,0 +1,217 @@
+"""The life of a stream, whatever it carries.
+
+A stream is one object with a life: an async iterator and an async context manager, which opens
+with the first read and gives its connection back on every way out: its end, `aclose()` from any
+task, an error, cancellation, or the loss of the last reference (a plain `break`). Nothing is held
+open across a yield, so there is no scope or generator that another task could trip over.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+
+from dynamiq_async import errors
+from dynamiq_async._tasks import Openable, release_on
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+E = TypeVar("E")
+V = TypeVar("V")
+
+
+class Source(Protocol):
+    """What a stream reads from: an HTTP body's `Feed`, say."""
+
+    def fail(self, error: Exception) -> None:
+        """Make a read that waits raise `error`."""
+
+    async def settle(self) -> None:
+        """Give it up after its last event, and leave what can be used again."""
+
+    def close(self) -> None:
+        """Give it up as it is. May be called at any time, also by a finaliser."""
+
+
+class EventStream(Openable, Generic[E]):
+    """The life that all streams share. What is read, and when it is complete, is the subclass's."""
+
+    _feed: Source | None = None
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self._ready: Iterator[E] = iter(())
+        self._reading = False
+        self._opened = False
+        self._ended = False
+        self._failure: errors.DynamiqError | None = None
+
+    # What a subclass says.
+
+    async def _open(self) -> None:
+        """Set `_feed`. Runs in a task of its own, which `aclose()` may cancel."""
+        raise NotImplementedError
+
+    async def _next(self) -> list[E] | None:
+        """The next events to hand out, or None when the stream is complete."""
+        raise NotImplementedError
+
+    @property
+    def _complete(self) -> bool:
+        """Whether the last event has been seen, so that only the end of the body is missing."""
+        raise NotImplementedError
+
+    # The iterator.
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> E:
+        # `_advance`, written out: a coroutine less for each read.
+        for event in self._ready:
+            return event
+        batch = await self._pull()
+        if batch is None:
+            raise StopAsyncIteration
+        self._ready = ready = iter(batch)
+        return next(ready)
+
+    async def _advance(self) -> E:
+        """The first event of the next batch; the others are ready then."""
+        batch = await self._pull()
+        if batch is None:
+            raise StopAsyncIteration
+        self._ready = ready = iter(batch)
+        return next(ready)
+
+    def batches(self) -> Batches[E]:
+        """The same events, a list for each read from the network: for throughput."""
+        return Batches(self)
+
+    async def _take(self) -> list[E] | None:
+        """What is left of the last batch, or the next one."""
+        return list(self._ready) or await self._pull()
+
+    async def _pull(self, *, opening: bool = False) -> list[E] | None:
+        """Open the stream if need be and, unless that is all, read the next events."""
+        if self._ended:
+            return None
+        if self._failure is not None:
+            raise self._failure
+        if self._closed:
+            raise self._closed_error()
+        if self._reading:
+            raise errors.StreamError(
+                f"{self._label}: another task is reading this stream; let one task read and "
+                "hand the events on"
+            )
+        self._reading = True
+        try:
+            if not self._opened:
+                await self._in_task(self._open())
+                self._opened = True
+            batch = [] if opening else await self._next()
+            if self._closed:
+                raise self._closed_error()
+        except BaseException as error:
+            if isinstance(error, errors.DynamiqError) and not self._closed:
+                self._failure = error
+            self._release()
+            raise
+        finally:
+            self._reading = False
+        if batch is None:
+            self._ended = True
+            await self._settle()
+        return batch
+
+    # The life.
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def open(self) -> None:
+        """Send the request now, rather than with the first read. `async with` does this.
+
+        Raises:
+            DynamiqError: what `invoke` raises for a request that does not succeed.
+        """
+        if not self._opened:
+            await self._pull(opening=True)
+
+    async def aclose(self) -> None:
+        """Free the connection. May be called from any task, at any time, any number of times.
+
+        A read that another task is waiting in raises `StreamClosedError` there.
+        """
+        self._closed = True
+        self._ready = iter(())
+        try:
+            await self._stop_opening()
+            if self._reading and self._feed is not None:
+                self._feed.fail(self._closed_error())
+            elif self._complete:
+                await self._settle()
+        finally:
+            self._release()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream is over: closed, failed or read to its end."""
+        return self._closed or self._ended or self._failure is not None
+
+    async def _settle(self) -> None:
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            await feed.settle()
+
+    def _release(self) -> None:
+        self._closed = True
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            feed.close()
+
+    def __del__(self) -> None:
+        feed = self._feed
+        if feed is None:
+            return
+        release_on(self._loop, feed.close)
+
+
+class View(Generic[V, E]):
+    """Another way to iterate a stream, and the same life: closing it closes the stream."""
+
+    def __init__(self, stream: EventStream[E]) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> V:
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stream.aclose()
+
+    async def aclose(self) -> None:
+        """Close the stream behind it."""
+        await self._stream.aclose()
+
+
+class Batches(View[list[E], E]):
+    """A stream's events in lists, as they come from the network."""
+
+    async def __anext__(self) -> list[E]:
+        batch = await self._stream._take()
+        if batch is None:
+            raise StopAsyncIteration
+        return batch

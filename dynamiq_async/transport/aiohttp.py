@@ -1,0 +1,493 @@
+"""The transport on aiohttp: the only module that knows its client.
+
+Foreign exceptions are turned into ours here, once, and not chained: aiohttp's carry the request's
+headers, and with them the access key. This module is imported with the first request, because
+importing aiohttp costs more than everything else together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from dynamiq_async import errors
+from dynamiq_async._credentials import mask
+from dynamiq_async.transport._aiohttp_body import encode_body
+from dynamiq_async.transport._websocket import Socket, is_accepted, new_nonce
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
+    from multidict import CIMultiDictProxy
+
+    from dynamiq_async._http.request import Request
+    from dynamiq_async.transport.base import Attempt
+
+TLS = ssl.SSLContext | str | os.PathLike[str] | None
+
+# A dead peer is noticed after about a minute instead of the system's two hours.
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+
+
+def _keepalive_socket(addr_info: Any) -> socket.socket:
+    family, kind, proto, _, _ = addr_info
+    sock = socket.socket(family=family, type=kind, proto=proto)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE.items():
+        if number := getattr(socket, option, None):
+            sock.setsockopt(socket.IPPROTO_TCP, number, value)
+    return sock
+
+
+class AiohttpResponse:
+    """A response, and the one place that knows in which ways aiohttp's can break."""
+
+    __slots__ = (
+        "_content",
+        "_key",
+        "_lost",
+        "_nonce",
+        "_protocol",
+        "_raw",
+        "_request",
+        "status",
+    )
+
+    def __init__(
+        self,
+        raw: aiohttp.ClientResponse,
+        request: Request,
+        key: str | None,
+        nonce: str | None = None,
+    ) -> None:
+        self._raw = raw
+        self._nonce = nonce
+        self._content = raw.content
+        self._request = request
+        self._key = key
+        self.status = raw.status
+        self._lost: asyncio.Future[None] | None = None
+        self._protocol: Any = raw.connection.protocol if raw.connection is not None else None
+        if self._protocol is not None:  # the body is still coming
+            self._lost = self._protocol.closed
+            if self._lost is None:
+                self._break()
+            else:
+                self._lost.add_done_callback(self._break)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return _Masked(self._raw.headers, self._key)
+
+    @property
+    def framed(self) -> bool:
+        headers = self._raw.headers
+        return (
+            "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
+        )
+
+    @property
+    def received(self) -> bool:
+        return self._content.is_eof()
+
+    @property
+    def at_end(self) -> bool:
+        return self._content.at_eof()
+
+    async def read(self) -> bytes:
+        try:
+            return await self._content.readany()
+        except errors.DynamiqError:
+            raise
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            # aiohttp raises before handing out what had arrived ahead of the break.
+            rest: bytes = self._content._read_nowait(-1)
+            if rest:
+                return rest
+            failure = _translate(error, str(self._request), ca="", key=self._key)
+        raise failure
+
+    def fail(self, error: Exception) -> None:
+        self._content.set_exception(error)
+
+    def close(self) -> None:
+        if self._lost is not None:
+            self._lost.remove_done_callback(self._break)
+            if not self._lost.get_loop().is_closed():
+                self._lost.remove_done_callback(_overlook)  # one does for a whole connection
+                self._lost.add_done_callback(_overlook)
+        connection = self._raw.connection
+        if connection is None:
+            return  # the whole body came, and the connection is back in the pool
+        # On a closed loop aiohttp leaves out closing the connection, and would warn of it later.
+        with suppress(RuntimeError):
+            if self._content.at_eof():
+                self._raw.release()
+            else:
+                self._raw.close()
+            connection.close()
+
+    def websocket(self, *, max_message_bytes: int, heartbeat: float | None) -> Socket:
+        label = str(self._request)
+        accepted = self._nonce is not None and is_accepted(self._nonce, self._raw.headers)
+        if self._protocol is None or not accepted:
+            raise errors.APIResponseError(
+                f"{label}: the server agreed to a WebSocket, and then answered with another "
+                "handshake than the one asked for",
+                status=self.status,
+            )
+        return Socket(
+            self._protocol, label, max_message_bytes=max_message_bytes, heartbeat=heartbeat
+        )
+
+    def _break(self, lost: asyncio.Future[None] | None = None) -> None:
+        """Fail the body of a lost connection where aiohttp would leave its reader waiting: when
+        the framing was violated, and when the session was closed."""
+        if lost is not None:
+            _overlook(lost)
+        if not self._content.is_eof() and self._content.exception() is None:
+            violation = self._protocol.exception()
+            self.fail(aiohttp.ClientPayloadError(str(violation or "it was closed")))
+
+
+class AiohttpTransport:
+    """One aiohttp session per running event loop and process, or the caller's own session.
+
+    Args:
+        session: used as it is and never closed; None for sessions of our own.
+        tls: a file of CA certificates or an `SSLContext`; None for the system's, in the one
+            context that aiohttp shares.
+        proxy: the URL of an HTTP proxy.
+        trust_env: take the proxy from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+        key: masked wherever a server repeats it in a header or in what is not HTTP.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: aiohttp.ClientSession | None = None,
+        tls: TLS = None,
+        proxy: str | None = None,
+        trust_env: bool = False,
+        key: str | None = None,
+    ) -> None:
+        self._key = key
+        self._given = session
+        self._tls = tls
+        self._proxy = proxy
+        self._trust_env = trust_env
+        self._context: ssl.SSLContext | None = None
+        self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
+        self._pid = os.getpid()
+        self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+        _cheapen_reads()
+
+    async def send(
+        self, request: Request, attempt: Attempt, *, connect_timeout: float | None
+    ) -> AiohttpResponse:
+        session = self._given or self._running() or await self._session()
+        proxy = self._proxy_for(request.url)
+        headers, nonce = request.headers, None
+        if headers.get("Upgrade") == "websocket":
+            nonce = new_nonce()
+            headers = {**headers, "Sec-WebSocket-Key": nonce}
+        try:
+            raw = await session.request(
+                request.method,
+                _parsed(request.url),
+                data=encode_body(request.body, attempt),
+                headers=headers,
+                allow_redirects=False,
+                raise_for_status=False,
+                proxy=proxy,
+                timeout=self._timeout(connect_timeout),
+            )
+        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+            failure = _body_failure(request, attempt) or _translate(
+                error, str(request), ca=self._ca_name(), key=self._key
+            )
+        else:
+            return AiohttpResponse(raw, request, self._key, nonce)
+        raise failure
+
+    async def aclose(self) -> None:
+        running = asyncio.get_running_loop()
+        for loop, session in self._take_sessions():
+            if loop is running:
+                await session.aclose()
+            else:
+                session.abandon()
+
+    def abandon(self) -> bool:
+        """Close what was left open, from a finaliser; whether there was anything."""
+        sessions = [session for _, session in self._take_sessions() if not session.client.closed]
+        for session in sessions:
+            session.abandon()
+        return bool(sessions)
+
+    def _take_sessions(self) -> list[tuple[asyncio.AbstractEventLoop, _Session]]:
+        self._leave_to_parent()
+        sessions = list(self._sessions.items())
+        self._sessions.clear()
+        return sessions
+
+    def _leave_to_parent(self) -> None:
+        if self._pid != os.getpid():
+            for inherited in self._sessions.values():
+                inherited.leave_to_parent()
+            self._sessions.clear()
+            self._pid = os.getpid()
+
+    def _running(self) -> aiohttp.ClientSession | None:
+        """The session there is; what nearly every request needs."""
+        session = self._sessions.get(asyncio.get_running_loop())
+        if session is None or session.client.closed or self._pid != os.getpid():
+            return None
+        return session.client
+
+    async def _session(self) -> aiohttp.ClientSession:
+        """A new one, where `_running` has found none."""
+        self._leave_to_parent()
+        for other in [other for other in self._sessions if other.is_closed()]:
+            self._sessions.pop(other).abandon()
+        loop = asyncio.get_running_loop()
+        session = self._sessions[loop] = _Session(self._new_session(), loop)
+        await session.bind()
+        return session.client
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0,  # the client's own gate limits, so that its wait can be told apart
+                ssl=self._ssl_context() or True,
+                socket_factory=_keepalive_socket,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        # aiohttp repeats a GET on a stale connection unseen; our loop repeats it counted.
+        session._retry_connection = False
+        return session
+
+    def _ssl_context(self) -> ssl.SSLContext | None:
+        if self._context is None and self._tls is not None:
+            if isinstance(self._tls, ssl.SSLContext):
+                self._context = self._tls
+            else:
+                self._context = _context_from(os.fspath(self._tls))
+        return self._context
+
+    def _ca_name(self) -> str:
+        if self._given is not None:
+            return "the given session's CA certificates"
+        if self._tls is None:
+            paths = ssl.get_default_verify_paths()
+            return f"the system's CA certificates ({paths.cafile or paths.capath})"
+        if isinstance(self._tls, ssl.SSLContext):
+            return "the given SSLContext's CA certificates"
+        return f"the CA certificates in {os.fspath(self._tls)}"
+
+    def _proxy_for(self, url: str) -> str | None:
+        proxy = self._proxy
+        if proxy is None and self._trust_env:
+            parts = _parsed(url)
+            if not proxy_bypass(parts.authority):
+                proxy = getproxies().get(parts.scheme)
+        if proxy is not None and not _is_http(proxy):
+            raise errors.InvalidArgumentError(
+                "the proxy must be an http URL, such as http://proxy.example:3128",
+                argument="proxy",
+            )
+        return proxy
+
+    def _timeout(self, connect: float | None) -> aiohttp.ClientTimeout:
+        timeout = self._timeouts.get(connect)
+        if timeout is None:
+            timeout = self._timeouts[connect] = aiohttp.ClientTimeout(
+                total=None, connect=connect, sock_connect=None, sock_read=None
+            )
+        return timeout
+
+
+def _cheapen_reads() -> None:
+    """Free one large block, once.
+
+    asyncio reads into a new buffer of 256 KB each time, and glibc has the system map and unmap
+    each block of that size (10 µs for a read) until one at least as large was freed; see
+    M_MMAP_THRESHOLD in mallopt(3). Elsewhere this does nothing.
+    """
+    bytes(1024 * 1024)
+
+
+def _overlook(lost: asyncio.Future[None]) -> None:
+    """Look at how a connection ended that nobody reads from any more, so that nothing warns."""
+    if not lost.cancelled():
+        lost.exception()
+
+
+def _body_failure(request: Request, attempt: Attempt) -> Exception | None:
+    """What the source of the body raised, if that is what went wrong. What is no failure to read
+    comes from the caller's own code, and is the caller's."""
+    if not isinstance(attempt.failure, OSError) or isinstance(attempt.failure, errors.DynamiqError):
+        return attempt.failure
+    said = f"{type(attempt.failure).__name__}: {attempt.failure}"
+    failure = errors.InvalidArgumentError(
+        f"{request}: a file could not be read: {said}", argument="files"
+    )
+    failure.__cause__ = attempt.failure
+    return failure
+
+
+@lru_cache(maxsize=256)
+def _parsed(url: str) -> URL:
+    return URL(url, encoded=True)
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = URL(url)
+    except (ValueError, TypeError):
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.host)
+
+
+def _context_from(path: str) -> ssl.SSLContext:
+    try:
+        if Path(path).is_dir():
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise errors.InvalidArgumentError(
+            f"verify: {path} cannot be used as CA certificates: {error}", argument="verify"
+        ) from error
+
+
+class _Session:
+    """An aiohttp session of our own, and the ways in which it ends."""
+
+    def __init__(self, client: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop) -> None:
+        self.client = client
+        self._loop = loop
+        self._guard = self._end_with_loop()
+
+    async def _end_with_loop(self) -> AsyncGenerator[None, None]:
+        # The end of `asyncio.run` closes the async generators that are still open, and with this
+        # one the connections, while there is a loop that can: afterwards they could only warn.
+        try:
+            yield
+        finally:
+            await self.client.close()
+
+    async def bind(self) -> None:
+        await anext(self._guard)
+
+    async def aclose(self) -> None:
+        await self._guard.aclose()
+
+    def abandon(self) -> None:
+        """Close without awaiting, from anywhere; neither session nor connector warns."""
+        if self._loop.is_closed() or self._loop is asyncio._get_running_loop():
+            self._close()
+        else:
+            self._loop.call_soon_threadsafe(self._close)
+
+    def _close(self) -> None:
+        connector = self.client.connector
+        self.client.detach()
+        if connector is not None:
+            connector._close()
+        with suppress(StopIteration):
+            self._guard.aclose().send(None)  # nothing is left in it to be awaited
+
+    def leave_to_parent(self) -> None:
+        """Forget an inherited session. The sockets are the parent's, and so is what its selector
+        knows of them: closing anything here would make the parent deaf to its connections."""
+        if self.client.connector is not None:
+            self.client.connector._closed = True
+        self.client.detach()
+        _LEFT_TO_PARENT.append(self)
+
+
+_LEFT_TO_PARENT: list[_Session] = []  # for ever: collecting them would close them
+
+
+class _Masked(Mapping[str, str]):
+    """A response's headers without the key, should the server repeat it. Few are ever looked at."""
+
+    __slots__ = ("_headers", "_key")
+
+    def __init__(self, headers: CIMultiDictProxy[str], key: str | None) -> None:
+        self._headers = headers
+        self._key = key
+
+    def __getitem__(self, name: str) -> str:
+        return mask(self._headers[name], self._key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._headers)
+
+    def __len__(self) -> int:
+        return len(self._headers)
+
+
+def _translate(error: Exception, request: str, *, ca: str, key: str | None) -> errors.DynamiqError:
+    """Our error for one of aiohttp's, with a cause that holds no header of the request.
+
+    `str` of aiohttp's errors names hosts and system errors only; their attributes and `repr` hold
+    proxy passwords and request headers, so the originals are not chained.
+    """
+    cause, said = _scrub(error)
+    failure = _classify(error, request, mask(" ".join(said.split()), key), ca)
+    failure.__cause__ = cause
+    return failure
+
+
+def _scrub(error: Exception) -> tuple[OSError | None, str]:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return None, str(error.certificate_error)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error, str(error.os_error) or type(error.os_error).__name__
+    if isinstance(error, aiohttp.ClientResponseError):
+        return None, f"{error.status} {error.message}"
+    said = str(error) or type(error).__name__
+    return (None if isinstance(error, aiohttp.ClientError) else _plain(error)), said
+
+
+def _plain(error: Exception) -> OSError | None:
+    return error if isinstance(error, OSError) else None
+
+
+def _classify(error: Exception, request: str, said: str, ca: str) -> errors.DynamiqError:
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return errors.ConnectTimeoutError(
+            f"{request}: no connection within the connect limit", limit="connect"
+        )
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+        return errors.ConnectError(
+            f"{request}: TLS failed: {said}. The server was checked against {ca}; "
+            "pass verify= with a CA file or an SSLContext if it has a private CA"
+        )
+    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+        return errors.ConnectError(f"{request}: the proxy refused: {said}")
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerFingerprintMismatch):
+        return errors.ConnectError(f"{request}: cannot connect: {said}")
+    if isinstance(error, RuntimeError) and "Session is closed" in said:
+        return errors.ClientClosedError(f"{request}: the aiohttp session is closed")
+    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError | ValueError):
+        return errors.InvalidArgumentError(f"{request} cannot be sent: {said}", argument="url")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return errors.APIConnectionError(f"{request}: the answer is not HTTP: {said}")
+    if isinstance(error, TimeoutError) and error.errno is None:
+        # Not ours, which are kept elsewhere: a given session's, or its connector's.
+        return errors.APITimeoutError(f"{request}: a limit of the transport's passed: {said}")
+    return errors.APIConnectionError(f"{request}: the connection broke: {said}")

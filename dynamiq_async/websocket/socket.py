@@ -1,0 +1,423 @@
+"""The socket: its handshake, what is said on it, whose turn it is, and its end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+from dynamiq_async import errors
+from dynamiq_async._credentials import mask
+from dynamiq_async._http.error_responses import beginning, error_class, request_id, type_error
+from dynamiq_async._http.request_options import UNSET, TimeoutLike, _timeout
+from dynamiq_async._http.response import ResponseInfo
+from dynamiq_async._http.sender import read_beginning
+from dynamiq_async._http.timers import IdleWatch
+from dynamiq_async._json import encode, encode_object
+from dynamiq_async._tasks import Openable, release_on
+from dynamiq_async.events.app_events import ApprovalQuestion, FeedbackQuestion, StreamEvent
+from dynamiq_async.websocket.run import RunFeed, SocketRun
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dynamiq_async._http.request import Request
+    from dynamiq_async._http.request_options import CallOptions
+    from dynamiq_async._http.sender import Caller, Lease
+    from dynamiq_async.options import Timeout
+    from dynamiq_async.streaming.app_stream import OnBadEvent
+    from dynamiq_async.transport.base import WebSocket
+    from dynamiq_async.websocket.protocol import SocketProtocol
+    from dynamiq_async.websocket.run import Recover
+
+_REMEMBERED = 64  # earlier runs whose last words are told from those of the present one
+
+
+_UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+_NEGOTIATED = {*map(str.lower, _UPGRADE), "sec-websocket-key", "sec-websocket-extensions"}
+
+
+def upgrade_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """`headers` and what makes a GET a WebSocket's handshake, which is not the caller's to say:
+    the headers may be those of a handshake that is passed on."""
+    return {name: said for name, said in headers.items() if name.lower() not in _NEGOTIATED} | (
+        _UPGRADE
+    )
+
+
+class AppSocket(Openable):
+    """An open line to an App, from `AsyncApp.connect`.
+
+    Enter it with `async with`, or let the first run open it and call `aclose()` when done. It
+    takes one of the client's `max_connections` as long as it is open. It has one run at a time: to
+    run several, open several.
+
+    Attributes:
+        response: what is known of the handshake's answer, once it has come.
+    """
+
+    def __init__(
+        self,
+        caller: Caller,
+        request: Request,
+        options: CallOptions,
+        *,
+        protocol: SocketProtocol,
+        heartbeat: float | None,
+        max_event_bytes: int,
+    ) -> None:
+        super().__init__(str(request))
+        self._caller = caller
+        self._request = request
+        self._options = options
+        self._protocol = protocol
+        self._heartbeat = heartbeat
+        self._max_event_bytes = max_event_bytes
+        self._lease: Lease | None = None
+        self._wire: WebSocket | None = None
+        self._feed: RunFeed | None = None  # of the run under way
+        self._ended: deque[str] = deque(maxlen=_REMEMBERED)
+        self._used = False
+        self._why = ""
+        self.response: ResponseInfo | None = None
+
+    # What is said.
+
+    def run(
+        self,
+        input: Any,
+        *,
+        event: str | None = None,
+        on_bad_event: OnBadEvent = "raise",
+        user_id: str | None = None,
+        session_id: str | None = None,
+        last_node_output: bool | None = None,
+        error_on_node_failure: bool | None = None,
+        timeout: TimeoutLike = UNSET,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> SocketRun:
+        """Run the App and follow what it says, as `AsyncApp.stream` does.
+
+        The input is sent with the first read, or on entering `async with`. Read the run to its
+        end. There is no message that stops one, so leaving it earlier (`break`, an exception,
+        cancellation, `aclose`) closes the socket.
+
+        Args:
+            timeout: for this run instead of the socket's: its `idle` and `total`.
+
+        The other arguments are those of `AsyncApp.stream`.
+
+        Raises:
+            InvalidArgumentError: an argument cannot be used; nothing was sent.
+        """
+        encode_object(input, "input")
+        if not isinstance(extra_body, Mapping | None):
+            raise errors.InvalidArgumentError("extra_body must be a mapping", argument="extra_body")
+        given = {
+            "user_id": user_id,
+            "session_id": session_id,
+            "last_node_output": last_node_output,
+            "error_on_node_failure": error_on_node_failure,
+        }
+        known = {name: value for name, value in given.items() if value is not None}
+        request = {"input": input, "stream": True, **known, **(extra_body or {})}
+        message = encode(self._protocol.start(request), "extra_body")
+        limits = _timeout(timeout, self._options.timeout)
+        return SocketRun(self, message, limits, event=event, on_bad_event=on_bad_event)
+
+    async def answer(
+        self,
+        event: StreamEvent,
+        content: str,
+        *,
+        answers: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Answer the question of an event that this socket's run has handed out.
+
+        Args:
+            event: the event; its `question` asks for feedback.
+            content: the answer, as text.
+            answers: to its several `questions`, where it has such: objects with `question_id`,
+                `selected` (a list) and `custom_text` (seen in the vendor's library).
+
+        Raises:
+            InvalidArgumentError: the event asks nothing, or wants `approve` or `reject`.
+            QuestionError: it only informs, or the run that asked is not under way here any more.
+            StreamClosedError, APIConnectionError: the socket is closed or broken.
+        """
+        question = _asked(event)
+        if isinstance(question, ApprovalQuestion):
+            raise errors.InvalidArgumentError(
+                "this asks for approval: use approve() or reject()", argument="event"
+            )
+        if not question.wants_answer:
+            raise errors.QuestionError(f"{self._label}: this only informs; it wants no answer")
+        if not isinstance(content, str):
+            raise errors.InvalidArgumentError("content must be a string", argument="content")
+        await self._reply(event, self._protocol.answer(event, content, answers), "answers")
+
+    async def approve(
+        self,
+        event: StreamEvent,
+        params: Mapping[str, Any] | None = None,
+        *,
+        feedback: str | None = None,
+    ) -> None:
+        """Approve what an event asks approval for.
+
+        Args:
+            event: the event; its `question` is an `ApprovalQuestion`.
+            params: changes to what is approved; only its `mutable_data_params` can be changed.
+            feedback: a remark.
+
+        Raises:
+            InvalidArgumentError: the event asks for no approval, or `params` cannot be changed so.
+            QuestionError, StreamClosedError, APIConnectionError: as for `answer`.
+        """
+        await self._decide(event, approved=True, params=params, feedback=feedback)
+
+    async def reject(self, event: StreamEvent, feedback: str | None = None) -> None:
+        """Reject what an event asks approval for. Raises what `approve` raises."""
+        await self._decide(event, approved=False, params=None, feedback=feedback)
+
+    async def send(self, message: Any) -> None:
+        """Send any JSON message, for what is not foreseen.
+
+        Raises:
+            InvalidArgumentError: it cannot be encoded as JSON.
+            StreamClosedError, APIConnectionError: the socket is closed or broken.
+        """
+        await self._send(encode(message, "message"))
+
+    # Its life.
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def open(self) -> None:
+        """Connect now, rather than with the first run. `async with` does this.
+
+        Raises:
+            DynamiqError: what `AsyncApp.invoke` raises for a request that does not succeed.
+        """
+        if self._closed:
+            raise self._closed_error()
+        if self._wire is not None:
+            return
+        if self._task is not None:
+            raise errors.StreamError(f"{self._label}: another task is opening this WebSocket")
+        try:
+            await self._in_task(self._connect())
+        except BaseException:
+            self._let_go()
+            raise
+
+    async def aclose(self) -> None:
+        """Say goodbye and free the connection. May be called from any task, at any time, any
+        number of times.
+
+        A read that another task is waiting in raises `StreamClosedError` there.
+        """
+        self._closed = True
+        feed = self._feed
+        try:
+            await self._stop_opening()
+            if feed is not None:
+                feed.fail(self._closed_error())
+            if self._wire is not None:
+                await self._wire.aclose()
+        finally:
+            if feed is not None:
+                feed.close()
+            self._let_go()
+
+    @property
+    def closed(self) -> bool:
+        """Whether no run can be started any more, as far as is known."""
+        return self._closed or (self._wire is not None and self._wire.ended)
+
+    def __repr__(self) -> str:
+        return f"<AppSocket {self._label}>"
+
+    def __del__(self) -> None:
+        if self._wire is not None and self._lease is not None:
+            release_on(self._loop, partial(_release, self._wire, self._lease))
+
+    # Inside.
+
+    async def _connect(self) -> None:
+        lease = await self._caller.open(self._request, self._options)
+        response = lease.response
+        try:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            if response.status != 101:
+                body = await read_beginning(response)
+                key = self._caller.key
+                raise type_error(self._label, "a WebSocket", response.status, headers, body, key)
+            wire = response.websocket(
+                max_message_bytes=self._max_event_bytes, heartbeat=self._heartbeat
+            )
+        except BaseException:
+            lease.close()
+            raise
+        self._wire, self._lease = wire, lease
+        self.response = ResponseInfo(
+            status=response.status,
+            headers=headers,
+            request_id=request_id(headers),
+            attempts=lease.attempts,
+        )
+
+    async def _begin(self, timeout: Timeout, deadline: float | None, recover: Recover) -> RunFeed:
+        """Give the socket to a run: where its events will come from."""
+        await self.open()
+        if self._feed is not None:
+            raise errors.StreamError(
+                f"{self._label}: a run is under way on this WebSocket; read it to its end first, "
+                "or connect once more for another one beside it"
+            )
+        wire = self._open_wire()
+        if wire.ended:
+            raise await self._too_late(wire)
+        if self._used:
+            wire.take()  # what came behind the end of the run before; more may be on its way
+            wire.fence()
+        self._used = True
+        watch = IdleWatch(
+            wire, self._label, idle=timeout.idle, total=timeout.total, deadline=deadline
+        )
+        self._feed = RunFeed(self, wire, watch, recover)
+        return self._feed
+
+    def _open_wire(self) -> WebSocket:
+        if self._closed or self._wire is None:
+            raise self._closed_error()
+        return self._wire
+
+    async def _too_late(self, wire: WebSocket) -> errors.DynamiqError:
+        """The error of a run that was not sent, because the connection had ended before."""
+        last_words = [message for message in wire.take() if message is not None]
+        try:
+            await wire.receive()
+        except errors.DynamiqError as error:
+            failure: errors.DynamiqError = errors.ConnectError(
+                f"{error.message}. The run was not sent; connect again"
+            )
+        else:
+            failure = self._closing_error(wire, sent=False)
+        if last_words:
+            failure.body = beginning(last_words[-1], self._caller.key)
+            failure.message += f". The last that came was {failure.body[:200]!r}"
+            failure.args = (failure.message,)
+        return failure
+
+    def _closing_error(self, wire: WebSocket, *, sent: bool = True) -> errors.DynamiqError:
+        """The error for what the server's close frame says."""
+        assert wire.closing is not None  # noqa: S101 - for the type checker
+        code, reason = wire.closing
+        key = self._caller.key
+        status = self._protocol.status(code, reason)
+        kind: type[errors.DynamiqError] = (
+            errors.StreamInterruptedError if sent else errors.ConnectError
+        )
+        if status is not None:
+            kind = error_class(status, None)
+        said = f"{code} ({reason})" if reason else f"{code}"
+        became = (
+            "before the run had ended; the App may have run to its end all the same"
+            if sent
+            else "before the run was sent; connect again"
+        )
+        return kind(
+            mask(f"{self._label}: the server closed the WebSocket with {said} {became}", key),
+            status=status,
+            code=str(code),
+            body=mask(reason, key),
+            request_id=self.response.request_id if self.response is not None else None,
+        )
+
+    def _finish(self, feed: RunFeed) -> None:
+        """A run is over. One that did not come to its end takes the socket with it."""
+        if self._feed is not feed:
+            return
+        self._feed = None
+        if feed.run_id is not None:
+            self._ended.append(feed.run_id)
+        if not (feed.complete or self._closed):
+            self._closed = True
+            self._why = ", because a run on it did not come to its end; connect again"
+            self._let_go()
+
+    def _let_go(self) -> None:
+        wire, self._wire = self._wire, None
+        lease, self._lease = self._lease, None
+        if wire is not None and lease is not None:
+            _release(wire, lease)
+
+    def _closed_error(self) -> errors.StreamClosedError:
+        return errors.StreamClosedError(f"{self._label}: the WebSocket was closed{self._why}")
+
+    async def _decide(
+        self,
+        event: StreamEvent,
+        *,
+        approved: bool,
+        params: Mapping[str, Any] | None,
+        feedback: str | None,
+    ) -> None:
+        question = _asked(event)
+        if not isinstance(question, ApprovalQuestion):
+            raise errors.InvalidArgumentError("this is a question: use answer()", argument="event")
+        editable = question.mutable_data_params
+        if wrong := sorted(set(params or ()) - set(editable)):
+            raise errors.InvalidArgumentError(
+                f"params: {', '.join(wrong)} cannot be edited; "
+                + (f"only {', '.join(editable)} can" if editable else "nothing can be"),
+                argument="params",
+            )
+        reply = self._protocol.decide(
+            event, question, approved=approved, params=params, feedback=feedback
+        )
+        await self._reply(event, reply, "params")
+
+    async def _reply(self, event: StreamEvent, reply: Any, argument: str) -> None:
+        message = encode(reply, argument)
+        self._open_wire()
+        feed = self._feed
+        if feed is None or feed.complete or event.wf_run_id not in (None, feed.run_id):
+            raise errors.QuestionError(
+                f"{self._label}: the run that asked is not under way on this WebSocket",
+                run_id=event.wf_run_id,
+            )
+        await self._send(message)
+        feed.answered()
+
+    async def _send(self, message: bytes) -> None:
+        wire = self._open_wire()
+        await wire.send(message)
+        if wire.closing is not None:
+            raise self._closing_error(wire)
+
+
+def _asked(event: StreamEvent) -> ApprovalQuestion | FeedbackQuestion:
+    """The question of an event.
+
+    Raises:
+        InvalidArgumentError: it asks nothing.
+    """
+    question = event.question if isinstance(event, StreamEvent) else None
+    if question is None:
+        raise errors.InvalidArgumentError(
+            "event must be an event of this socket whose `question` is set", argument="event"
+        )
+    return question
+
+
+def _release(wire: WebSocket, lease: Lease) -> None:
+    wire.close()
+    lease.close()

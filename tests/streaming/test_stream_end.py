@@ -1,0 +1,397 @@
+"""How a root stream may end, byte by byte: properly, or with an error that says so."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dynamiq_async import errors
+from tests.support.network import in_flight, turns
+from tests.support.wire import (
+    CHUNKED,
+    LAST_CHUNK,
+    UNFRAMED,
+    Peer,
+    answer,
+    chunk,
+    final,
+    says,
+    script,
+    sized,
+    sse,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable
+
+    from tests.support.network import MakeApp, Serve
+
+ONE, TWO, END = sse(says("one")), sse(says("two")), sse(final())
+INPUT = {"question": "?"}
+
+
+async def collect(events: AsyncIterable[Any]) -> tuple[list[str], errors.DynamiqError | None]:
+    """The texts handed out (`<final>` for the final event), and what ended it."""
+    texts = []
+    try:
+        async for event in events:
+            texts.append("<final>" if event.is_final else event.text)  # noqa: PERF401 - kept on an error
+    except errors.DynamiqError as error:
+        return texts, error
+    return texts, None
+
+
+WHOLE = {
+    "final event, chunk terminator": (CHUNKED + chunk(ONE) + chunk(END) + LAST_CHUNK, True),
+    "no final event, chunk terminator": (CHUNKED + chunk(ONE) + LAST_CHUNK, False),
+    "final event, all of the length": (sized(len(ONE + END)) + ONE + END, True),
+    "no final event, all of the length": (sized(len(ONE)) + ONE, False),
+    "final event, unframed": (UNFRAMED + ONE + END, True),
+    "final event behind which the length is short": (sized(999999) + ONE + END, True),
+    "final event behind which the chunk is cut": (CHUNKED + chunk(ONE) + b"fff\r\n" + END, True),
+    "comment cut off at the end": (CHUNKED + chunk(ONE + b": heartb") + LAST_CHUNK, False),
+    "with an end marker": (CHUNKED + chunk(ONE + b"data: [DONE]\n\n") + LAST_CHUNK, False),
+}
+
+
+@pytest.mark.parametrize(("response", "has_final"), WHOLE.values(), ids=WHOLE)
+async def test_a_whole_stream_ends_without_an_error(
+    response: bytes, has_final: bool, serve: Serve, app_for: MakeApp
+) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.send(response)
+        peer.close()
+
+    app = app_for(await serve(handler))
+    stream = app.stream(INPUT)
+    assert await collect(stream) == (["one"] + ["<final>"] * has_final, None)
+    assert (stream.final is not None) is has_final
+    assert stream.closed
+    assert await collect(stream) == ([], None)
+
+
+BROKEN = {
+    "unframed, no final event": UNFRAMED + ONE,
+    "unframed, in mid-event": UNFRAMED + ONE + TWO[:40],
+    "unframed, without the blank line": UNFRAMED + ONE + TWO[:-1],
+    "length, cut between events": sized(len(ONE + TWO)) + ONE,
+    "length, cut in mid-event": sized(len(ONE + TWO)) + ONE + TWO[:40],
+    "length met in mid-event": sized(len(ONE) + 40) + ONE + TWO[:40],
+    "chunks, no terminator": CHUNKED + chunk(ONE),
+    "chunks, half a terminator": CHUNKED + chunk(ONE) + b"0\r\n",
+    "chunks, cut in mid-chunk": CHUNKED + chunk(ONE) + chunk(TWO)[:60],
+    "chunks, cut in a chunk's size": CHUNKED + chunk(ONE) + b"4",
+    "chunks, terminated in mid-event": CHUNKED + chunk(ONE) + chunk(TWO[:40]) + LAST_CHUNK,
+    "chunks, event without its blank line": CHUNKED + chunk(ONE + TWO[:-1]) + LAST_CHUNK,
+}
+
+
+@pytest.mark.parametrize("response", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("slow", [False, True], ids=["quick", "slow"])
+async def test_a_stream_cut_short_is_an_error_behind_all_whole_events(
+    response: bytes, slow: bool, serve: Serve, app_for: MakeApp
+) -> None:
+    """Never a half event, and what had arrived first comes first, however late it is read."""
+    ended = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        await peer.send(response)
+        peer.close()
+        ended.set()
+
+    wire = await serve(handler)
+    app = app_for(wire)
+    async with app.stream(INPUT) as stream:
+        if slow:
+            await ended.wait()
+            await wire.all_closed()
+            await turns()  # so that the client has noticed, too
+        texts, error = await collect(stream)
+        assert texts == ["one"]
+        assert isinstance(error, errors.StreamInterruptedError)
+        assert isinstance(error, errors.APIConnectionError)
+        assert error.run_id == "wf-1"
+        assert error.status == 200
+        assert error.attempts == 1
+        assert stream.final is None
+        with pytest.raises(errors.StreamInterruptedError):
+            await anext(stream)  # still, not a quiet end
+    assert len(wire.requests) == 1
+    assert in_flight(app) == 0
+
+
+VIOLATIONS = {
+    "size is not hexadecimal": b"zz\r\n" + TWO + b"\r\n",
+    "data longer than its size": b"5\r\n" + TWO + b"\r\n",
+    "broken trailer": b"0\r\nno trailer\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("violation", VIOLATIONS.values(), ids=VIOLATIONS)
+@pytest.mark.parametrize("closes", [False, True])
+async def test_violated_framing_is_an_error_at_once(
+    violation: bytes, closes: bool, serve: Serve, app_for: MakeApp
+) -> None:
+    """aiohttp would leave the reader waiting until the idle limit."""
+    first_read = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        await peer.send(CHUNKED, chunk(ONE))
+        await first_read.wait()
+        await peer.send(violation)
+        if closes:
+            peer.close()
+        else:
+            await peer.gone()
+
+    app = app_for(await serve(handler))
+    stream = app.stream(INPUT)
+    assert (await anext(stream)).text == "one"
+    first_read.set()
+    async with asyncio.timeout(2):
+        texts, error = await collect(stream)
+    assert texts == []
+    assert isinstance(error, errors.StreamInterruptedError)
+
+
+@pytest.mark.parametrize("pause", range(12))
+async def test_violated_framing_at_any_moment(pause: int, serve: Serve, app_for: MakeApp) -> None:
+    """Also while the response is just being looked at for the first time."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.send(CHUNKED, chunk(ONE))
+        for _ in range(pause):
+            await asyncio.sleep(0)
+        await peer.send(b"zz\r\n")
+        peer.close()
+
+    app = app_for(await serve(handler))
+    async with asyncio.timeout(2):
+        texts, error = await collect(app.stream(INPUT))
+    assert texts in ([], ["one"])
+    assert isinstance(error, errors.StreamInterruptedError | errors.AmbiguousConnectionError)
+
+
+async def test_a_reset_is_an_error_behind_what_had_arrived(serve: Serve, app_for: MakeApp) -> None:
+    read = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        await peer.send(CHUNKED, chunk(ONE))
+        await read.wait()
+        peer.reset()
+
+    app = app_for(await serve(handler))
+    async with app.stream(INPUT) as stream:
+        assert (await anext(stream)).text == "one"
+        read.set()
+        texts, error = await collect(stream)
+    assert texts == []
+    assert isinstance(error, errors.StreamInterruptedError)
+
+
+async def test_a_slow_consumer_gets_what_came_before_a_reset(
+    serve: Serve, app_for: MakeApp
+) -> None:
+    app = None
+
+    async def handler(peer: Peer) -> None:
+        await peer.send(CHUNKED, chunk(ONE), chunk(TWO))
+        await arrived.wait()
+        peer.reset()
+
+    arrived = asyncio.Event()
+    wire = await serve(handler)
+    app = app_for(wire)
+    async with app.stream(INPUT) as stream:
+        assert (await anext(stream)).text == "one"
+        arrived.set()
+        await wire.all_closed()
+        await turns()
+        texts, error = await collect(stream)
+    assert texts == ["two"]
+    assert isinstance(error, errors.StreamInterruptedError)
+
+
+@pytest.mark.parametrize("size", [1, 7])
+async def test_however_the_bytes_are_cut(size: int, serve: Serve, app_for: MakeApp) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.send_slowly(CHUNKED + chunk(ONE + TWO[:9]) + chunk(TWO[9:] + END), size)
+        await peer.send(LAST_CHUNK)
+
+    app = app_for(await serve(handler))
+    assert await collect(app.stream(INPUT)) == (["one", "two", "<final>"], None)
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length"])
+async def test_a_late_end_of_body_is_waited_for_and_the_connection_used_again(
+    framing: str, serve: Serve, app_for: MakeApp
+) -> None:
+    final_read = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        if framing == "chunked":
+            await peer.send(CHUNKED, chunk(ONE + END))
+            await final_read.wait()
+            await peer.send(chunk(b": bye\n\n"), LAST_CHUNK)
+        else:
+            await peer.send(sized(len(END) + 2), END)
+            await final_read.wait()
+            await peer.send(b":\n")
+
+    wire = await serve(handler)
+    app = app_for(wire)
+    for _ in range(3):
+        final_read.clear()
+        async with app.stream(INPUT) as stream:
+            async for event in stream:
+                if event.is_final:
+                    final_read.set()
+                    break
+    assert len(wire.requests) == 3
+    assert wire.connections == 1
+
+
+async def test_a_connection_keeps_nothing_of_the_streams_before(
+    serve: Serve, app_for: MakeApp
+) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.send(CHUNKED, chunk(ONE))
+        await first_read.wait()
+        await peer.send(chunk(END), LAST_CHUNK)
+
+    wire = await serve(handler)
+    app = app_for(wire)
+    for _ in range(5):
+        first_read = asyncio.Event()
+        async for _ in app.stream(INPUT):
+            first_read.set()
+    assert wire.connections == 1
+    gc.collect()
+    assert not [thing for thing in gc.get_objects() if type(thing).__name__ == "AiohttpResponse"]
+    (session,) = app._caller._transport._sessions.values()  # type: ignore[union-attr]
+    ((protocol, _),) = next(iter(session.client.connector._conns.values()))
+    assert len(protocol.closed._callbacks) == 1
+
+
+async def test_output_alone_leaves_the_connection_for_the_next_call(
+    serve: Serve, app_for: MakeApp
+) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.send(CHUNKED, chunk(END))
+        await asyncio.sleep(0.01)
+        await peer.send(LAST_CHUNK)
+
+    wire = await serve(handler)
+    app = app_for(wire)
+    for _ in range(2):
+        assert await app.stream(INPUT).output("agent-1") == {"content": "hi"}
+    assert wire.connections == 1
+
+
+@pytest.mark.parametrize("noisy", [False, True], ids=["silent", "talking"])
+async def test_a_server_that_never_ends_its_body_holds_nobody_up(
+    noisy: bool, serve: Serve, app_for: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if noisy:
+        monkeypatch.setattr("dynamiq_async.streaming.event_reader.DRAIN_SECONDS", 60)
+
+    async def handler(peer: Peer) -> None:
+        await peer.send(CHUNKED, chunk(ONE + END))
+        if noisy:
+            while True:
+                await peer.send(chunk(b": on and on\n" * 1000))
+        await peer.gone()
+
+    wire = await serve(handler)
+    app = app_for(wire)
+    started = time.monotonic()
+    assert await collect(app.stream(INPUT)) == (["one", "<final>"], None)
+    assert time.monotonic() - started < 2
+    await wire.all_closed()
+    assert in_flight(app) == 0
+
+
+async def test_nothing_is_handed_out_behind_the_final_event(serve: Serve, app_for: MakeApp) -> None:
+    body = chunk(ONE + END + TWO) + chunk(TWO) + LAST_CHUNK
+    app = app_for(await serve(script(CHUNKED + body)))
+    assert await collect(app.stream(INPUT)) == (["one", "<final>"], None)
+
+
+async def test_an_empty_body_is_whole_only_if_http_says_so(serve: Serve, app_for: MakeApp) -> None:
+    async def handler(peer: Peer) -> None:
+        if len(wire.requests) == 1:
+            await peer.send(CHUNKED, LAST_CHUNK)
+        else:
+            await peer.send(UNFRAMED)
+            peer.close()
+
+    wire = await serve(handler)
+    app = app_for(wire)
+    assert await collect(app.stream(INPUT)) == ([], None)
+    texts, error = await collect(app.stream(INPUT))
+    assert texts == []
+    assert isinstance(error, errors.StreamInterruptedError)
+    assert "final event" in error.message
+
+
+async def test_text_and_output_meet_the_break_too(serve: Serve, app_for: MakeApp) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.send(UNFRAMED, ONE)
+        peer.close()
+
+    app = app_for(await serve(handler))
+    pieces = []
+    with pytest.raises(errors.StreamInterruptedError):
+        async for piece in app.stream(INPUT).text():
+            pieces.append(piece)  # noqa: PERF401 - the pieces before the error count
+    assert pieces == ["one"]
+    with pytest.raises(errors.StreamInterruptedError):
+        await app.stream(INPUT).output()
+    with pytest.raises(errors.StreamInterruptedError):
+        async for _ in app.stream(INPUT).batches():
+            pass
+
+
+async def test_the_app_is_closed_while_a_stream_waits(serve: Serve, app_for: MakeApp) -> None:
+    """Whoever waits hears of it at once, rather than when the idle limit passes."""
+    for body in (CHUNKED + chunk(ONE), sized(9999) + ONE, UNFRAMED + ONE):
+
+        async def handler(peer: Peer, body: bytes = body) -> None:
+            await peer.send(body)
+            await peer.gone()
+
+        app = app_for(await serve(handler))
+        stream = app.stream(INPUT)
+        await anext(stream)
+        reading = asyncio.ensure_future(collect(stream))
+        await asyncio.sleep(0.01)
+        await app.aclose()
+        async with asyncio.timeout(2):
+            texts, error = await reading
+        assert texts == []
+        assert isinstance(error, errors.DynamiqError)
+        assert in_flight(app) == 0
+
+
+async def test_the_app_is_closed_while_a_call_waits(serve: Serve, app_for: MakeApp) -> None:
+    async def silent(peer: Peer) -> None:
+        await peer.gone()
+
+    async def half(peer: Peer) -> None:
+        await peer.send(answer({"a": 1})[:-3])
+        await peer.gone()
+
+    for handler in (silent, half):
+        wire = await serve(handler)
+        app = app_for(wire)
+        call = asyncio.ensure_future(app.invoke(INPUT))
+        await wire.asked()
+        await asyncio.sleep(0.01)
+        await app.aclose()
+        async with asyncio.timeout(2):
+            with pytest.raises(errors.DynamiqError):
+                await call
