@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from typing import Literal, NamedTuple, NoReturn
 from urllib.parse import quote
 
 import msgspec
 
-from dynamiq_async import errors
 from dynamiq_async.errors import InvalidArgumentError
 
 MASK = "***"
@@ -19,18 +19,58 @@ _UNSENDABLE = re.compile(r"[\x00-\x20\x7f]")
 
 
 class Credential(NamedTuple):
-    """How a service's key is called and given, for messages about one that is missing or refused.
+    """How a service's key is called and where it comes from.
 
-    `personal` says whether the service takes Personal Access Tokens.
+    Attributes:
+        name, argument, variable: what messages call it.
+        purpose: what messages say that it is for.
+        otherwise: what else can be done where there is none.
+        personal: whether the service takes Personal Access Tokens.
+        find: looks for it where it was not given; by default in the environment variable.
     """
 
-    name: str = "access key"
-    argument: str = "access_key"
-    variable: str = "DYNAMIQ_ACCESS_KEY"
+    name: str
+    argument: str
+    variable: str
+    purpose: str = ""
+    otherwise: str = ""
     personal: bool = False
+    find: Callable[[], str | None] | None = None
+
+    def resolve(self, given: str | Literal[False] | None) -> str | None:
+        """The key to send: the one given, else the one that is found. None only for False.
+
+        Raises:
+            InvalidArgumentError: there is none.
+        """
+        if given is False:
+            return None
+        found = given if given is not None else self._found()
+        if not found:
+            raise InvalidArgumentError(
+                f"no {self.name}{self.purpose}: pass {self.argument} or set "
+                f"{self.variable}{self.otherwise}",
+                argument=self.argument,
+            )
+        return found
+
+    def is_set(self) -> bool:
+        """Whether there is one to be found."""
+        try:
+            return bool(self._found())
+        except InvalidArgumentError:  # of a file that cannot be read
+            return False
+
+    def _found(self) -> str | None:
+        return os.environ.get(self.variable) if self.find is None else self.find()
 
 
-ACCESS_KEY = Credential()
+ACCESS_KEY = Credential(
+    "access key",
+    "access_key",
+    "DYNAMIQ_ACCESS_KEY",  # documented by the vendor
+    otherwise="; pass access_key=False for a public App",
+)
 
 
 def is_personal(key: str) -> bool:
@@ -81,17 +121,3 @@ def mask(text: str, key: str | None) -> str:
         for form in (key, as_json, key.replace("/", r"\/"), quote(key, safe="")):
             text = text.replace(form, MASK)
     return _BEARER.sub(rf"\1{MASK}", text)
-
-
-def resolve_key(key: str | Literal[False] | None, variable: str) -> str | None:
-    """The key to send: the one given, else the environment's; None only where False was given."""
-    if key is False:
-        return None
-    found = key if key is not None else os.environ.get(variable)
-    if not found:
-        raise errors.InvalidArgumentError(
-            f"no access key: pass access_key or set {variable}; pass access_key=False for "
-            "a public App",
-            argument="access_key",
-        )
-    return found

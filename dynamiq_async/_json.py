@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import msgspec
 import msgspec.inspect
 
-from dynamiq_async.errors import InvalidArgumentError
+from dynamiq_async.errors import InvalidArgumentError, ResponseDecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +73,27 @@ def decode_with(decoder: Callable[[Any], T], data: Buffer) -> T:
     return decoder(repaired)
 
 
+def type_name(type: Any) -> str:
+    """What messages call a type."""
+    return str(getattr(type, "__name__", type))
+
+
+def decode_as(
+    data: Buffer, type: Any, what: str, *, masked: Callable[[str], str] = str, **known: Any
+) -> Any:
+    """`data` as a type that the caller asked for.
+
+    Raises:
+        ResponseDecodeError: it does not fit; the message says `what`, and the error has `known`.
+    """
+    try:
+        return decode(data, type)
+    except DECODE_ERRORS as error:
+        raise ResponseDecodeError(
+            masked(f"{what} does not fit {type_name(type)}: {error}"), **known
+        ) from error
+
+
 def check_type(type: Any, argument: str = "output_type") -> None:
     """Raise InvalidArgumentError unless JSON can be decoded to `type`: before a request is sent,
     rather than when its answer has come."""
@@ -117,7 +138,7 @@ _VALIDATE = "model_validate"  # a pydantic model's own
 _decode = msgspec.json.Decoder().decode
 
 
-def _to_builtin(value: Any) -> Any:
+def to_builtin(value: Any) -> Any:
     """What msgspec does not know by itself: pydantic models, and mappings other than dict."""
     dump = getattr(value, "model_dump", None)
     if callable(dump):
@@ -127,7 +148,7 @@ def _to_builtin(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be encoded as JSON")
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_to_builtin)
+_encoder = msgspec.json.Encoder(enc_hook=to_builtin)
 
 
 def encode(value: Any, argument: str) -> bytes:
@@ -158,7 +179,7 @@ def _check_finite(value: Any, argument: str) -> None:
     """Raise InvalidArgumentError for a NaN or infinity, which msgspec writes as null: what runs
     would not be what was given."""
     try:
-        json.dumps(msgspec.to_builtins(value, enc_hook=_to_builtin), allow_nan=False)
+        json.dumps(msgspec.to_builtins(value, enc_hook=to_builtin), allow_nan=False)
     except ValueError as error:
         raise InvalidArgumentError(
             f"{argument} holds a number that JSON has no name for (NaN or infinity)",

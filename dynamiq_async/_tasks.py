@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynamiq_async import errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+
+T = TypeVar("T")
 
 
 class Openable:
@@ -57,3 +60,18 @@ def cancel_requests() -> int:
     from that of a task it awaits."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
+
+
+async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """Run `work` in a thread, and wait for its end also when cancelled: it is not to meet a file
+    that is being discarded."""
+    future = asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError:  # which is raised in the end
+                continue
+        raise

@@ -6,15 +6,14 @@ import os
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from dynamiq_async import errors
-from dynamiq_async._credentials import resolve_key
+from dynamiq_async._credentials import ACCESS_KEY
 from dynamiq_async._http.bodies import root_body
-from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async._http.response import decode_output
-from dynamiq_async._http.urls import parse_base_url
 from dynamiq_async._json import check_type
 from dynamiq_async.batch import Batching
 from dynamiq_async.files import Files
-from dynamiq_async.options import check_count, check_seconds
+from dynamiq_async.options import check_seconds
 from dynamiq_async.requirements import Requirements
 from dynamiq_async.runs.runs import Runs
 from dynamiq_async.streaming.app_stream import AppStream, OnBadEvent
@@ -24,14 +23,14 @@ from dynamiq_async.websocket.protocol import SocketProtocol
 from dynamiq_async.websocket.socket import upgrade_headers
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Mapping, Sequence
 
-    import aiohttp
+    from dynamiq_async._http.client import ClientOptions
+
 
 T = TypeVar("T")
 
-KEY_VARIABLE = "DYNAMIQ_ACCESS_KEY"  # documented by the vendor
+KEY_VARIABLE = ACCESS_KEY.variable
 URL_VARIABLE = "DYNAMIQ_APP_URL"  # our own
 
 
@@ -82,62 +81,36 @@ class AsyncApp(Batching):
         InvalidArgumentError: an argument cannot be used; `argument` names it.
     """
 
+    _url_argument = "host_or_url"
+
     def __init__(
         self,
         host_or_url: str | None = None,
         *,
         access_key: str | Literal[False] | None = None,
-        timeout: TimeoutLike = UNSET,
-        max_retries: int = 2,
-        headers: Mapping[str, str] | None = None,
-        max_connections: int = 100,
-        max_response_bytes: int = 64 * 1024 * 1024,
-        max_event_bytes: int = 64 * 1024 * 1024,
-        max_retry_after: float | None = 60.0,
-        session: aiohttp.ClientSession | None = None,
-        verify: ssl.SSLContext | str | os.PathLike[str] | None = None,
-        proxy: str | None = None,
-        trust_env: bool = False,
-        allow_http: bool = False,
+        **options: Unpack[ClientOptions],
     ) -> None:
         url = host_or_url if host_or_url is not None else os.environ.get(URL_VARIABLE)
         if not url:
             raise errors.InvalidArgumentError(
                 f"no App: pass its host or URL, or set {URL_VARIABLE}", argument="host_or_url"
             )
-        self._max_event_bytes = check_count(max_event_bytes, "max_event_bytes")
-        self._configuration = {
-            "timeout": timeout,
-            "max_retries": max_retries,
-            "headers": headers,
-            "max_connections": max_connections,
-            "max_response_bytes": max_response_bytes,
-            "max_retry_after": max_retry_after,
-            "verify": verify,
-            "proxy": proxy,
-            "trust_env": trust_env,
-        }
-        super().__init__(
-            parse_base_url(url, allow_http=allow_http, argument="host_or_url"),
-            resolve_key(access_key, KEY_VARIABLE),
-            session=session,
-            **self._configuration,
-        )
+        super().__init__(url, access_key, **options)
 
     @property
     def runs(self) -> Runs:
         """The App's runs."""
-        return Runs(self, max_event_bytes=self._max_event_bytes)
+        return Runs(self._api)
 
     @property
     def files(self) -> Files:
         """The App's files."""
-        return Files(self)
+        return Files(self._api)
 
     @property
     def requirements(self) -> Requirements:
         """The accounts that the App's end users have to connect."""
-        return Requirements(self)
+        return Requirements(self._api)
 
     @overload
     async def invoke(self, input: Any, **options: Unpack[_InvokeOptions]) -> Any: ...
@@ -191,7 +164,7 @@ class AsyncApp(Batching):
             APIResponseError: the answer is not JSON, is too large or does not fit `output_type`.
         """
         check_type(output_type)
-        extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
+        given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
         body = root_body(
             input,
             files=files,
@@ -201,9 +174,9 @@ class AsyncApp(Batching):
             error_on_node_failure=error_on_node_failure,
             extra_body=extra_body,
         )
-        request = self._request("POST", "", body=body, extras=extras)
-        answer = await self._caller.fetch(request, self._call_options(extras))
-        return decode_output(str(request), answer, output_type, key=self._caller.key)
+        request = self._api.request("POST", "", body=body, given=given)
+        response = await self._api.sender.fetch(request, self._api.options.for_call(given))
+        return decode_output(str(request), response, output_type, key=self._api.sender.key)
 
     def stream(
         self,
@@ -240,7 +213,7 @@ class AsyncApp(Batching):
         Raises:
             InvalidArgumentError: an argument cannot be used.
         """
-        extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
+        given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
         body = root_body(
             input,
             files=files,
@@ -252,12 +225,12 @@ class AsyncApp(Batching):
             extra_body=extra_body,
         )
         return AppStream(
-            self._caller,
-            self._request("POST", "", body=body, stream=True, extras=extras),
-            self._call_options(extras),
+            self._api.sender,
+            self._api.request("POST", "", body=body, stream=True, given=given),
+            self._api.options.for_call(given),
             event=event,
             on_bad_event=on_bad_event,
-            max_event_bytes=self._max_event_bytes,
+            max_event_bytes=self._api.max_event_bytes,
         )
 
     def connect(
@@ -287,16 +260,16 @@ class AsyncApp(Batching):
             InvalidArgumentError: an argument cannot be used.
         """
         check_seconds(heartbeat, "heartbeat")
-        extras = Extras(timeout, max_retries, None, extra_headers, extra_query)
-        request = self._request("GET", "", extras=extras)
+        given = RequestOptions(timeout, max_retries, None, extra_headers, extra_query)
+        request = self._api.request("GET", "", given=given)
         request.headers = upgrade_headers(request.headers)
         return AppSocket(
-            self._caller,
+            self._api.sender,
             request,
-            self._call_options(extras),
+            self._api.options.for_call(given),
             protocol=protocol if protocol is not None else SocketProtocol(),
             heartbeat=heartbeat,
-            max_event_bytes=self._max_event_bytes,
+            max_event_bytes=self._api.max_event_bytes,
         )
 
     async def submit(
@@ -325,28 +298,15 @@ class AsyncApp(Batching):
         Raises:
             What `invoke` raises.
         """
-        extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
+        given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
         body = root_body(
             input,
             files=files,
             execution_mode="async",
-            callbacks=callback_objects(callbacks, app_url=self._url),
+            callbacks=callback_objects(callbacks, app_url=self.url),
             user_id=user_id,
             session_id=session_id,
             extra_body=extra_body,
         )
-        request = self._request("POST", "", body=body, extras=extras)
-        return await self._fetch(request, extras, Accepted)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        settings = self._settings() | {"max_event_bytes": self._max_event_bytes}
-        return _rebuild, (type(self), self._url, self._caller.key is None, settings)
-
-
-def _rebuild(kind: type[AsyncApp], url: str, public: bool, settings: dict[str, Any]) -> AsyncApp:
-    """A client from a pickle: its configuration, with the key of the process it has come to."""
-    # Where it has come without a key, requests tell; unpickling is no place to fail.
-    key: Literal[False] | None = False
-    if os.environ.get(KEY_VARIABLE) and not public:
-        key = None
-    return kind(url, access_key=key, allow_http=True, **settings)
+        request = self._api.request("POST", "", body=body, given=given)
+        return await self._api.fetch(request, self._api.options.for_call(given), Accepted)

@@ -8,7 +8,6 @@ are otherwise those of every call.
 
 from __future__ import annotations
 
-import asyncio
 import mimetypes
 import os
 import re
@@ -29,14 +28,16 @@ from dynamiq_async._http.error_responses import (
 )
 from dynamiq_async._http.headers import USER_AGENT
 from dynamiq_async._http.request import Request
+from dynamiq_async._http.response import BufferedResponse
 from dynamiq_async._http.retry import parse_retry_after
-from dynamiq_async._http.sender import Answer, Caller, read_beginning
+from dynamiq_async._http.sender import Sender, read_beginning
 from dynamiq_async._http.urls import is_loopback
+from dynamiq_async._tasks import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dynamiq_async._http.request_options import CallOptions
+    from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async._http.timers import Clock
     from dynamiq_async.transport.base import Response
 
@@ -90,10 +91,10 @@ class _MovedError(errors.RedirectError):
     location = ""
 
 
-class Downloader(Caller):
+class Downloader(Sender):
     """The one loop of all requests, with bodies that go to a sink."""
 
-    async def get(self, url: str, options: CallOptions, deadline: float | None, **to: Any) -> Got:
+    async def get(self, url: str, options: SendOptions, deadline: float | None, **to: Any) -> Got:
         """Bring what a link leads to. Redirects are followed, since nothing secret is sent."""
         for _ in range(MAX_REDIRECTS + 1):
             url = _checked(url)
@@ -107,7 +108,9 @@ class Downloader(Caller):
             f"GET {_shown(url)}: there were more than {MAX_REDIRECTS} redirects", status=302
         )
 
-    async def _read(self, request: Request, response: Response, clock: Clock) -> Answer:
+    async def read_body(
+        self, request: Request, response: Response, clock: Clock
+    ) -> BufferedResponse:
         assert isinstance(request, _Get)  # noqa: S101 - for the type checker: it sends nothing else
         size, received = _length(response.headers), 0
         _check_size(request, response, size or 0)
@@ -122,9 +125,9 @@ class Downloader(Caller):
             await request.sink.write(piece)
             if request.progress is not None:
                 request.progress(received, size)
-        return Answer(response.status, response.headers, b"")
+        return BufferedResponse(response.status, response.headers, b"")
 
-    async def _refusal(
+    async def refusal(
         self, request: Request, response: Response, clock: Clock
     ) -> errors.APIStatusError:
         clock.turn_to("total")
@@ -230,14 +233,14 @@ class PartFile:
 
     async def create(self) -> None:
         """Make it, so that a folder that cannot be written to is found before anything is sent."""
-        await _in_thread(self._create)
+        await in_thread(self._create)
 
     def _create(self) -> None:
         self._file = self._path.open("xb", buffering=0)
 
     async def restart(self) -> None:
         self._buffer.clear()
-        await _in_thread(self._truncate)
+        await in_thread(self._truncate)
 
     def _truncate(self) -> None:
         self._file.seek(0)
@@ -246,7 +249,7 @@ class PartFile:
     async def write(self, piece: bytes) -> None:
         self._buffer += piece
         if len(self._buffer) >= _WRITE_BYTES:
-            await _in_thread(self._flush)
+            await in_thread(self._flush)
 
     def _flush(self) -> None:
         view = memoryview(self._buffer)
@@ -257,11 +260,11 @@ class PartFile:
 
     async def publish(self, path: Path) -> Path:
         """Give it its name, in place of what may have that now."""
-        return await _in_thread(self._publish, path)
+        return await in_thread(self._publish, path)
 
     async def publish_beside(self, name: str) -> Path:
         """Give it that name, or one with a number where that is taken."""
-        return await _in_thread(self._publish_beside, name)
+        return await in_thread(self._publish_beside, name)
 
     def _publish(self, path: Path) -> Path:
         self._complete()
@@ -290,21 +293,6 @@ class PartFile:
             self._path.unlink(missing_ok=True)
 
 
-async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """Run `work` in a thread, and wait for its end also when cancelled: it is not to meet a file
-    that is being discarded."""
-    future = asyncio.get_running_loop().run_in_executor(None, work, *arguments)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:  # which is raised in the end
-                continue
-        raise
-
-
 # --- names ---------------------------------------------------------------------------------------
 
 
@@ -331,7 +319,7 @@ def _cut(text: str, size: int) -> str:
     return text.encode()[:size].decode("utf-8", "ignore")
 
 
-def _placed(path: str | os.PathLike[str]) -> tuple[Path, bool]:
+def placed(path: str | os.PathLike[str]) -> tuple[Path, bool]:
     """`path`, and whether it is a folder.
 
     Raises:

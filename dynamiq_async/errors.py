@@ -9,10 +9,13 @@ hold the access key.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+E = TypeVar("E", bound="DynamiqError")
 
 
 class DynamiqError(Exception):
@@ -61,6 +64,21 @@ class DynamiqError(Exception):
         self.sequence = sequence
         self.attempts = attempts
         self.retry_after = retry_after
+
+    def add(self, **known: Any) -> Self:
+        """Note what has become known since it was made; what is None changes nothing."""
+        vars(self).update({name: value for name, value in known.items() if value is not None})
+        return self
+
+    def retold(self, kind: type[E], message: str, **known: Any) -> E:
+        """The same failure as an error of another class: all that is known of it, and `known`.
+
+        What the other class does not tell is left out.
+        """
+        other = kind(message)
+        kept = vars(self).keys() & vars(other).keys() - {"message"}
+        vars(other).update({name: vars(self)[name] for name in kept})
+        return other.add(**known)
 
 
 class InvalidArgumentError(DynamiqError, ValueError):

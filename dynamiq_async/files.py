@@ -8,13 +8,14 @@ from msgspec import Struct
 
 from dynamiq_async import errors
 from dynamiq_async._http.request import Multipart
-from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async._http.uploads import Content, Progress, Upload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dynamiq_async._http.client import Client
+    from dynamiq_async._http.api import Api
+
 from typing import TYPE_CHECKING
 
 MAX_FILE_BYTES = 128 * 1024 * 1024
@@ -37,8 +38,8 @@ class File(Struct, frozen=True, kw_only=True):
 class Files:
     """The files of one App, as `app.files`. A file belongs to the App it was uploaded to."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, api: Api) -> None:
+        self._api = api
 
     async def upload(
         self,
@@ -84,7 +85,8 @@ class Files:
                 f"{MAX_FILE_BYTES} bytes (128 MiB)",
                 argument="content",
             )
-        extras = Extras(timeout, max_retries, retry, extra_headers)
+        given = RequestOptions(timeout, max_retries, retry, extra_headers)
         body = Multipart([], [("file", upload)], max_file_bytes=MAX_FILE_BYTES, progress=progress)
-        request = self._client._request("POST", "v1", "files", body=body, extras=extras)
-        return (await self._client._fetch(request, extras, _FileData)).data
+        request = self._api.request("POST", "v1", "files", body=body, given=given)
+        options = self._api.options.for_call(given)
+        return (await self._api.fetch(request, options, _FileData)).data

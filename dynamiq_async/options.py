@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import sys
+from uuid import UUID
 
 from msgspec import Struct, structs
 
@@ -103,6 +104,16 @@ def check_count(value: int, argument: str, *, least: int = 1) -> int:
             f"{argument} must be an integer of at least {least}, not {value!r}", argument=argument
         )
     return value
+
+
+def check_id(value: object, argument: str) -> str:
+    """`value` as a text. Raises InvalidArgumentError unless it is a non-empty string or a UUID."""
+    text = str(value) if isinstance(value, str | UUID) else ""
+    if not text:
+        raise InvalidArgumentError(
+            f"{argument} must be a non-empty string, not {value!r}", argument=argument
+        )
+    return text
 
 
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(s|sec|second|m|min|minute|h|hour)\s*")

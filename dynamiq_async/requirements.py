@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from dynamiq_async import errors
-from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
-from dynamiq_async._http.response import decode_body
+from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
+from dynamiq_async._http.response import decode_body, read_with
 from dynamiq_async._json import encode
+from dynamiq_async.options import check_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dynamiq_async._http.client import Client
+    from dynamiq_async._http.api import Api
+
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
@@ -86,8 +88,8 @@ class Requirements:
     A run for a user with anything unsatisfied fails before it starts.
     """
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, api: Api) -> None:
+        self._api = api
 
     async def list(
         self, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None
@@ -97,8 +99,8 @@ class Requirements:
         Raises:
             What `AsyncApp.invoke` raises.
         """
-        extras = Extras(timeout, max_retries)
-        return await self._ask(requirements_of, "GET", "requirements", extras=extras)
+        given = RequestOptions(timeout, max_retries)
+        return await self._ask(requirements_of, "GET", "requirements", given=given)
 
     async def status(
         self, user_id: str, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None
@@ -112,10 +114,10 @@ class Requirements:
             InvalidArgumentError: the id is empty.
             What `AsyncApp.invoke` raises.
         """
-        query = {"user_id": _filled(user_id, "user_id")}
-        extras = Extras(timeout, max_retries)
+        query = {"user_id": check_id(user_id, "user_id")}
+        given = RequestOptions(timeout, max_retries)
         path = ("requirements", "status")
-        return await self._ask(status_of, "GET", *path, query=query, extras=extras)
+        return await self._ask(status_of, "GET", *path, query=query, given=given)
 
     async def connect_link(
         self,
@@ -140,19 +142,19 @@ class Requirements:
             InvalidArgumentError: an id is empty.
             What `AsyncApp.invoke` raises.
         """
-        body: dict[str, Any] = {"user_id": _filled(user_id, "user_id")}
+        body: dict[str, Any] = {"user_id": check_id(user_id, "user_id")}
         if isinstance(requirement_ids, str):
             raise errors.InvalidArgumentError(
                 "requirement_ids must be a list of ids, not one string", argument="requirement_ids"
             )
         if requirement_ids is not None:
-            body["requirement_ids"] = [_filled(id, "requirement_ids") for id in requirement_ids]
+            body["requirement_ids"] = [check_id(id, "requirement_ids") for id in requirement_ids]
         return await self._ask(
             link_of,
             "POST",
             *("connect", "tokens"),
             body=encode(body, "user_id"),
-            extras=Extras(timeout, max_retries, retry),
+            given=RequestOptions(timeout, max_retries, retry),
         )
 
     async def disconnect(
@@ -170,48 +172,30 @@ class Requirements:
             NotFoundError: there is no such requirement.
             What else `AsyncApp.invoke` raises.
         """
-        extras = Extras(timeout, max_retries)
-        request = self._client._request(
+        given = RequestOptions(timeout, max_retries)
+        request = self._api.request(
             "DELETE",
             "v1",
             "requirements",
-            _filled(requirement_id, "requirement_id"),
+            check_id(requirement_id, "requirement_id"),
             "connections",
-            query={"user_id": _filled(user_id, "user_id")},
-            extras=extras,
+            query={"user_id": check_id(user_id, "user_id")},
+            given=given,
         )
-        answer = await self._client._caller.fetch(request, self._client._call_options(extras))
-        if answer.body:  # a 204 has none, and a login page in its place forgot nothing
-            decode_body(
-                str(request),
-                answer.body,
-                Any,
-                status=answer.status,
-                headers=answer.headers,
-                key=self._client._caller.key,
-            )
+        sender = self._api.sender
+        response = await sender.fetch(request, self._api.options.for_call(given))
+        if response.body:  # a 204 has none, and a login page in its place forgot nothing
+            decode_body(str(request), response, Any, key=sender.key)
 
     async def _ask(
-        self, read: Callable[[Any], T], method: str, *path: str, extras: Extras, **more: Any
+        self, read: Callable[[Any], T], method: str, *path: str, given: RequestOptions, **more: Any
     ) -> T:
-        """What `read` makes of the answer's content, be it wrapped in `data` or not."""
-        request = self._client._request(method, "v1", *path, extras=extras, **more)
-        answer = await self._client._fetch(request, extras, Any)
-        content = answer["data"] if isinstance(answer, dict) and "data" in answer else answer
-        try:
-            return read(content)
-        except msgspec.ValidationError as error:
-            raise errors.ResponseDecodeError(
-                f"the answer to {request} has another shape than is known: {error}"
-            ) from error
-
-
-def _filled(id: str, argument: str) -> str:
-    if not isinstance(id, str) or not id:
-        raise errors.InvalidArgumentError(
-            f"{argument} must be a non-empty string, not {id!r}", argument=argument
-        )
-    return id
+        """What `read` makes of the content of the response, be it wrapped in `data` or not."""
+        request = self._api.request(method, "v1", *path, given=given, **more)
+        body: Any = await self._api.fetch(request, self._api.options.for_call(given), Any)
+        content = body["data"] if isinstance(body, dict) and "data" in body else body
+        wrong = f"the answer to {request} has another shape than is known"
+        return read_with(read, content, wrong, key=self._api.sender.key)
 
 
 class _Status(Struct):

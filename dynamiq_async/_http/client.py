@@ -1,40 +1,36 @@
-"""What every client of this package is made of: an address, a key, options and one caller.
+"""`Client`: what `AsyncApp`, `AsyncManagement` and `AsyncFlowy` have in common.
 
-A client and its `with_options` views share the caller, and with it the connections, the limit and
-the cooldown. The view that made them owns them; closing another closes nothing.
+A client and its `with_options` views share one sender, and with it the connections, the limit and
+the cooldown. The client owns them; closing a view closes nothing.
+
+An option of all clients has two places: `ClientOptions` for type checkers, and `Client.__init__`,
+which says its default and where it goes.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-
-from msgspec import structs
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, TypeVar
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import ACCESS_KEY, Credential, check_key
-from dynamiq_async._http.headers import (
-    _SECRET_HEADERS,
-    JSON_TYPE,
-    SSE_TYPE,
-    USER_AGENT,
-    check_headers,
+from dynamiq_async._http.api import Api
+from dynamiq_async._http.headers import check_headers, without_secrets
+from dynamiq_async._http.limiter import Limiter
+from dynamiq_async._http.request_options import (
+    UNSET,
+    RequestOptions,
+    SendOptions,
+    TimeoutLike,
 )
-from dynamiq_async._http.limiter import Gate
-from dynamiq_async._http.request import Multipart, Request
-from dynamiq_async._http.request_options import UNSET, CallOptions, Extras, TimeoutLike, _timeout
-from dynamiq_async._http.response import decode_body
 from dynamiq_async._http.retry import RetryPolicy
-from dynamiq_async._http.sender import Caller
-from dynamiq_async._http.urls import join_url
-from dynamiq_async.options import (
-    DEFAULT_TIMEOUT,
-    check_count,
-    check_seconds,
-)
+from dynamiq_async._http.sender import Sender
+from dynamiq_async._http.urls import parse_base_url
+from dynamiq_async.options import check_count, check_seconds
 from dynamiq_async.transport.base import aiohttp_transport
 
 if TYPE_CHECKING:
@@ -44,78 +40,116 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+C = TypeVar("C", bound="Client")
 
-T = TypeVar("T")
+_MIB = 1024 * 1024
+
+
+class ClientOptions(TypedDict, total=False):
+    """The options that all clients have. `AsyncApp` says what they mean."""
+
+    timeout: TimeoutLike
+    max_retries: int
+    headers: Mapping[str, str] | None
+    max_connections: int
+    max_response_bytes: int
+    max_event_bytes: int
+    max_retry_after: float | None
+    session: aiohttp.ClientSession | None
+    verify: ssl.SSLContext | str | os.PathLike[str] | None
+    proxy: str | None
+    trust_env: bool
+    allow_http: bool
 
 
 class Client:
-    """The base of `AsyncApp` and its siblings; see there for the arguments."""
+    """The base of all clients. `AsyncApp` says what the options mean."""
 
-    _configuration: dict[str, Any]  # the arguments that made it, as far as they go into a pickle
-    _credential: Credential = ACCESS_KEY
+    _credential: ClassVar[Credential] = ACCESS_KEY
+    _url_argument: ClassVar[str] = "base_url"
+    _api: Api
     _owner = False  # until the constructor is through
+
+    def __init_subclass__(cls) -> None:
+        """Have `help()` show the options that a constructor only hands on."""
+        signature = inspect.signature(cls.__init__)
+        own = list(signature.parameters.values())
+        if own[-1].kind is inspect.Parameter.VAR_KEYWORD:
+            shared = inspect.signature(Client.__init__).parameters.values()
+            shown = [option for option in shared if option.name in ClientOptions.__annotations__]
+            cls.__init__.__signature__ = signature.replace(  # type: ignore[attr-defined]
+                parameters=[*own[:-1], *shown]
+            )
 
     def __init__(
         self,
         url: str,
-        key: str | None,
+        key: str | Literal[False] | None,
         *,
-        timeout: TimeoutLike,
-        max_retries: int,
-        headers: Mapping[str, str] | None,
-        max_connections: int,
-        max_response_bytes: int,
-        max_retry_after: float | None,
-        session: aiohttp.ClientSession | None,
-        verify: ssl.SSLContext | str | os.PathLike[str] | None,
-        proxy: str | None,
-        trust_env: bool,
-        gate: Gate | None = None,
+        limiter: Limiter | None = None,
+        timeout: TimeoutLike = UNSET,
+        max_retries: int = 2,
+        headers: Mapping[str, str] | None = None,
+        max_connections: int = 100,
+        max_response_bytes: int = 64 * _MIB,
+        max_event_bytes: int = 64 * _MIB,
+        max_retry_after: float | None = 60.0,
+        session: aiohttp.ClientSession | None = None,
+        verify: ssl.SSLContext | str | os.PathLike[str] | None = None,
+        proxy: str | None = None,
+        trust_env: bool = False,
+        allow_http: bool = False,
     ) -> None:
+        url = parse_base_url(url, allow_http=allow_http, argument=self._url_argument)
+        given = self._credential.resolve(key)
         if session is not None and (verify is not None or proxy is not None or trust_env):
             raise errors.InvalidArgumentError(
                 "verify, proxy and trust_env are settings of the session; set them there",
                 argument="session",
             )
         check_seconds(max_retry_after, "max_retry_after")
-        longest = math.inf if max_retry_after is None else max_retry_after
-        secret = check_key(key, self._credential.argument) if key is not None else None
-        self._url = url
-        self._headers = {"User-Agent": USER_AGENT}
-        if secret is not None:
-            self._headers["Authorization"] = f"Bearer {secret.reveal()}"
-        self._options = CallOptions(
-            timeout=_timeout(timeout, DEFAULT_TIMEOUT),
+        secret = check_key(given, self._credential.argument) if given is not None else None
+        options = SendOptions(
             policy=RetryPolicy(
                 max_retries=check_count(max_retries, "max_retries", least=0),
-                max_wait=longest,
+                max_wait=math.inf if max_retry_after is None else max_retry_after,
             ),
-            headers=check_headers(headers, "headers"),
         )
-        settings = {
-            "session": session,
-            "tls": verify,
-            "proxy": proxy,
-            "trust_env": trust_env,
-            "key": key,
-        }
-        self._caller = Caller(
-            partial(aiohttp_transport, settings),
-            gate or Gate(check_count(max_connections, "max_connections")),
+        network = {"session": session, "tls": verify, "proxy": proxy, "trust_env": trust_env}
+        sender = Sender(
+            partial(aiohttp_transport, {**network, "key": given}),
+            limiter or Limiter(check_count(max_connections, "max_connections")),
             secret=secret,
             credential=self._credential,
             max_response_bytes=check_count(max_response_bytes, "max_response_bytes"),
         )
+        self._api = Api(
+            url,
+            sender,
+            options.with_timeout(timeout),
+            check_headers(headers, "headers"),
+            max_event_bytes=check_count(max_event_bytes, "max_event_bytes"),
+        )
+        # What goes into a pickle, beside what views may change.
+        self._settings: dict[str, Any] = {
+            "max_connections": max_connections,
+            "max_response_bytes": max_response_bytes,
+            "max_event_bytes": max_event_bytes,
+            "max_retry_after": max_retry_after,
+            "verify": verify,
+            "proxy": proxy,
+            "trust_env": trust_env,
+            "allow_http": allow_http,
+        }
         self._owner = True
-        self._prepare()
 
     @property
     def url(self) -> str:
         """The address, without a slash at its end."""
-        return self._url
+        return self._api.url
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._url!r})"
+        return f"{type(self).__name__}({self.url!r})"
 
     def with_options(
         self,
@@ -136,13 +170,12 @@ class Client:
         Raises:
             InvalidArgumentError: an argument cannot be used; `argument` names it.
         """
+        options = self._api.options.for_call(RequestOptions(timeout, max_retries))
+        return self._with_api(self._api.view(options=options, headers=headers))
+
+    def _with_api(self, api: Api) -> Self:
         view = copy.copy(self)
-        view._owner = False
-        view._options = self._call_options(Extras(timeout, max_retries))
-        if headers is not None:
-            added = self._options.headers | check_headers(headers, "headers")
-            view._options = structs.replace(view._options, headers=added)
-        view._prepare()
+        view._api = api
         return view
 
     async def __aenter__(self) -> Self:
@@ -154,10 +187,10 @@ class Client:
     async def aclose(self) -> None:
         """Close the connections, unless this is a view. May be called any number of times."""
         if self._owner:
-            await self._caller.aclose()
+            await self._api.sender.aclose()
 
     def __del__(self) -> None:
-        if self._owner and self._caller.abandon():
+        if self._owner and self._api.sender.abandon():
             warnings.warn(
                 f"{self!r} was never closed; use `async with`, or await its aclose()",
                 ResourceWarning,
@@ -171,97 +204,33 @@ class Client:
         vars(view).update(vars(self), _owner=False, _origin=self)
         return view
 
-    def _settings(self) -> dict[str, Any]:
-        """The arguments that make such a client anew: what goes into a pickle."""
-        return self._configuration | {
-            "timeout": self._options.timeout,
-            "max_retries": self._options.policy.max_retries,
-            "headers": {
-                name: value
-                for name, value in self._options.headers.items()
-                if name.lower() not in _SECRET_HEADERS
-            },
+    def __reduce__(self) -> tuple[Any, ...]:
+        settings = self._settings | {
+            "timeout": self._api.options.timeout,
+            "max_retries": self._api.options.policy.max_retries,
+            "headers": without_secrets(self._api.headers),
         }
+        return _rebuild, (type(self), self.url, self._api.sender.key is None, settings)
 
-    # Requests.
 
-    def _prepare(self) -> None:
-        """The headers that all requests of a kind share, put together once."""
-        common = self._headers | {k.title(): v for k, v in self._options.headers.items()}
-        self._get_headers = {"Accept": JSON_TYPE} | common
-        self._json_headers = {"Accept": JSON_TYPE, "Content-Type": JSON_TYPE} | common
-        # A compressed stream would be held back until a block of it is full.
-        self._sse_headers = {
-            "Accept": SSE_TYPE,
-            "Accept-Encoding": "identity",
-            "Cache-Control": "no-store",
-        } | common
+def _rebuild(kind: type[Client], url: str, public: bool, settings: dict[str, Any]) -> Client:
+    """A client from a pickle: its settings, with the key of the process that it has come to."""
+    # Where it has come without a key, requests tell; unpickling is no place to fail.
+    key = False if public or not kind._credential.is_set() else None
+    named: dict[str, Any] = {kind._url_argument: url, kind._credential.argument: key}
+    return kind(**named, **settings)
 
-    def _call_options(self, extras: Extras) -> CallOptions:
-        options = self._options
-        if extras.timeout is not UNSET:
-            options = structs.replace(options, timeout=_timeout(extras.timeout, options.timeout))
-        retries = 0 if extras.retry is False else extras.max_retries
-        if retries is not None:
-            policy = structs.replace(
-                options.policy, max_retries=check_count(retries, "max_retries", least=0)
-            )
-            if extras.retry is False:
-                policy = structs.replace(policy, patient=False)
-            options = structs.replace(options, policy=policy)
-        return options
 
-    def _request(
-        self,
-        method: str,
-        *path: str,
-        extras: Extras,
-        body: bytes | Multipart | None = None,
-        query: Mapping[str, Any] | None = None,
-        stream: bool = False,
-        urgent: bool = False,
-    ) -> Request:
-        if stream:
-            headers = self._sse_headers
-            if isinstance(body, bytes):
-                headers = headers | {"Content-Type": JSON_TYPE}
-        else:
-            headers = self._json_headers if isinstance(body, bytes) else self._get_headers
-        if extras.headers:
-            headers = headers | {
-                k.title(): v for k, v in check_headers(extras.headers, "extra_headers").items()
-            }
-        if extras.query:
-            query = {**(query or {}), **extras.query}
-        # The root endpoint is what is called tens of thousands of times.
-        url = f"{self._url}/" if path == ("",) and not query else None
-        return Request(
-            method,
-            url or join_url(self._url, *path, query=query),
-            headers,
-            body,
-            idempotent=method in ("GET", "DELETE") if extras.retry is None else extras.retry,
-            urgent=urgent,
-        )
+def api_of(client: Client) -> Api:
+    """What `client` calls its service with."""
+    return client._api
 
-    async def _fetch(self, request: Request, extras: Extras, type: type[T]) -> T:
-        """Send, and decode the answer's JSON as `type`."""
-        return await self._send(request, self._call_options(extras), type)
 
-    async def _send(
-        self,
-        request: Request,
-        options: CallOptions,
-        type: type[T],
-        *,
-        deadline: float | None = None,
-    ) -> T:
-        answer = await self._caller.fetch(request, options, deadline=deadline)
-        return decode_body(
-            str(request),
-            answer.body,
-            type,
-            status=answer.status,
-            headers=answer.headers,
-            key=self._caller.key,
-        )
+def patient_view(client: C, given: RequestOptions) -> C:
+    """A view of `client` for one of many calls.
+
+    Being asked to slow down, and waiting for a turn, cost such a call nothing: it waits for as long
+    as that takes.
+    """
+    options = client._api.options.for_call(given._replace(retry=None))
+    return client._with_api(client._api.view(options=options.for_many()))

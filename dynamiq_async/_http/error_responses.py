@@ -124,7 +124,7 @@ def status_error(
     run_id: str | None = None,
 ) -> errors.APIStatusError:
     """The exception for an answer outside 2xx. `key` is masked should the body repeat it."""
-    envelope = _masked(read_envelope(body[:MAX_ERROR_BODY]), key)
+    envelope = masked(read_envelope(body[:MAX_ERROR_BODY]), key)
     said = ": " + " ".join(filter(None, (envelope.code, envelope.message)))
     if envelope.details:
         said += f" ({', '.join(f'{k}: {v}' for k, v in envelope.details.items())})"
@@ -153,7 +153,7 @@ def _advice(
     key: str | None,
     credential: Credential,
 ) -> str:
-    name, argument, variable, personal = credential
+    name, variable = credential.name, credential.variable
     if 300 <= status < 400:
         location = headers.get("location", "an unnamed place")
         return (
@@ -162,10 +162,10 @@ def _advice(
         )
     if status == 401:
         if key is None:
-            return f"; no {name} was sent: set {variable} or pass {argument}"
+            return f"; no {name} was sent: set {variable} or pass {credential.argument}"
         return f"; check the {name}"
     if status == 403 and code != "subscription_limit_reached":
-        if not personal and key is not None and is_personal(key):
+        if not credential.personal and key is not None and is_personal(key):
             return (
                 "; the key looks like a Personal Access Token, which an App does not take: "
                 "use an Access Key (dynamiq_acc_…)"
@@ -174,7 +174,7 @@ def _advice(
     return ""
 
 
-def _masked(value: T, key: str | None) -> T:
+def masked(value: T, key: str | None) -> T:
     """The same for every string within a JSON value."""
 
     def within(match: re.Match[bytes]) -> bytes:
@@ -199,7 +199,7 @@ def stream_error(
 
     It has the class that the same error has over HTTP, where its code tells.
     """
-    data = _masked(data, key)
+    data = masked(data, key)
     envelope = envelope_of(data)
     status = _STATUS_BY_CODE.get(envelope.code or "")
     kind = error_class(status, envelope.code) if status else errors.RunFailedError

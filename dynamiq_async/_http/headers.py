@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dynamiq_async._version import __version__
@@ -13,13 +12,66 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+USER_AGENT = f"dynamiq-async/{__version__}"
 JSON_TYPE = "application/json"
 SSE_TYPE = "text/event-stream"
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_BREAK = re.compile(r"[\r\n\x00]")
 
 
+# These carry a key of their own, so they stay behind when a client is pickled.
+_SECRET = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
+
+
+class HeaderSets:
+    """The headers of each kind of request, put together once for a view of a client.
+
+    The later wins: the kind's own headers, those that every request has, the user's.
+
+    Attributes:
+        get: of a request without a body, or with a form.
+        json: of one with a JSON body.
+        sse: of one that opens a stream; with a JSON body it says so besides.
+    """
+
+    __slots__ = ("get", "json", "sse")
+
+    def __init__(self, key: str | None, added: Mapping[str, str]) -> None:
+        common = {"User-Agent": USER_AGENT}
+        if key is not None:
+            common["Authorization"] = f"Bearer {key}"
+        common |= titled(added)
+        self.get = {"Accept": JSON_TYPE} | common
+        self.json = {"Accept": JSON_TYPE, "Content-Type": JSON_TYPE} | common
+        # A compressed stream would be held back until a block of it is full.
+        self.sse = {
+            "Accept": SSE_TYPE,
+            "Accept-Encoding": "identity",
+            "Cache-Control": "no-store",
+        } | common
+
+    def of(self, *, stream: bool, json: bool) -> dict[str, str]:
+        if not stream:
+            return self.json if json else self.get
+        return self.sse | {"Content-Type": JSON_TYPE} if json else self.sse
+
+
+def titled(headers: Mapping[str, str]) -> dict[str, str]:
+    """`headers` with names in one spelling, so that one replaces another of the same name."""
+    return {name.title(): value for name, value in headers.items()}
+
+
+def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
+    """`headers` as they go into a pickle."""
+    return {name: value for name, value in headers.items() if name.lower() not in _SECRET}
+
+
 def check_headers(headers: Mapping[str, str] | None, argument: str) -> dict[str, str]:
+    """`headers`, each a name and a value on one line.
+
+    Raises:
+        InvalidArgumentError: one of them cannot be sent; `argument` is named.
+    """
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             raise InvalidArgumentError(
@@ -30,9 +82,3 @@ def check_headers(headers: Mapping[str, str] | None, argument: str) -> dict[str,
                 f"{argument}: the value of {name} must be a string on one line", argument=argument
             )
     return dict(headers or {})
-
-
-USER_AGENT = f"dynamiq-async/{__version__}"
-
-# Headers that carry a key of their own, and so stay where they are when a client is pickled.
-_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})

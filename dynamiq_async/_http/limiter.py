@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from dynamiq_async._http.rates import AdaptiveLimit, Pace, Quota
+from dynamiq_async._http.rates import AdaptiveLimit, Quota, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Demand(NamedTuple):
     interval: float = 0.0
 
 
-class Gate:
+class Limiter:
     """A limit of `limit` requests under way, first come first served, with a shared cooldown.
 
     Args:
@@ -55,7 +55,7 @@ class Gate:
         self.throttled = 0
         self.quota = quota
         self.adaptive: AdaptiveLimit | None = None
-        self._pace = Pace()
+        self._rate_limit = RateLimit()
         self._demands: list[Demand] = []
         self._waiters: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
         self._opens_at = 0.0
@@ -83,34 +83,34 @@ class Gate:
         self._opens_at = max(self._opens_at, time + seconds)
         waiters, self._waiters = self._waiters, OrderedDict()
         for waiter in waiters:
-            self._tell(waiter, taken=False)
+            self._tell(waiter, acquired=False)
 
     # --- slots -----------------------------------------------------------------------------------
 
     @property
     def metered(self) -> bool:
         """Whether requests wait for more than a slot: for a rate or a quota."""
-        return self._pace.interval > 0 or self.quota is not None
+        return self._rate_limit.interval > 0 or self.quota is not None
 
-    def try_enter(self) -> bool:
+    def try_acquire(self) -> bool:
         """Take a slot if that needs no waiting."""
         if self._waiters or self.in_flight >= self.limit or (self._opens_at and self.cooldown):
             return False
         if self.metered:
             if self._delay(now()):
                 return False
-            self._pace.take(now())
+            self._rate_limit.take(now())
         self.in_flight += 1
         return True
 
-    def enter_urgently(self) -> None:
+    def acquire_urgently(self) -> None:
         """Take a slot over the limit and through a cooldown: for what frees or ends other work,
         such as an answer that a stream in the last slot is waiting for."""
         if self.metered:
-            self._pace.take(now())
+            self._rate_limit.take(now())
         self.in_flight += 1
 
-    async def enter(self) -> bool:
+    async def acquire(self) -> bool:
         """Wait in line for a slot, and take it; False when a cooldown begins meanwhile."""
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiters[waiter] = None
@@ -119,26 +119,26 @@ class Gate:
             return await waiter
         except BaseException:
             if waiter.cancelled():
-                self._waiters.pop(waiter, None)  # `leave` may have passed over it already
+                self._waiters.pop(waiter, None)  # `release` may have passed over it already
             elif waiter.result():
-                self.leave()  # the slot came with the cancellation: hand it on
+                self.release()  # the slot came with the cancellation: hand it on
             raise
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Give a slot back, to the first who waits if there is one."""
         self.in_flight -= 1
         if self._waiters:
             self._admit()
 
-    def accepted(self) -> None:
+    def succeeded(self) -> None:
         """A request was answered well: what adapts may grow."""
-        if self.adaptive is not None and self.adaptive.accepted(now(), self.in_flight):
+        if self.adaptive is not None and self.adaptive.succeeded(now(), self.in_flight):
             self._resize()
 
     def _delay(self, time: float) -> float:
         """Seconds until rate and quota let one start; infinity: not before one was answered."""
         quota = 0.0 if self.quota is None else self.quota.delay(time, self.in_flight)
-        return max(self._pace.delay(time), quota)
+        return max(self._rate_limit.delay(time), quota)
 
     def _admit(self) -> None:
         """Let in whom there is room for, and come back when a rate or quota allows the next."""
@@ -151,10 +151,10 @@ class Gate:
                 if delay := self._delay(now()):
                     self._come_back(waiter.get_loop(), delay)
                     return
-                self._pace.take(now())
+                self._rate_limit.take(now())
             del self._waiters[waiter]
             self.in_flight += 1
-            self._tell(waiter, taken=True)
+            self._tell(waiter, acquired=True)
 
     def _come_back(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
         if delay == math.inf:
@@ -166,19 +166,19 @@ class Gate:
         else:
             loop.call_soon_threadsafe(self._admit)
 
-    def _tell(self, waiter: asyncio.Future[bool], *, taken: bool) -> None:
+    def _tell(self, waiter: asyncio.Future[bool], *, acquired: bool) -> None:
         """Answer a waiter, which may be of a loop in another thread."""
         loop = waiter.get_loop()
         if loop is asyncio._get_running_loop():
-            self._hand_over(waiter, taken)
+            self._hand_over(waiter, acquired)
         elif not loop.is_closed():
-            loop.call_soon_threadsafe(self._hand_over, waiter, taken)
+            loop.call_soon_threadsafe(self._hand_over, waiter, acquired)
 
-    def _hand_over(self, waiter: asyncio.Future[bool], taken: bool) -> None:
+    def _hand_over(self, waiter: asyncio.Future[bool], acquired: bool) -> None:
         if not waiter.done():
-            waiter.set_result(taken)
-        elif taken:
-            self.leave()
+            waiter.set_result(acquired)
+        elif acquired:
+            self.release()
 
     # --- demands ---------------------------------------------------------------------------------
 
@@ -195,7 +195,7 @@ class Gate:
 
     def _arrange(self) -> None:
         """Room for all demands together; the slowest rate, and the bounds of who adapts last."""
-        self._pace.interval = max((demand.interval for demand in self._demands), default=0.0)
+        self._rate_limit.interval = max((demand.interval for demand in self._demands), default=0.0)
         bounds = [demand.adaptive for demand in self._demands if demand.adaptive is not None]
         if not bounds:
             self.adaptive = None

@@ -18,7 +18,7 @@ CATCH_UP = 0.01
 """Seconds that a rate makes up for: timers are late by about as much."""
 
 
-class Pace:
+class RateLimit:
     """At most one request in every `interval` seconds, which may change; 0 for no such limit."""
 
     def __init__(self, interval: float = 0.0) -> None:
@@ -129,7 +129,7 @@ class AdaptiveLimit:
         """How many may be under way."""
         return int(self._value)
 
-    def accepted(self, now: float, in_flight: int) -> bool:
+    def succeeded(self, now: float, in_flight: int) -> bool:
         """A request was answered well while `in_flight` were under way; whether the limit rose."""
         before = self.limit
         if in_flight < before:

@@ -1,40 +1,38 @@
-"""What a client, a view of it or a single call can set differently."""
+"""What a single call, a view of a client or a client can set, and what comes of it together."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from msgspec import Struct, structs
+
 from dynamiq_async._http.retry import RetryPolicy
-from dynamiq_async.options import (
-    DEFAULT_TIMEOUT,
-    Timeout,
-    as_timeout,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-from typing import TYPE_CHECKING
-
-from msgspec import Struct
+from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout, as_timeout, check_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class _Unset:
+class Unset:
+    """The type of `UNSET`."""
+
     def __repr__(self) -> str:
         return "<not given>"
 
 
-UNSET = _Unset()
-"""The default where None means something."""
+UNSET = Unset()
+"""The default of an argument where None means something."""
 
-TimeoutLike = Timeout | float | None | _Unset
+TimeoutLike = Timeout | float | None | Unset
 
 
-class Extras(NamedTuple):
-    """What one call sets differently from its client, and what it adds to the request."""
+class RequestOptions(NamedTuple):
+    """What one call sets in place of its client's options, and what it adds to the request.
+
+    `retry` is None for the usual rule: a GET or DELETE may be repeated, a POST only when it was
+    certainly not taken.
+    """
 
     timeout: TimeoutLike = UNSET
     max_retries: int | None = None
@@ -43,18 +41,50 @@ class Extras(NamedTuple):
     query: Mapping[str, Any] | None = None
 
 
-def _timeout(value: TimeoutLike, base: Timeout) -> Timeout:
-    return base if isinstance(value, _Unset) else as_timeout(value, base)
+class SendOptions(Struct, frozen=True):
+    """What the sender keeps to.
 
-
-class CallOptions(Struct, frozen=True):
-    """What a view or a single call can set differently.
-
-    `queued` is for one of many calls: that it waits for its turn, and while the server asks to, is
-    no part of its time.
+    Attributes:
+        timeout: the limits of time.
+        policy: how often and how patiently a request is repeated.
+        queued: it is one of many calls: waiting for its turn, and while the server asks to, is no
+            part of its time.
     """
 
     timeout: Timeout = DEFAULT_TIMEOUT
     policy: RetryPolicy = RetryPolicy()
-    headers: dict[str, str] = {}
     queued: bool = False
+
+    def with_timeout(self, timeout: TimeoutLike) -> SendOptions:
+        """The same with another timeout, or this where none is given."""
+        if isinstance(timeout, Unset):
+            return self
+        return structs.replace(self, timeout=as_timeout(timeout, self.timeout))
+
+    def with_total(self, seconds: float | None) -> SendOptions:
+        """The same with another limit for the whole call."""
+        return structs.replace(self, timeout=structs.replace(self.timeout, total=seconds))
+
+    def with_policy(self, **changed: Any) -> SendOptions:
+        """The same with another policy for retries."""
+        return structs.replace(self, policy=structs.replace(self.policy, **changed))
+
+    def for_many(self) -> SendOptions:
+        """The same for one of many calls: it waits for its turn, and while the server asks to."""
+        options = self.with_policy(patient=True, max_wait=math.inf)
+        timeout = structs.replace(options.timeout, pool=None)
+        return structs.replace(options, timeout=timeout, queued=True)
+
+    def for_call(self, given: RequestOptions) -> SendOptions:
+        """The same with what one call sets.
+
+        Raises:
+            InvalidArgumentError: an argument cannot be used.
+        """
+        options = self.with_timeout(given.timeout)
+        if given.retry is False:  # nothing is repeated, not even what was refused for a while
+            return options.with_policy(max_retries=0, patient=False)
+        if given.max_retries is not None:
+            least = check_count(given.max_retries, "max_retries", least=0)
+            return options.with_policy(max_retries=least)
+        return options

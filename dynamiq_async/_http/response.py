@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
+from msgspec import Struct, field
 
 from dynamiq_async import _json, errors
 from dynamiq_async._credentials import mask
 from dynamiq_async._http.error_responses import (
-    _masked,
     beginning,
     content_type,
+    masked,
     request_id,
     type_error,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-from msgspec import Struct, field
+    from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
 
 
-class Answer(Protocol):
-    """A whole 2xx response."""
+class BufferedResponse:
+    """A 2xx response with its whole body."""
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    attempts: int
+    __slots__ = ("attempts", "body", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.attempts = 1
 
 
 class ResponseInfo(Struct, frozen=True, kw_only=True):
@@ -49,40 +51,50 @@ class ResponseInfo(Struct, frozen=True, kw_only=True):
     attempts: int = 1
 
 
-def decode_body(
-    request: str,
-    body: bytes,
-    type: type[T],
-    *,
-    status: int,
-    headers: Mapping[str, str],
-    key: str | None = None,
-) -> T:
-    """A 2xx body as `type`.
+def decode_body(request: str, response: BufferedResponse, type: type[T], *, key: str | None) -> T:
+    """The body as `type`. `key` is masked should the body repeat it.
 
     Raises:
         ContentTypeError: it is not JSON and does not claim to be.
         ResponseDecodeError: it is not JSON although it claims to be, or does not fit `type`.
     """
     try:
-        value: T = _json.decode(body, type)
+        value: T = _json.decode(response.body, type)
     except _json.DECODE_ERRORS as error:
         failure = error
     else:
         return value
+    status, headers = response.status, response.headers
     malformed = not isinstance(failure, msgspec.ValidationError)
     if malformed and "json" not in content_type(headers):
-        raise type_error(request, "application/json", status, headers, body, key)
-    what = "is not JSON" if malformed else f"does not fit {getattr(type, '__name__', type)}"
+        raise type_error(request, "application/json", status, headers, response.body, key)
+    what = "is not JSON" if malformed else f"does not fit {_json.type_name(type)}"
     raise errors.ResponseDecodeError(
         f"the answer to {request} {what}: {mask(str(failure), key)}",
         status=status,
         request_id=request_id(headers),
-        body=beginning(body, key),
+        body=beginning(response.body, key),
     ) from failure
 
 
-class _Result(msgspec.Struct):
+def read_with(
+    read: Callable[[Any], T], data: Any, wrong: str, *, key: str | None, **known: Any
+) -> T:
+    """What `read` makes of a part of a response.
+
+    Raises:
+        ResponseDecodeError: `read` cannot, which the message calls `wrong`.
+    """
+    try:
+        return read(data)
+    except _json.DECODE_ERRORS as error:
+        raw = bytes(data) if isinstance(data, msgspec.Raw) else msgspec.json.encode(data)
+        raise errors.ResponseDecodeError(
+            f"{wrong}: {mask(str(error), key)}", body=beginning(raw, key), **known
+        ) from error
+
+
+class _Result(Struct):
     """The library's result of a whole run, which a node's failure turns into `failure`."""
 
     status: Literal["failure", "canceled"]
@@ -91,32 +103,32 @@ class _Result(msgspec.Struct):
     error: dict[str, Any]
 
 
-def decode_output(request: str, answer: Answer, type: Any, *, key: str | None) -> Any:
-    """A synchronous call's body as `type`.
+def decode_output(request: str, response: BufferedResponse, type: Any, *, key: str | None) -> Any:
+    """The body of a synchronous call as `type`.
 
     The root endpoint's output is any JSON value, so only the library's own result of a whole run
     (`status`, `input`, `output` and an `error` object) is taken for a failure and raised.
     """
-    body = answer.body
+    body = response.body
     if b'"failure"' in body or b'"canceled"' in body:
-        _raise_failed_result(request, answer, key)
-    return decode_body(request, body, type, status=answer.status, headers=answer.headers, key=key)
+        _raise_failed_result(request, response, key)
+    return decode_body(request, response, type, key=key)
 
 
-def _raise_failed_result(request: str, answer: Answer, key: str | None) -> None:
+def _raise_failed_result(request: str, response: BufferedResponse, key: str | None) -> None:
     try:
-        result = _json.decode(answer.body, _Result)
+        result = _json.decode(response.body, _Result)
     except _json.DECODE_ERRORS:
         return
     canceled = result.status == "canceled"
     kind = errors.RunCanceledError if canceled else errors.RunFailedError
-    error = _masked(result.error, key)
+    error = masked(result.error, key)
     what = error.get("message") or error.get("type") or "no reason given"
     raise kind(
         f"{request}: the run {'was canceled' if canceled else 'failed'}: {what}",
-        status=answer.status,
+        status=response.status,
         details=error,
-        request_id=request_id(answer.headers),
-        body=beginning(answer.body, key),
-        attempts=answer.attempts,
+        request_id=request_id(response.headers),
+        body=beginning(response.body, key),
+        attempts=response.attempts,
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from dynamiq_async import errors
-from dynamiq_async._http.status import may_repeat, throttled
+from dynamiq_async._http.status import asks_to_slow_down, may_repeat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     ) -> float | None:
         """Seconds to wait before trying again, or None for giving up. `spared` attempts were made
         besides that do not count."""
-        if retries >= self.max_retries and not (self.patient and throttled(error)):
+        if retries >= self.max_retries and not (self.patient and asks_to_slow_down(error)):
             return None
         if not may_repeat(error, idempotent=idempotent):
             return None

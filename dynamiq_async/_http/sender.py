@@ -16,19 +16,20 @@ from dynamiq_async import errors
 from dynamiq_async._credentials import ACCESS_KEY, Credential
 from dynamiq_async._http.error_responses import MAX_ERROR_BODY, beginning, request_id, status_error
 from dynamiq_async._http.limiter import now
+from dynamiq_async._http.response import BufferedResponse
 from dynamiq_async._http.retry import RetryPolicy, parse_retry_after, server_time
-from dynamiq_async._http.status import Outcome, outcome, throttled
+from dynamiq_async._http.status import Outcome, asks_to_slow_down, may_have_run, meaning_of
 from dynamiq_async._http.timers import Alarm, Clock, deadline_in
 from dynamiq_async.options import NO_TIMEOUT, Timeout
 from dynamiq_async.transport.base import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from dynamiq_async._credentials import Secret
-    from dynamiq_async._http.limiter import Gate
+    from dynamiq_async._http.limiter import Limiter
     from dynamiq_async._http.request import Request
-    from dynamiq_async._http.request_options import CallOptions
+    from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async.transport.base import Response, Transport
 
 
@@ -38,37 +39,25 @@ ERROR_BODY_SECONDS = 5.0
 """How long an error's body is waited for; the status alone must not be held up by it."""
 
 
-class Answer:
-    """A whole 2xx response."""
-
-    __slots__ = ("attempts", "body", "headers", "status")
-
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.attempts = 1
-
-
-class Lease:
+class OpenResponse:
     """A 2xx response whose body is still to be read, and the client's slot that it occupies."""
 
-    __slots__ = ("_gate", "attempts", "response")
+    __slots__ = ("_limiter", "attempts", "response")
 
-    def __init__(self, response: Response, gate: Gate) -> None:
+    def __init__(self, response: Response, limiter: Limiter) -> None:
         self.response = response
         self.attempts = 1
-        self._gate: Gate | None = gate
+        self._limiter: Limiter | None = limiter
 
     def close(self) -> None:
         """Give connection and slot up. May be called twice, and by a finaliser."""
-        gate, self._gate = self._gate, None
-        if gate is not None:
+        limiter, self._limiter = self._limiter, None
+        if limiter is not None:
             self.response.close()
-            gate.leave()
+            limiter.release()
 
 
-class Caller:
+class Sender:
     """Sends the requests of one client.
 
     Args:
@@ -82,7 +71,7 @@ class Caller:
     def __init__(
         self,
         connect: Callable[[], Transport],
-        gate: Gate,
+        limiter: Limiter,
         *,
         secret: Secret | None,
         credential: Credential = ACCESS_KEY,
@@ -90,7 +79,7 @@ class Caller:
     ) -> None:
         self._connect = connect
         self._transport: Transport | None = None
-        self.gate = gate
+        self.limiter = limiter
         self.key = secret.reveal() if secret is not None else None
         self.max_response_bytes = max_response_bytes
         self.credential = credential
@@ -126,39 +115,39 @@ class Caller:
         return self._transport is not None and self._transport.abandon()
 
     async def fetch(
-        self, request: Request, options: CallOptions, *, deadline: float | None = None
-    ) -> Answer:
+        self, request: Request, options: SendOptions, *, deadline: float | None = None
+    ) -> BufferedResponse:
         """Send and read the whole answer."""
         answer = await self._retrying(request, options, deadline, whole=True)
-        assert isinstance(answer, Answer)  # noqa: S101 - tells the type checker what `whole` means
+        assert isinstance(answer, BufferedResponse)  # noqa: S101 - tells the type checker what `whole` means
         return answer
 
     async def open(
-        self, request: Request, options: CallOptions, *, deadline: float | None = None
-    ) -> Lease:
+        self, request: Request, options: SendOptions, *, deadline: float | None = None
+    ) -> OpenResponse:
         """Send and return with the headers; the body is the caller's to read and to close."""
-        lease = await self._retrying(request, options, deadline, whole=False)
-        assert isinstance(lease, Lease)  # noqa: S101 - the same
-        return lease
+        opened = await self._retrying(request, options, deadline, whole=False)
+        assert isinstance(opened, OpenResponse)  # noqa: S101 - the same
+        return opened
 
     async def _retrying(
-        self, request: Request, options: CallOptions, deadline: float | None, *, whole: bool
-    ) -> Answer | Lease:
+        self, request: Request, options: SendOptions, deadline: float | None, *, whole: bool
+    ) -> BufferedResponse | OpenResponse:
         timeout, policy = options.timeout, options.policy
         if deadline is None:
             deadline = deadline_in(timeout.total)
         retries = spared = 0
         while True:
             if request.urgent:
-                self.gate.enter_urgently()
-            elif not self.gate.try_enter():
+                self.limiter.acquire_urgently()
+            elif not self.limiter.try_acquire():
                 deadline = await self._enter(request, options, deadline)
             request.taken = True
             try:
                 result = await self._attempt(request, timeout, deadline, whole=whole)
             except errors.DynamiqError as error:
                 failure = error
-                request.taken = outcome(error) is not Outcome.NOT_TAKEN
+                request.taken = meaning_of(error).outcome is not Outcome.NOT_TAKEN
             else:
                 result.attempts = retries + spared + 1
                 return result
@@ -174,7 +163,7 @@ class Caller:
                 replayable=request.replayable,
             )
             self._note_throttling(failure, delay, longest=policy.max_wait)
-            spare = policy.patient and throttled(failure)
+            spare = policy.patient and asks_to_slow_down(failure)
             free = spare and options.queued
             if delay is None or not (free or _fits(delay, deadline)):
                 raise _as_ambiguous(failure, request)
@@ -191,10 +180,10 @@ class Caller:
     ) -> None:
         """A server that refuses one call has refused them all for a while, but not for days: that
         is for the one call to tell."""
-        if throttled(failure):
+        if asks_to_slow_down(failure):
             wait = failure.retry_after if failure.retry_after is not None else delay
             if wait is not None:
-                self.gate.cool_down(min(wait, longest))
+                self.limiter.cool_down(min(wait, longest))
 
     async def _attempt(
         self,
@@ -203,13 +192,13 @@ class Caller:
         deadline: float | None,
         *,
         whole: bool,
-    ) -> Answer | Lease:
+    ) -> BufferedResponse | OpenResponse:
         """Send once, in a slot of the gate that was taken before and is given back here."""
         attempt = Attempt()
         clock = Clock(timeout, deadline, self._alarm())
         started = time.perf_counter()
         response: Response | None = None
-        lease: Lease | None = None
+        opened: OpenResponse | None = None
         try:
             with clock.start("first_byte"):
                 response = await self._over().send(
@@ -217,33 +206,33 @@ class Caller:
                 )
                 if log.isEnabledFor(logging.DEBUG):
                     _trace(request, response, started)
-                if self.gate.quota is not None:
-                    self.gate.quota.observe(
+                if self.limiter.quota is not None:
+                    self.limiter.quota.observe(
                         response.headers, now(), server_time=server_time(response.headers)
                     )
-                if not _is_taken(request, response.status):
-                    raise await self._refusal(request, response, clock)
-                self.gate.accepted()
+                if not _is_success(request, response.status):
+                    raise await self.refusal(request, response, clock)
+                self.limiter.succeeded()
                 if whole:
-                    return await self._read(request, response, clock)
-                lease = Lease(response, self.gate)
-            return lease
+                    return await self.read_body(request, response, clock)
+                opened = OpenResponse(response, self.limiter)
+            return opened
         except TimeoutError as error:
-            lease = None
+            opened = None
             if isinstance(error, errors.DynamiqError):
                 raise
             raise _expired(request, clock, sent=attempt.sent) from None
         except BaseException:
-            lease = None
+            opened = None
             raise
         finally:
-            if lease is None:
+            if opened is None:
                 if response is not None:
                     response.close()
-                self.gate.leave()
+                self.limiter.release()
 
     async def _enter(
-        self, request: Request, options: CallOptions, deadline: float | None
+        self, request: Request, options: SendOptions, deadline: float | None
     ) -> float | None:
         """Wait for the cooldown and for a slot, each with its own limit. Where a rate or quota
         holds requests back, that is no lack of slots, and only the whole call's limit runs.
@@ -257,15 +246,15 @@ class Caller:
             await self._wait_cooldown(request, options.policy, until)
             clock = Clock(timeout, until, self._alarm())
             try:
-                with clock.start("total" if self.gate.metered else "pool"):
-                    if await self.gate.enter():
+                with clock.start("total" if self.limiter.metered else "pool"):
+                    if await self.limiter.acquire():
                         return _later(deadline, now() - began) if options.queued else deadline
             except TimeoutError:
                 break
-        if self.gate.metered:
+        if self.limiter.metered:
             lacking, advice = "the rate limit let none more start", "allow more time"
         else:
-            lacking = f"none of the client's {self.gate.limit} connections came free"
+            lacking = f"none of the client's {self.limiter.limit} connections came free"
             advice = "raise max_connections"
         raise errors.PoolTimeoutError(
             f"{request} was not sent: {lacking} within {clock.seconds} s; {advice} or lower the "
@@ -277,7 +266,7 @@ class Caller:
     async def _wait_cooldown(
         self, request: Request, policy: RetryPolicy, deadline: float | None
     ) -> None:
-        while cooldown := self.gate.cooldown:  # which others may lengthen meanwhile
+        while cooldown := self.limiter.cooldown:  # which others may lengthen meanwhile
             pause = policy.lengthen(cooldown)
             if cooldown > policy.max_wait or not _fits(pause, deadline):
                 raise errors.RateLimitError(
@@ -288,7 +277,9 @@ class Caller:
                 )
             await asyncio.sleep(pause)
 
-    async def _read(self, request: Request, response: Response, clock: Clock) -> Answer:
+    async def read_body(
+        self, request: Request, response: Response, clock: Clock
+    ) -> BufferedResponse:
         pieces: list[bytes] = []
         size = 0
         while not response.at_end:
@@ -305,9 +296,9 @@ class Caller:
                     body=beginning((pieces or [piece])[0], self.key),
                 )
             pieces.append(piece)
-        return Answer(response.status, response.headers, b"".join(pieces))
+        return BufferedResponse(response.status, response.headers, b"".join(pieces))
 
-    async def _refusal(
+    async def refusal(
         self, request: Request, response: Response, clock: Clock
     ) -> errors.APIStatusError:
         clock.turn_to("total")  # the status is here; its body has a limit of its own
@@ -336,7 +327,7 @@ async def read_beginning(response: Response) -> bytes:
     return b"".join(pieces)
 
 
-def _is_taken(request: Request, status: int) -> bool:
+def _is_success(request: Request, status: int) -> bool:
     """Whether the server says yes; 101 is that only to who asked for another protocol."""
     return 200 <= status < 300 or (status == 101 and "Upgrade" in request.headers)
 
@@ -368,7 +359,7 @@ def _expired(request: Request, clock: Clock, *, sent: bool) -> errors.APITimeout
     return kind(f"{request}: {said} {when}", limit=clock.limit, seconds=clock.seconds)
 
 
-_AMBIGUOUS = (
+_AMBIGUOUS: tuple[tuple[type[errors.DynamiqError], type[errors.AmbiguousOutcomeError]], ...] = (
     (errors.APITimeoutError, errors.AmbiguousTimeoutError),
     (errors.APIStatusError, errors.AmbiguousStatusError),
     (errors.APIConnectionError, errors.AmbiguousConnectionError),
@@ -377,13 +368,13 @@ _AMBIGUOUS = (
 
 def _as_ambiguous(failure: errors.DynamiqError, request: Request) -> errors.DynamiqError:
     """`failure`, or one that says that the request may have run, where that is so."""
-    if request.idempotent or outcome(failure) is not Outcome.UNKNOWN:
+    if request.idempotent or not may_have_run(failure):
         return failure
     kind = next(to for base, to in _AMBIGUOUS if isinstance(failure, base))
-    ambiguous = kind(
+    ambiguous = failure.retold(
+        kind,
         f"{failure.message}. The App may have run all the same, so it was not sent again; "
-        "look for its effect, or pass retry=True for calls that are safe to repeat"
+        "look for its effect, or pass retry=True for calls that are safe to repeat",
     )
-    vars(ambiguous).update(vars(failure) | {"message": ambiguous.message})
     ambiguous.__cause__ = failure
     return ambiguous

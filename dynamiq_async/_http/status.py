@@ -1,15 +1,15 @@
-"""What a failed request means: whether it may have run, and whether it may be sent again."""
+"""What an unsuccessful request means: may it have run, and may it be sent again?
+
+"The server did not take it" and "the server asks to slow down" are two facts. The first decides
+over one request. The second holds back the whole client.
+"""
 
 from __future__ import annotations
 
 import enum
+from typing import NamedTuple
 
 from dynamiq_async import errors
-
-# Proxies say these of a server behind them: beside the standard's, Cloudflare's and two that are
-# in wide use for a connection that timed out.
-AMBIGUOUS_STATUS = frozenset({502, 503, 504, 520, 521, 522, 523, 524, 598, 599})
-TRANSIENT_STATUS = frozenset({408, 500})
 
 
 class Outcome(enum.Enum):
@@ -18,35 +18,74 @@ class Outcome(enum.Enum):
     NOT_TAKEN = "it was never sent, or the server said that it did not take it"
     TRANSIENT = "the server said that it failed, in a way that may pass"
     UNKNOWN = "it was sent, and nobody knows what became of it"
-    FINAL = "the server gave its answer"
+    FINAL = "the server gave its final response"
 
 
-def outcome(error: errors.DynamiqError) -> Outcome:
-    """What `error` says about the request it came from.
+class Meaning(NamedTuple):
+    """What is known of an unsuccessful request, and whether the server asked to slow down."""
 
-    A 503 means that the request was refused only when it says when to come back; without that,
-    as with 502 and 504, a proxy may be speaking of an App that is running all the same.
-    """
+    outcome: Outcome
+    slow_down: bool = False
+
+
+_TRANSIENT = Meaning(Outcome.TRANSIENT)
+_UNKNOWN = Meaning(Outcome.UNKNOWN)
+_FINAL = Meaning(Outcome.FINAL)
+_NOT_TAKEN = Meaning(Outcome.NOT_TAKEN)
+_THROTTLED = Meaning(Outcome.NOT_TAKEN, slow_down=True)
+
+# Every status that is not here is the server's final response.
+MEANINGS: dict[int, Meaning] = {
+    408: _TRANSIENT,
+    429: _THROTTLED,
+    500: _TRANSIENT,
+    # Proxies say these of a server behind them: beside the standard's, Cloudflare's and two that
+    # are in wide use for a connection that timed out.
+    **dict.fromkeys((502, 503, 504, 520, 521, 522, 523, 524, 598, 599), _UNKNOWN),
+}
+
+# With `Retry-After`. A 503 without it may be a proxy's, about an App that runs all the same.
+MEANINGS_WITH_RETRY_AFTER: dict[int, Meaning] = {503: _THROTTLED}
+
+
+def meaning_of(error: errors.DynamiqError) -> Meaning:
+    """What `error` says about the request that it came from."""
     if isinstance(error, errors.ConnectError | errors.PoolTimeoutError):
-        return Outcome.NOT_TAKEN
+        return _NOT_TAKEN
     if isinstance(error, errors.APIStatusError):
-        status = error.status
-        if status == 429 or (status == 503 and error.retry_after is not None):
-            return Outcome.NOT_TAKEN
-        if status in AMBIGUOUS_STATUS:
-            return Outcome.UNKNOWN
-        return Outcome.TRANSIENT if status in TRANSIENT_STATUS else Outcome.FINAL
+        status = error.status or 0
+        if error.retry_after is not None and status in MEANINGS_WITH_RETRY_AFTER:
+            return MEANINGS_WITH_RETRY_AFTER[status]
+        return MEANINGS.get(status, _FINAL)
     if isinstance(error, errors.APIConnectionError | errors.APITimeoutError):
-        return Outcome.UNKNOWN
-    return Outcome.FINAL
+        return _UNKNOWN
+    return _FINAL
+
+
+def may_have_run(error: errors.DynamiqError) -> bool:
+    """Whether nobody knows what became of the request."""
+    return meaning_of(error).outcome is Outcome.UNKNOWN
 
 
 def may_repeat(error: errors.DynamiqError, *, idempotent: bool) -> bool:
     """Whether sending the request again runs nothing twice."""
-    known = outcome(error)
-    return known is Outcome.NOT_TAKEN or (idempotent and known is not Outcome.FINAL)
+    outcome = meaning_of(error).outcome
+    return outcome is Outcome.NOT_TAKEN or (idempotent and outcome is not Outcome.FINAL)
 
 
-def throttled(error: errors.DynamiqError) -> bool:
-    """Whether the server took nothing because it is asked too much."""
-    return isinstance(error, errors.APIStatusError) and outcome(error) is Outcome.NOT_TAKEN
+def asks_to_slow_down(error: errors.DynamiqError) -> bool:
+    """Whether the server refused because it is asked too much."""
+    return meaning_of(error).slow_down
+
+
+def may_pass(error: errors.DynamiqError) -> bool:
+    """Whether reading the same thing once more may succeed: for polls and broken streams.
+
+    Not after a final response, nor when the time for the whole call is over.
+    """
+    if isinstance(error, errors.APITimeoutError):
+        return error.limit != "total"
+    if isinstance(error, errors.APIStatusError):
+        return (error.status or 0) >= 500 or meaning_of(error).outcome is not Outcome.FINAL
+    # A page of HTML in the place of the response is some proxy's.
+    return isinstance(error, errors.APIConnectionError | errors.ContentTypeError)

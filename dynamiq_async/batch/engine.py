@@ -24,7 +24,7 @@ from dynamiq_async.batch.models import BatchProgress, MapResult
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dynamiq_async._http.limiter import Demand, Gate
+    from dynamiq_async._http.limiter import Demand, Limiter
     from dynamiq_async.batch.inputs import Item, Items
 
 R = TypeVar("R")
@@ -121,7 +121,7 @@ class Fanout(Generic[R]):
         items: Items,
         job: Job[R],
         tally: Tally,
-        gate: Gate,
+        limiter: Limiter,
         demand: Demand,
         *,
         ordered: bool = False,
@@ -130,7 +130,7 @@ class Fanout(Generic[R]):
         self._items = items
         self._job = job
         self._tally = tally
-        self._gate = gate
+        self._limiter = limiter
         self._demand = demand
         self._grace = grace
         self._room = HELD * demand.room
@@ -161,7 +161,7 @@ class Fanout(Generic[R]):
         """Set to work; once is enough."""
         if self._watch is None and not self._closed:
             self._loop = asyncio.get_running_loop()
-            self._throttled = self._gate.throttled
+            self._throttled = self._limiter.throttled
             self._tally.begin()
             self._watch = self._loop.create_task(self._run())
 
@@ -208,13 +208,13 @@ class Fanout(Generic[R]):
             total=total,
             started=tally.started,
             in_flight=self._busy,
-            limit=min(self._demand.room, self._gate.limit),
+            limit=min(self._demand.room, self._limiter.limit),
             done=tally.done,
             failed=tally.failed,
             unknown=tally.unknown,
             skipped=tally.skipped,
-            throttled=self._gate.throttled - self._throttled if self._watch is not None else 0,
-            cooldown=self._gate.cooldown,
+            throttled=self._limiter.throttled - self._throttled if self._watch is not None else 0,
+            cooldown=self._limiter.cooldown,
             rate=rate,
             eta=left / rate if left and rate else 0.0 if left == 0 else None,
         )
@@ -283,7 +283,7 @@ class Fanout(Generic[R]):
         try:
             try:
                 await self._job.open()
-                with self._gate.demand(self._demand):
+                with self._limiter.demand(self._demand):
                     await self._work_all()
             finally:
                 await self._items.aclose()
@@ -332,10 +332,10 @@ class Fanout(Generic[R]):
     # --- the workers -----------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        items, job, gate, tally = self._items, self._job, self._gate, self._tally
+        items, job, limiter, tally = self._items, self._job, self._limiter, self._tally
         try:
             while not self._stopped:
-                if self._held >= self._room or self._busy >= gate.limit:
+                if self._held >= self._room or self._busy >= limiter.limit:
                     await self._park(self._starters)
                     continue
                 item = items.take() if not items.waits else await self._ask()
@@ -424,7 +424,7 @@ class Fanout(Generic[R]):
         while self._emitters:
             _release(self._emitters.popleft())
         starters = self._starters
-        for _ in range(min(room, self._gate.limit - self._busy, len(starters))):
+        for _ in range(min(room, self._limiter.limit - self._busy, len(starters))):
             _release(starters.popleft())
 
     def _notify(self) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from dynamiq_async import errors
-from dynamiq_async._json import _to_builtin
+from dynamiq_async._json import to_builtin
 from dynamiq_async._tasks import cancel_requests
 from dynamiq_async.batch.engine import HaltError
 from dynamiq_async.batch.models import MapResult
@@ -19,7 +19,7 @@ from dynamiq_async.batch.models import MapResult
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from dynamiq_async._http.sender import Caller
+    from dynamiq_async._http.sender import Sender
     from dynamiq_async.batch.engine import Tally
     from dynamiq_async.batch.inputs import Item
     from dynamiq_async.batch.journal import Claim, Journal
@@ -36,13 +36,13 @@ class MapJob:
         self,
         mode: Mode,
         tally: Tally,
-        caller: Caller,
+        sender: Sender,
         *,
         on_error: OnError,
         include_input: bool,
     ) -> None:
         self._mode = mode
-        self._caller = caller
+        self._sender = sender
         self._tally = tally
         self._raises = on_error == "raise"
         self._include_input = include_input
@@ -65,7 +65,7 @@ class MapJob:
         except asyncio.CancelledError as error:
             keep(unless_ended(error), result)
         except Exception as error:  # noqa: BLE001 - the item's result
-            check_open(self._caller, error)
+            check_open(self._sender, error)
             keep(error, result)
         ended = perf_counter()
         if not result.from_journal:
@@ -89,14 +89,14 @@ class JournaledJob(MapJob):
         self,
         mode: Mode,
         tally: Tally,
-        caller: Caller,
+        sender: Sender,
         opening: Callable[[], Awaitable[Journal]],
         *,
         on_error: OnError,
         include_input: bool,
         unknown: Unknown,
     ) -> None:
-        super().__init__(mode, tally, caller, on_error=on_error, include_input=include_input)
+        super().__init__(mode, tally, sender, on_error=on_error, include_input=include_input)
         self._opening = opening
         self._unknown = unknown
         self._opened: Journal | None = None
@@ -165,7 +165,7 @@ class JournaledJob(MapJob):
         except HaltError:
             raise
         except Exception as error:  # noqa: BLE001 - the item's result
-            check_open(self._caller, error)
+            check_open(self._sender, error)
             keep(error, result)
             failure = error
         if output is None and failure is None:
@@ -233,10 +233,10 @@ def keep(error: Exception, result: MapResult[Any]) -> None:
         result.run_id = error.run_id or result.run_id
 
 
-def check_open(caller: Caller, error: Exception) -> None:
+def check_open(sender: Sender, error: Exception) -> None:
     """Begin nothing more with a client that was closed. Whether the service took up what was under
     way is not known, so none of it counts as failed."""
-    if caller.closed and isinstance(error, errors.ClientClosedError):
+    if sender.closed and isinstance(error, errors.ClientClosedError):
         raise HaltError(error, at_once=True) from error
 
 
@@ -264,7 +264,7 @@ def digest(input: Any) -> bytes:
     return blake2b(encoded, digest_size=16).digest()
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_to_builtin, order="deterministic")
+_encoder = msgspec.json.Encoder(enc_hook=to_builtin, order="deterministic")
 
 
 def _unknown_outcome(claim: Claim) -> errors.AmbiguousOutcomeError:

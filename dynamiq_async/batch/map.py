@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack
 from uuid import UUID
 
 from dynamiq_async import errors
-from dynamiq_async._http.client import Client
-from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async._http.client import Client, api_of
+from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async._json import check_type
 from dynamiq_async.batch.engine import Fanout, Tally
 from dynamiq_async.batch.inputs import Inputs, Items, KeyOf
@@ -112,7 +112,7 @@ def fan_out(
     The arguments are those of `AsyncApp.map`; `mode` is what a journal calls what is done here.
     """
     check_type(output_type)
-    working = Call(client, call, Extras(timeout, max_retries), output_type)
+    working = Call(client, call, RequestOptions(timeout, max_retries), output_type)
     working.name = mode
     return _map(client, inputs, working, ordered=ordered, **options)
 
@@ -141,7 +141,7 @@ def map_app(
     check_one_of(mode, ("invoke", "run"), "mode")
     check_type(output_type)
     check_seconds_or_zero(settle, "settle")
-    extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
+    given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
     root_only = {
         "last_node_output": last_node_output,
         "error_on_node_failure": error_on_node_failure,
@@ -149,7 +149,7 @@ def map_app(
     fields: dict[str, Any] = {"user_id": user_id, "extra_body": extra_body}
     working: Mode
     if call is not None:
-        given = (
+        unused = (
             root_only
             | fields
             | {
@@ -160,15 +160,15 @@ def map_app(
                 "mode": None if mode == "invoke" else mode,
             }
         )
-        check_unused(given, "beside call, which makes its own calls: say it there")
-        working = Call(app, call, extras, output_type)
+        check_unused(unused, "beside call, which makes its own calls: say it there")
+        working = Call(app, call, given, output_type)
     elif mode == "run":
         check_unused(root_only, "for runs")
         session = _run_session(session_id, retry, options.get("journal"))
-        working = RunToEnd(app, extras, fields, output_type, session_id=session, settle=settle)
+        working = RunToEnd(app, given, fields, output_type, session_id=session, settle=settle)
     else:
         fields |= root_only | {"session_id": session_id}
-        working = Invoke(app, extras, fields, output_type)
+        working = Invoke(app, given, fields, output_type)
     return _map(app, inputs, working, **options)
 
 
@@ -192,22 +192,22 @@ def _map(
     check_one_of(unknown, ("raise", "retry", "skip"), "unknown")
     check_seconds_or_zero(grace, "grace")
     demand = demand_of(concurrency, rate)
-    caller, tally = client._caller, Tally()
+    api, tally = api_of(client), Tally()
     job: MapJob
     if journal is None:
-        job = MapJob(mode, tally, caller, on_error=on_error, include_input=include_input)
+        job = MapJob(mode, tally, api.sender, on_error=on_error, include_input=include_input)
     else:
         job = JournaledJob(
             mode,
             tally,
-            caller,
-            _opening(journal, mode.name, client.url, retry_failed=retry_failed),
+            api.sender,
+            _opening(journal, mode.name, api.url, retry_failed=retry_failed),
             on_error=on_error,
             include_input=include_input,
             unknown=unknown,
         )
     items = Items(inputs, key)
-    return Map(Fanout(items, job, tally, caller.gate, demand, ordered=ordered, grace=grace))
+    return Map(Fanout(items, job, tally, api.sender.limiter, demand, ordered=ordered, grace=grace))
 
 
 def _opening(

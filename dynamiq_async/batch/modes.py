@@ -8,32 +8,30 @@ it takes.
 from __future__ import annotations
 
 import asyncio
-import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
 
 import msgspec
-from msgspec import structs
 
 from dynamiq_async import _json, errors
 from dynamiq_async._http.bodies import root_body
-from dynamiq_async._http.client import Client
+from dynamiq_async._http.client import Client, api_of, patient_view
 from dynamiq_async._http.request import Request
-from dynamiq_async._http.request_options import UNSET, Extras
+from dynamiq_async._http.request_options import UNSET, RequestOptions
 from dynamiq_async._http.response import decode_output
 from dynamiq_async._json import encode, encode_object
 from dynamiq_async.batch.engine import HaltError
-from dynamiq_async.runs.handle import DEFAULT_WAIT
 from dynamiq_async.runs.models import Run
+from dynamiq_async.runs.requests import RunRequests
 from dynamiq_async.runs.stream import RunStream
+from dynamiq_async.runs.waiting import DEFAULT_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
-    from dynamiq_async._http.request_options import CallOptions
+    from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async.batch.models import MapResult
-    from dynamiq_async.runs.requests import RunService
 
 C = TypeVar("C", bound=Client)
 
@@ -88,14 +86,15 @@ class Invoke:
     traceable = False
 
     def __init__(
-        self, app: Client, extras: Extras, fields: Mapping[str, Any], output_type: Any
+        self, app: Client, given: RequestOptions, fields: Mapping[str, Any], output_type: Any
     ) -> None:
         root_body({}, **fields)
-        self._caller = app._caller
-        self._options = _sending(patient_view(app, extras), extras)
+        api = api_of(patient_view(app, given))
+        self._sender = api.sender
+        self._options = api.options.for_call(RequestOptions(retry=given.retry))
         self._fields = fields
         self._output_type = output_type
-        self._model = app._request("POST", "", body=b"{}", extras=extras)
+        self._model = api.request("POST", "", body=b"{}", given=given)
         self._label = str(self._model)
 
     def prepare(self, input: Any) -> Any:
@@ -107,15 +106,15 @@ class Invoke:
         model = self._model
         request = Request("POST", model.url, model.headers, prepared, idempotent=model.idempotent)
         with _withdrawn_unsent(request, attempt):
-            answer = await self._caller.fetch(request, self._options)
-        result.attempts = answer.attempts
+            response = await self._sender.fetch(request, self._options)
+        result.attempts = response.attempts
         try:
             result.output = decode_output(
-                self._label, answer, self._output_type, key=self._caller.key
+                self._label, response, self._output_type, key=self._sender.key
             )
         except errors.ResponseDecodeError as error:
             _keep_misfit(result, error)
-        return answer.body
+        return response.body
 
     async def recover(
         self, result: MapResult[Any], session_id: str, run_id: str | None
@@ -136,7 +135,7 @@ class Call:
         self,
         client: C,
         call: Callable[[C, Any], Awaitable[Any]],
-        extras: Extras,
+        given: RequestOptions,
         output_type: Any = Any,
     ) -> None:
         if not callable(call):
@@ -145,7 +144,7 @@ class Call:
                 argument="call",
             )
         self._call = call
-        self._view = patient_view(client, extras)
+        self._view = patient_view(client, given)
         self._output_type = output_type
 
     def prepare(self, input: Any) -> Any:
@@ -183,24 +182,24 @@ class RunToEnd:
     def __init__(
         self,
         app: Client,
-        extras: Extras,
+        given: RequestOptions,
         fields: Mapping[str, Any],
         output_type: Any,
         *,
         session_id: str | None,
         settle: float,
     ) -> None:
-        view: Any = patient_view(app, extras)
-        self._service: RunService = view.runs._service
-        self._extras = extras
+        api = api_of(patient_view(app, given))
+        self._service = RunRequests(api)
+        self._given = given
         self._fields = fields
         self._output_type = output_type
         self._session_id = session_id
         self._settle = settle
-        self._options = view._options
-        self._creating = _sending(view, extras)
-        self._following = _with_limit(view._options, extras)
-        self._service.create_request({}, extras, session_id=session_id, **fields)
+        self._options = api.options
+        self._creating = api.options.for_call(RequestOptions(retry=given.retry))
+        self._following = _with_limit(api.options, given)
+        self._service.create_request({}, given, session_id=session_id, **fields)
 
     def prepare(self, input: Any) -> Any:
         encode_object(input, "input")
@@ -232,7 +231,7 @@ class RunToEnd:
 
     async def _create(self, input: Any, session: str, attempt: Attempt | None) -> str:
         request = self._service.create_request(
-            input, self._extras, session_id=session, background=True, **self._fields
+            input, self._given, session_id=session, background=True, **self._fields
         )
         try:
             with _withdrawn_unsent(request, attempt):
@@ -295,45 +294,17 @@ def _withdrawn_unsent(request: Request, attempt: Attempt | None) -> Iterator[Non
         raise
 
 
-def patient(options: CallOptions) -> CallOptions:
-    """`options` for one of many calls: it waits for its turn, and while the service asks to."""
-    return structs.replace(
-        options,
-        policy=structs.replace(options.policy, patient=True, max_wait=math.inf),
-        timeout=structs.replace(options.timeout, pool=None),
-        queued=True,
-    )
-
-
-def patient_view(client: C, extras: Extras) -> C:
-    """A view of `client` whose calls are patient."""
-    view = client.with_options(timeout=extras.timeout, max_retries=extras.max_retries)
-    view._options = patient(view._options)
-    return view
-
-
-def _sending(view: Client, extras: Extras) -> CallOptions:
-    """What holds for a request that `retry=False` forbids to repeat, also when it was refused."""
-    return view._call_options(Extras(retry=extras.retry))
-
-
 def recalled(output: bytes, output_type: Any) -> Any:
     """An output that a journal kept, as `output_type`."""
-    try:
-        return _json.decode(output, output_type)
-    except _json.DECODE_ERRORS as error:
-        name = getattr(output_type, "__name__", output_type)
-        raise errors.ResponseDecodeError(
-            f"the output in the journal does not fit {name}: {error}"
-        ) from error
+    return _json.decode_as(output, output_type, "the output in the journal")
 
 
-def _with_limit(options: CallOptions, extras: Extras) -> CallOptions:
+def _with_limit(options: SendOptions, given: RequestOptions) -> SendOptions:
     """A run whose server was killed can stay `started` for ever, so following has a limit, unless
     that was switched off."""
-    if options.timeout.total is not None or extras.timeout is not UNSET:
+    if options.timeout.total is not None or given.timeout is not UNSET:
         return options
-    return structs.replace(options, timeout=structs.replace(options.timeout, total=DEFAULT_WAIT))
+    return options.with_total(DEFAULT_WAIT)
 
 
 def _keep_misfit(result: MapResult[Any], error: errors.ResponseDecodeError) -> None:
@@ -347,10 +318,6 @@ def _keep_misfit(result: MapResult[Any], error: errors.ResponseDecodeError) -> N
 def _unseen(
     what: str, error: errors.DynamiqError, run_id: str | None = None
 ) -> errors.AmbiguousOutcomeError:
-    kind: type[errors.AmbiguousOutcomeError] = errors.AmbiguousConnectionError
-    if isinstance(error, errors.APITimeoutError):
-        kind = errors.AmbiguousTimeoutError
-    unseen = kind(f"{what}: {error.message}")
-    vars(unseen).update({k: v for k, v in vars(error).items() if k in vars(unseen)})
-    unseen.message, unseen.run_id = f"{what}: {error.message}", run_id or error.run_id
-    return unseen
+    timed_out = isinstance(error, errors.APITimeoutError)
+    kind = errors.AmbiguousTimeoutError if timed_out else errors.AmbiguousConnectionError
+    return error.retold(kind, f"{what}: {error.message}", run_id=run_id)

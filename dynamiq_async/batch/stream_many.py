@@ -6,13 +6,13 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async._http.client import api_of, patient_view
+from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async.batch.engine import Fanout, Tally
 from dynamiq_async.batch.inputs import Inputs, Items, KeyOf
 from dynamiq_async.batch.jobs import begun, check_open, keep, unless_ended
 from dynamiq_async.batch.map import DEFAULT_CONCURRENCY, FanOutIterator
 from dynamiq_async.batch.models import StreamItem
-from dynamiq_async.batch.modes import patient_view
 from dynamiq_async.batch.options import check_one_of, check_seconds_or_zero, demand_of
 from dynamiq_async.streaming.app_stream import AppStream
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from dynamiq_async._http.client import Client
-    from dynamiq_async._http.sender import Caller
+    from dynamiq_async._http.sender import Sender
     from dynamiq_async.batch.inputs import Item
     from dynamiq_async.options import Adaptive
     from dynamiq_async.runs.stream import RunStream
@@ -45,13 +45,13 @@ class _StreamJob:
         self,
         open_stream: Callable[[Any], AppStream | RunStream],
         tally: Tally,
-        caller: Caller,
+        sender: Sender,
         *,
         include_input: bool,
     ) -> None:
         self._open_stream = open_stream
         self._tally = tally
-        self._caller = caller
+        self._sender = sender
         self._include_input = include_input
 
     async def open(self) -> None:
@@ -76,7 +76,7 @@ class _StreamJob:
         except asyncio.CancelledError as error:
             keep(unless_ended(error), result)
         except Exception as error:  # noqa: BLE001 - the stream's result
-            check_open(self._caller, error)
+            check_open(self._sender, error)
             keep(error, result)
         ended = perf_counter()
         result.seconds = ended - started
@@ -108,7 +108,7 @@ def stream_app(
     """`AsyncApp.stream_many`; see there."""
     check_one_of(mode, ("stream", "run"), "mode")
     check_seconds_or_zero(grace, "grace")
-    view: Any = patient_view(app, Extras(timeout, max_retries))
+    view: Any = patient_view(app, RequestOptions(timeout, max_retries))
     start = view.stream if mode == "stream" else view.runs.stream
 
     def open_stream(input: Any) -> AppStream | RunStream:
@@ -116,9 +116,9 @@ def stream_app(
         return stream
 
     open_stream({})  # sends nothing, and finds what is wrong with the options
-    caller, tally = app._caller, Tally()
-    job = _StreamJob(open_stream, tally, caller, include_input=include_input)
+    sender, tally = api_of(app).sender, Tally()
+    job = _StreamJob(open_stream, tally, sender, include_input=include_input)
     demand = demand_of(concurrency, rate)
-    engine = Fanout(Items(inputs, key), job, tally, caller.gate, demand, grace=grace)
+    engine = Fanout(Items(inputs, key), job, tally, sender.limiter, demand, grace=grace)
     job.emit = engine.emit
     return StreamMany(engine)

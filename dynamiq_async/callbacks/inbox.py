@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from dynamiq_async._credentials import Secret, check_key
 from dynamiq_async.errors import APITimeoutError, InvalidArgumentError, StreamClosedError
 from dynamiq_async.options import check_count, check_seconds
-from dynamiq_async.runs.handle import DEFAULT_WAIT
+from dynamiq_async.runs.waiting import DEFAULT_WAIT
 from dynamiq_async.submission import Callback
 
 from .arrivals import Arrivals

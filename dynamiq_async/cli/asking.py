@@ -17,7 +17,7 @@ from dynamiq_async.cli import live, output
 
 if TYPE_CHECKING:
     from dynamiq_async.events.run_events import InputRequest
-    from dynamiq_async.runs.handle import RunHandle
+    from dynamiq_async.runs.runs import RunHandle
 
 _LATER = "Enter leaves it open"
 

@@ -14,8 +14,8 @@ from dynamiq_async.flowy.models import (
     FlowyOutputSpec,
     FlowyRun,
 )
+from dynamiq_async.flowy.requests import DEFAULT_WAIT
 from dynamiq_async.flowy.runs import FlowyRuns
-from dynamiq_async.flowy.service import DEFAULT_WAIT
 
 __all__ = [
     "DEFAULT_URL",

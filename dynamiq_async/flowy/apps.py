@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from msgspec import Raw, Struct
 
 from dynamiq_async._http.paging import Page, Pages, Pagination
-from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async.flowy.models import FlowyApp, app_of
-from dynamiq_async.flowy.service import checked_id
+from dynamiq_async.options import check_id
 
 if TYPE_CHECKING:
-    from dynamiq_async.flowy.service import FlowyClient
+    from dynamiq_async.flowy.requests import FlowyRequests
 
 
 class _Listed(Struct):
@@ -22,8 +22,8 @@ class _Listed(Struct):
 class FlowyApps:
     """The apps of Flowy, as `flowy.apps`."""
 
-    def __init__(self, client: FlowyClient) -> None:
-        self._client = client
+    def __init__(self, requests: FlowyRequests) -> None:
+        self._requests = requests
 
     def list(
         self, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None
@@ -32,13 +32,13 @@ class FlowyApps:
 
         What an app takes and makes is told by `get` alone.
         """
-        client = self._client
-        options = client._call_options(Extras(timeout, max_retries))
+        requests = self._requests
+        options = requests.api.options.for_call(RequestOptions(timeout, max_retries))
 
         async def fetch(_: int) -> Page[FlowyApp]:
-            request = client._request("GET", "apps", extras=Extras())
-            found = await client._send(request, options, _Listed)
-            apps = [client._read(app_of, data, request) for data in found.data or []]
+            request = requests.api.request("GET", "apps")
+            found = await requests.api.fetch(request, options, _Listed)
+            apps = [requests.read(app_of, data, request) for data in found.data or []]
             return Page(data=apps, pagination=Pagination(page=1, page_count=1))
 
         return Pages(fetch, page=1, identity=lambda app: app.id or app.slug or id(app))
@@ -54,5 +54,5 @@ class FlowyApps:
         Raises:
             NotFoundError: there is no such app.
         """
-        options = self._client._call_options(Extras(timeout, max_retries))
-        return await self._client._get_app(checked_id(app_id, "app_id"), options)
+        options = self._requests.api.options.for_call(RequestOptions(timeout, max_retries))
+        return await self._requests.get_app(check_id(app_id, "app_id"), options)

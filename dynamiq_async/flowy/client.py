@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Unpack
-from weakref import WeakValueDictionary
 
-from msgspec import structs
-
-from dynamiq_async import errors
 from dynamiq_async._credentials import Credential
-from dynamiq_async._http.limiter import Gate
+from dynamiq_async._http.client import Client, ClientOptions
+from dynamiq_async._http.limiter import Limiter
 from dynamiq_async._http.rates import Quota
-from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async._http.request_options import RequestOptions
 from dynamiq_async._http.timers import deadline_in
-from dynamiq_async._http.urls import parse_base_url
 from dynamiq_async.batch import FanOutOptions, Map, fan_out
 from dynamiq_async.downloads import Downloader
 from dynamiq_async.flowy.apps import FlowyApps
 from dynamiq_async.flowy.models import FlowyApp, FlowyRun
-from dynamiq_async.flowy.poller import Poller, RequestGate, RunGate
+from dynamiq_async.flowy.poller import RequestLimiter, RunLimiter
+from dynamiq_async.flowy.requests import DEFAULT_WAIT, FlowyRequests, Shared, app_id_of
 from dynamiq_async.flowy.runs import FlowyRuns
-from dynamiq_async.flowy.service import DEFAULT_WAIT, FlowyClient, app_id_of, within
 from dynamiq_async.options import Adaptive, Timeout, check_count, check_seconds
 from dynamiq_async.transport.base import aiohttp_transport
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Mapping
-
-    import aiohttp
 
     from dynamiq_async.batch.inputs import Inputs
     from dynamiq_async.batch.models import MapResult
@@ -47,7 +39,7 @@ DEFAULT_TIMEOUT = Timeout(first_byte=60.0, idle=60.0)
 """No call waits for a run, so every answer is near."""
 
 
-class AsyncFlowy(FlowyClient):
+class AsyncFlowy(Client):
     """Flowy.
 
         async with AsyncFlowy() as flowy:
@@ -75,75 +67,61 @@ class AsyncFlowy(FlowyClient):
         InvalidArgumentError: an argument cannot be used; `argument` names it.
     """
 
-    _credential = Credential("API key", "api_key", KEY_VARIABLE, personal=True)
+    _credential = Credential(
+        "API key",
+        "api_key",
+        KEY_VARIABLE,
+        otherwise="; pass api_key=False to send none",
+        personal=True,
+    )
 
     def __init__(
         self,
         api_key: str | Literal[False] | None = None,
         base_url: str | None = None,
         *,
-        timeout: TimeoutLike = UNSET,
-        max_retries: int = 2,
-        headers: Mapping[str, str] | None = None,
         max_runs: int | Adaptive = DEFAULT_RUNS,
         max_downloads: int = 8,
-        max_connections: int = 100,
-        max_response_bytes: int = 64 * 1024 * 1024,
-        max_retry_after: float | None = None,
-        session: aiohttp.ClientSession | None = None,
-        verify: ssl.SSLContext | str | os.PathLike[str] | None = None,
-        proxy: str | None = None,
-        trust_env: bool = False,
-        allow_http: bool = False,
+        **options: Unpack[ClientOptions],
     ) -> None:
         url = base_url if base_url is not None else os.environ.get(URL_VARIABLE) or DEFAULT_URL
-        self._configuration = {
-            "max_connections": max_connections,
-            "max_response_bytes": max_response_bytes,
-            "max_retry_after": max_retry_after,
-            "verify": verify,
-            "proxy": proxy,
-            "trust_env": trust_env,
+        runs = RunLimiter(_bounds(max_runs))
+        downloads = Limiter(check_count(max_downloads, "max_downloads"))
+        limiter = RequestLimiter(
+            check_count(options.get("max_connections", 100), "max_connections"), Quota(), runs
+        )
+        options.setdefault("timeout", DEFAULT_TIMEOUT)
+        options.setdefault("max_retry_after", None)
+        super().__init__(url, api_key, limiter=limiter, **options)
+        self._settings |= {"max_runs": max_runs, "max_downloads": max_downloads}
+        self._api = self._api.view(options=self._api.options.with_policy(patient=True))
+        network = {
+            "session": None,
+            "tls": options.get("verify"),
+            "proxy": options.get("proxy"),
+            "trust_env": options.get("trust_env", False),
         }
-        self._own = {"max_runs": max_runs, "max_downloads": max_downloads, "allow_http": allow_http}
-        if not isinstance(max_runs, Adaptive):
-            count = check_count(max_runs, "max_runs")
-            max_runs = Adaptive(min=count, max=count, start=count)
-        self._in_flight = RunGate(max_runs)
-        room = check_count(max_connections, "max_connections")
-        gate = RequestGate(room, Quota(), self._in_flight)
-        network = {"session": None, "tls": verify, "proxy": proxy, "trust_env": trust_env}
-        self._downloader = Downloader(
+        downloader = Downloader(
             partial(aiohttp_transport, {**network, "key": None}),
-            Gate(check_count(max_downloads, "max_downloads")),
+            downloads,
             secret=None,
-            max_response_bytes=max_response_bytes,
+            max_response_bytes=self._settings["max_response_bytes"],
         )
-        super().__init__(
-            parse_base_url(url, allow_http=allow_http, argument="base_url"),
-            _resolve_key(api_key),
-            timeout=DEFAULT_TIMEOUT if timeout is UNSET else timeout,
-            max_retries=max_retries,
-            headers=headers,
-            session=session,
-            gate=gate,
-            **self._configuration,
-        )
-        policy = structs.replace(self._options.policy, patient=True)
-        self._options = structs.replace(self._options, policy=policy)
-        self._poller = Poller(gate)
-        self._schemas = OrderedDict()
-        self._learning = WeakValueDictionary()
+        self._shared = Shared(downloader, limiter, runs)
+
+    @property
+    def _requests(self) -> FlowyRequests:
+        return FlowyRequests(self._api, self._shared)
 
     @property
     def apps(self) -> FlowyApps:
         """The apps there are."""
-        return FlowyApps(self)
+        return FlowyApps(self._requests)
 
     @property
     def runs(self) -> FlowyRuns:
         """The runs that were started."""
-        return FlowyRuns(self)
+        return FlowyRuns(self._requests)
 
     async def run(
         self,
@@ -185,18 +163,19 @@ class AsyncFlowy(FlowyClient):
         """
         check_seconds(timeout, "timeout")
         deadline = deadline_in(timeout)
-        extras = Extras(max_retries=max_retries, retry=retry)
-        options = within(self._call_options(extras), timeout)
-        request = await self._start_request(app, inputs, check, extras, extra_body, deadline)
+        given = RequestOptions(max_retries=max_retries, retry=retry)
+        requests, runs = self._requests, self._shared.runs
+        options = requests.api.options.for_call(given).with_total(timeout)
+        request = await requests.start_request(app, inputs, check, given, extra_body, deadline)
         if not wait:
-            return await self._start(request, options, deadline)
-        await self._enter_flight(deadline)
+            return await requests.start(request, options, deadline)
+        await requests.enter_flight(deadline)
         try:
-            run = await self._start(request, options, deadline)
-            self._in_flight.accepted()
-            return await self._wait(run.run_id, timeout, deadline, started=run)
+            run = await requests.start(request, options, deadline)
+            runs.succeeded()
+            return await requests.wait(run.run_id, timeout, deadline, started=run)
         finally:
-            self._in_flight.leave()
+            runs.release()
 
     def map(
         self,
@@ -236,7 +215,7 @@ class AsyncFlowy(FlowyClient):
         app_id = app_id_of(app)
         check_seconds(timeout, "timeout")
 
-        options.setdefault("concurrency", self._in_flight.most)
+        options.setdefault("concurrency", self._shared.runs.most)
 
         async def run(client: AsyncFlowy, given: Any) -> FlowyRun:
             run = await client.run(app, given, timeout=timeout, check=check, extra_body=extra_body)
@@ -274,34 +253,16 @@ class AsyncFlowy(FlowyClient):
             await super().aclose()
         finally:
             if self._owner:
-                await self._downloader.aclose()
+                await self._shared.downloader.aclose()
 
     def __del__(self) -> None:
         super().__del__()
         if self._owner:
-            self._downloader.abandon()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        settings = self._settings() | self._own
-        return _rebuild, (type(self), self._url, self._caller.key is None, settings)
+            self._shared.downloader.abandon()
 
 
-def _resolve_key(key: str | Literal[False] | None) -> str | None:
-    if key is False:
-        return None
-    found = key if key is not None else os.environ.get(KEY_VARIABLE)
-    if not found:
-        raise errors.InvalidArgumentError(
-            f"no API key: pass api_key or set {KEY_VARIABLE}; pass api_key=False to send none",
-            argument="api_key",
-        )
-    return found
-
-
-def _rebuild(
-    kind: type[AsyncFlowy], url: str, without: bool, settings: dict[str, Any]
-) -> AsyncFlowy:
-    """A client from a pickle: its configuration, with the key of the process it has come to."""
-    # Where it has come without a key, requests tell; unpickling is no place to fail.
-    key: Literal[False] | None = False if without or not os.environ.get(KEY_VARIABLE) else None
-    return kind(key, url, **settings)
+def _bounds(max_runs: int | Adaptive) -> Adaptive:
+    if isinstance(max_runs, Adaptive):
+        return max_runs
+    count = check_count(max_runs, "max_runs")
+    return Adaptive(min=count, max=count, start=count)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from msgspec import structs
-
 from dynamiq_async import errors
 from dynamiq_async._http.timers import deadline_in
+from dynamiq_async._tasks import in_thread
 from dynamiq_async.downloads import (
     MAX_WAIT,
     Downloader,
@@ -15,9 +14,8 @@ from dynamiq_async.downloads import (
     Memory,
     PartFile,
     Sink,
-    _in_thread,
-    _placed,
     file_name,
+    placed,
 )
 from dynamiq_async.options import check_count, check_seconds
 
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from dynamiq_async._http.request_options import CallOptions
+    from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async.flowy.models import FlowyOutput, FlowyRun
 
 
@@ -40,7 +38,7 @@ class Origin:
     def __init__(
         self,
         downloader: Downloader,
-        options: CallOptions,
+        options: SendOptions,
         reread: Callable[[str, float | None], Awaitable[FlowyRun]],
         run: FlowyRun,
         position: int,
@@ -61,7 +59,7 @@ class Origin:
         progress: Callable[[int, int | None], object] | None,
     ) -> Path:
         check_seconds(timeout, "timeout")
-        place, is_folder = await _in_thread(_placed, path)
+        place, is_folder = await in_thread(placed, path)
         part = PartFile(place if is_folder else place.parent)
         try:
             await part.create()
@@ -116,11 +114,9 @@ class Origin:
             raise self._expired(output, refused) from refused
         raise refused
 
-    def _limited(self, timeout: float | None) -> CallOptions:
+    def _limited(self, timeout: float | None) -> SendOptions:
         """The client's options. Its patience is for another service, whose limits are known."""
-        limits = structs.replace(self._options.timeout, total=timeout)
-        policy = structs.replace(self._options.policy, patient=False, max_wait=MAX_WAIT)
-        return structs.replace(self._options, timeout=limits, policy=policy)
+        return self._options.with_total(timeout).with_policy(patient=False, max_wait=MAX_WAIT)
 
     async def _write_text(
         self,
@@ -152,10 +148,10 @@ class Origin:
         return next((o.url for o in same if o.url and o.url != output.url), None)
 
     def _expired(self, output: FlowyOutput, refused: errors.APIStatusError) -> errors.DynamiqError:
-        error = type(refused)(
+        return refused.retold(
+            type(refused),
             f"{refused.message}: the link to the output of node {output.node_id} of run "
             f"{self._run_id} has expired or is refused, and the run has no other. Links expire: "
-            "save outputs soon after the run is completed"
+            "save outputs soon after the run is completed",
+            run_id=self._run_id,
         )
-        vars(error).update(vars(refused) | {"message": error.message, "run_id": self._run_id})
-        return error

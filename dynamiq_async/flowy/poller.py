@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from dynamiq_async import errors
-from dynamiq_async._http.limiter import Gate, now
+from dynamiq_async._http.limiter import Limiter, now
 from dynamiq_async._http.rates import AdaptiveLimit
-from dynamiq_async.runs.requests import may_pass
+from dynamiq_async._http.status import may_pass
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -43,7 +43,7 @@ MAX_LOST_POLLS = 5
 """How many looks in a row may fail before a wait gives up."""
 
 
-class RunGate(Gate):
+class RunLimiter(Limiter):
     """How many runs a client has in flight: found by trying, since the service does not say.
 
     `most` is the upper bound.
@@ -56,11 +56,11 @@ class RunGate(Gate):
         self._resize()
 
 
-class RequestGate(Gate):
+class RequestLimiter(Limiter):
     """A client's gate that can tell the two limits of a service apart: a refusal while requests
     were left means that there are too many runs."""
 
-    def __init__(self, limit: int, quota: Quota, runs: RunGate) -> None:
+    def __init__(self, limit: int, quota: Quota, runs: RunLimiter) -> None:
         super().__init__(limit, quota)
         self._runs = runs
 
@@ -97,8 +97,8 @@ class Poller:
         gate: the client's; its quota tells how many requests are left.
     """
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()
 
     async def wait(
@@ -168,7 +168,7 @@ class Poller:
             here.last = now()
 
     def _spacing(self) -> float:
-        quota = self._gate.quota
+        quota = self._limiter.quota
         if quota is None or quota.remaining is None:
             return 0.0
         return quota.window(now()) / max(1.0, quota.remaining * POLL_SHARE)

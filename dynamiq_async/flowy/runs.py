@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async._http.timers import deadline_in
-from dynamiq_async.flowy.service import DEFAULT_WAIT, checked_id
-from dynamiq_async.options import check_seconds
+from dynamiq_async.flowy.requests import DEFAULT_WAIT
+from dynamiq_async.options import check_id, check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dynamiq_async.flowy.models import FlowyApp, FlowyRun
-    from dynamiq_async.flowy.service import FlowyClient
+    from dynamiq_async.flowy.requests import FlowyRequests
 
 
 class FlowyRuns:
     """The runs of Flowy, as `flowy.runs`. A run that failed is a value here."""
 
-    def __init__(self, client: FlowyClient) -> None:
-        self._client = client
+    def __init__(self, requests: FlowyRequests) -> None:
+        self._requests = requests
 
     async def start(
         self,
@@ -37,13 +37,13 @@ class FlowyRuns:
 
         Arguments and errors are those of `AsyncFlowy.run`; `timeout` is by default the client's.
         """
-        extras = Extras(timeout, max_retries, retry)
-        options = self._client._call_options(extras)
+        given = RequestOptions(timeout, max_retries, retry)
+        options = self._requests.api.options.for_call(given)
         deadline = deadline_in(options.timeout.total)
-        request = await self._client._start_request(
-            app, inputs, check, extras, extra_body, deadline
+        request = await self._requests.start_request(
+            app, inputs, check, given, extra_body, deadline
         )
-        return await self._client._start(request, options, deadline)
+        return await self._requests.start(request, options, deadline)
 
     async def get(
         self, run_id: str, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None
@@ -53,8 +53,8 @@ class FlowyRuns:
         Raises:
             NotFoundError: there is no such run.
         """
-        options = self._client._call_options(Extras(timeout, max_retries))
-        return await self._client._get_run(checked_id(run_id, "run_id"), options=options)
+        options = self._requests.api.options.for_call(RequestOptions(timeout, max_retries))
+        return await self._requests.get_run(check_id(run_id, "run_id"), options=options)
 
     async def wait(self, run_id: str, *, timeout: float | None = DEFAULT_WAIT) -> FlowyRun:
         """Wait for a run to be over, however it ends. It is looked at at once, and then every few
@@ -68,5 +68,5 @@ class FlowyRuns:
             NotFoundError: there is no such run.
         """
         check_seconds(timeout, "timeout")
-        run_id = checked_id(run_id, "run_id")
-        return await self._client._wait(run_id, timeout, deadline_in(timeout))
+        run_id = check_id(run_id, "run_id")
+        return await self._requests.wait(run_id, timeout, deadline_in(timeout))

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dynamiq_async._http.response import read_with
+from dynamiq_async.options import check_id
+
 if TYPE_CHECKING:
+    from uuid import UUID
+
+    from dynamiq_async._http.api import Api
     from dynamiq_async._http.request import Request
-    from dynamiq_async.management.client import AsyncManagement
 
 
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import msgspec
 from msgspec import Raw, Struct
 
-from dynamiq_async import _json, errors
-from dynamiq_async._http.error_responses import beginning
+from dynamiq_async import errors
 from dynamiq_async._http.paging import Page, PageBody, Pages
-from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async.management.models import App, app_of
 from dynamiq_async.management.settings import PROJECT
 from dynamiq_async.options import check_count
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
 
 MAX_PAGE_SIZE = 500
@@ -38,8 +41,9 @@ class _AppData(Struct):
 class Apps:
     """The deployed Apps, as `management.apps`."""
 
-    def __init__(self, client: AsyncManagement) -> None:
-        self._client = client
+    def __init__(self, api: Api, find_project: Callable[[], str | None]) -> None:
+        self._api = api
+        self._find_project = find_project
 
     def list(
         self,
@@ -73,7 +77,7 @@ class Apps:
         Raises:
             InvalidArgumentError: an argument cannot be used, or there is no project.
         """
-        project = project_id if project_id is not None else self._client.project_id
+        project = project_id if project_id is not None else self._find_project()
         if project is None:
             raise errors.InvalidArgumentError(
                 f"no project: pass project_id or set {PROJECT.variables[0]}",
@@ -84,17 +88,17 @@ class Apps:
                 f"page_size may be at most {MAX_PAGE_SIZE}, not {page_size}", argument="page_size"
             )
         query = {
-            "project_id": _filled(project, "project_id"),
+            "project_id": check_id(project, "project_id"),
             "archived": archived,
             "include_archived": include_archived,
-            "workflow_id": None if workflow_id is None else _filled(workflow_id, "workflow_id"),
+            "workflow_id": None if workflow_id is None else check_id(workflow_id, "workflow_id"),
             "sort": sort,
             "page_size": page_size,
         }
-        extras = Extras(timeout, max_retries, query=extra_query)
+        given = RequestOptions(timeout, max_retries, query=extra_query)
 
         async def fetch(number: int) -> Page[App]:
-            return await self._page({**query, "page": number}, extras)
+            return await self._page({**query, "page": number}, given)
 
         return Pages(fetch, page=check_count(page, "page"), identity=_identity, prefetch=prefetch)
 
@@ -112,39 +116,22 @@ class Apps:
             NotFoundError: there is no such App.
             What `AsyncApp.invoke` raises.
         """
-        extras = Extras(timeout, max_retries)
-        path = ("v1", "apps", _filled(app_id, "app_id"))
-        request = self._client._request("GET", *path, extras=extras)
-        found = await self._client._fetch(request, extras, _AppData)
+        given = RequestOptions(timeout, max_retries)
+        path = ("v1", "apps", check_id(app_id, "app_id"))
+        request = self._api.request("GET", *path, given=given)
+        found = await self._api.fetch(request, self._api.options.for_call(given), _AppData)
         return self._app(request, found.data)
 
-    async def _page(self, query: Mapping[str, Any], extras: Extras) -> Page[App]:
-        request = self._client._request("GET", "v1", "apps", query=query, extras=extras)
-        found = await self._client._fetch(request, extras, PageBody)
+    async def _page(self, query: Mapping[str, Any], given: RequestOptions) -> Page[App]:
+        request = self._api.request("GET", "v1", "apps", query=query, given=given)
+        found = await self._api.fetch(request, self._api.options.for_call(given), PageBody)
         return found.page([self._app(request, data) for data in found.data or []])
 
     def _app(self, request: Request, data: Raw) -> App:
-        try:
-            return app_of(data)
-        except _json.DECODE_ERRORS as error:
-            raise errors.ResponseDecodeError(
-                f"the answer to {request} holds no App: {error}",
-                body=beginning(bytes(data), self._client._caller.key),
-            ) from error
+        wrong = f"the answer to {request} holds no App"
+        return read_with(app_of, data, wrong, key=self._api.sender.key)
 
 
 def _identity(app: App) -> Hashable:
     # Any field may be missing; two Apps of which all is the same are one.
     return app.id or msgspec.json.encode(app)
-
-
-# --- what is given -------------------------------------------------------------------------------
-
-
-def _filled(value: str | UUID, argument: str) -> str:
-    text = str(value) if isinstance(value, str | UUID) else ""
-    if not text:
-        raise errors.InvalidArgumentError(
-            f"{argument} must be a non-empty string, not {value!r}", argument=argument
-        )
-    return text

@@ -9,16 +9,15 @@ is called with an Access Key of its own.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 from uuid import UUID
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import Credential, is_personal
-from dynamiq_async._http.client import Client
-from dynamiq_async._http.request_options import UNSET, TimeoutLike
+from dynamiq_async._http.client import Client, ClientOptions
 from dynamiq_async._http.urls import parse_base_url
 from dynamiq_async.app import KEY_VARIABLE, AsyncApp
-from dynamiq_async.management.apps import MAX_PAGE_SIZE, Apps, _filled
+from dynamiq_async.management.apps import MAX_PAGE_SIZE, Apps
 from dynamiq_async.management.models import App, choose_app, told
 from dynamiq_async.management.settings import (
     ORGANISATION,
@@ -26,38 +25,25 @@ from dynamiq_async.management.settings import (
     TOKEN,
     TOKEN_VARIABLE,
     URL,
-    is_configured,
 )
-from dynamiq_async.options import Timeout
+from dynamiq_async.options import Timeout, check_id
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Coroutine, Generator, Mapping
-
-    import aiohttp
+    from collections.abc import Callable, Coroutine, Generator
 
 
 DEFAULT_URL = "https://api.getdynamiq.ai"
+# What an App is reached by as the management API is.
+NETWORK_OPTIONS = ("verify", "proxy", "trust_env", "allow_http")
+
 DEFAULT_TIMEOUT = Timeout(first_byte=30.0, idle=30.0)
 """No workflow runs here, so that silence means trouble; the vendor's command line waits as long."""
 
 
-class AppOptions(TypedDict, total=False):
+class AppOptions(ClientOptions, total=False):
     """The arguments of `AsyncApp` beside its host."""
 
     access_key: str | Literal[False] | None
-    timeout: TimeoutLike
-    max_retries: int
-    headers: Mapping[str, str] | None
-    max_connections: int
-    max_response_bytes: int
-    max_event_bytes: int
-    max_retry_after: float | None
-    session: aiohttp.ClientSession | None
-    verify: ssl.SSLContext | str | os.PathLike[str] | None
-    proxy: str | None
-    trust_env: bool
-    allow_http: bool
 
 
 class AsyncManagement(Client):
@@ -83,7 +69,14 @@ class AsyncManagement(Client):
         InvalidArgumentError: an argument or a file that is needed cannot be used.
     """
 
-    _credential = Credential("token", "token", TOKEN_VARIABLE, personal=True)
+    _credential = Credential(
+        "token",
+        "token",
+        TOKEN_VARIABLE,
+        purpose=" for the management API",
+        personal=True,
+        find=TOKEN.find,
+    )
 
     def __init__(
         self,
@@ -91,42 +84,18 @@ class AsyncManagement(Client):
         *,
         token: str | Literal[False] | None = None,
         project_id: str | UUID | None = None,
-        timeout: TimeoutLike = UNSET,
-        max_retries: int = 2,
-        headers: Mapping[str, str] | None = None,
-        max_connections: int = 100,
-        max_response_bytes: int = 64 * 1024 * 1024,
-        max_retry_after: float | None = 60.0,
-        session: aiohttp.ClientSession | None = None,
-        verify: ssl.SSLContext | str | os.PathLike[str] | None = None,
-        proxy: str | None = None,
-        trust_env: bool = False,
-        allow_http: bool = False,
+        **options: Unpack[ClientOptions],
     ) -> None:
         url = base_url if base_url is not None else URL.find() or DEFAULT_URL
-        self._project_id = None if project_id is None else _filled(project_id, "project_id")
-        self._allow_http = allow_http
-        self._network: AppOptions = {"verify": verify, "proxy": proxy, "trust_env": trust_env}
-        self._configuration = {
-            "max_connections": max_connections,
-            "max_response_bytes": max_response_bytes,
-            "max_retry_after": max_retry_after,
-            **self._network,
-        }
-        super().__init__(
-            parse_base_url(url, allow_http=allow_http, argument="base_url"),
-            _resolve_token(token),
-            timeout=DEFAULT_TIMEOUT if timeout is UNSET else timeout,
-            max_retries=max_retries,
-            headers=headers,
-            session=session,
-            **self._configuration,
-        )
+        project = None if project_id is None else check_id(project_id, "project_id")
+        options.setdefault("timeout", DEFAULT_TIMEOUT)
+        super().__init__(url, token, **options)
+        self._settings["project_id"] = project
 
     @property
     def apps(self) -> Apps:
         """The deployed Apps."""
-        return Apps(self)
+        return Apps(self._api, lambda: self.project_id)
 
     @property
     def project_id(self) -> str | None:
@@ -135,7 +104,7 @@ class AsyncManagement(Client):
         Raises:
             InvalidArgumentError: the file that may tell cannot be read.
         """
-        return self._project_id or PROJECT.find()
+        return self._settings["project_id"] or PROJECT.find()
 
     @property
     def org_id(self) -> str | None:
@@ -163,7 +132,7 @@ class AsyncManagement(Client):
             return app
         if _is_uuid(app):
             return await self.apps.get(app)
-        name = _filled(app, "app")
+        name = check_id(app, "app")
         listed = self.apps.list(
             project_id=project_id, include_archived=True, page_size=MAX_PAGE_SIZE, prefetch=True
         )
@@ -198,36 +167,14 @@ class AsyncManagement(Client):
 
         async def make() -> AsyncApp:
             found = await self.find(app, project_id=project_id)
-            allow_http = options.get("allow_http", self._allow_http)
-            url = _url(found, allow_http=allow_http)
-            key = _access_key(options.get("access_key"), found)
             # A session has its own ways to the network.
-            network = AppOptions() if options.get("session") is not None else self._network
-            every: AppOptions = {**network, **options, "allow_http": allow_http, "access_key": key}
-            return AsyncApp(url, **every)
+            shared = ("allow_http",) if options.get("session") is not None else NETWORK_OPTIONS
+            network = {name: self._settings[name] for name in shared}
+            every: dict[str, Any] = {**network, **options}
+            every["access_key"] = _access_key(options.get("access_key"), found)
+            return AsyncApp(_url(found, allow_http=every["allow_http"]), **every)
 
         return Opening(make)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        settings = self._settings() | {
-            "project_id": self._project_id,
-            "allow_http": self._allow_http,
-        }
-        return _rebuild, (type(self), self._url, self._caller.key is None, settings)
-
-
-def _rebuild(
-    kind: type[AsyncManagement], url: str, without: bool, settings: dict[str, Any]
-) -> AsyncManagement:
-    """A client from a pickle: its configuration, with the token of the process it has come to."""
-    # Where it has come without a token, requests tell; unpickling is no place to fail.
-    token: Literal[False] | None = False
-    if not without:
-        try:
-            token = None if is_configured() else False
-        except errors.InvalidArgumentError:
-            token = False
-    return kind(url, token=token, **settings)
 
 
 class Opening:
@@ -261,18 +208,6 @@ def _is_uuid(value: object) -> bool:
         return str(UUID(text)) == text
     except ValueError:
         return False
-
-
-def _resolve_token(token: str | Literal[False] | None) -> str | None:
-    if token is False:
-        return None
-    found = token if token is not None else TOKEN.find()
-    if not found:
-        raise errors.InvalidArgumentError(
-            f"no token for the management API: pass token or set {TOKEN_VARIABLE}",
-            argument="token",
-        )
-    return found
 
 
 def _access_key(given: str | Literal[False] | None, app: App) -> str | Literal[False] | None:

@@ -17,7 +17,7 @@ import msgspec
 from dynamiq_async import _json
 from dynamiq_async.events.app_events import BrokenEvent, StreamEvent
 from dynamiq_async.events.run_events import RunEvent, stored_event
-from dynamiq_async.runs.requests import RunService
+from dynamiq_async.runs.requests import RunRequests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,10 +47,10 @@ def keep_app_events(stream: AppStream) -> None:
 
 def keep_run_events(stream: RunStream) -> None:
     """The same for the stream of a run, over all the connections it will make."""
-    service = stream._service
-    stream._service = _Service(service.client, max_event_bytes=service.max_event_bytes)
-    if stream._feed is not None:
-        _keep(stream._feed.decoder, _RunEvent)
+    requests = stream._requests
+    stream._requests = _Requests(requests.api)
+    if stream._reader is not None:
+        _keep(stream._reader.decoder, _RunEvent)
 
 
 def original(event: StreamEvent | RunEvent) -> bytes:
@@ -64,7 +64,7 @@ def original(event: StreamEvent | RunEvent) -> bytes:
     return msgspec.json.encode(event)
 
 
-class _Service(RunService):
+class _Requests(RunRequests):
     """The Runs API, with events that keep their bytes wherever they come from."""
 
     def decoder(self) -> SSEDecoder[RunEvent]:

@@ -1,1 +1,20 @@
-"""The runs of an App."""
+"""An App's runs: each has an id, a history that can be followed, and questions for people."""
+
+from dynamiq_async.runs.models import Run
+from dynamiq_async.runs.questions import OnQuestion, Question, QuestionEvent
+from dynamiq_async.runs.resumption import Gap
+from dynamiq_async.runs.runs import RunHandle, Runs
+from dynamiq_async.runs.stream import RunStream
+from dynamiq_async.runs.waiting import DEFAULT_WAIT
+
+__all__ = [
+    "DEFAULT_WAIT",
+    "Gap",
+    "OnQuestion",
+    "Question",
+    "QuestionEvent",
+    "Run",
+    "RunHandle",
+    "RunStream",
+    "Runs",
+]

@@ -75,9 +75,9 @@ class Run(Struct, frozen=True, kw_only=True):
         try:
             output = msgspec.convert(self.output, output_type, dec_hook=_json.from_builtin)
         except msgspec.ValidationError as error:
-            name = getattr(output_type, "__name__", output_type)
             raise ResponseDecodeError(
-                f"the output of run {self.id} does not fit {name}: {error}", run_id=self.id
+                f"the output of run {self.id} does not fit {_json.type_name(output_type)}: {error}",
+                run_id=self.id,
             ) from error
         return output
 

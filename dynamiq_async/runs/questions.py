@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 
 import msgspec
 
@@ -16,13 +17,90 @@ from dynamiq_async.errors import BadRequestError, ConflictError, InvalidArgument
 from dynamiq_async.events.run_events import InputRequest, RunEvent
 
 if TYPE_CHECKING:
-    from dynamiq_async.runs.requests import RunService
+    from dynamiq_async.runs.requests import RunRequests
+
+P = ParamSpec("P")
 
 Verdict = str | bool | None
 """What a handler may return: text to answer with, True or False to approve or reject, or None when
 it answered by itself or leaves the question open."""
 
 OnQuestion = Callable[["Question"], Verdict | Awaitable[Verdict]]
+
+
+class Answering:
+    """Sends what people answer to the questions of runs."""
+
+    def __init__(self, requests: RunRequests) -> None:
+        self._requests = requests
+
+    async def answer(
+        self,
+        run_id: str,
+        request: InputRequest | str,
+        feedback: str,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Answer a question with a text. Not held back by a cooldown.
+
+        Args:
+            request: the question, or its id.
+            extra_body: laid over the body that is sent, for what is not foreseen.
+
+        Raises:
+            InvalidArgumentError: the question is an approval.
+            BadRequestError, ConflictError: the run is not waiting for this.
+        """
+        _check_kind(request, approval=False)
+        body = _input_body(request, {"feedback": feedback}, "human_feedback")
+        await self._requests.send_input(run_id, body, extra_body)
+
+    async def approve(
+        self,
+        run_id: str,
+        request: InputRequest | str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        feedback: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Approve what the run asks for. Not held back by a cooldown.
+
+        Args:
+            request: the question, or its id.
+            params: parameters to change; only those in the question's `editable_params`, which
+                are looked up where only the id is given.
+            feedback: a remark to go with it.
+            extra_body: laid over the body that is sent, which is our guess: the vendor documents
+                only that of a text.
+
+        Raises:
+            InvalidArgumentError: a parameter cannot be edited, or the question is no approval.
+            BadRequestError, ConflictError: the run is not waiting for this.
+        """
+        if params and isinstance(request, str):
+            request = await self._requests.named(run_id, request)
+        _check_kind(request, approval=True)
+        if params is not None and not isinstance(request, str):
+            check_editable(params, request.editable_params)
+        verdict = {"approved": True, "params": params, "feedback": feedback}
+        body = _input_body(request, verdict, "approval_request")
+        await self._requests.send_input(run_id, body, extra_body)
+
+    async def reject(
+        self,
+        run_id: str,
+        request: InputRequest | str,
+        *,
+        feedback: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Reject what the run asks for. Raises what `approve` raises."""
+        _check_kind(request, approval=True)
+        verdict = {"approved": False, "feedback": feedback}
+        body = _input_body(request, verdict, "approval_request")
+        await self._requests.send_input(run_id, body, extra_body)
 
 
 class Question:
@@ -34,10 +112,10 @@ class Question:
         answered: whether it was answered through this object.
     """
 
-    __slots__ = ("_service", "answered", "request", "run_id")
+    __slots__ = ("_requests", "answered", "request", "run_id")
 
-    def __init__(self, service: RunService, run_id: str, request: InputRequest) -> None:
-        self._service = service
+    def __init__(self, requests: RunRequests, run_id: str, request: InputRequest) -> None:
+        self._requests = requests
         self.run_id = run_id
         self.request = request
         self.answered = False
@@ -58,29 +136,43 @@ class Question:
 
     async def is_open(self) -> bool:
         """Ask the service whether a question with this id still waits for an answer."""
-        service = self._service
-        listed = await service.still_open(self.run_id, self.request, service.options, None)
+        requests = self._requests
+        listed = await requests.still_open(self.run_id, self.request, requests.api.options, None)
         return listed is not None
 
     async def answer(self, feedback: str) -> None:
-        """Answer with a text. Raises what `RunHandle.answer` raises."""
-        await self._service.answer(self.run_id, self.request, feedback)
+        """Answer with a text. Raises what `Runs.answer` raises."""
+        await Answering(self._requests).answer(self.run_id, self.request, feedback)
         self.answered = True
 
     async def approve(
         self, params: Mapping[str, Any] | None = None, *, feedback: str | None = None
     ) -> None:
-        """Approve, with some of the parameters changed. Raises what `RunHandle.approve` raises."""
-        await self._service.approve(self.run_id, self.request, params, feedback)
+        """Approve, with some of the parameters changed. Raises what `Runs.approve` raises."""
+        await Answering(self._requests).approve(
+            self.run_id, self.request, params=params, feedback=feedback
+        )
         self.answered = True
 
     async def reject(self, feedback: str | None = None) -> None:
-        """Reject. Raises what `RunHandle.reject` raises."""
-        await self._service.reject(self.run_id, self.request, feedback)
+        """Reject. Raises what `Runs.approve` raises."""
+        await Answering(self._requests).reject(self.run_id, self.request, feedback=feedback)
         self.answered = True
 
     def __repr__(self) -> str:
         return f"<Question of run {self.run_id}: {self.prompt!r}>"
+
+
+def _asked(
+    method: Callable[Concatenate[Question, P], Awaitable[None]],
+) -> Callable[Concatenate[QuestionEvent, P], Awaitable[None]]:
+    """A method of a question, as one of its event."""
+
+    @wraps(method)
+    async def call(event: QuestionEvent, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        await method(event.asked, *args, **kwargs)
+
+    return call
 
 
 class QuestionEvent(RunEvent, frozen=True, kw_only=True, dict=True):
@@ -102,19 +194,9 @@ class QuestionEvent(RunEvent, frozen=True, kw_only=True, dict=True):
         question: Question = vars(self)["_question"]
         return question
 
-    async def answer(self, feedback: str) -> None:
-        """Answer with a text. Raises what `RunHandle.answer` raises."""
-        await self.asked.answer(feedback)
-
-    async def approve(
-        self, params: Mapping[str, Any] | None = None, *, feedback: str | None = None
-    ) -> None:
-        """Approve, with some of the parameters changed. Raises what `RunHandle.approve` raises."""
-        await self.asked.approve(params, feedback=feedback)
-
-    async def reject(self, feedback: str | None = None) -> None:
-        """Reject. Raises what `RunHandle.reject` raises."""
-        await self.asked.reject(feedback)
+    answer = _asked(Question.answer)
+    approve = _asked(Question.approve)
+    reject = _asked(Question.reject)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _plain_event, (_fields(self),)
@@ -126,6 +208,32 @@ def _fields(event: RunEvent) -> dict[str, Any]:
 
 def _plain_event(fields: dict[str, Any]) -> RunEvent:
     return RunEvent(**fields)
+
+
+def _input_body(request: InputRequest | str, answer: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The body of `POST /v1/runs/{id}/input`. For an approval it is our guess."""
+    request_id = request if isinstance(request, str) else request.id
+    known = {name: value for name, value in answer.items() if value is not None}
+    return {"type": kind, "data": {"request_id": request_id, **known}}
+
+
+def check_editable(params: Mapping[str, Any], editable: Sequence[str] | None) -> None:
+    """Raise InvalidArgumentError if `params` has keys that a question does not let be edited."""
+    if wrong := sorted(set(params) - set(editable or ())):
+        raise InvalidArgumentError(
+            f"params: {', '.join(wrong)} cannot be edited; "
+            + (f"only {', '.join(editable)} can" if editable else "nothing can be"),
+            argument="params",
+        )
+
+
+def _check_kind(request: InputRequest | str, *, approval: bool) -> None:
+    """Raise InvalidArgumentError if an approval is answered with text, or a question approved."""
+    opposite = "human_feedback" if approval else "approval_request"
+    if isinstance(request, str) or request.type != opposite:
+        return  # the list of types is open
+    advice = "answer it with answer()" if approval else "use approve() or reject()"
+    raise InvalidArgumentError(f"this is a {request.type}: {advice}", argument="request")
 
 
 async def ask(handler: OnQuestion, question: Question) -> None:

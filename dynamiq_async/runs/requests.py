@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from msgspec import Raw, Struct, structs
+from msgspec import Raw, Struct
 
 from dynamiq_async import _json, errors
 from dynamiq_async._http.bodies import root_body
-from dynamiq_async._http.error_responses import beginning, stream_error
+from dynamiq_async._http.error_responses import stream_error
 from dynamiq_async._http.paging import Page, PageBody
-from dynamiq_async._http.request_options import Extras
-from dynamiq_async._http.status import Outcome, outcome
+from dynamiq_async._http.request_options import RequestOptions
+from dynamiq_async._http.response import read_with
+from dynamiq_async._http.status import may_pass
 from dynamiq_async._json import encode
 from dynamiq_async.events.run_events import InputRequest, RunEvent, run_event, stored_event
+from dynamiq_async.options import check_id
 from dynamiq_async.runs.models import Run, run_of
 from dynamiq_async.sse import SSEDecoder
 from dynamiq_async.streaming.event_reader import read_event
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from dynamiq_async._http.client import Client
+    from dynamiq_async._http.api import Api
     from dynamiq_async._http.request import Request
-    from dynamiq_async._http.request_options import CallOptions
-    from dynamiq_async._http.sender import Caller
-
-T = TypeVar("T")
+    from dynamiq_async._http.request_options import SendOptions
 
 SETTLE_SECONDS = 10.0
 """How long a run whose create was not answered is looked for."""
@@ -40,33 +38,25 @@ SECOND_LOOK_SECONDS = 0.5
 EVENT_PAGE_SIZE = 500
 
 
-Extra = Mapping[str, Any] | None
-"""What a caller lays over a body."""
-
-
 class _RunData(Struct):
     data: Raw
 
 
-class RunService:
-    """What one App's Runs API is asked."""
+class RunRequests:
+    """What one App's Runs API is asked.
+
+    Attributes:
+        api: the App's.
+    """
 
     read_stored = staticmethod(stored_event)
 
-    def __init__(self, client: Client, *, max_event_bytes: int) -> None:
-        self.client = client
-        self.max_event_bytes = max_event_bytes
+    def __init__(self, api: Api) -> None:
+        self.api = api
 
-    @property
-    def caller(self) -> Caller:
-        return self.client._caller
-
-    @property
-    def options(self) -> CallOptions:
-        return self.client._options
-
-    def request(
+    def about(
         self,
+        run_id: str,
         method: str,
         *path: str,
         query: Mapping[str, Any] | None = None,
@@ -75,32 +65,34 @@ class RunService:
         urgent: bool = False,
         retry: bool | None = None,
     ) -> Request:
-        return self.client._request(
+        """A request about one run."""
+        return self.api.request(
             method,
             "v1",
             "runs",
+            check_id(run_id, "run_id"),
             *path,
             query=query,
             body=body,
             stream=stream,
             urgent=urgent,
-            extras=Extras(retry=retry),
+            given=RequestOptions(retry=retry),
         )
 
     def create_request(
-        self, input: Any, extras: Extras, *, stream: bool = False, **fields: Any
+        self, input: Any, given: RequestOptions, *, stream: bool = False, **fields: Any
     ) -> Request:
         body = root_body(input, stream=stream or None, **fields)
-        return self.client._request("POST", "v1", "runs", body=body, stream=stream, extras=extras)
+        return self.api.request("POST", "v1", "runs", body=body, stream=stream, given=given)
 
     def stream_request(self, run_id: str, after: int | None) -> Request:
         query = {"after_sequence": after} if after else None
-        return self.request("GET", run_id, "stream", query=query, stream=True)
+        return self.about(run_id, "GET", "stream", query=query, stream=True)
 
     def decoder(self) -> SSEDecoder[RunEvent]:
         """For one connection of a stream."""
-        recover = partial(read_event, run_event, self.caller.key)
-        return SSEDecoder(RunEvent, max_event_bytes=self.max_event_bytes, recover=recover)
+        recover = partial(read_event, run_event, self.api.sender.key)
+        return SSEDecoder(RunEvent, max_event_bytes=self.api.max_event_bytes, recover=recover)
 
     def reported(self, broken: errors.EventDecodeError, request: str) -> errors.DynamiqError | None:
         """The error that the service put in an event's place, as the class it has over HTTP."""
@@ -110,59 +102,51 @@ class RunService:
             return None
         if not isinstance(data, dict) or "error" not in data:
             return None
-        return stream_error(data, run_id=None, request=request, key=self.caller.key)
+        return stream_error(data, run_id=None, request=request, key=self.api.sender.key)
 
-    async def create(self, request: Request, options: CallOptions, deadline: float | None) -> Run:
-        found = await self.client._send(request, options, _RunData, deadline=deadline)
+    async def create(self, request: Request, options: SendOptions, deadline: float | None) -> Run:
+        found = await self.api.fetch(request, options, _RunData, deadline=deadline)
         return self._run(request, found.data)
 
     async def get(
         self,
         run_id: str,
-        options: CallOptions,
+        options: SendOptions,
         deadline: float | None = None,
         *,
         urgent: bool = False,
     ) -> Run:
-        request = self.request("GET", run_id, urgent=urgent)
-        found = await self.client._send(request, options, _RunData, deadline=deadline)
+        request = self.about(run_id, "GET", urgent=urgent)
+        found = await self.api.fetch(request, options, _RunData, deadline=deadline)
         return self._run(request, found.data)
 
     def _run(self, request: Request, data: Raw) -> Run:
-        try:
-            return run_of(data)
-        except _json.DECODE_ERRORS as error:
-            raise errors.ResponseDecodeError(
-                f"the answer to {request} holds no run: {error}",
-                body=beginning(bytes(data), self.caller.key),
-            ) from error
+        wrong = f"the answer to {request} holds no run"
+        return read_with(run_of, data, wrong, key=self.api.sender.key)
 
     async def run_page(
-        self, query: Mapping[str, Any], options: CallOptions, deadline: float | None = None
+        self, query: Mapping[str, Any], options: SendOptions, deadline: float | None = None
     ) -> Page[Run]:
-        request = self.request("GET", query=query)
-        found = await self.client._send(request, options, PageBody, deadline=deadline)
+        request = self.api.request("GET", "v1", "runs", query=query)
+        found = await self.api.fetch(request, options, PageBody, deadline=deadline)
         return found.page([self._run(request, data) for data in found.data or []])
 
     async def event_page(
         self,
         run_id: str,
         page: int,
-        options: CallOptions,
+        options: SendOptions,
         deadline: float | None = None,
         *,
         size: int = EVENT_PAGE_SIZE,
         urgent: bool = False,
     ) -> Page[RunEvent]:
         query = {"page": page, "page_size": size}
-        request = self.request("GET", run_id, "events", query=query, urgent=urgent)
-        found = await self.client._send(request, options, PageBody, deadline=deadline)
-        try:
-            events = [self.read_stored(raw) for raw in found.data or []]
-        except _json.DECODE_ERRORS as error:
-            raise errors.ResponseDecodeError(
-                f"{request}: a stored event of run {run_id} is broken: {error}", run_id=run_id
-            ) from error
+        request = self.about(run_id, "GET", "events", query=query, urgent=urgent)
+        found = await self.api.fetch(request, options, PageBody, deadline=deadline)
+        wrong = f"{request}: a stored event of run {run_id} is broken"
+        read, key = self.read_stored, self.api.sender.key
+        events = [read_with(read, raw, wrong, key=key, run_id=run_id) for raw in found.data or []]
         return found.page(events)
 
     async def stored(
@@ -170,7 +154,7 @@ class RunService:
         run_id: str,
         first: int,
         last: int,
-        options: CallOptions,
+        options: SendOptions,
         deadline: float | None,
         *,
         urgent: bool = False,
@@ -203,7 +187,7 @@ class RunService:
         return found
 
     async def find(
-        self, session_id: str, options: CallOptions, deadline: float | None = None
+        self, session_id: str, options: SendOptions, deadline: float | None = None
     ) -> Run | None:
         """The run of a session that was made for it.
 
@@ -218,7 +202,7 @@ class RunService:
     async def search(
         self,
         session_id: str,
-        options: CallOptions,
+        options: SendOptions,
         deadline: float | None = None,
         *,
         settle: float,
@@ -251,7 +235,7 @@ class RunService:
             pause = min(pause * 2, 1.0)
 
     async def still_open(
-        self, run_id: str, request: InputRequest, options: CallOptions, deadline: float | None
+        self, run_id: str, request: InputRequest, options: SendOptions, deadline: float | None
     ) -> InputRequest | None:
         """The open question that an answer to `request` would reach, as the service lists it;
         None when there is none any more.
@@ -268,102 +252,19 @@ class RunService:
             listed = [question for question in run.questions if question.id == request.id]
         return request if request in listed else listed[-1] if listed else None
 
-    async def cancel(self, run_id: str) -> None:
-        request = self.request("POST", run_id, "cancel", urgent=True, retry=True)
-        await self.caller.fetch(request, self.options)
-
-    async def answer(
-        self, run_id: str, request: InputRequest | str, feedback: str, extra: Extra = None
-    ) -> None:
-        _check_kind(request, approval=False)
-        body = _input_body(request, {"feedback": feedback}, "human_feedback")
-        await self._input(run_id, body, extra)
-
-    async def approve(
-        self,
-        run_id: str,
-        request: InputRequest | str,
-        params: Mapping[str, Any] | None,
-        feedback: str | None,
-        extra: Extra = None,
-    ) -> None:
-        if params and isinstance(request, str):
-            request = await self._named(run_id, request)
-        _check_kind(request, approval=True)
-        _check_editable(request, params)
-        verdict = {"approved": True, "params": params, "feedback": feedback}
-        await self._input(run_id, _input_body(request, verdict, "approval_request"), extra)
-
-    async def reject(
-        self,
-        run_id: str,
-        request: InputRequest | str,
-        feedback: str | None,
-        extra: Extra = None,
-    ) -> None:
-        _check_kind(request, approval=True)
-        verdict = {"approved": False, "feedback": feedback}
-        await self._input(run_id, _input_body(request, verdict, "approval_request"), extra)
-
-    async def _named(self, run_id: str, request_id: str) -> InputRequest | str:
+    async def named(self, run_id: str, request_id: str) -> InputRequest | str:
         """The open question of this id, or the id where the run does not list it."""
-        run = await self.get(run_id, self.options, urgent=True)
+        run = await self.get(run_id, self.api.options, urgent=True)
         return next((asked for asked in run.questions if asked.id == request_id), request_id)
 
-    async def _input(self, run_id: str, body: dict[str, Any], extra: Extra) -> None:
+    async def cancel(self, run_id: str) -> None:
+        request = self.about(run_id, "POST", "cancel", urgent=True, retry=True)
+        await self.api.sender.fetch(request, self.api.options)
+
+    async def send_input(
+        self, run_id: str, body: Mapping[str, Any], extra: Mapping[str, Any] | None
+    ) -> None:
+        """`POST /v1/runs/{id}/input`, with what the user lays over the body."""
         encoded = encode({**body, **(extra or {})}, "params")
-        request = self.request("POST", run_id, "input", body=encoded, urgent=True)
-        await self.caller.fetch(request, self.options)
-
-
-def single_attempt(options: CallOptions) -> CallOptions:
-    """`options` for a request whose repetition somebody else decides over."""
-    return structs.replace(options, policy=structs.replace(options.policy, max_retries=0))
-
-
-def may_pass(error: errors.DynamiqError) -> bool:
-    """Whether asking again may help: neither a definite answer nor the end of the time for all."""
-    if isinstance(error, errors.APITimeoutError):
-        return error.limit != "total"
-    if isinstance(error, errors.APIStatusError):
-        return isinstance(error, errors.InternalServerError) or outcome(error) is not Outcome.FINAL
-    # A page of HTML in the answer's place is some proxy's.
-    return isinstance(error, errors.APIConnectionError | errors.ContentTypeError)
-
-
-def check_id(run_id: str) -> str:
-    """Raise InvalidArgumentError unless `run_id` can be an id."""
-    if not isinstance(run_id, str) or not run_id:
-        raise errors.InvalidArgumentError(
-            f"run_id must be a non-empty string, not {run_id!r}", argument="run_id"
-        )
-    return run_id
-
-
-def _input_body(request: InputRequest | str, answer: dict[str, Any], kind: str) -> dict[str, Any]:
-    """The body of `POST /v1/runs/{id}/input`. For an approval it is our guess."""
-    request_id = request if isinstance(request, str) else request.id
-    known = {name: value for name, value in answer.items() if value is not None}
-    return {"type": kind, "data": {"request_id": request_id, **known}}
-
-
-def _check_editable(request: InputRequest | str, params: Mapping[str, Any] | None) -> None:
-    """Raise InvalidArgumentError if `params` has keys that this question does not let be edited."""
-    if params is None or isinstance(request, str):
-        return
-    editable = request.editable_params or []
-    if wrong := sorted(set(params) - set(editable)):
-        raise errors.InvalidArgumentError(
-            f"params: {', '.join(wrong)} cannot be edited; "
-            + (f"only {', '.join(editable)} can" if editable else "nothing can be"),
-            argument="params",
-        )
-
-
-def _check_kind(request: InputRequest | str, *, approval: bool) -> None:
-    """Raise InvalidArgumentError if an approval is answered with text, or a question approved."""
-    opposite = "human_feedback" if approval else "approval_request"
-    if isinstance(request, str) or request.type != opposite:
-        return  # the list of types is open
-    advice = "answer it with answer()" if approval else "use approve() or reject()"
-    raise errors.InvalidArgumentError(f"this is a {request.type}: {advice}", argument="request")
+        request = self.about(run_id, "POST", "input", body=encoded, urgent=True)
+        await self.api.sender.fetch(request, self.api.options)

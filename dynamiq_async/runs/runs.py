@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
+from functools import wraps
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypedDict, TypeVar, Unpack, overload
 from uuid import UUID, uuid4
 
 from dynamiq_async import errors
 from dynamiq_async._http.paging import Page, Pages
-from dynamiq_async._http.request_options import UNSET, Extras, TimeoutLike
+from dynamiq_async._http.request_options import UNSET, RequestOptions, SendOptions, TimeoutLike
 from dynamiq_async._http.timers import deadline_in
 from dynamiq_async._json import check_type
-from dynamiq_async.options import check_count
-from dynamiq_async.runs.handle import DEFAULT_WAIT, RunHandle, WaitOptions
-from dynamiq_async.runs.requests import RunService
+from dynamiq_async.options import check_count, check_id
+from dynamiq_async.runs.questions import Answering
+from dynamiq_async.runs.requests import EVENT_PAGE_SIZE, RunRequests
 from dynamiq_async.runs.stream import RunStream
+from dynamiq_async.runs.waiting import DEFAULT_WAIT, WaitOptions, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from dynamiq_async._http.client import Client
-    from dynamiq_async.events.run_events import InputRequest, RunEvent
+    from dynamiq_async._http.api import Api
+    from dynamiq_async.events.run_events import RunEvent
     from dynamiq_async.runs.models import Run
     from dynamiq_async.runs.questions import OnQuestion
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -46,20 +51,19 @@ class _CreateOptions(TypedDict, total=False):
     extra_query: Mapping[str, Any] | None
 
 
-class Runs:
+class Runs(Answering):
     """The runs of one App, as `app.runs`.
 
     A run that failed or was canceled is a value where a run is returned, and an error (with the
     run) where its output was asked for.
     """
 
-    def __init__(self, client: Client, *, max_event_bytes: int) -> None:
-        self._client = client
-        self._service = RunService(client, max_event_bytes=max_event_bytes)
+    def __init__(self, api: Api) -> None:
+        self._requests = RunRequests(api)
 
     def handle(self, run_id: str) -> RunHandle:
         """One run, as an object whose methods need no id."""
-        return RunHandle(self._service, run_id)
+        return RunHandle(self, run_id)
 
     @overload
     async def create(self, input: Any, **options: Unpack[_CreateOptions]) -> Run: ...
@@ -109,12 +113,12 @@ class Runs:
             raise errors.InvalidArgumentError(
                 "a background run has no output yet; ask wait() for it", argument="output_type"
             )
-        extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
-        options = self._client._call_options(extras)
+        given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
+        options = self._requests.api.options.for_call(given)
         session = _session(session_id, dedupe=dedupe, retry=retry)
-        request = self._service.create_request(
+        request = self._requests.create_request(
             input,
-            extras,
+            given,
             files=files,
             file_ids=_ids(file_ids),
             user_id=user_id,
@@ -124,16 +128,18 @@ class Runs:
         )
         deadline = deadline_in(options.timeout.total)
         try:
-            run = await self._service.create(request, options, deadline)
+            run = await self._requests.create(request, options, deadline)
         except errors.AmbiguousOutcomeError as error:
             lost = error
         else:
             return run if output_type is None else run.unwrap(output_type)
-        found = await self._service.find(session, options, deadline) if dedupe and session else None
+        found = (
+            await self._requests.find(session, options, deadline) if dedupe and session else None
+        )
         if found is None:
             raise lost
         if not background:
-            found = await self.handle(found.id).wait(timeout=_seconds_left(deadline))
+            found = await self.wait(found.id, timeout=_seconds_left(deadline))
         return found if output_type is None else found.unwrap(output_type)
 
     def stream(
@@ -169,11 +175,11 @@ class Runs:
         Raises:
             InvalidArgumentError: an argument cannot be used.
         """
-        extras = Extras(timeout, max_retries, retry, extra_headers, extra_query)
+        given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
         session = _session(session_id, dedupe=dedupe, retry=retry)
-        request = self._service.create_request(
+        request = self._requests.create_request(
             input,
-            extras,
+            given,
             files=files,
             file_ids=_ids(file_ids),
             user_id=user_id,
@@ -182,8 +188,8 @@ class Runs:
             extra_body=extra_body,
         )
         return RunStream(
-            self._service,
-            self._client._call_options(extras),
+            self._requests,
+            self._requests.api.options.for_call(given),
             create=request,
             session_id=session if dedupe else None,
             resume=resume,
@@ -202,14 +208,24 @@ class Runs:
         timeout: TimeoutLike = UNSET,
         max_retries: int | None = None,
     ) -> RunStream:
-        """Follow a run that was started before. See `RunHandle.follow`."""
-        return self.handle(run_id).follow(
-            after_sequence=after_sequence,
-            on_question=on_question,
+        """Follow the events of a run that was started before, whether it is over or not.
+
+        Args:
+            after_sequence: go on behind this event, as `RunStream.sequence` told it; None or 0
+                for all of them.
+
+        The other arguments are those of `stream`.
+        """
+        if after_sequence is not None:
+            check_count(after_sequence, "after_sequence", least=0)
+        return RunStream(
+            self._requests,
+            self._options(timeout, max_retries),
+            run_id=check_id(run_id, "run_id"),
+            after_sequence=after_sequence or None,
             resume=resume,
-            max_resumes=max_resumes,
-            timeout=timeout,
-            max_retries=max_retries,
+            max_resumes=check_count(max_resumes, "max_resumes", least=0),
+            on_question=on_question,
         )
 
     @overload
@@ -226,15 +242,30 @@ class Runs:
         on_question: OnQuestion | None = None,
         output_type: Any = None,
     ) -> Any:
-        """Wait for a run to be over. See `RunHandle.wait`."""
-        run = await self.handle(run_id).wait(timeout=timeout, on_question=on_question)
+        """Wait for a run to be over, however it ends, by looking at it now and then.
+
+        Args:
+            timeout: seconds; None for no limit.
+            on_question: as for `stream`.
+            output_type: return the output, as this type, instead of the run.
+
+        Raises:
+            APITimeoutError: the run was not over in time; the message names open questions.
+            RunFailedError, RunCanceledError: with `output_type`, the run ended so.
+        """
+        check_type(output_type)
+        run = await wait_for(self._requests, check_id(run_id, "run_id"), timeout, on_question)
         return run if output_type is None else run.unwrap(output_type)
 
     async def get(
         self, run_id: str, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None
     ) -> Run:
-        """A run as it is now. See `RunHandle.get`."""
-        return await self.handle(run_id).get(timeout=timeout, max_retries=max_retries)
+        """A run as it is now, with the questions that wait for an answer.
+
+        Raises:
+            NotFoundError: this App has no such run.
+        """
+        return await self._requests.get(run_id, self._options(timeout, max_retries))
 
     def list(
         self,
@@ -266,10 +297,10 @@ class Runs:
             "sort": sort,
             "page_size": None if page_size is None else check_count(page_size, "page_size"),
         }
-        options = self._client._call_options(Extras(timeout, max_retries))
+        options = self._options(timeout, max_retries)
 
         async def fetch(number: int) -> Page[Run]:
-            return await self._service.run_page({**query, "page": number}, options)
+            return await self._requests.run_page({**query, "page": number}, options)
 
         return Pages(
             fetch,
@@ -288,54 +319,28 @@ class Runs:
         timeout: TimeoutLike = UNSET,
         max_retries: int | None = None,
     ) -> Pages[RunEvent]:
-        """A run's stored events. See `RunHandle.events`."""
-        return self.handle(run_id).events(
-            page=page,
-            page_size=page_size,
+        """The run's stored events, in the order of their sequence: await it for a page, iterate it
+        for all. The arguments are those of `list`."""
+        size = EVENT_PAGE_SIZE if page_size is None else check_count(page_size, "page_size")
+        options = self._options(timeout, max_retries)
+        check_id(run_id, "run_id")
+
+        async def fetch(number: int) -> Page[RunEvent]:
+            return await self._requests.event_page(run_id, number, options, size=size)
+
+        return Pages(
+            fetch,
+            page=check_count(page, "page"),
+            identity=lambda event: event.sequence,
             prefetch=prefetch,
-            timeout=timeout,
-            max_retries=max_retries,
         )
 
     async def cancel(self, run_id: str) -> None:
-        """Cancel a run. See `RunHandle.cancel`."""
-        await self.handle(run_id).cancel()
+        """Cancel a run. Does nothing when it is over. Not held back by a cooldown."""
+        await self._requests.cancel(run_id)
 
-    async def answer(
-        self,
-        run_id: str,
-        request: InputRequest | str,
-        feedback: str,
-        *,
-        extra_body: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Answer a question. See `RunHandle.answer`."""
-        await self.handle(run_id).answer(request, feedback, extra_body=extra_body)
-
-    async def approve(
-        self,
-        run_id: str,
-        request: InputRequest | str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        feedback: str | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Approve what a run asks for. See `RunHandle.approve`."""
-        await self.handle(run_id).approve(
-            request, params=params, feedback=feedback, extra_body=extra_body
-        )
-
-    async def reject(
-        self,
-        run_id: str,
-        request: InputRequest | str,
-        *,
-        feedback: str | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Reject what a run asks for. See `RunHandle.reject`."""
-        await self.handle(run_id).reject(request, feedback=feedback, extra_body=extra_body)
+    def _options(self, timeout: TimeoutLike, max_retries: int | None) -> SendOptions:
+        return self._requests.api.options.for_call(RequestOptions(timeout, max_retries))
 
 
 def _session(
@@ -378,3 +383,51 @@ def _ids(file_ids: Sequence[str] | None) -> Sequence[str] | None:
             "file_ids must be a list of ids, not one string", argument="file_ids"
         )
     return file_ids
+
+
+def _bound(
+    method: Callable[Concatenate[Runs, str, P], R],
+) -> Callable[Concatenate[RunHandle, P], R]:
+    """A method of `Runs`, as one that knows its run."""
+
+    @wraps(method)
+    def call(handle: RunHandle, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return method(handle._runs, handle.id, *args, **kwargs)
+
+    shown = signature(method)
+    parameters = [p for p in shown.parameters.values() if p.name != "run_id"]
+    call.__signature__ = shown.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return call
+
+
+class RunHandle:
+    """One run of an App, from `app.runs.handle(run_id)`. Each method is that of `Runs`.
+
+    Attributes:
+        id: the run's id.
+    """
+
+    __slots__ = ("_runs", "id")
+
+    def __init__(self, runs: Runs, run_id: str) -> None:
+        self._runs = runs
+        self.id = check_id(run_id, "run_id")
+
+    def __repr__(self) -> str:
+        return f"RunHandle({self.id!r})"
+
+    get = _bound(Runs.get)
+    follow = _bound(Runs.follow)
+    events = _bound(Runs.events)
+    cancel = _bound(Runs.cancel)
+    answer = _bound(Runs.answer)
+    approve = _bound(Runs.approve)
+    reject = _bound(Runs.reject)
+
+    @overload
+    async def wait(self, **options: Unpack[WaitOptions]) -> Run: ...
+    @overload
+    async def wait(self, *, output_type: type[T], **options: Unpack[WaitOptions]) -> T: ...
+    async def wait(self, **options: Any) -> Any:
+        """Wait for the run to be over. See `Runs.wait`."""
+        return await self._runs.wait(self.id, **options)

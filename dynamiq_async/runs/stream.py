@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from msgspec import structs
 
 from dynamiq_async import errors
-from dynamiq_async._http.status import Outcome, outcome
+from dynamiq_async._http.status import may_have_run, may_pass
 from dynamiq_async._http.timers import IdleWatch, deadline_in
 from dynamiq_async._json import check_type
 from dynamiq_async.events.run_events import QUESTION_EVENTS, TERMINAL_EVENTS, RunEvent, RunState
 from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout
 from dynamiq_async.runs.models import Run
 from dynamiq_async.runs.questions import OnQuestion, Question, QuestionEvent, ask
-from dynamiq_async.runs.requests import RunService, may_pass, single_attempt
 from dynamiq_async.runs.resumption import Cursor, Gap, Hole
-from dynamiq_async.streaming.event_reader import Feed, event_stream_info
+from dynamiq_async.streaming.event_reader import EventReader, event_stream_info
 from dynamiq_async.streaming.event_stream import EventStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dynamiq_async._http.request import Request
-    from dynamiq_async._http.request_options import CallOptions
+    from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async._http.response import ResponseInfo
+    from dynamiq_async.runs.requests import RunRequests
 
 T = TypeVar("T")
 
@@ -62,12 +62,12 @@ class RunStream(EventStream[RunEvent]):
         response: status, headers and request id of the latest connection.
     """
 
-    _feed: Feed[RunEvent] | None = None
+    _reader: EventReader[RunEvent] | None = None
 
     def __init__(
         self,
-        service: RunService,
-        options: CallOptions,
+        requests: RunRequests,
+        options: SendOptions,
         *,
         create: Request | None = None,
         run_id: str | None = None,
@@ -78,7 +78,7 @@ class RunStream(EventStream[RunEvent]):
         on_question: OnQuestion | None = None,
     ) -> None:
         super().__init__(str(create) if create is not None else f"run {run_id}")
-        self._service = service
+        self._requests = requests
         self._options = options
         self._create = create
         self._session_id = session_id
@@ -124,7 +124,7 @@ class RunStream(EventStream[RunEvent]):
             What iterating and `Runs.get` raise.
         """
         await self._read_to_end()
-        run = await self._service.get(self._id(), self._options, self._deadline)
+        run = await self._requests.get(self._id(), self._options, self._deadline)
         if self.final is None or run.is_terminal:
             return run
         # The service's state lags behind its events.
@@ -156,7 +156,7 @@ class RunStream(EventStream[RunEvent]):
         Raises:
             StreamError: the run is not known yet.
         """
-        await self._service.cancel(self._id())
+        await self._requests.cancel(self._id())
 
     async def _read_to_end(self) -> None:
         while self.final is None or not self.closed:
@@ -195,33 +195,35 @@ class RunStream(EventStream[RunEvent]):
     async def _find_created(self, lost: errors.DynamiqError) -> None:
         """The answer to the create was lost: find the run by the session made for it."""
         session = self._session_id
-        run = session and await self._service.find(session, self._options, self._deadline)
+        run = session and await self._requests.find(session, self._options, self._deadline)
         if not run:
             raise lost
         self.run_id = run.id
 
-    async def _attach(self, options: CallOptions) -> None:
-        request = self._service.stream_request(self._id(), self._cursor.sequence)
+    async def _attach(self, options: SendOptions) -> None:
+        request = self._requests.stream_request(self._id(), self._cursor.sequence)
         timeout = _with_heartbeats(options.timeout)
         await self._connect(request, structs.replace(options, timeout=timeout))
         self._cursor.attached()
 
-    async def _connect(self, request: Request, options: CallOptions) -> None:
-        lease = await self._service.caller.open(request, options, deadline=self._deadline)
+    async def _connect(self, request: Request, options: SendOptions) -> None:
+        opened = await self._requests.api.sender.open(request, options, deadline=self._deadline)
         total = self._options.timeout.total
         try:
-            self.response = await event_stream_info(lease, self._label, self._service.caller.key)
+            self.response = await event_stream_info(
+                opened, self._label, self._requests.api.sender.key
+            )
             watch = IdleWatch(
-                lease.response,
+                opened.response,
                 self._label,
                 idle=_with_heartbeats(options.timeout).idle,
                 total=total,
                 deadline=self._deadline,
             )
         except BaseException:
-            lease.close()
+            opened.close()
             raise
-        self._feed = Feed(lease, self._service.decoder(), watch)
+        self._reader = EventReader(opened, self._requests.decoder(), watch)
 
     # Events.
 
@@ -258,7 +260,7 @@ class RunStream(EventStream[RunEvent]):
             self._failures = 0
 
     async def _receive(self) -> list[RunEvent]:
-        batch = await self._feed.batch() if self._feed is not None else None
+        batch = await self._reader.batch() if self._reader is not None else None
         if batch is None:
             raise errors.StreamInterruptedError(
                 f"{self._label}: the stream ended without the run's terminal event"
@@ -292,7 +294,7 @@ class RunStream(EventStream[RunEvent]):
         request = event.question
         if request is None or (self.run_id is None and self._on_question is None):
             return event
-        question = Question(self._service, self._id(), request)
+        question = Question(self._requests, self._id(), request)
         if self._on_question is not None:
             await self._in_task(self._ask(self._on_question, question))
         return QuestionEvent.of(event, question)
@@ -326,7 +328,7 @@ class RunStream(EventStream[RunEvent]):
         it may be one of long ago."""
         if self._create is not None and not self.reconnects:
             return question
-        service, run_id = self._service, question.run_id
+        service, run_id = self._requests, question.run_id
         try:
             listed = await service.still_open(
                 run_id, question.request, self._options, self._deadline
@@ -345,7 +347,7 @@ class RunStream(EventStream[RunEvent]):
 
         async def look_up() -> None:
             # Urgently: this stream holds the slot that the request might wait for.
-            found = self._service.stored(
+            found = self._requests.stored(
                 run_id, hole.first, hole.last, self._options, self._deadline, urgent=True
             )
             stored.extend(await found)
@@ -365,7 +367,7 @@ class RunStream(EventStream[RunEvent]):
     def _drop_connection(self) -> None:
         """Forget also what is not behind the cursor yet: it comes again."""
         self._rest, self._hole = (), None
-        feed, self._feed = self._feed, None
+        feed, self._reader = self._reader, None
         if feed is not None:
             if feed.decoder.retry is not None:
                 self._retry_hint = min(feed.decoder.retry / 1000, MAX_RETRY_HINT)
@@ -382,7 +384,7 @@ class RunStream(EventStream[RunEvent]):
 
     async def _resume_after(self, broken: errors.DynamiqError) -> None:
         """Attach again, or find out that the run is over and get what was missed of it."""
-        options = single_attempt(self._options)
+        options = self._options.with_policy(max_retries=0)
         while True:
             if not self._can_resume(broken):
                 raise self._explained(broken) from broken.__cause__
@@ -411,15 +413,15 @@ class RunStream(EventStream[RunEvent]):
             delay = min(delay, self._deadline - asyncio.get_running_loop().time())
         await asyncio.sleep(max(delay, 0.0))
 
-    async def _find_over(self, options: CallOptions) -> bool:
+    async def _find_over(self, options: SendOptions) -> bool:
         """Whether the run is over although its stream does not say so. Then what was missed comes
         from the stored events."""
         try:
-            run = await self._service.get(self._id(), options, self._deadline)
+            run = await self._requests.get(self._id(), options, self._deadline)
             if not run.is_terminal:
                 return False
             position = self._cursor.sequence or 0
-            stored = await self._service.stored(
+            stored = await self._requests.stored(
                 run.id, max(position, 1), ENDLESS, options, self._deadline
             )
         except errors.DynamiqError as error:
@@ -458,9 +460,9 @@ class RunStream(EventStream[RunEvent]):
     def _explained(self, error: errors.DynamiqError) -> errors.DynamiqError:
         """`error` with what this stream knows; a broken connection as what it means here."""
         if isinstance(error, errors.EventDecodeError):
-            error = self._service.reported(error, self._label) or error
+            error = self._requests.reported(error, self._label) or error
         if self.run_id is None and self._create is not None:
-            return self._never_named(error) if outcome(error) is Outcome.UNKNOWN else error
+            return self._never_named(error) if may_have_run(error) else error
         if type(error) in (errors.APIConnectionError, errors.StreamInterruptedError):
             after = f", after_sequence={self.sequence}" if self.sequence else ""
             error = errors.StreamInterruptedError(

@@ -25,16 +25,16 @@ from dynamiq_async.events.app_events import (
     stream_event,
 )
 from dynamiq_async.sse import SSEDecoder
-from dynamiq_async.streaming.event_reader import Feed, event_stream_info, read_event
+from dynamiq_async.streaming.event_reader import EventReader, event_stream_info, read_event
 from dynamiq_async.streaming.event_stream import Batches, EventStream, Source, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dynamiq_async._http.request import Request
-    from dynamiq_async._http.request_options import CallOptions
+    from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async._http.response import ResponseInfo
-    from dynamiq_async._http.sender import Caller
+    from dynamiq_async._http.sender import Sender
 
 __all__ = ["AppStream", "Batches", "EventStream", "TextStream", "WorkflowStream"]
 
@@ -58,13 +58,13 @@ class WorkflowStream(EventStream[StreamEvent]):
         final: the workflow's final event, once it has arrived.
     """
 
-    _feed: Batched | None = None
+    _reader: Batched | None = None
     _advice = ""  # what to do when it is interrupted
 
-    def __init__(self, caller: Caller, label: str, *, event: str | None) -> None:
+    def __init__(self, sender: Sender, label: str, *, event: str | None) -> None:
         super().__init__(label)
-        self._caller = caller
-        self._key = caller.key
+        self._sender = sender
+        self._key = sender.key
         self._event = event
         self.run_id: str | None = None
         self.final: StreamEvent | None = None
@@ -153,10 +153,10 @@ class WorkflowStream(EventStream[StreamEvent]):
         return self.final is not None or self._ended
 
     async def _next(self) -> list[StreamEvent] | None:
-        feed = self._feed
-        while self.final is None and feed is not None:
+        reader = self._reader
+        while self.final is None and reader is not None:
             try:
-                batch = await feed.batch()
+                batch = await reader.batch()
             except errors.DynamiqError as error:
                 raise self._explained(error) from error.__cause__
             if batch is None:
@@ -182,12 +182,11 @@ class WorkflowStream(EventStream[StreamEvent]):
 
     def _explained(self, error: errors.DynamiqError) -> errors.DynamiqError:
         """`error` with what this stream knows; a broken connection as what it means here."""
-        if self._caller.closed and isinstance(error, errors.APIConnectionError):
-            error = self._caller.closed_error(self._label)
+        if self._sender.closed and isinstance(error, errors.APIConnectionError):
+            error = self._sender.closed_error(self._label)
         elif type(error) is errors.APIConnectionError:
             error = errors.StreamInterruptedError(f"{error.message}. {self._advice}")
-        vars(error).update(self._known())
-        return error
+        return error.add(**self._known())
 
     def _node_output(self, final: StreamEvent, node: str, output_type: Any) -> Any:
         nodes = self._decoded(final.raw_data, dict[str, _RawNode], "the workflow's output")
@@ -210,15 +209,11 @@ class WorkflowStream(EventStream[StreamEvent]):
         return self._decoded(result.output, output_type, f"the output of node {node!r}")
 
     def _decoded(self, raw: Raw, output_type: Any, what: str) -> Any:
-        try:
-            return _json.decode(raw, output_type)
-        except _json.DECODE_ERRORS as error:
-            name = getattr(output_type, "__name__", output_type)
-            raise errors.ResponseDecodeError(
-                self._masked(f"{self._label}: {what} does not fit {name}: {error}"),
-                body=beginning(bytes(raw), self._key),
-                **self._known(),
-            ) from error
+        body = beginning(bytes(raw), self._key)
+        known = {"body": body, **self._known()}
+        return _json.decode_as(
+            raw, output_type, f"{self._label}: {what}", masked=self._masked, **known
+        )
 
     def _masked(self, text: str) -> str:
         return mask(text, self._key)
@@ -237,7 +232,7 @@ class AppStream(WorkflowStream):
         final: the workflow's final event, once it has arrived.
     """
 
-    _feed: Feed[StreamEvent] | None = None
+    _reader: EventReader[StreamEvent] | None = None
     _advice = (
         "The App may have run to its end all the same, and a stream of the root endpoint cannot be "
         "resumed; the streams of app.runs can"
@@ -245,21 +240,21 @@ class AppStream(WorkflowStream):
 
     def __init__(
         self,
-        caller: Caller,
+        sender: Sender,
         request: Request,
-        options: CallOptions,
+        options: SendOptions,
         *,
         event: str | None,
         on_bad_event: OnBadEvent,
         max_event_bytes: int,
     ) -> None:
-        super().__init__(caller, str(request), event=event)
+        super().__init__(sender, str(request), event=event)
         self._request = request
         self._options = options
         self._decoder = SSEDecoder(
             StreamEvent,
             max_event_bytes=max_event_bytes,
-            recover=recovery(stream_event, on_bad_event, caller.key),
+            recover=recovery(stream_event, on_bad_event, sender.key),
         )
         self.response: ResponseInfo | None = None
 
@@ -290,26 +285,26 @@ class AppStream(WorkflowStream):
     async def _open(self) -> None:
         timeout = self._options.timeout
         deadline = deadline_in(timeout.total)
-        lease = await self._caller.open(self._request, self._options, deadline=deadline)
+        opened = await self._sender.open(self._request, self._options, deadline=deadline)
         try:
-            self.response = await event_stream_info(lease, self._label, self._caller.key)
+            self.response = await event_stream_info(opened, self._label, self._sender.key)
             watch = IdleWatch(
-                lease.response,
+                opened.response,
                 self._label,
                 idle=timeout.idle,
                 total=timeout.total,
                 deadline=deadline,
             )
         except BaseException:
-            lease.close()
+            opened.close()
             raise
-        self._feed = Feed(lease, self._decoder, watch)
+        self._reader = EventReader(opened, self._decoder, watch)
 
     def _check_whole(self) -> None:
-        feed = self._feed
-        if feed is None or feed.whole:
+        reader = self._reader
+        if reader is None or reader.whole:
             return
-        if feed.decoder.pending:
+        if reader.decoder.pending:
             what = "in the middle of an event"
         else:
             what = "without the workflow's final event, and HTTP does not tell whether it was whole"

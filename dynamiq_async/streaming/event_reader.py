@@ -24,7 +24,7 @@ from dynamiq_async._http.response import ResponseInfo
 from dynamiq_async._http.sender import read_beginning
 
 if TYPE_CHECKING:
-    from dynamiq_async._http.sender import Lease
+    from dynamiq_async._http.sender import OpenResponse
     from dynamiq_async.sse import SSEDecoder
 
 T = TypeVar("T")
@@ -56,21 +56,21 @@ DRAIN_SECONDS = 0.25
 DRAIN_BYTES = 64 * 1024
 
 
-class Feed(Generic[E]):
+class EventReader(Generic[E]):
     """The events of one response.
 
     Everything complete that arrived is handed out before the error behind it is raised.
     """
 
-    __slots__ = ("_deferred", "_feed", "_lease", "_read", "_watch", "decoder", "response")
+    __slots__ = ("_deferred", "_feed", "_opened", "_read", "_watch", "decoder", "response")
 
-    def __init__(self, lease: Lease, decoder: SSEDecoder[E], watch: IdleWatch) -> None:
-        self._lease = lease
+    def __init__(self, opened: OpenResponse, decoder: SSEDecoder[E], watch: IdleWatch) -> None:
+        self._opened = opened
         self._watch = watch
         self._deferred: errors.SSEError | None = None
-        self.response = lease.response
+        self.response = opened.response
         self.decoder = decoder
-        self._read = lease.response.read
+        self._read = opened.response.read
         self._feed = decoder.feed
 
     @property
@@ -104,7 +104,7 @@ class Feed(Generic[E]):
             if events:
                 return events
 
-    async def settle(self) -> None:
+    async def drain(self) -> None:
         """After the last event: wait shortly for the end of the body, so that the connection can
         be used again, then give it up either way."""
         drained = 0
@@ -124,16 +124,16 @@ class Feed(Generic[E]):
 
     def close(self) -> None:
         self._watch.stop()
-        self._lease.close()
+        self._opened.close()
 
 
-async def event_stream_info(lease: Lease, label: str, key: str | None) -> ResponseInfo:
+async def event_stream_info(opened: OpenResponse, label: str, key: str | None) -> ResponseInfo:
     """What is known of a response that has to be an event stream.
 
     Raises:
         ContentTypeError: it is not one.
     """
-    response = lease.response
+    response = opened.response
     headers = {name.lower(): value for name, value in response.headers.items()}
     if content_type(headers) != SSE_TYPE:
         body = await read_beginning(response)
@@ -142,5 +142,5 @@ async def event_stream_info(lease: Lease, label: str, key: str | None) -> Respon
         status=response.status,
         headers=headers,
         request_id=request_id(headers),
-        attempts=lease.attempts,
+        attempts=opened.attempts,
     )

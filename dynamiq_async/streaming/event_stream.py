@@ -22,12 +22,12 @@ V = TypeVar("V")
 
 
 class Source(Protocol):
-    """What a stream reads from: an HTTP body's `Feed`, say."""
+    """What a stream reads from: an HTTP body's `EventReader`, say."""
 
     def fail(self, error: Exception) -> None:
         """Make a read that waits raise `error`."""
 
-    async def settle(self) -> None:
+    async def drain(self) -> None:
         """Give it up after its last event, and leave what can be used again."""
 
     def close(self) -> None:
@@ -37,7 +37,7 @@ class Source(Protocol):
 class EventStream(Openable, Generic[E]):
     """The life that all streams share. What is read, and when it is complete, is the subclass's."""
 
-    _feed: Source | None = None
+    _reader: Source | None = None
 
     def __init__(self, label: str) -> None:
         super().__init__(label)
@@ -123,7 +123,7 @@ class EventStream(Openable, Generic[E]):
             self._reading = False
         if batch is None:
             self._ended = True
-            await self._settle()
+            await self._drain()
         return batch
 
     # The life.
@@ -153,10 +153,10 @@ class EventStream(Openable, Generic[E]):
         self._ready = iter(())
         try:
             await self._stop_opening()
-            if self._reading and self._feed is not None:
-                self._feed.fail(self._closed_error())
+            if self._reading and self._reader is not None:
+                self._reader.fail(self._closed_error())
             elif self._complete:
-                await self._settle()
+                await self._drain()
         finally:
             self._release()
 
@@ -165,22 +165,22 @@ class EventStream(Openable, Generic[E]):
         """Whether the stream is over: closed, failed or read to its end."""
         return self._closed or self._ended or self._failure is not None
 
-    async def _settle(self) -> None:
-        feed, self._feed = self._feed, None
-        if feed is not None:
-            await feed.settle()
+    async def _drain(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await reader.drain()
 
     def _release(self) -> None:
         self._closed = True
-        feed, self._feed = self._feed, None
-        if feed is not None:
-            feed.close()
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
 
     def __del__(self) -> None:
-        feed = self._feed
-        if feed is None:
+        reader = self._reader
+        if reader is None:
             return
-        release_on(self._loop, feed.close)
+        release_on(self._loop, reader.close)
 
 
 class View(Generic[V, E]):

@@ -34,7 +34,7 @@ class SocketRun(WorkflowStream):
         final: the workflow's final event, once it has arrived.
     """
 
-    _feed: RunFeed | None = None
+    _reader: RunReader | None = None
     _advice = "The App may have run to its end all the same"
 
     def __init__(
@@ -46,7 +46,7 @@ class SocketRun(WorkflowStream):
         event: str | None,
         on_bad_event: OnBadEvent,
     ) -> None:
-        super().__init__(socket._caller, socket._label, event=event)
+        super().__init__(socket._sender, socket._label, event=event)
         self._socket = socket
         self._message = message
         self._timeout = timeout
@@ -54,20 +54,20 @@ class SocketRun(WorkflowStream):
 
     async def _open(self) -> None:
         deadline = deadline_in(self._timeout.total)
-        self._feed = await self._socket._begin(self._timeout, deadline, self._recover)
+        self._reader = await self._socket._begin(self._timeout, deadline, self._recover)
         try:
-            await self._feed.wire.send(self._message)
+            await self._reader.wire.send(self._message)
         except errors.DynamiqError as error:
             raise self._explained(error) from error.__cause__
 
     def _up_to_final(self, batch: list[StreamEvent]) -> list[StreamEvent]:
-        if self._feed is not None and self._feed.complete:
+        if self._reader is not None and self._reader.complete:
             self.final = batch[-1]
         return batch
 
     def _check_whole(self) -> None:
-        if self._feed is not None and not self._feed.closed_properly:
-            raise self._explained(self._socket._closing_error(self._feed.wire))
+        if self._reader is not None and not self._reader.closed_properly:
+            raise self._explained(self._socket._closing_error(self._reader.wire))
 
     def _known(self) -> dict[str, Any]:
         info = self._socket.response
@@ -77,7 +77,7 @@ class SocketRun(WorkflowStream):
         }
 
 
-class RunFeed:
+class RunReader:
     """The events of one run, out of the messages of its socket."""
 
     def __init__(
@@ -178,7 +178,7 @@ class RunFeed:
         """Make a `batch` that waits raise `error`."""
         self.wire.fail(error)
 
-    async def settle(self) -> None:
+    async def drain(self) -> None:
         """Leave the socket to the next run."""
         self.close()
 

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any, Self
 from dynamiq_async import errors
 from dynamiq_async._credentials import mask
 from dynamiq_async._http.error_responses import beginning, error_class, request_id, type_error
-from dynamiq_async._http.request_options import UNSET, TimeoutLike, _timeout
+from dynamiq_async._http.request_options import UNSET, TimeoutLike
 from dynamiq_async._http.response import ResponseInfo
 from dynamiq_async._http.sender import read_beginning
 from dynamiq_async._http.timers import IdleWatch
 from dynamiq_async._json import encode, encode_object
 from dynamiq_async._tasks import Openable, release_on
 from dynamiq_async.events.app_events import ApprovalQuestion, FeedbackQuestion, StreamEvent
-from dynamiq_async.websocket.run import RunFeed, SocketRun
+from dynamiq_async.websocket.run import RunReader, SocketRun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dynamiq_async._http.request import Request
-    from dynamiq_async._http.request_options import CallOptions
-    from dynamiq_async._http.sender import Caller, Lease
+    from dynamiq_async._http.request_options import SendOptions
+    from dynamiq_async._http.sender import OpenResponse, Sender
     from dynamiq_async.options import Timeout
     from dynamiq_async.streaming.app_stream import OnBadEvent
     from dynamiq_async.transport.base import WebSocket
@@ -59,24 +59,24 @@ class AppSocket(Openable):
 
     def __init__(
         self,
-        caller: Caller,
+        sender: Sender,
         request: Request,
-        options: CallOptions,
+        options: SendOptions,
         *,
         protocol: SocketProtocol,
         heartbeat: float | None,
         max_event_bytes: int,
     ) -> None:
         super().__init__(str(request))
-        self._caller = caller
+        self._sender = sender
         self._request = request
         self._options = options
         self._protocol = protocol
         self._heartbeat = heartbeat
         self._max_event_bytes = max_event_bytes
-        self._lease: Lease | None = None
+        self._opened: OpenResponse | None = None
         self._wire: WebSocket | None = None
-        self._feed: RunFeed | None = None  # of the run under way
+        self._reader: RunReader | None = None  # of the run under way
         self._ended: deque[str] = deque(maxlen=_REMEMBERED)
         self._used = False
         self._why = ""
@@ -123,7 +123,7 @@ class AppSocket(Openable):
         known = {name: value for name, value in given.items() if value is not None}
         request = {"input": input, "stream": True, **known, **(extra_body or {})}
         message = encode(self._protocol.start(request), "extra_body")
-        limits = _timeout(timeout, self._options.timeout)
+        limits = self._options.with_timeout(timeout).timeout
         return SocketRun(self, message, limits, event=event, on_bad_event=on_bad_event)
 
     async def answer(
@@ -224,16 +224,16 @@ class AppSocket(Openable):
         A read that another task is waiting in raises `StreamClosedError` there.
         """
         self._closed = True
-        feed = self._feed
+        reader = self._reader
         try:
             await self._stop_opening()
-            if feed is not None:
-                feed.fail(self._closed_error())
+            if reader is not None:
+                reader.fail(self._closed_error())
             if self._wire is not None:
                 await self._wire.aclose()
         finally:
-            if feed is not None:
-                feed.close()
+            if reader is not None:
+                reader.close()
             self._let_go()
 
     @property
@@ -245,38 +245,38 @@ class AppSocket(Openable):
         return f"<AppSocket {self._label}>"
 
     def __del__(self) -> None:
-        if self._wire is not None and self._lease is not None:
-            release_on(self._loop, partial(_release, self._wire, self._lease))
+        if self._wire is not None and self._opened is not None:
+            release_on(self._loop, partial(_release, self._wire, self._opened))
 
     # Inside.
 
     async def _connect(self) -> None:
-        lease = await self._caller.open(self._request, self._options)
-        response = lease.response
+        opened = await self._sender.open(self._request, self._options)
+        response = opened.response
         try:
             headers = {name.lower(): value for name, value in response.headers.items()}
             if response.status != 101:
                 body = await read_beginning(response)
-                key = self._caller.key
+                key = self._sender.key
                 raise type_error(self._label, "a WebSocket", response.status, headers, body, key)
             wire = response.websocket(
                 max_message_bytes=self._max_event_bytes, heartbeat=self._heartbeat
             )
         except BaseException:
-            lease.close()
+            opened.close()
             raise
-        self._wire, self._lease = wire, lease
+        self._wire, self._opened = wire, opened
         self.response = ResponseInfo(
             status=response.status,
             headers=headers,
             request_id=request_id(headers),
-            attempts=lease.attempts,
+            attempts=opened.attempts,
         )
 
-    async def _begin(self, timeout: Timeout, deadline: float | None, recover: Recover) -> RunFeed:
+    async def _begin(self, timeout: Timeout, deadline: float | None, recover: Recover) -> RunReader:
         """Give the socket to a run: where its events will come from."""
         await self.open()
-        if self._feed is not None:
+        if self._reader is not None:
             raise errors.StreamError(
                 f"{self._label}: a run is under way on this WebSocket; read it to its end first, "
                 "or connect once more for another one beside it"
@@ -291,8 +291,8 @@ class AppSocket(Openable):
         watch = IdleWatch(
             wire, self._label, idle=timeout.idle, total=timeout.total, deadline=deadline
         )
-        self._feed = RunFeed(self, wire, watch, recover)
-        return self._feed
+        self._reader = RunReader(self, wire, watch, recover)
+        return self._reader
 
     def _open_wire(self) -> WebSocket:
         if self._closed or self._wire is None:
@@ -311,7 +311,7 @@ class AppSocket(Openable):
         else:
             failure = self._closing_error(wire, sent=False)
         if last_words:
-            failure.body = beginning(last_words[-1], self._caller.key)
+            failure.body = beginning(last_words[-1], self._sender.key)
             failure.message += f". The last that came was {failure.body[:200]!r}"
             failure.args = (failure.message,)
         return failure
@@ -320,7 +320,7 @@ class AppSocket(Openable):
         """The error for what the server's close frame says."""
         assert wire.closing is not None  # noqa: S101 - for the type checker
         code, reason = wire.closing
-        key = self._caller.key
+        key = self._sender.key
         status = self._protocol.status(code, reason)
         kind: type[errors.DynamiqError] = (
             errors.StreamInterruptedError if sent else errors.ConnectError
@@ -341,23 +341,23 @@ class AppSocket(Openable):
             request_id=self.response.request_id if self.response is not None else None,
         )
 
-    def _finish(self, feed: RunFeed) -> None:
+    def _finish(self, reader: RunReader) -> None:
         """A run is over. One that did not come to its end takes the socket with it."""
-        if self._feed is not feed:
+        if self._reader is not reader:
             return
-        self._feed = None
-        if feed.run_id is not None:
-            self._ended.append(feed.run_id)
-        if not (feed.complete or self._closed):
+        self._reader = None
+        if reader.run_id is not None:
+            self._ended.append(reader.run_id)
+        if not (reader.complete or self._closed):
             self._closed = True
             self._why = ", because a run on it did not come to its end; connect again"
             self._let_go()
 
     def _let_go(self) -> None:
         wire, self._wire = self._wire, None
-        lease, self._lease = self._lease, None
-        if wire is not None and lease is not None:
-            _release(wire, lease)
+        opened, self._opened = self._opened, None
+        if wire is not None and opened is not None:
+            _release(wire, opened)
 
     def _closed_error(self) -> errors.StreamClosedError:
         return errors.StreamClosedError(f"{self._label}: the WebSocket was closed{self._why}")
@@ -388,14 +388,14 @@ class AppSocket(Openable):
     async def _reply(self, event: StreamEvent, reply: Any, argument: str) -> None:
         message = encode(reply, argument)
         self._open_wire()
-        feed = self._feed
-        if feed is None or feed.complete or event.wf_run_id not in (None, feed.run_id):
+        reader = self._reader
+        if reader is None or reader.complete or event.wf_run_id not in (None, reader.run_id):
             raise errors.QuestionError(
                 f"{self._label}: the run that asked is not under way on this WebSocket",
                 run_id=event.wf_run_id,
             )
         await self._send(message)
-        feed.answered()
+        reader.answered()
 
     async def _send(self, message: bytes) -> None:
         wire = self._open_wire()
@@ -418,6 +418,6 @@ def _asked(event: StreamEvent) -> ApprovalQuestion | FeedbackQuestion:
     return question
 
 
-def _release(wire: WebSocket, lease: Lease) -> None:
+def _release(wire: WebSocket, opened: OpenResponse) -> None:
     wire.close()
-    lease.close()
+    opened.close()

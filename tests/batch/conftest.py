@@ -54,10 +54,10 @@ async def serve(leaves_nothing: None) -> AsyncIterator[Serve]:
 
 async def holds_nothing(app: AsyncApp) -> None:
     await app.aclose()
-    gate = app._caller.gate
-    assert gate.in_flight == 0
-    assert gate.limit == gate._size
-    assert not gate._demands
+    limiter = app._api.sender.limiter
+    assert limiter.in_flight == 0
+    assert limiter.limit == limiter._size
+    assert not limiter._demands
 
 
 @pytest_asyncio.fixture

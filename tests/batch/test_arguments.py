@@ -519,7 +519,7 @@ async def test_a_wrong_length_is_put_right_at_the_end(app: AsyncApp) -> None:
 async def test_a_cooldown_is_among_the_figures(app: AsyncApp) -> None:
     async with app.map(range(10), call=same, concurrency=Adaptive(start=3, max=6)) as results:
         await anext(results)
-        app._caller.gate.cool_down(30)
+        app._api.sender.limiter.cool_down(30)
         progress = results.progress
         assert progress.throttled == 1
         assert 29 < progress.cooldown <= 30

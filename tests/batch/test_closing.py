@@ -306,7 +306,7 @@ async def test_a_batch_survives_being_left_at_any_moment(serve: Serve) -> None:
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
-        assert app._caller.gate.in_flight == 0
+        assert app._api.sender.limiter.in_flight == 0
     seen = await app.batch([{"n": 1}])
     assert seen[0].ok
     assert emulator.requests.total > 100

@@ -88,7 +88,7 @@ def entry_of(path: Path, key: str) -> Any:
     return entry
 
 
-class Gate:
+class Limiter:
     """Holds the journal's thread back before each group, until it is opened."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,14 +394,14 @@ async def test_a_beginning_cancelled_while_it_is_written_is_taken_back(
 ) -> None:
     async with await opened(path) as journal:
         await work(journal, "failed", error=ValueError("no"))
-    gate = Gate(monkeypatch)
+    limiter = Limiter(monkeypatch)
     async with await opened(path, retry_failed=True) as journal:
         begun = [asyncio.create_task(journal.begin(key, DIGEST)) for key in ("new", "failed")]
-        await asyncio.to_thread(gate.reached.wait)
+        await asyncio.to_thread(limiter.reached.wait)
         for task in begun:
             task.cancel()
         await asyncio.wait(begun)
-        gate.open.set()
+        limiter.open.set()
     assert states(path) == {"failed": "failed"}
     async with await opened(path, retry_failed=True) as journal:
         assert (await journal.begin("failed", DIGEST)).attempt == 2
@@ -436,10 +436,10 @@ async def test_cancelling_the_opening_leaves_no_lock(path: Path) -> None:
 async def test_cancelling_the_closing_closes_all_the_same(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = Gate(monkeypatch)
+    limiter = Limiter(monkeypatch)
     journal = await opened(path)
     first = asyncio.create_task(journal.begin("a", DIGEST))
-    await asyncio.to_thread(gate.reached.wait)
+    await asyncio.to_thread(limiter.reached.wait)
     second = asyncio.create_task(journal.begin("b", DIGEST))
     await asyncio.sleep(0)
     closing = asyncio.create_task(journal.aclose())
@@ -447,7 +447,7 @@ async def test_cancelling_the_closing_closes_all_the_same(
     closing.cancel()
     await asyncio.wait([closing])
     assert closing.cancelled()
-    gate.open.set()
+    limiter.open.set()
     assert (await first).state == "new"
     with pytest.raises(errors.JournalError, match="is closed"):
         await second
@@ -458,14 +458,14 @@ async def test_cancelling_the_closing_closes_all_the_same(
 async def test_a_dropped_journal_lets_go_of_its_file(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = Gate(monkeypatch)
+    limiter = Limiter(monkeypatch)
     journal = await opened(path)
     thread = journal._thread
     journal._add(_store.Store.begin, ("a", DIGEST), None)
-    await asyncio.to_thread(gate.reached.wait)
+    await asyncio.to_thread(limiter.reached.wait)
     del journal
     gc.collect()
-    gate.open.set()
+    limiter.open.set()
     await asyncio.to_thread(thread.join)
     await asyncio.sleep(0)
     async with await opened(path) as journal:
@@ -476,18 +476,18 @@ async def test_a_dropped_journal_lets_go_of_its_file(
 def test_an_event_loop_that_died_does_not_keep_the_journal(
     path: Path, monkeypatch: pytest.MonkeyPatch, busy: bool
 ) -> None:
-    gate = Gate(monkeypatch)
+    limiter = Limiter(monkeypatch)
 
     async def leave() -> Journal:
         journal = await opened(path)
         if busy:
             journal._add(_store.Store.begin, ("a", DIGEST), None)
-            await asyncio.to_thread(gate.reached.wait)
+            await asyncio.to_thread(limiter.reached.wait)
         return journal
 
     with asyncio.Runner() as runner:
         journal = runner.run(leave())
-    gate.open.set()
+    limiter.open.set()
     thread = journal._thread
     if not busy:  # then the thread has not noticed
         del journal

@@ -363,7 +363,7 @@ async def test_what_only_waited_for_its_turn_is_not_of_unknown_outcome(
     async with app.map(INPUTS, mode=mode, journal=journal, concurrency=3) as batch:
         await emulator.wait_for_requests(1)
         await emulator.wait_until(lambda: all(seen.finished for seen in emulator.requests))
-        while not app._caller.gate.cooldown:
+        while not app._api.sender.limiter.cooldown:
             await asyncio.sleep(0)
         await batch.aclose()
     with Journal.read(journal) as kept:

@@ -131,7 +131,7 @@ async def test_closing_closes_all_of_them(serve: Serve) -> None:
             if item.index == 4:
                 break
     await emulator.wait_until(lambda: all(r.finished for r in emulator.requests))
-    assert app._caller.gate.in_flight == 0
+    assert app._api.sender.limiter.in_flight == 0
     with pytest.raises(errors.StreamClosedError):
         while True:
             await anext(s)

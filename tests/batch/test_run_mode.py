@@ -152,13 +152,13 @@ async def test_a_run_that_takes_too_long_is_of_unknown_outcome(serve: Serve) -> 
 
 
 async def test_a_run_is_not_waited_for_without_end_unless_that_is_asked_for(serve: Serve) -> None:
-    from dynamiq_async._http.request_options import Extras
+    from dynamiq_async._http.request_options import RequestOptions
     from dynamiq_async.batch.modes import RunToEnd
 
     app, _ = await serve(numbered)
 
     def limit(**extras: Any) -> float | None:
-        mode = RunToEnd(app, Extras(**extras), {}, Any, session_id=None, settle=1)
+        mode = RunToEnd(app, RequestOptions(**extras), {}, Any, session_id=None, settle=1)
         return mode._following.timeout.total
 
     assert limit() == 3600

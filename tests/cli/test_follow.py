@@ -168,18 +168,18 @@ async def test_a_person_sees_what_happens(emulator: Emulator, terminal: Terminal
 
 
 async def test_a_person_sees_it_as_it_comes(cli: CLI, terminal: Terminal) -> None:
-    gate = asyncio.Event()
+    limiter = asyncio.Event()
 
     async def gated(input: dict[str, Any], run: RunContext) -> None:
         await run.text("first")
-        await gate.wait()
+        await limiter.wait()
         await run.text(" second")
 
     async with Emulator(gated, access_key=KEY) as emulator:
         id = await new_run(cli, "--app", emulator.url)
         running = asyncio.create_task(terminal.run("runs", "follow", id, "--app", emulator.url))
         assert "second" not in await terminal.until("first")
-        gate.set()
+        limiter.set()
         code, shown = await running
     assert code == 0
     assert "first second\n" in shown

@@ -12,7 +12,7 @@ import pytest
 
 from dynamiq_async.cli import run_table
 from dynamiq_async.emulator import Emulator, Fault, RunContext
-from dynamiq_async.runs import handle
+from dynamiq_async.runs import Runs, waiting
 
 from .conftest import CLI, KEY, Terminal
 
@@ -22,7 +22,7 @@ SESSION = "6f1e6a55-44d5-4b66-9f0b-90a9bb03b2a3"
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handle, "POLL_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(waiting, "POLL_SECONDS", (0.01, 0.01))
 
 
 async def endless(input: dict[str, Any], run: RunContext) -> None:
@@ -142,7 +142,7 @@ async def test_an_interrupted_wait_says_how_to_go_on(
     async def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(handle.RunHandle, "wait", interrupted)
+    monkeypatch.setattr(Runs, "wait", interrupted)
     result = await cli("runs", "wait", "r-1")
     assert result.code == 130
     assert result.err == "detached; go on with: dynamiq-async runs follow r-1\n"

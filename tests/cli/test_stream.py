@@ -96,12 +96,12 @@ class Gated:
     """An App that goes on only when it is let."""
 
     def __init__(self) -> None:
-        self.gate = asyncio.Event()
+        self.limiter = asyncio.Event()
 
     async def __call__(self, input: dict[str, Any], run: RunContext) -> None:
         await run.thought("Let me see.")
         await run.text("first")
-        await self.gate.wait()
+        await self.limiter.wait()
         await run.text(" second")
 
 
@@ -111,7 +111,7 @@ async def test_a_person_sees_the_text_as_it_comes(terminal: Terminal) -> None:
         running = asyncio.create_task(terminal.run("stream", INPUT, "--app", emulator.url))
         shown = await terminal.until("first")
         assert "second" not in shown
-        app.gate.set()
+        app.limiter.set()
         code, shown = await running
     assert code == 0
     assert "first second\n" in shown
@@ -161,7 +161,7 @@ async def test_a_broken_pipe_frees_the_connection(process: Process) -> None:
         assert child.stdout is not None
         await child.stdout.readline()
         child.stdout._transport.close()  # type: ignore[attr-defined]
-        app.gate.set()
+        app.limiter.set()
         assert await child.wait() == 141
         assert child.stderr is not None
         assert await child.stderr.read() == b""

@@ -86,8 +86,8 @@ async def flowy(serve: Serve) -> Served:
 
 async def holds_nothing(client: AsyncFlowy) -> None:
     await client.aclose()
-    gates = client._caller.gate, client._in_flight, client._downloader.gate
-    assert [gate.in_flight for gate in gates] == [0, 0, 0]
+    gates = client._api.sender.limiter, client._shared.runs, client._shared.downloader.limiter
+    assert [limiter.in_flight for limiter in gates] == [0, 0, 0]
 
 
 @pytest.fixture

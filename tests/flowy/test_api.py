@@ -84,7 +84,7 @@ async def test_a_pickled_client_takes_the_key_of_where_it_comes_to(
     async with pickle.loads(pickled) as copy:
         run = await copy.run("haiku", {"Topic": "a frog"})
         assert run.unwrap()
-        assert copy._in_flight.most == 3
+        assert copy._shared.runs.most == 3
     assert flowy.emulator.requests[-1].headers["X-Team"] == "a"
     assert "Cookie" not in flowy.emulator.requests[-1].headers
     monkeypatch.delenv("FLOWY_KEY")
@@ -357,7 +357,7 @@ async def test_retry_false_takes_the_first_refusal(flowy: Served) -> None:
 
 async def test_every_answer_tells_how_many_requests_are_left(flowy: Served) -> None:
     await flowy.client.apps.list()
-    quota = flowy.client._caller.gate.quota
+    quota = flowy.client._api.sender.limiter.quota
     assert quota is not None
     assert (quota.limit, quota.remaining) == (60, 59)
     with pytest.raises(errors.NotFoundError):
@@ -369,8 +369,8 @@ async def test_a_publishable_key_has_twice_the_limit(serve: Serve) -> None:
     flowy = await serve()
     async with AsyncFlowy(flowy.service.publishable_key, flowy.emulator.flowy_url) as client:
         await client.apps.list()
-        assert client._caller.gate.quota is not None
-        assert client._caller.gate.quota.limit == 120
+        assert client._api.sender.limiter.quota is not None
+        assert client._api.sender.limiter.quota.limit == 120
 
 
 async def test_a_closed_client_says_so(flowy: Served) -> None:
@@ -386,10 +386,10 @@ async def test_closing_that_is_cut_short_closes_downloads_too(flowy: Served) -> 
         raise asyncio.CancelledError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flowy.client._caller, "aclose", cut_short)
+        patch.setattr(flowy.client._api.sender, "aclose", cut_short)
         with pytest.raises(asyncio.CancelledError):
             await flowy.client.aclose()
-    assert flowy.client._downloader.closed
+    assert flowy.client._shared.downloader.closed
 
 
 def test_an_emulator_that_does_not_run_has_no_address() -> None:

@@ -422,7 +422,7 @@ async def test_only_so_many_are_under_way(serve: Serve) -> None:
 
     def watch(*_: Any) -> None:
         nonlocal most
-        most = max(most, flowy.client._downloader.gate.in_flight)
+        most = max(most, flowy.client._shared.downloader.limiter.in_flight)
 
     await asyncio.gather(*[output.read(progress=watch) for _ in range(8)])
     assert most == 2
@@ -454,13 +454,13 @@ async def test_who_leaves_in_the_middle_leaves_nothing(
     await flowy.emulator.wait_until(lambda: flowy.downloads[0].finished)
 
 
-@pytest.mark.parametrize("step", ["_create", "_truncate", "_flush", "_placed"])
+@pytest.mark.parametrize("step", ["_create", "_truncate", "_flush", "placed"])
 @pytest.mark.parametrize("cancels", [1, 3])
 async def test_who_leaves_during_a_step_in_a_thread_leaves_nothing(
     flowy: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, cancels: int
 ) -> None:
     output = await output_of(flowy)
-    where: Any = outputs if step == "_placed" else downloads.PartFile
+    where: Any = outputs if step == "placed" else downloads.PartFile
     inside, go_on = threading.Event(), threading.Event()
     original: Callable[..., Any] = getattr(where, step)
 

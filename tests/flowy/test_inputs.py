@@ -9,7 +9,7 @@ import pytest
 
 from dynamiq_async import FlowyApp, FlowyInput, errors
 from dynamiq_async.emulator import Fault
-from dynamiq_async.flowy import service
+from dynamiq_async.flowy import requests
 
 if TYPE_CHECKING:
     from .conftest import Serve, Served
@@ -126,7 +126,7 @@ async def test_it_is_known_by_id_and_slug(flowy: Served) -> None:
 async def test_an_app_at_hand_costs_no_request(flowy: Served) -> None:
     app = await flowy.client.apps.get("haiku")
     async with flowy.client.with_options():
-        flowy.client._schemas.clear()
+        flowy.client._shared.schemas.clear()
         await flowy.client.run(app, {"Topic": "x"})
     assert len(flowy.asked("GET", "/apps")) == 1
     listed = (await flowy.client.apps.list()).data[0]
@@ -142,7 +142,7 @@ async def test_an_app_that_changed_is_looked_at_again_before_inputs_are_refused(
     await flowy.client.apps.get("haiku")
     with pytest.raises(errors.InvalidArgumentError):
         await flowy.client.run("haiku", {"Topic": "x"})
-    monkeypatch.setattr(service, "SCHEMA_DOUBT_SECONDS", 0.0)
+    monkeypatch.setattr(requests, "SCHEMA_DOUBT_SECONDS", 0.0)
     await flowy.client.run("haiku", {"Topic": "x"})
     assert len(flowy.asked("GET", "/apps")) == 2
 
@@ -151,7 +151,7 @@ async def test_what_was_learned_long_ago_is_learned_again(
     flowy: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await flowy.client.runs.start("haiku", {"Topic": "x"})
-    monkeypatch.setattr(service, "SCHEMA_SECONDS", 0.0)
+    monkeypatch.setattr(requests, "SCHEMA_SECONDS", 0.0)
     await flowy.client.runs.start("haiku", {"Topic": "x"})
     assert len(flowy.asked("GET", "/apps")) == 2
 
@@ -159,10 +159,10 @@ async def test_what_was_learned_long_ago_is_learned_again(
 async def test_only_so_many_apps_are_remembered(
     flowy: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "MAX_SCHEMAS", 2)
+    monkeypatch.setattr(requests, "MAX_SCHEMAS", 2)
     for app in ("haiku", "clip", "broken"):
         await flowy.client.apps.get(app)
-    assert list(flowy.client._schemas) == ["clip", "broken"]
+    assert list(flowy.client._shared.schemas) == ["clip", "broken"]
 
 
 async def test_an_app_that_is_not_there_is_told_by_its_start(flowy: Served) -> None:

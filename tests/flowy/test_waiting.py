@@ -13,7 +13,7 @@ import pytest
 from dynamiq_async import AsyncFlowy, FlowyRun, errors
 from dynamiq_async._http.rates import Quota
 from dynamiq_async.emulator import Emulator, Fault
-from dynamiq_async.flowy.poller import MAX_LOST_POLLS, Poller, RequestGate, RunGate
+from dynamiq_async.flowy.poller import MAX_LOST_POLLS, Poller, RequestLimiter, RunLimiter
 from dynamiq_async.options import Adaptive, Timeout
 from tests.support.travel import travel
 
@@ -138,9 +138,9 @@ async def test_one_who_leaves_in_the_middle_of_a_look_does_neither(flowy: Served
 
 async def test_nothing_is_kept_of_a_run_that_nobody_waits_for(flowy: Served) -> None:
     await flowy.client.run("haiku", {"Topic": "x"})
-    (here,) = flowy.client._poller._loops.values()
+    (here,) = flowy.client._shared.poller._loops.values()
     assert not here.watches
-    assert not flowy.client._learning
+    assert not flowy.client._shared.learning
 
 
 def test_waits_in_several_threads_do_not_meet() -> None:
@@ -211,12 +211,12 @@ async def test_who_does_not_want_to_wait_so_long_is_told(serve: Serve) -> None:
 # --- limits of number ------------------------------------------------------------------------
 
 
-def gate_with(remaining: int | None, most: int = 8) -> RequestGate:
+def gate_with(remaining: int | None, most: int = 8) -> RequestLimiter:
     quota = Quota()
     if remaining is not None:
         headers = {**RATE, "X-RateLimit-Remaining": str(remaining)}
         quota.observe(headers, asyncio.get_running_loop().time(), server_time=1e9)
-    return RequestGate(100, quota, RunGate(Adaptive(max=most)))
+    return RequestLimiter(100, quota, RunLimiter(Adaptive(max=most)))
 
 
 @pytest.mark.parametrize(
@@ -231,11 +231,11 @@ async def test_polls_are_spread_over_what_is_left_of_the_window(
 
 async def test_a_refusal_with_requests_left_means_too_many_runs() -> None:
     for remaining, limit in ((5, 6), (0, 8), (None, 6)):
-        gate = gate_with(remaining)
+        limiter = gate_with(remaining)
         for _ in range(8):
-            assert gate._runs.try_enter()
-        gate.cool_down(1.0)
-        assert gate._runs.limit == limit
+            assert limiter._runs.try_acquire()
+        limiter.cool_down(1.0)
+        assert limiter._runs.limit == limit
 
 
 async def test_fewer_runs_are_in_flight_when_the_service_takes_fewer(serve: Serve) -> None:
@@ -250,7 +250,7 @@ async def test_fewer_runs_are_in_flight_when_the_service_takes_fewer(serve: Serv
         assert flowy.service.in_flight(flowy.service.key) <= 3
     assert {run.status for run in await work} == {"completed"}
     assert len(flowy.service.runs) == 9
-    assert flowy.client._in_flight.limit < 6
+    assert flowy.client._shared.runs.limit < 6
 
 
 async def test_a_number_of_runs_is_kept_to(serve: Serve) -> None:
@@ -299,7 +299,7 @@ def test_a_run_just_started_is_left_alone_and_a_long_one_is_looked_at_rarely() -
             over = looked[-1] > 300
             return FlowyRun(run_id=run_id, status="completed" if over else "running")
 
-        poller = Poller(RequestGate(9, Quota(), RunGate(Adaptive())))
+        poller = Poller(RequestLimiter(9, Quota(), RunLimiter(Adaptive())))
         first = FlowyRun(run_id="r")
         await poller.wait("r", look, timeout=None, deadline=None, started=first)
         return looked

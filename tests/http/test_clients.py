@@ -150,7 +150,7 @@ async def test_a_view_shares_connections_slots_and_cooldown(serve: Serve) -> Non
         for client in (app, view, view.with_options(timeout=5), app):
             await client.invoke(INPUT)
         assert wire.connections == 1
-        assert view._caller is app._caller
+        assert view._api.sender is app._api.sender
         first, second, third, fourth = (request.headers for request in wire.requests)
         assert first["x-a"] == second["x-a"] == "1"
         assert second["x-b"] == third["x-b"] == "2"
@@ -319,7 +319,7 @@ stream = loop.run_until_complete(begin())
 loop.close()
 del stream
 gc.collect()
-assert app._caller.gate.in_flight == 0
+assert app._api.sender.limiter.in_flight == 0
 asyncio.run(app.invoke({}))
 del app
 gc.collect()
@@ -452,7 +452,7 @@ async def test_tcp_keepalive_is_on(serve: Serve, app_for: MakeApp) -> None:
     wire = await serve(script(OK))
     app = app_for(wire)
     await app.invoke(INPUT)
-    transport = app._caller._transport
+    transport = app._api.sender._transport
     (session,) = transport._sessions.values()  # type: ignore[union-attr]
     ((protocol, _),) = next(iter(session.client.connector._conns.values()))
     sock = protocol.transport.get_extra_info("socket")

@@ -28,8 +28,8 @@ SERVER = 1_700_000_000
 
 def patient(app: AsyncApp, max_retries: int = 0) -> AsyncApp:
     view = app.with_options(max_retries=max_retries)
-    policy = structs.replace(view._options.policy, patient=True, max_wait=float("inf"))
-    view._options = structs.replace(view._options, policy=policy)
+    policy = structs.replace(view._api.options.policy, patient=True, max_wait=float("inf"))
+    view._api.options = structs.replace(view._api.options, policy=policy)
     return view
 
 
@@ -70,7 +70,7 @@ async def test_waiting_for_a_rate_is_no_lack_of_connections(
 ) -> None:
     wire = await serve(script(OK, OK))
     app = app_for(wire, timeout=Timeout(pool=1))
-    with app._caller.gate.demand(Demand(1, interval=600.0)):
+    with app._api.sender.limiter.demand(Demand(1, interval=600.0)):
         await app.invoke(INPUT)
         call = asyncio.ensure_future(app.invoke(INPUT))
         await turns()
@@ -85,7 +85,7 @@ async def test_a_rate_that_leaves_no_time_says_so(
 ) -> None:
     wire = await serve(script(OK))
     app = app_for(wire)
-    with app._caller.gate.demand(Demand(1, interval=600.0)):
+    with app._api.sender.limiter.demand(Demand(1, interval=600.0)):
         await app.invoke(INPUT)
         call = asyncio.ensure_future(app.invoke(INPUT, timeout=60))
         await turns()
@@ -113,7 +113,7 @@ async def test_every_answer_tells_of_the_quota_by_the_servers_own_clock(
 ) -> None:
     wire = await serve(script(told(0, status), OK))
     app = app_for(wire)
-    quota = app._caller.gate.quota = Quota()
+    quota = app._api.sender.limiter.quota = Quota()
     try:
         await app.invoke(INPUT)
     except errors.NotFoundError:
@@ -129,7 +129,7 @@ async def test_every_answer_tells_of_the_quota_by_the_servers_own_clock(
 
 def queued(app: AsyncApp) -> AsyncApp:
     view = patient(app)
-    view._options = structs.replace(view._options, queued=True)
+    view._api.options = structs.replace(view._api.options, queued=True)
     return view
 
 
@@ -139,7 +139,7 @@ async def test_the_wait_for_its_turn_is_no_part_of_a_queued_calls_time(
     wire = await serve(script(OK, BUSY, OK))
     app = app_for(wire)
     view = queued(app)
-    with app._caller.gate.demand(Demand(1, interval=600.0)):
+    with app._api.sender.limiter.demand(Demand(1, interval=600.0)):
         await view.invoke(INPUT, timeout=10)
         call = asyncio.ensure_future(view.invoke(INPUT, timeout=10))
         await turns()

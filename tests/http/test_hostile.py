@@ -83,7 +83,7 @@ class Fuzz:
                     await stream.output()
             except errors.DynamiqError as error:
                 harmless(error)
-        assert self._app._caller.gate.in_flight == 0
+        assert self._app._api.sender.limiter.in_flight == 0
 
 
 def look_at(event: StreamEvent) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from dynamiq_async._http import limiter
-from dynamiq_async._http.limiter import Demand, Gate
+from dynamiq_async._http.limiter import Demand, Limiter
 from dynamiq_async._http.rates import CATCH_UP, Quota
 from dynamiq_async.options import Adaptive
 
@@ -49,223 +49,225 @@ async def waiting(*works: Coroutine[Any, Any, T]) -> list[asyncio.Task[T]]:
     return tasks
 
 
-async def full(limit: int = 1) -> Gate:
-    gate = Gate(limit)
+async def full(limit: int = 1) -> Limiter:
+    limiter = Limiter(limit)
     for _ in range(limit):
-        await gate.enter()
-    return gate
+        await limiter.acquire()
+    return limiter
 
 
 async def test_no_more_than_the_limit_are_under_way() -> None:
-    gate = Gate(3)
+    limiter = Limiter(3)
     most = 0
 
     async def work() -> None:
         nonlocal most
-        await gate.enter()
-        most = max(most, gate.in_flight)
+        await limiter.acquire()
+        most = max(most, limiter.in_flight)
         await turns(2)
-        gate.leave()
+        limiter.release()
 
     await asyncio.gather(*(work() for _ in range(20)))
     assert most == 3
-    assert gate.in_flight == 0
+    assert limiter.in_flight == 0
 
 
 async def test_a_slot_is_taken_at_once_only_if_one_is_free() -> None:
-    gate = Gate(2)
-    assert gate.try_enter()
-    assert gate.try_enter()
-    assert not gate.try_enter()
-    gate.leave()
-    assert gate.try_enter()
-    assert gate.in_flight == 2
+    limiter = Limiter(2)
+    assert limiter.try_acquire()
+    assert limiter.try_acquire()
+    assert not limiter.try_acquire()
+    limiter.release()
+    assert limiter.try_acquire()
+    assert limiter.in_flight == 2
 
 
 async def test_first_come_first_served() -> None:
-    gate = await full()
+    limiter = await full()
     order: list[int] = []
 
     async def work(number: int) -> None:
-        await gate.enter()
+        await limiter.acquire()
         order.append(number)
-        gate.leave()
+        limiter.release()
 
     tasks = await waiting(*(work(n) for n in range(10)))
-    gate.leave()
+    limiter.release()
     await asyncio.gather(*tasks)
     assert order == list(range(10))
 
 
 async def test_nobody_overtakes_those_who_wait() -> None:
-    gate = await full()
-    (waiter,) = await waiting(gate.enter())
-    gate.leave()
-    assert not gate.try_enter()
-    (late,) = await waiting(gate.enter())
+    limiter = await full()
+    (waiter,) = await waiting(limiter.acquire())
+    limiter.release()
+    assert not limiter.try_acquire()
+    (late,) = await waiting(limiter.acquire())
     assert waiter.done()
     assert not late.done()
-    gate.leave()
+    limiter.release()
     await late
-    gate.leave()
+    limiter.release()
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
 async def test_a_cancelled_wait_leaves_the_queue(position: int) -> None:
-    gate = await full()
-    tasks = await waiting(*(gate.enter() for _ in range(3)))
+    limiter = await full()
+    tasks = await waiting(*(limiter.acquire() for _ in range(3)))
     tasks[position].cancel()
     with pytest.raises(asyncio.CancelledError):
         await tasks[position]
-    assert gate.in_flight == 1
+    assert limiter.in_flight == 1
     for task in (t for t in tasks if t is not tasks[position]):
-        gate.leave()
+        limiter.release()
         await asyncio.wait_for(task, 5)
-    gate.leave()
-    assert gate.in_flight == 0
-    assert gate.try_enter()
+    limiter.release()
+    assert limiter.in_flight == 0
+    assert limiter.try_acquire()
 
 
 async def test_those_who_gave_up_take_no_room_in_the_queue() -> None:
-    gate = await full()
-    for task in await waiting(*(gate.enter() for _ in range(10))):
+    limiter = await full()
+    for task in await waiting(*(limiter.acquire() for _ in range(10))):
         task.cancel()
     await turns()
-    assert not gate._waiters
+    assert not limiter._waiters
 
 
 async def test_a_slot_that_comes_with_a_cancellation_is_handed_on() -> None:
-    gate = await full()
-    first, second = await waiting(gate.enter(), gate.enter())
-    gate.leave()
+    limiter = await full()
+    first, second = await waiting(limiter.acquire(), limiter.acquire())
+    limiter.release()
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
     await asyncio.wait_for(second, 5)
-    assert gate.in_flight == 1
+    assert limiter.in_flight == 1
 
 
 async def test_a_cancellation_that_comes_before_a_slot_stays_a_cancellation() -> None:
-    gate = await full()
-    first, second = await waiting(gate.enter(), gate.enter())
+    limiter = await full()
+    first, second = await waiting(limiter.acquire(), limiter.acquire())
     first.cancel()
-    gate.leave()
+    limiter.release()
     with pytest.raises(asyncio.CancelledError):
         await first
     await asyncio.wait_for(second, 5)
-    gate.leave()
-    assert gate.in_flight == 0
+    limiter.release()
+    assert limiter.in_flight == 0
 
 
 async def test_many_cancellations_at_once_cost_no_slot() -> None:
-    gate = await full(4)
-    tasks = await waiting(*(gate.enter() for _ in range(2000)))
+    limiter = await full(4)
+    tasks = await waiting(*(limiter.acquire() for _ in range(2000)))
     for task in tasks[::2]:
         task.cancel()
-    gate.leave()
+    limiter.release()
     for task in tasks[1:1000:2]:
         task.cancel()
     for _ in range(3):
-        gate.leave()
+        limiter.release()
     await turns()
     results = [t for t in tasks if t.done() and not t.cancelled()]
-    assert len(results) == gate.in_flight == 4
+    assert len(results) == limiter.in_flight == 4
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert gate.in_flight == 4
+    assert limiter.in_flight == 4
 
 
 async def test_urgent_entries_go_over_the_limit_and_through_a_cooldown() -> None:
-    gate = await full()
-    gate.cool_down(60)
-    gate.enter_urgently()
-    assert gate.in_flight == 2
-    (waiter,) = await waiting(gate.enter())
-    gate.leave()
+    limiter = await full()
+    limiter.cool_down(60)
+    limiter.acquire_urgently()
+    assert limiter.in_flight == 2
+    (waiter,) = await waiting(limiter.acquire())
+    limiter.release()
     await turns()
     assert not waiter.done()  # the urgent one's slot was over the limit: it frees none
-    gate.leave()
+    limiter.release()
     assert await asyncio.wait_for(waiter, 5)
 
 
 async def test_a_cooldown_holds_back_everybody(clock: Clock) -> None:
-    gate = Gate(10)
-    assert gate.cooldown == 0
-    gate.cool_down(5)
-    assert gate.throttled == 1
-    assert gate.cooldown == 5
-    assert not gate.try_enter()
+    limiter = Limiter(10)
+    assert limiter.cooldown == 0
+    limiter.cool_down(5)
+    assert limiter.throttled == 1
+    assert limiter.cooldown == 5
+    assert not limiter.try_acquire()
     clock.now += 4.9
-    assert not gate.try_enter()
+    assert not limiter.try_acquire()
     clock.now += 0.1
-    assert gate.cooldown == 0
-    assert gate.try_enter()
+    assert limiter.cooldown == 0
+    assert limiter.try_acquire()
 
 
 async def test_a_cooldown_is_never_shortened(clock: Clock) -> None:
-    gate = Gate(1)
-    gate.cool_down(5)
-    gate.cool_down(1)
-    gate.cool_down(0)
-    assert gate.cooldown == 5
+    limiter = Limiter(1)
+    limiter.cool_down(5)
+    limiter.cool_down(1)
+    limiter.cool_down(0)
+    assert limiter.cooldown == 5
     clock.now += 4.5
-    gate.cool_down(0.25)
-    assert gate.cooldown == 0.5
-    gate.cool_down(3)
-    assert gate.cooldown == 3
-    assert gate.throttled == 5
+    limiter.cool_down(0.25)
+    assert limiter.cooldown == 0.5
+    limiter.cool_down(3)
+    assert limiter.cooldown == 3
+    assert limiter.throttled == 5
     clock.now += 10
-    assert gate.cooldown == 0
+    assert limiter.cooldown == 0
 
 
 async def test_a_cooldown_sends_those_in_line_away_without_a_slot() -> None:
-    gate = await full()
-    tasks = await waiting(*(gate.enter() for _ in range(3)))
-    gate.cool_down(30)
+    limiter = await full()
+    tasks = await waiting(*(limiter.acquire() for _ in range(3)))
+    limiter.cool_down(30)
     assert await asyncio.gather(*tasks) == [False] * 3
-    assert gate.in_flight == 1
-    assert not gate._waiters
+    assert limiter.in_flight == 1
+    assert not limiter._waiters
 
 
 async def test_a_cancellation_that_comes_with_a_cooldown_costs_no_slot() -> None:
-    gate = await full()
-    (waiter,) = await waiting(gate.enter())
-    gate.cool_down(30)
+    limiter = await full()
+    (waiter,) = await waiting(limiter.acquire())
+    limiter.cool_down(30)
     waiter.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiter
-    assert gate.in_flight == 1
+    assert limiter.in_flight == 1
 
 
 def test_waiters_of_a_loop_that_is_gone_are_passed_over() -> None:
-    gate = Gate(1)
+    limiter = Limiter(1)
 
     async def wait_for_ever() -> None:
-        await gate.enter()
-        gate._waiters[asyncio.get_running_loop().create_future()] = None
+        await limiter.acquire()
+        limiter._waiters[asyncio.get_running_loop().create_future()] = None
 
     async def go_on() -> None:
-        (waiter,) = await waiting(gate.enter())
-        gate.leave()
+        (waiter,) = await waiting(limiter.acquire())
+        limiter.release()
         await asyncio.wait_for(waiter, 5)
 
     asyncio.run(wait_for_ever())
     asyncio.run(go_on())
-    assert gate.in_flight == 1
+    assert limiter.in_flight == 1
 
 
 class Elsewhere:
     """A loop in another thread, which waits for a slot of the gate until it is told to stop."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, limiter: Limiter) -> None:
         self.loop = asyncio.new_event_loop()
         self.entered = threading.Event()
-        self.thread = threading.Thread(target=self.loop.run_until_complete, args=[self.wait(gate)])
+        self.thread = threading.Thread(
+            target=self.loop.run_until_complete, args=[self.wait(limiter)]
+        )
         self.queued = threading.Event()
 
-    async def wait(self, gate: Gate) -> None:
-        task = asyncio.create_task(gate.enter())
+    async def wait(self, limiter: Limiter) -> None:
+        task = asyncio.create_task(limiter.acquire())
         await turns()
         self.task = task
         self.queued.set()
@@ -287,32 +289,32 @@ class Elsewhere:
 
 
 async def test_a_slot_goes_to_a_loop_in_another_thread_and_wakes_it() -> None:
-    gate = await full()
-    with Elsewhere(gate) as other:
-        gate.leave()
+    limiter = await full()
+    with Elsewhere(limiter) as other:
+        limiter.release()
         assert other.entered.wait(5)
-    assert gate.in_flight == 1
+    assert limiter.in_flight == 1
 
 
 async def test_a_slot_for_another_thread_that_has_given_up_comes_back() -> None:
-    gate = await full()
-    with Elsewhere(gate) as other:
-        (here,) = await waiting(gate.enter())
+    limiter = await full()
+    with Elsewhere(limiter) as other:
+        (here,) = await waiting(limiter.acquire())
         blocked = threading.Event()
         other.loop.call_soon_threadsafe(blocked.wait)
         other.loop.call_soon_threadsafe(other.task.cancel)
-        gate.leave()
+        limiter.release()
         blocked.set()
     await asyncio.wait_for(here, 5)
-    assert gate.in_flight == 1
+    assert limiter.in_flight == 1
 
 
 async def test_a_cooldown_reaches_those_in_line_in_another_thread() -> None:
-    gate = await full()
-    with Elsewhere(gate) as other:
-        gate.cool_down(30)
+    limiter = await full()
+    with Elsewhere(limiter) as other:
+        limiter.cool_down(30)
         assert other.entered.wait(5)
-    assert gate.in_flight == 1
+    assert limiter.in_flight == 1
     assert other.task.result() is False
 
 
@@ -320,48 +322,48 @@ async def test_a_cooldown_reaches_those_in_line_in_another_thread() -> None:
 
 
 def test_a_demand_makes_room_while_it_lasts() -> None:
-    gate = Gate(10)
-    with gate.demand(Demand(64)):
-        assert gate.limit == 64
-        with gate.demand(Demand(16)):
-            assert gate.limit == 80
-        assert gate.limit == 64
-    assert gate.limit == 10
-    with gate.demand(Demand(2)):
-        assert gate.limit == 10
+    limiter = Limiter(10)
+    with limiter.demand(Demand(64)):
+        assert limiter.limit == 64
+        with limiter.demand(Demand(16)):
+            assert limiter.limit == 80
+        assert limiter.limit == 64
+    assert limiter.limit == 10
+    with limiter.demand(Demand(2)):
+        assert limiter.limit == 10
 
 
 async def test_those_in_line_come_in_when_a_demand_makes_room() -> None:
-    gate = await full(1)
-    (waiter,) = await waiting(gate.enter())
-    with gate.demand(Demand(2)):
+    limiter = await full(1)
+    (waiter,) = await waiting(limiter.acquire())
+    with limiter.demand(Demand(2)):
         assert await asyncio.wait_for(waiter, 5)
 
 
 def test_a_rate_spaces_requests_evenly_and_the_slowest_counts(clock: Clock) -> None:
-    gate = Gate(100)
-    with gate.demand(Demand(1, interval=1.0)), gate.demand(Demand(1, interval=10.0)):
-        assert gate.try_enter()
+    limiter = Limiter(100)
+    with limiter.demand(Demand(1, interval=1.0)), limiter.demand(Demand(1, interval=10.0)):
+        assert limiter.try_acquire()
         clock.now += 9.9
-        assert not gate.try_enter()
+        assert not limiter.try_acquire()
         clock.now += 0.1
-        assert gate.try_enter()
-    assert gate.try_enter()
-    assert not gate.metered
+        assert limiter.try_acquire()
+    assert limiter.try_acquire()
+    assert not limiter.metered
 
 
 async def test_a_rate_lets_those_in_line_in_one_after_another() -> None:
     loop = asyncio.get_running_loop()
-    gate = Gate(100)
+    limiter = Limiter(100)
     starts: list[float] = []
 
     async def work() -> None:
-        if not gate.try_enter():
-            assert await gate.enter()
+        if not limiter.try_acquire():
+            assert await limiter.acquire()
         starts.append(loop.time())
-        gate.leave()
+        limiter.release()
 
-    with gate.demand(Demand(100, interval=0.02)):
+    with limiter.demand(Demand(100, interval=0.02)):
         began = loop.time()
         await asyncio.gather(*(work() for _ in range(8)))
     for number, start in enumerate(starts):
@@ -370,67 +372,67 @@ async def test_a_rate_lets_those_in_line_in_one_after_another() -> None:
 
 
 async def test_the_line_of_a_rate_can_be_left_at_any_time() -> None:
-    gate = Gate(100)
-    with gate.demand(Demand(100, interval=0.05)):
-        assert gate.try_enter()
-        first, second = await waiting(gate.enter(), gate.enter())
+    limiter = Limiter(100)
+    with limiter.demand(Demand(100, interval=0.05)):
+        assert limiter.try_acquire()
+        first, second = await waiting(limiter.acquire(), limiter.acquire())
         first.cancel()
         assert await asyncio.wait_for(second, 5)
-    assert gate.in_flight == 2
+    assert limiter.in_flight == 2
 
 
 async def test_a_rate_is_kept_by_loops_of_several_threads() -> None:
-    gate = Gate(100)
-    with gate.demand(Demand(100, interval=0.05)):
-        assert gate.try_enter()
-        with Elsewhere(gate) as other:
-            gate.leave()  # here it is noticed, there it is waited for
+    limiter = Limiter(100)
+    with limiter.demand(Demand(100, interval=0.05)):
+        assert limiter.try_acquire()
+        with Elsewhere(limiter) as other:
+            limiter.release()  # here it is noticed, there it is waited for
             assert other.entered.wait(5)
 
 
 def test_urgent_requests_count_for_a_rate(clock: Clock) -> None:
-    gate = Gate(100)
-    with gate.demand(Demand(1, interval=1.0)):
-        gate.enter_urgently()
-        assert not gate.try_enter()
+    limiter = Limiter(100)
+    with limiter.demand(Demand(1, interval=1.0)):
+        limiter.acquire_urgently()
+        assert not limiter.try_acquire()
         clock.now += 1
-        assert gate.try_enter()
+        assert limiter.try_acquire()
 
 
 async def test_an_adaptive_limit_grows_with_good_answers_and_shrinks_with_refusals(
     clock: Clock,
 ) -> None:
-    gate = Gate(100)
-    with gate.demand(Demand(50, Adaptive(min=2, max=50, start=4))):
-        assert gate.limit == 4
+    limiter = Limiter(100)
+    with limiter.demand(Demand(50, Adaptive(min=2, max=50, start=4))):
+        assert limiter.limit == 4
         for _ in range(4):
-            assert gate.try_enter()
-        gate.accepted()
-        assert gate.limit == 5
-        (waiter,) = await waiting(gate.enter())
+            assert limiter.try_acquire()
+        limiter.succeeded()
+        assert limiter.limit == 5
+        (waiter,) = await waiting(limiter.acquire())
         assert waiter.done()
-        gate.cool_down(1)
-        assert gate.limit == 3
-        gate.cool_down(1)  # of the same volley
-        assert gate.limit == 3
+        limiter.cool_down(1)
+        assert limiter.limit == 3
+        limiter.cool_down(1)  # of the same volley
+        assert limiter.limit == 3
         clock.now += 1
-        gate.cool_down(1)
-        assert gate.limit == 2
-    assert gate.limit == 100
-    assert gate.adaptive is None
-    gate.accepted()
+        limiter.cool_down(1)
+        assert limiter.limit == 2
+    assert limiter.limit == 100
+    assert limiter.adaptive is None
+    limiter.succeeded()
 
 
 def test_a_second_demand_that_adapts_takes_over_and_leaves_the_first_in_place() -> None:
-    gate = Gate(10)
+    limiter = Limiter(10)
     first, second = Adaptive(max=20, start=3), Adaptive(max=30, start=5)
-    with gate.demand(Demand(20, first)):
-        kept = gate.adaptive
-        with gate.demand(Demand(5)):
-            assert gate.adaptive is kept
-        with gate.demand(Demand(30, second)):
-            assert gate.limit == 5
-        assert gate.limit == 3
+    with limiter.demand(Demand(20, first)):
+        kept = limiter.adaptive
+        with limiter.demand(Demand(5)):
+            assert limiter.adaptive is kept
+        with limiter.demand(Demand(30, second)):
+            assert limiter.limit == 5
+        assert limiter.limit == 3
 
 
 # --- a quota that the service tells of -----------------------------------------------------------
@@ -449,12 +451,12 @@ SERVER = 1_700_000_000.0
 
 async def test_one_request_goes_ahead_and_the_others_wait_for_what_it_brings(clock: Clock) -> None:
     quota = Quota()
-    gate = Gate(100, quota)
-    assert gate.try_enter()
-    assert not gate.try_enter()
-    tasks = await waiting(*(gate.enter() for _ in range(5)))
+    limiter = Limiter(100, quota)
+    assert limiter.try_acquire()
+    assert not limiter.try_acquire()
+    tasks = await waiting(*(limiter.acquire() for _ in range(5)))
     quota.observe(told(3, SERVER + 60), clock.now, server_time=SERVER)
-    gate.leave()
+    limiter.release()
     await turns()
     assert [task.done() for task in tasks] == [True, True, True, False, False]
     for task in tasks:
@@ -463,28 +465,28 @@ async def test_one_request_goes_ahead_and_the_others_wait_for_what_it_brings(clo
 
 async def test_what_is_left_waits_for_the_end_of_the_window() -> None:
     quota = Quota()
-    gate = Gate(100, quota)
+    limiter = Limiter(100, quota)
     loop = asyncio.get_running_loop()
     quota.observe(told(0, SERVER + 0.05), loop.time(), server_time=SERVER)
     began = loop.time()
-    first, second = await waiting(gate.enter(), gate.enter())
+    first, second = await waiting(limiter.acquire(), limiter.acquire())
     assert await asyncio.wait_for(first, 5)
     assert loop.time() - began >= 0.049
     assert not second.done()  # the first of a window goes ahead alone
     quota.observe(told(59, SERVER + 60), loop.time(), server_time=SERVER)
-    gate.leave()
+    limiter.release()
     assert await asyncio.wait_for(second, 5)
 
 
 def test_a_service_that_says_nothing_limits_nothing(clock: Clock) -> None:
     quota = Quota()
-    gate = Gate(100, quota)
-    assert gate.try_enter()
+    limiter = Limiter(100, quota)
+    assert limiter.try_acquire()
     quota.observe({}, clock.now, server_time=SERVER)
-    assert gate.try_enter()
-    assert gate.try_enter()
+    assert limiter.try_acquire()
+    assert limiter.try_acquire()
     quota.observe(told(2, SERVER + 9), clock.now, server_time=SERVER)
-    assert not gate.try_enter()
+    assert not limiter.try_acquire()
 
 
 def test_an_answer_without_numbers_does_not_make_a_known_quota_unknown(clock: Clock) -> None:
@@ -526,35 +528,35 @@ def test_a_reset_in_seconds_and_one_without_a_limit_are_understood(clock: Clock)
 
 
 def test_a_cooldown_passes_over_those_of_a_loop_that_is_gone() -> None:
-    gate = Gate(1)
+    limiter = Limiter(1)
 
     async def line_up() -> None:
-        await gate.enter()
-        gate._waiters[asyncio.get_running_loop().create_future()] = None
+        await limiter.acquire()
+        limiter._waiters[asyncio.get_running_loop().create_future()] = None
 
     asyncio.run(line_up())
-    gate.cool_down(30)
-    assert not gate._waiters
+    limiter.cool_down(30)
+    assert not limiter._waiters
 
 
 async def test_who_gave_up_in_another_thread_is_not_told_of_a_cooldown() -> None:
-    gate = await full()
-    with Elsewhere(gate) as other:
+    limiter = await full()
+    with Elsewhere(limiter) as other:
         blocked = threading.Event()
         other.loop.call_soon_threadsafe(blocked.wait)
         other.loop.call_soon_threadsafe(other.task.cancel)
-        gate.cool_down(30)
+        limiter.cool_down(30)
         blocked.set()
     assert other.task.cancelled()
-    assert gate.in_flight == 1
+    assert limiter.in_flight == 1
 
 
 def test_a_rate_goes_on_when_another_demand_of_the_same_ends(clock: Clock) -> None:
-    gate = Gate(100)
-    with gate.demand(Demand(1, interval=1.0)):
-        with gate.demand(Demand(1, interval=1.0)):
-            assert gate.try_enter()
-        assert not gate.try_enter()
+    limiter = Limiter(100)
+    with limiter.demand(Demand(1, interval=1.0)):
+        with limiter.demand(Demand(1, interval=1.0)):
+            assert limiter.try_acquire()
+        assert not limiter.try_acquire()
 
 
 def test_a_service_that_says_when_to_come_back_is_asked_again_then(clock: Clock) -> None:

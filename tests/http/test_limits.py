@@ -395,10 +395,10 @@ async def test_total_over_a_cooldown_that_grows(
 ) -> None:
     wire = await serve(script(OK))
     app = app_for(wire)
-    app._caller.gate.cool_down(10)
+    app._api.sender.limiter.cool_down(10)
     call = start(app.invoke(INPUT, timeout=40))
     await turns()
-    app._caller.gate.cool_down(55)
+    app._api.sender.limiter.cool_down(55)
     await clock.pass_by(20)
     with pytest.raises(errors.RateLimitError, match="was not sent"):
         await call
@@ -505,7 +505,7 @@ async def test_a_429_slows_the_whole_client(
     async with asyncio.timeout(5):
         assert await asyncio.gather(first, *others) == [{"a": 1}] * 3
     assert len(wire.requests) == 4
-    assert app._caller.gate.throttled == 1
+    assert app._api.sender.limiter.throttled == 1
 
 
 async def test_a_cooldown_over_the_cap_refuses_without_sending(
@@ -513,14 +513,14 @@ async def test_a_cooldown_over_the_cap_refuses_without_sending(
 ) -> None:
     wire = await serve(script(OK))
     app = app_for(wire, max_retry_after=100)
-    app._caller.gate.cool_down(500)
+    app._api.sender.limiter.cool_down(500)
     for call in (app.invoke(INPUT), app.invoke(INPUT, max_retries=0)):
         with pytest.raises(errors.RateLimitError, match="was not sent") as caught:
             await call
         assert caught.value.status == 429
         assert caught.value.retry_after == pytest.approx(500, abs=5)
     assert wire.requests == []
-    assert app._caller.gate.throttled == 1  # our own refusals do not count
+    assert app._api.sender.limiter.throttled == 1  # our own refusals do not count
     await clock.pass_by(601)
     assert await app.invoke(INPUT) == {"a": 1}
 
@@ -528,12 +528,12 @@ async def test_a_cooldown_over_the_cap_refuses_without_sending(
 async def test_what_is_urgent_passes_a_cooldown_and_a_full_pool(
     serve: Serve, app_for: MakeApp
 ) -> None:
-    from dynamiq_async._http.request_options import Extras
+    from dynamiq_async._http.request_options import RequestOptions
 
     wire = await serve(script(CHUNKED + chunk(ONE), OK))
     app = app_for(wire, max_connections=1)
     async with app.stream(INPUT):
-        app._caller.gate.cool_down(50)
-        request = app._request("POST", "v1", "cancel", extras=Extras(), urgent=True)
-        assert (await app._caller.fetch(request, app._options)).body == b'{"a":1}'
+        app._api.sender.limiter.cool_down(50)
+        request = app._api.request("POST", "v1", "cancel", given=RequestOptions(), urgent=True)
+        assert (await app._api.sender.fetch(request, app._api.options)).body == b'{"a":1}'
         assert in_flight(app) == 1

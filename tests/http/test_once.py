@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dynamiq_async import Timeout, Upload, errors
-from dynamiq_async._http.request_options import Extras
+from dynamiq_async._http.request_options import RequestOptions
 from dynamiq_async.app import AsyncApp
 from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, answer, chunk, final, head, script, sse
 
@@ -30,8 +30,9 @@ class Getter(AsyncApp):
     """A client with a call that does no harm when it is repeated."""
 
     async def get(self, **extras: Any) -> Any:
-        request = self._request("GET", "v1", "things", extras=Extras(**extras))
-        return await self._fetch(request, Extras(**extras), dict[str, int])
+        given = RequestOptions(**extras)
+        request = self._api.request("GET", "v1", "things", given=given)
+        return await self._api.fetch(request, self._api.options.for_call(given), dict[str, int])
 
 
 async def lose(peer: Peer) -> None:
@@ -148,10 +149,10 @@ async def test_a_post_that_is_answered_no(
     no_backoff: list[float],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from dynamiq_async._http.limiter import Gate
+    from dynamiq_async._http.limiter import Limiter
 
     cooldowns: list[float] = []
-    monkeypatch.setattr(Gate, "cool_down", lambda _, seconds: cooldowns.append(seconds))
+    monkeypatch.setattr(Limiter, "cool_down", lambda _, seconds: cooldowns.append(seconds))
     good = {"invoke": OK, "stream": STREAM, "submit": answer({"id": "1"}, 202)}[how]
     wire = await serve(script(refused(status, *lines), good))
     app = app_for(wire)
@@ -201,7 +202,7 @@ async def test_a_refused_connection_is_tried_again(
     """Nothing was sent, so it is safe; here the server comes up in between."""
     wire = await serve(script(OK))
     app = app_for(f"http://127.0.0.1:{free_port()}")
-    request = app._request("POST", "", extras=Extras(), body=b"{}")
+    request = app._api.request("POST", "", given=RequestOptions(), body=b"{}")
     pauses: list[float] = []
 
     async def pause(seconds: float) -> None:
@@ -209,7 +210,7 @@ async def test_a_refused_connection_is_tried_again(
         request.url = f"{wire.url}/"
 
     monkeypatch.setattr("dynamiq_async._http.sender.asyncio.sleep", pause)
-    result = await app._caller.fetch(request, app._options)
+    result = await app._api.sender.fetch(request, app._api.options)
     assert result.attempts == 2
     assert len(pauses) == 1
     assert len(wire.requests) == 1
@@ -260,8 +261,8 @@ async def test_a_get_on_a_stale_connection_is_repeated_and_counted(
     wire = await serve(once_per_connection)
     async with Getter(wire.url, access_key="k") as app:
         await app.get()
-        request = app._request("GET", "v1", "things", extras=Extras())
-        result = await app._caller.fetch(request, app._options)
+        request = app._api.request("GET", "v1", "things", given=RequestOptions())
+        result = await app._api.sender.fetch(request, app._api.options)
     assert result.attempts == 2
     assert len(wire.requests) == 3
     assert wire.connections == 2
@@ -271,9 +272,9 @@ async def test_a_get_on_a_stale_connection_is_repeated_and_counted(
 async def test_a_get_is_repeated(
     status: int, serve: Serve, no_backoff: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dynamiq_async._http.limiter import Gate
+    from dynamiq_async._http.limiter import Limiter
 
-    monkeypatch.setattr(Gate, "cool_down", lambda *_: None)
+    monkeypatch.setattr(Limiter, "cool_down", lambda *_: None)
     wire = await serve(script(refused(status), OK))
     async with Getter(wire.url, access_key="k") as app:
         assert await app.get() == {"a": 1}
@@ -332,7 +333,7 @@ async def test_files_that_can_be_rewound_are_sent_again_whole(
 
     wire = await serve(twice)
     app = app_for(wire)
-    app._caller.gate.cool_down = lambda seconds: None  # type: ignore[method-assign]
+    app._api.sender.limiter.cool_down = lambda seconds: None  # type: ignore[method-assign]
     assert await app.invoke(INPUT, files=files) == {"a": 1}
     first, second = (request.body for request in wire.requests)
     assert content in first

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dynamiq_async._http.rates import CATCH_UP, AdaptiveLimit, Pace
+from dynamiq_async._http.rates import CATCH_UP, AdaptiveLimit, RateLimit
 from dynamiq_async.errors import InvalidArgumentError
 from dynamiq_async.options import Adaptive, rate_interval
 
@@ -22,7 +22,7 @@ def play(limit: AdaptiveLimit, capacity: int, *, rounds: int, seconds: float = 0
             now += 1.0
         else:
             for _ in range(sent):
-                limit.accepted(now, max(sent, limit.limit))
+                limit.succeeded(now, max(sent, limit.limit))
             now += seconds
     return met
 
@@ -65,11 +65,11 @@ def test_it_finds_room_that_comes_later_in_growing_steps() -> None:
 def test_what_is_not_used_up_proves_nothing() -> None:
     limit = AdaptiveLimit(Adaptive(max=64, start=8))
     for _ in range(100):
-        assert not limit.accepted(0.0, 7)
+        assert not limit.succeeded(0.0, 7)
     assert limit.limit == 8
 
 
-def starts(pace: Pace, until: float, *, late: float = 0.0, began: float = 5.0) -> list[float]:
+def starts(pace: RateLimit, until: float, *, late: float = 0.0, began: float = 5.0) -> list[float]:
     """When requests start that are always waited for, with timers that are late."""
     now, found = began, []
     while now < began + until:
@@ -81,14 +81,14 @@ def starts(pace: Pace, until: float, *, late: float = 0.0, began: float = 5.0) -
 
 
 def test_in_no_minute_are_there_more_than_a_minutes_requests() -> None:
-    pace = Pace(1.0)
+    pace = RateLimit(1.0)
     assert len(starts(pace, 60.0)) == 60
     assert len(starts(pace, 60.0, began=500.0)) == 60  # idle time is not saved up
 
 
 @pytest.mark.parametrize("rate", [5, 50, 1000])
 def test_a_rate_is_kept_though_timers_are_late(rate: int) -> None:
-    found = starts(Pace(1 / rate), 10.0, late=CATCH_UP / 4)
+    found = starts(RateLimit(1 / rate), 10.0, late=CATCH_UP / 4)
     assert 0.97 * 10 * rate <= len(found) <= 10 * rate + CATCH_UP * rate + 1
 
 

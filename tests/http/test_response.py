@@ -27,7 +27,7 @@ from dynamiq_async._http.error_responses import (
     status_error,
     stream_error,
 )
-from dynamiq_async._http.response import decode_body, decode_output
+from dynamiq_async._http.response import BufferedResponse, decode_body, decode_output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -342,7 +342,7 @@ def decode(body: bytes, type: Any = Any, content_type: str | None = "application
     headers = {"x-request-id": "req-1"}
     if content_type is not None:
         headers["content-type"] = content_type
-    return decode_body(REQUEST, body, type, status=200, headers=headers, key=KEY)
+    return decode_body(REQUEST, BufferedResponse(200, headers, body), type, key=KEY)
 
 
 @pytest.mark.parametrize("value", [None, True, 5, 1.5, "text", [], {}, {"output": {"a": [1]}}])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dynamiq_async import errors
 from dynamiq_async._http.error_responses import status_error
 from dynamiq_async._http.retry import RetryPolicy, parse_retry_after
-from dynamiq_async._http.status import Outcome, may_repeat, outcome
+from dynamiq_async._http.status import Outcome, may_repeat, meaning_of
 
 POLICY = RetryPolicy()
 
@@ -76,7 +76,7 @@ def test_a_request_is_repeated_only_when_that_runs_nothing_twice(
         arguments = {"idempotent": idempotent, "replayable": replayable}
         return POLICY.delay(error, retries=0, **arguments) is not None
 
-    assert outcome(error) is known
+    assert meaning_of(error).outcome is known
     assert may_repeat(error, idempotent=False) is post
     assert may_repeat(error, idempotent=True) is get
     assert repeated(idempotent=False, replayable=True) is post

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dynamiq_async import AsyncApp, Callback, Timeout, errors
-from dynamiq_async._http.request_options import Extras
+from dynamiq_async._http.request_options import RequestOptions
 from tests.support.network import KEY
 from tests.support.wire import CHUNKED, Peer, answer, chunk, final, head, says, script, sse
 
@@ -71,12 +71,12 @@ async def test_reprs(serve: Serve, app_for: MakeApp) -> None:
     app = app_for(wire)
     async with app.stream(INPUT) as stream:
         await anext(stream)
-        caller = app._caller
+        caller = app._api.sender
         request = stream._request
         for thing in (app, stream, stream.text(), stream.response, request, caller):
             assert KEY not in f"{thing}{thing!r}"
         assert KEY not in repr(app.with_options(timeout=1))
-        assert KEY not in repr(app._options)
+        assert KEY not in repr(app._api.options)
     assert "127.0.0.1" in repr(app)
 
 
@@ -180,8 +180,8 @@ async def test_a_server_that_repeats_the_key_in_an_error(
 async def test_a_server_that_repeats_the_key_in_a_header(serve: Serve, app_for: MakeApp) -> None:
     wire = await serve(script(answer({"a": 1}, 200, f"X-Echo: you sent {KEY}", "X-Other: 1")))
     app = app_for(wire)
-    request = app._request("GET", "v1", extras=Extras())
-    headers = (await app._caller.fetch(request, app._options)).headers
+    request = app._api.request("GET", "v1", given=RequestOptions())
+    headers = (await app._api.sender.fetch(request, app._api.options)).headers
     assert headers["x-echo"] == "you sent ***"
     assert headers["X-OTHER"] == "1"
     assert len(headers) == len(list(headers)) > 2
@@ -282,27 +282,27 @@ def test_a_client_pickles_without_its_key(monkeypatch: pytest.MonkeyPatch) -> No
     again = pickle.loads(pickled)
     assert type(again) is AsyncApp
     assert again.url == app.url
-    assert again._options == app._options
-    assert again._max_event_bytes == 123
-    assert again._caller.key is None
+    assert again._api.options == app._api.options
+    assert again._api.max_event_bytes == 123
+    assert again._api.sender.key is None
     monkeypatch.setenv("DYNAMIQ_ACCESS_KEY", "another")
-    assert pickle.loads(pickled)._caller.key == "another"
+    assert pickle.loads(pickled)._api.sender.key == "another"
     public = pickle.dumps(AsyncApp("http://127.0.0.1:9", access_key=False))
-    assert pickle.loads(public)._caller.key is None
+    assert pickle.loads(public)._api.sender.key is None
 
 
 def test_headers_that_carry_a_key_stay_where_they_are() -> None:
     headers = {"Authorization": f"Bearer {KEY}", "X-A": "1"}
     pickled = pickle.dumps(AsyncApp("http://127.0.0.1:9", access_key=KEY, headers=headers))
     assert KEY.encode() not in pickled
-    assert pickle.loads(pickled)._options.headers == {"X-A": "1"}
+    assert pickle.loads(pickled)._api.headers == {"X-A": "1"}
 
 
 def test_a_view_pickles_with_its_options() -> None:
     app = AsyncApp("http://127.0.0.1:9", access_key=KEY, headers={"X-A": "1"})
     view = app.with_options(timeout=3, max_retries=7, headers={"X-B": "2"})
     again = pickle.loads(pickle.dumps(view))
-    assert again._options == view._options
+    assert again._api.options == view._api.options
     del view
     gc.collect()
 

@@ -55,4 +55,4 @@ async def management(emulator: Emulator) -> AsyncIterator[AsyncManagement]:
         emulator.management_url, token=TOKEN, project_id=DEFAULT_PROJECT
     ) as management:
         yield management
-        assert management._caller.gate.in_flight == 0
+        assert management._api.sender.limiter.in_flight == 0

@@ -285,4 +285,4 @@ async def test_a_list_can_be_left_at_any_time(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert management._caller.gate.in_flight == 0
+    assert management._api.sender.limiter.in_flight == 0

@@ -294,9 +294,9 @@ async def test_options_reach_the_client(management: AsyncManagement) -> None:
     async with management.open(
         App(hostname="x.example"), access_key=KEY, timeout=3, max_retries=7, max_event_bytes=99
     ) as app:
-        assert app._options.timeout == Timeout(total=3)  # with an App's own for the rest
-        assert app._options.policy.max_retries == 7
-        assert app._max_event_bytes == 99
+        assert app._api.options.timeout == Timeout(total=3)  # with an App's own for the rest
+        assert app._api.options.policy.max_retries == 7
+        assert app._api.max_event_bytes == 99
 
 
 def test_all_options_of_a_client_can_be_given() -> None:
@@ -334,11 +334,11 @@ async def test_one_opening_makes_one_client_after_another(management: AsyncManag
         with pytest.raises(errors.DynamiqError, match="entered already"):
             await opening.__aenter__()
         assert await opening is not first
-        assert not first._caller.closed
-    assert first._caller.closed
+        assert not first._api.sender.closed
+    assert first._api.sender.closed
     async with opening as second:
-        assert not second._caller.closed
-    assert second._caller.closed
+        assert not second._api.sender.closed
+    assert second._api.sender.closed
 
 
 async def test_tasks_do_not_close_each_others_clients(
@@ -376,7 +376,7 @@ async def test_leaving_while_the_app_is_looked_for(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert management._caller.gate.in_flight == 0
+    assert management._api.sender.limiter.in_flight == 0
 
 
 def test_whether_an_app_is_public_is_its_word() -> None:

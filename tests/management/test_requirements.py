@@ -12,7 +12,7 @@ import pytest_asyncio
 from rich.pretty import pretty_repr
 
 from dynamiq_async import AsyncApp, ConnectLink, Requirement, errors
-from dynamiq_async._http.request_options import Extras
+from dynamiq_async._http.request_options import RequestOptions
 from dynamiq_async.emulator import HTML_PAGE, Emulator, Fault
 
 from .conftest import KEY
@@ -28,15 +28,15 @@ LINK = "/v1/connect/tokens"
 async def app(emulator: Emulator) -> AsyncIterator[AsyncApp]:
     async with AsyncApp(emulator.url, access_key=KEY) as app:
         yield app
-        assert app._caller.gate.in_flight == 0
+        assert app._api.sender.limiter.in_flight == 0
 
 
 async def follow(link: str) -> dict[str, Any]:
     """What the end user's browser does."""
     base, _, path = link.rpartition("/")
     async with AsyncApp(base, access_key=False) as browser:
-        request = browser._request("GET", path, extras=Extras())
-        answer = await browser._caller.fetch(request, browser._options)
+        request = browser._api.request("GET", path, given=RequestOptions())
+        answer = await browser._api.sender.fetch(request, browser._api.options)
     found: dict[str, Any] = json.loads(answer.body)
     return found
 

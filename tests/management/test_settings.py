@@ -40,7 +40,7 @@ def test_an_argument_comes_first(config: Path, monkeypatch: pytest.MonkeyPatch) 
     project = UUID(DEFAULT_PROJECT)
     client = AsyncManagement("https://arg.example/x/", token="arg-token", project_id=project)
     assert client.url == "https://arg.example/x"
-    assert client._caller.key == "arg-token"
+    assert client._api.sender.key == "arg-token"
     assert client.project_id == DEFAULT_PROJECT
 
 
@@ -78,7 +78,7 @@ def test_the_environment_wins_over_the_files(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     client = AsyncManagement()
-    assert (client.url, client._caller.key) == (url, token)
+    assert (client.url, client._api.sender.key) == (url, token)
     assert is_configured()
 
 
@@ -104,7 +104,7 @@ def test_without_xdg_config_home_it_is_dot_config(
     folder = tmp_path / ".config" / "dynamiq"
     folder.mkdir(parents=True)
     write(folder, "credentials.json", {"api_key": "at-home"})
-    assert AsyncManagement()._caller.key == "at-home"
+    assert AsyncManagement()._api.sender.key == "at-home"
 
 
 def test_without_a_token_it_says_how_to_give_one(config: Path) -> None:
@@ -197,11 +197,11 @@ def test_an_empty_project_is_none() -> None:
 
 def test_an_answer_is_not_waited_for_as_a_run_is() -> None:
     client = AsyncManagement(token=TOKEN)
-    assert client._options.timeout == Timeout(first_byte=30, idle=30)
-    assert AsyncManagement(token=TOKEN, timeout=None)._options.timeout.first_byte is None
-    assert AsyncManagement(token=TOKEN, timeout=90)._options.timeout.total == 90
+    assert client._api.options.timeout == Timeout(first_byte=30, idle=30)
+    assert AsyncManagement(token=TOKEN, timeout=None)._api.options.timeout.first_byte is None
+    assert AsyncManagement(token=TOKEN, timeout=90)._api.options.timeout.total == 90
     client = pickle.loads(pickle.dumps(client))
-    assert client._options.timeout.first_byte == 30
+    assert client._api.options.timeout.first_byte == 30
 
 
 # --- pickles and views ---------------------------------------------------------------------------
@@ -222,18 +222,20 @@ def test_a_client_pickles_without_its_token(config: Path, monkeypatch: pytest.Mo
     pickled = pickle.dumps(client.with_options(max_retries=3))
     assert TOKEN.encode() not in pickled
     without = pickle.loads(pickled)
-    assert (without.url, without._caller.key) == ("http://api.example/x", None)
+    assert (without.url, without._api.sender.key) == ("http://api.example/x", None)
     assert without.project_id == "p-1"
-    assert without._options.policy.max_retries == 3
-    assert without._options.headers == {"X-A": "1"}
-    assert without._options.timeout.total == 5
-    assert (without._network, without._allow_http) == (client._network, True)
+    assert without._api.options.policy.max_retries == 3
+    assert without._api.headers == {"X-A": "1"}
+    assert without._api.options.timeout.total == 5
+    assert without._settings == client._settings
+    assert without._settings["trust_env"]
+    assert without._settings["allow_http"]
     write(config, "credentials.json", b"{")
-    assert pickle.loads(pickled)._caller.key is None  # requests tell; not unpickling
+    assert pickle.loads(pickled)._api.sender.key is None  # requests tell; not unpickling
     monkeypatch.setenv("DYNAMIQ_API_TOKEN", "another")
-    assert pickle.loads(pickled)._caller.key == "another"
+    assert pickle.loads(pickled)._api.sender.key == "another"
     public = pickle.dumps(AsyncManagement("api.example", token=False))
-    assert pickle.loads(public)._caller.key is None
+    assert pickle.loads(public)._api.sender.key is None
 
 
 async def test_a_client_without_a_token_says_so_when_it_is_refused(emulator: Emulator) -> None:

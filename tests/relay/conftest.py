@@ -50,7 +50,7 @@ async def emulate(leaves_nothing: None) -> AsyncIterator[Emulate]:
 
 async def _holds_nothing(app: AsyncApp) -> None:
     await app.aclose()
-    assert app._caller.gate.in_flight == 0
+    assert app._api.sender.limiter.in_flight == 0
 
 
 class Relaying(Protocol):

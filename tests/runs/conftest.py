@@ -11,8 +11,8 @@ import pytest_asyncio
 from dynamiq_async import AsyncApp
 from dynamiq_async._http.retry import RetryPolicy
 from dynamiq_async.emulator import Emulator
-from dynamiq_async.runs import handle
 from dynamiq_async.runs import requests as requests_module
+from dynamiq_async.runs import waiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -70,7 +70,7 @@ async def holds_nothing(app: AsyncApp) -> None:
 
 def in_flight(app: AsyncApp) -> int:
     """How many of the client's slots are taken."""
-    return app._caller.gate.in_flight
+    return app._api.sender.limiter.in_flight
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +83,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         return 0.0
 
     monkeypatch.setattr(RetryPolicy, "lengthen", lengthen)
-    monkeypatch.setattr(handle, "POLL_SECONDS", (0.002, 0.01))
+    monkeypatch.setattr(waiting, "POLL_SECONDS", (0.002, 0.01))
     monkeypatch.setattr(requests_module, "SECOND_LOOK_SECONDS", 0.002)
     monkeypatch.setattr(requests_module, "SETTLE_SECONDS", 0.15)
     return waited

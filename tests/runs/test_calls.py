@@ -13,7 +13,7 @@ import pytest
 
 from dynamiq_async import Page, Run, Timeout, errors
 from dynamiq_async.emulator import FOREVER, Fault
-from dynamiq_async.runs.handle import RunHandle
+from dynamiq_async.runs import RunHandle
 from tests.support.run_apps import SESSION, Gated, numbers, waits
 
 if TYPE_CHECKING:

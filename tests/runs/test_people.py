@@ -449,7 +449,7 @@ async def test_answers_pass_through_a_cooldown(serve: Serve) -> None:
     served.emulator.script(Fault(status=429, headers={"Retry-After": "50"}))
     with pytest.raises(errors.RateLimitError):
         await served.app.runs.get(run_id, max_retries=0)
-    assert served.app._caller.gate.cooldown > 40
+    assert served.app._api.sender.limiter.cooldown > 40
     await served.app.runs.approve(run_id, request)
     await served.app.runs.cancel(run_id)
 

@@ -272,7 +272,7 @@ async def test_a_connection_keeps_nothing_of_the_streams_before(
     assert wire.connections == 1
     gc.collect()
     assert not [thing for thing in gc.get_objects() if type(thing).__name__ == "AiohttpResponse"]
-    (session,) = app._caller._transport._sessions.values()  # type: ignore[union-attr]
+    (session,) = app._api.sender._transport._sessions.values()  # type: ignore[union-attr]
     ((protocol, _),) = next(iter(session.client.connector._conns.values()))
     assert len(protocol.closed._callbacks) == 1
 

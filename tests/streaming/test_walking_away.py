@@ -503,7 +503,7 @@ async def test_cancelled_while_waiting_to_be_sent(
     app = app_for(wire, max_connections=1)
     first = asyncio.ensure_future(app.invoke(INPUT))
     if waits_for == "cooldown":
-        app._caller.gate.cool_down(30)
+        app._api.sender.limiter.cool_down(30)
         first.cancel()
     else:
         await wire.asked()

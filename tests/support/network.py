@@ -64,7 +64,7 @@ async def app_for(serve: Serve) -> AsyncIterator[MakeApp]:
 
 def in_flight(app: AsyncApp) -> int:
     """How many of the client's slots are taken."""
-    return app._caller.gate.in_flight
+    return app._api.sender.limiter.in_flight
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from dynamiq_async import Timeout, Upload, errors
 from dynamiq_async._http.request import Multipart, Request
-from dynamiq_async._http.request_options import Extras
+from dynamiq_async._http.request_options import RequestOptions
 from dynamiq_async.transport._aiohttp_body import PIECE, encode_body
 from dynamiq_async.transport.aiohttp import _LEFT_TO_PARENT, AiohttpResponse
 from dynamiq_async.transport.base import Attempt
@@ -78,7 +78,7 @@ async def test_a_child_process_forgets_what_is_closed_already(
     wire = await serve(script(OK))
     app = app_for(wire)
     await app.invoke(INPUT)
-    (session,) = app._caller._transport._sessions.values()  # type: ignore[union-attr]
+    (session,) = app._api.sender._transport._sessions.values()  # type: ignore[union-attr]
     await session.aclose()
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: -1)
@@ -127,12 +127,12 @@ async def test_the_most_that_is_taken_of_a_file_and_how_far_it_is(
             max_file_bytes=limit,
             progress=lambda sent, size: told.append((sent, size)),
         )
-        request = app._request("POST", "v1", "files", body=form, extras=Extras())
+        request = app._api.request("POST", "v1", "files", body=form, given=RequestOptions())
         if limit == 30:
-            await app._caller.fetch(request, app._options)
+            await app._api.sender.fetch(request, app._api.options)
         else:
             with pytest.raises(errors.InvalidArgumentError, match="big is larger than 29 bytes"):
-                await app._caller.fetch(request, app._options)
+                await app._api.sender.fetch(request, app._api.options)
     assert told == [(10, None), (20, None), (30, None), (10, None), (20, None)]
     assert len(wire.requests) == 1
 
@@ -172,11 +172,11 @@ async def test_a_connection_that_breaks_in_mid_upload_is_ambiguous(
 async def test_a_lease_is_given_back_once(serve: Serve, app_for: MakeApp) -> None:
     wire = await serve(script(CHUNKED + chunk(sse(says("x")))))
     app = app_for(wire)
-    request = app._request("POST", "", extras=Extras(), body=b"{}", stream=True)
-    lease = await app._caller.open(request, app._options)
+    request = app._api.request("POST", "", given=RequestOptions(), body=b"{}", stream=True)
+    opened = await app._api.sender.open(request, app._api.options)
     assert in_flight(app) == 1
-    lease.close()
-    lease.close()
+    opened.close()
+    opened.close()
     assert in_flight(app) == 0
 
 
@@ -206,7 +206,7 @@ async def test_a_given_transport_can_stand_in(app_for: MakeApp) -> None:
             return False
 
     app = app_for("http://127.0.0.1:9", max_retries=0, timeout=Timeout(connect=3))
-    app._caller._transport = fake = Fake()
+    app._api.sender._transport = fake = Fake()
     with pytest.raises(errors.ConnectTimeoutError) as caught:
         await app.invoke(INPUT)
     assert caught.value.seconds == 3

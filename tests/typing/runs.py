@@ -26,7 +26,7 @@ from dynamiq_async import (
 )
 from dynamiq_async._http.paging import PageIterator, Pages
 from dynamiq_async.events.run_events import RunState, ToolCallCompleted
-from dynamiq_async.runs.handle import RunHandle
+from dynamiq_async.runs import RunHandle
 from dynamiq_async.streaming.app_stream import Batches
 
 if TYPE_CHECKING:

@@ -48,7 +48,7 @@ async def emulator() -> AsyncIterator[Emulator]:
 async def app(emulator: Emulator) -> AsyncIterator[AsyncApp]:
     async with AsyncApp(emulator.url, access_key=emulator.access_key) as app:
         yield app
-        assert app._caller.gate.in_flight == 0
+        assert app._api.sender.limiter.in_flight == 0
 
 
 async def test_a_run_streams_the_events_it_streams_over_http(app: AsyncApp) -> None:

@@ -163,7 +163,7 @@ async def test_what_was_refused_for_now_is_tried_again(
 async def test_a_cooldown_holds_it_back(serve: Serve, app_for: MakeApp, clock: FakeClock) -> None:
     wire = await serve(saying(END))
     app = app_for(wire)
-    app._caller.gate.cool_down(5)
+    app._api.sender.limiter.cool_down(5)
     opening = asyncio.ensure_future(app.connect(timeout=1).open())
     with pytest.raises(errors.RateLimitError):
         await opening

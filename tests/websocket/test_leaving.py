@@ -249,7 +249,7 @@ async def test_a_cancelled_read_frees_everything(
     with pytest.raises(asyncio.CancelledError):
         await reading
     await wire.all_closed()
-    assert socket._caller.gate.in_flight == 0
+    assert socket._sender.limiter.in_flight == 0
 
 
 @pytest.mark.parametrize("number", range(12))

@@ -17,7 +17,8 @@ from cyclopts.validators import Number
 from msgspec import structs
 
 from dynamiq_async._http.bodies import root_body
-from dynamiq_async._http.request_options import Extras
+from dynamiq_async._http.client import api_of
+from dynamiq_async._http.request_options import RequestOptions
 from dynamiq_async.batch.models import BatchProgress
 from dynamiq_async.cli import output
 from dynamiq_async.cli.batch.inputs import (
@@ -47,6 +48,7 @@ from dynamiq_async.errors import (
     StreamClosedError,
 )
 from dynamiq_async.options import Adaptive
+from dynamiq_async.runs.requests import RunRequests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -387,9 +389,9 @@ async def _show_requests(
 
 
 def _request_of(app: AsyncApp, input: Any, mode: str, fields: dict[str, Any]) -> Request:
-    extras = Extras()
+    api, given = api_of(app), RequestOptions()
     if mode == "run":
-        return app.runs._service.create_request(
-            input, extras, session_id="(one for each run)", background=True, **fields
+        return RunRequests(api).create_request(
+            input, given, session_id="(one for each run)", background=True, **fields
         )
-    return app._request("POST", "", body=root_body(input, **fields), extras=extras)
+    return api.request("POST", "", body=root_body(input, **fields), given=given)

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from weakref import WeakValueDictionary
 
-from msgspec import Raw, Struct, structs
+from msgspec import Raw, Struct
 
-from dynamiq_async import _json, errors
-from dynamiq_async._http.client import Client
-from dynamiq_async._http.error_responses import beginning
-from dynamiq_async._http.limiter import now
-from dynamiq_async._http.request_options import Extras
+from dynamiq_async import errors
+from dynamiq_async._http.limiter import Limiter, now
+from dynamiq_async._http.response import read_with
 from dynamiq_async._json import encode
 from dynamiq_async.flowy.models import FlowyApp, FlowyRun, app_of, run_of
 from dynamiq_async.flowy.outputs import Origin
+from dynamiq_async.flowy.poller import Poller
+from dynamiq_async.options import check_id
 
 if TYPE_CHECKING:
-    from collections import OrderedDict
     from collections.abc import Awaitable, Callable
-    from weakref import WeakValueDictionary
 
+    from dynamiq_async._http.api import Api
     from dynamiq_async._http.request import Request
-    from dynamiq_async._http.request_options import CallOptions
+    from dynamiq_async._http.request_options import RequestOptions, SendOptions
     from dynamiq_async.downloads import Downloader
-    from dynamiq_async.flowy.poller import Poller, RunGate
+    from dynamiq_async.flowy.poller import RunLimiter
 
 T = TypeVar("T")
 
@@ -51,21 +52,36 @@ class _Schema(NamedTuple):
     at: float
 
 
-class FlowyClient(Client):
-    """The base of `AsyncFlowy`."""
+class Shared:
+    """What all views of one client share.
 
-    _downloader: Downloader
-    _poller: Poller
-    _in_flight: RunGate
-    _schemas: OrderedDict[str, _Schema]
-    _learning: WeakValueDictionary[tuple[int, str], asyncio.Lock]
+    Args:
+        downloader: brings outputs.
+        limiter: the client's, whose quota tells how many requests are left.
+        runs: how many runs may be in flight.
+    """
 
-    async def _start_request(
+    def __init__(self, downloader: Downloader, limiter: Limiter, runs: RunLimiter) -> None:
+        self.downloader = downloader
+        self.runs = runs
+        self.poller = Poller(limiter)
+        self.schemas: OrderedDict[str, _Schema] = OrderedDict()
+        self.learning: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
+
+
+class FlowyRequests:
+    """What Flowy is asked, by one view of a client."""
+
+    def __init__(self, api: Api, shared: Shared) -> None:
+        self.api = api
+        self.shared = shared
+
+    async def start_request(
         self,
         app: FlowyApp | str,
         inputs: Mapping[str, Any] | None,
         check: bool,
-        extras: Extras,
+        given: RequestOptions,
         extra_body: Mapping[str, Any] | None,
         deadline: float | None,
     ) -> Request:
@@ -81,28 +97,28 @@ class FlowyClient(Client):
             else:
                 fitting = await self._fit(app_id, fitting, deadline)
         body = encode({"inputs": fitting, **(extra_body or {})}, "inputs")
-        return self._request("POST", "apps", app_id, "runs", body=body, extras=extras)
+        return self.api.request("POST", "apps", app_id, "runs", body=body, given=given)
 
-    async def _start(
-        self, request: Request, options: CallOptions, deadline: float | None
+    async def start(
+        self, request: Request, options: SendOptions, deadline: float | None
     ) -> FlowyRun:
-        found = await self._send(request, options, _Data, deadline=deadline)
+        found = await self.api.fetch(request, options, _Data, deadline=deadline)
         return self._bound(found.data, request, options)
 
-    async def _enter_flight(self, deadline: float | None) -> None:
+    async def enter_flight(self, deadline: float | None) -> None:
         """Wait until there is room for a run in flight, and take it."""
-        if not self._in_flight.try_enter():
+        if not self.shared.runs.try_acquire():
             late = (
-                f"no run was started: the {self._in_flight.limit} runs that this client has in "
+                f"no run was started: the {self.shared.runs.limit} runs that this client has in "
                 "flight did not end in time; allow more time or raise max_runs"
             )
             await in_time(self._stand_in_line(), deadline, late)
 
     async def _stand_in_line(self) -> None:
-        while not await self._in_flight.enter():  # noqa: ASYNC110 - which waits
-            await asyncio.sleep(self._in_flight.cooldown)
+        while not await self.shared.runs.acquire():  # noqa: ASYNC110 - which waits
+            await asyncio.sleep(self.shared.runs.cooldown)
 
-    async def _wait(
+    async def wait(
         self,
         run_id: str,
         timeout: float | None,
@@ -111,51 +127,46 @@ class FlowyClient(Client):
         started: FlowyRun | None = None,
     ) -> FlowyRun:
         # How long one look may wait for the quota is no limit of its own here.
-        options = within(self._options, None)
-        look = partial(self._get_run, options=options)
-        return await self._poller.wait(
+        options = self.api.options.with_total(None)
+        look = partial(self.get_run, options=options)
+        return await self.shared.poller.wait(
             run_id, look, timeout=timeout, deadline=deadline, started=started
         )
 
-    async def _get_run(
-        self, run_id: str, deadline: float | None = None, *, options: CallOptions
+    async def get_run(
+        self, run_id: str, deadline: float | None = None, *, options: SendOptions
     ) -> FlowyRun:
-        request = self._request("GET", "runs", run_id, extras=Extras())
-        found = await self._send(request, options, _Data, deadline=deadline)
+        request = self.api.request("GET", "runs", run_id)
+        found = await self.api.fetch(request, options, _Data, deadline=deadline)
         return self._bound(found.data, request, options)
 
-    def _bound(self, data: Raw, request: Request, options: CallOptions) -> FlowyRun:
+    def _bound(self, data: Raw, request: Request, options: SendOptions) -> FlowyRun:
         """A run whose outputs know how they are downloaded."""
-        run = self._read(run_of, data, request)
-        reread = partial(self._get_run, options=options)
+        run = self.read(run_of, data, request)
+        reread = partial(self.get_run, options=options)
         for position, output in enumerate(run.outputs):
-            output.bind(Origin(self._downloader, options, reread, run, position))
+            output.bind(Origin(self.shared.downloader, options, reread, run, position))
         return run
 
-    async def _get_app(
-        self, app_id: str, options: CallOptions, deadline: float | None = None
+    async def get_app(
+        self, app_id: str, options: SendOptions, deadline: float | None = None
     ) -> FlowyApp:
-        request = self._request("GET", "apps", app_id, extras=Extras())
-        found = await self._send(request, options, _Data, deadline=deadline)
-        app = self._read(app_of, found.data, request)
+        request = self.api.request("GET", "apps", app_id)
+        found = await self.api.fetch(request, options, _Data, deadline=deadline)
+        app = self.read(app_of, found.data, request)
         self._remember(app, app_id)
         return app
 
     def _remember(self, app: FlowyApp, app_id: str) -> None:
         for name in filter(None, {app_id, app.id, app.slug}):
-            self._schemas[name] = _Schema(app, now())
-            self._schemas.move_to_end(name)
-        while len(self._schemas) > MAX_SCHEMAS:
-            self._schemas.popitem(last=False)
+            self.shared.schemas[name] = _Schema(app, now())
+            self.shared.schemas.move_to_end(name)
+        while len(self.shared.schemas) > MAX_SCHEMAS:
+            self.shared.schemas.popitem(last=False)
 
-    def _read(self, read: Callable[[Raw], T], data: Raw, request: Request) -> T:
-        try:
-            return read(data)
-        except _json.DECODE_ERRORS as error:
-            raise errors.ResponseDecodeError(
-                f"the answer to {request} is not what it should be: {error}",
-                body=beginning(bytes(data), self._caller.key),
-            ) from error
+    def read(self, read: Callable[[Raw], T], data: Raw, request: Request) -> T:
+        wrong = f"the answer to {request} is not what it should be"
+        return read_with(read, data, wrong, key=self.api.sender.key)
 
     # --- what apps take ------------------------------------------------------------------------
 
@@ -174,20 +185,20 @@ class FlowyClient(Client):
     async def _schema(self, app_id: str, oldest: float, deadline: float | None) -> _Schema:
         """What an app takes, as learned at or after `oldest`; asked once for all who need it."""
         here = id(asyncio.get_running_loop()), app_id
-        turn = self._learning.setdefault(here, asyncio.Lock())
+        turn = self.shared.learning.setdefault(here, asyncio.Lock())
         await in_time(turn.acquire(), deadline, f"what {app_id!r} takes was not told in time")
         try:
-            known = self._schemas.get(app_id)
+            known = self.shared.schemas.get(app_id)
             if known is None or known.at < oldest:
                 await self._learn(app_id, deadline)
-                known = self._schemas[app_id]
+                known = self.shared.schemas[app_id]
             return known
         finally:
             turn.release()
 
     async def _learn(self, app_id: str, deadline: float | None) -> None:
         try:
-            await self._get_app(app_id, within(self._options, None), deadline)
+            await self.get_app(app_id, self.api.options.with_total(None), deadline)
         except (errors.PermissionDeniedError, errors.NotFoundError):
             # A key may be allowed to run what it is not shown; whether it is, the start tells.
             self._remember(FlowyApp(), app_id)
@@ -202,19 +213,6 @@ async def in_time(waiting: Awaitable[T], deadline: float | None, late: str) -> T
         raise errors.APITimeoutError(late, limit="total") from None
 
 
-def within(options: CallOptions, seconds: float | None) -> CallOptions:
-    """`options` with another limit for the whole call."""
-    return structs.replace(options, timeout=structs.replace(options.timeout, total=seconds))
-
-
 def app_id_of(app: FlowyApp | str) -> str:
     found = app.id or app.slug if isinstance(app, FlowyApp) else app
-    return checked_id(found, "app")
-
-
-def checked_id(value: Any, argument: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise errors.InvalidArgumentError(
-            f"{argument} must be a non-empty string, not {value!r}", argument=argument
-        )
-    return value
+    return check_id(found, "app")

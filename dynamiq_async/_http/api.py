@@ -1,0 +1,119 @@
+"""`Api`: one service at its base URL, as one view of a client calls it.
+
+What belongs to a service (its runs, its files, its Apps) makes its requests here and has them sent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dynamiq_async._http.headers import HeaderSets, check_headers, titled
+from dynamiq_async._http.request import Request
+from dynamiq_async._http.request_options import RequestOptions, SendOptions
+from dynamiq_async._http.response import decode_body
+from dynamiq_async._http.urls import join_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dynamiq_async._http.request import Multipart
+    from dynamiq_async._http.sender import Sender
+
+T = TypeVar("T")
+
+_NOTHING_GIVEN = RequestOptions()
+
+
+class Api:
+    """A service, and how it is called.
+
+    Args:
+        url: the base URL, without a slash at its end.
+        sender: sends the requests; all views of a client share it.
+        options: for requests that set nothing else.
+        headers: the user's, which every request has.
+        max_event_bytes: the most that one event of a stream may have, in bytes.
+    """
+
+    __slots__ = ("_header_sets", "headers", "max_event_bytes", "options", "sender", "url")
+
+    def __init__(
+        self,
+        url: str,
+        sender: Sender,
+        options: SendOptions,
+        headers: Mapping[str, str],
+        *,
+        max_event_bytes: int,
+    ) -> None:
+        self.url = url
+        self.sender = sender
+        self.options = options
+        self.headers = headers
+        self.max_event_bytes = max_event_bytes
+        self._header_sets = HeaderSets(sender.key, headers)
+
+    def view(
+        self, *, options: SendOptions | None = None, headers: Mapping[str, str] | None = None
+    ) -> Api:
+        """The same service with other options, or with headers added."""
+        return Api(
+            self.url,
+            self.sender,
+            self.options if options is None else options,
+            {**self.headers, **check_headers(headers, "headers")},
+            max_event_bytes=self.max_event_bytes,
+        )
+
+    def request(
+        self,
+        method: str,
+        *path: str,
+        given: RequestOptions = _NOTHING_GIVEN,
+        body: bytes | Multipart | None = None,
+        query: Mapping[str, Any] | None = None,
+        stream: bool = False,
+        urgent: bool = False,
+    ) -> Request:
+        """A request, ready to be sent.
+
+        Args:
+            path: segments behind the base URL, each of which is quoted.
+            given: what the call sets.
+            stream: its response is to be an event stream.
+            urgent: no limit of requests and no cooldown holds it back.
+
+        Raises:
+            InvalidArgumentError: a header or a segment cannot be sent.
+        """
+        headers = self._header_sets.of(stream=stream, json=isinstance(body, bytes))
+        if given.headers:
+            headers = headers | titled(check_headers(given.headers, "extra_headers"))
+        if given.query:
+            query = {**(query or {}), **given.query}
+        # The root endpoint is what is called tens of thousands of times.
+        url = f"{self.url}/" if path == ("",) and not query else None
+        return Request(
+            method,
+            url or join_url(self.url, *path, query=query),
+            headers,
+            body,
+            idempotent=method in ("GET", "DELETE") if given.retry is None else given.retry,
+            urgent=urgent,
+        )
+
+    async def fetch(
+        self,
+        request: Request,
+        options: SendOptions,
+        type: type[T],
+        *,
+        deadline: float | None = None,
+    ) -> T:
+        """Send, and decode the JSON of the response as `type`.
+
+        Raises:
+            DynamiqError: what `AsyncApp.invoke` raises for any request.
+        """
+        response = await self.sender.fetch(request, options, deadline=deadline)
+        return decode_body(str(request), response, type, key=self.sender.key)
