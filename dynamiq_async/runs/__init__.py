@@ -1,1 +1,4 @@
-"""The runs of an App."""
+"""The runs of an App.
+
+The wire facts and their sources are in docs/contract.md.
+"""
