@@ -1,5 +1,8 @@
 """The key of a client, held so that it cannot be shown, logged or pickled by accident, and what
-messages call it."""
+messages call it.
+
+The wire facts and their sources are in docs/contract.md.
+"""
 
 from __future__ import annotations
 

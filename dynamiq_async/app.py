@@ -1,4 +1,7 @@
-"""`AsyncApp`: one deployed App, called over HTTP."""
+"""`AsyncApp`: one deployed App, called over HTTP.
+
+The wire facts and their sources are in docs/contract.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`app.files`: files for an App's runs, streamed from where they are."""
+"""`app.files`: files for an App's runs, streamed from where they are.
+
+The wire facts and their sources are in docs/contract.md.
+"""
 
 from __future__ import annotations
 

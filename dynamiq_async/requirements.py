@@ -2,6 +2,8 @@
 
 Paths and fields are those that the vendor's command line uses; whether an answer is wrapped in
 `data` is not written down, so that both are read.
+
+The wire facts and their sources are in docs/contract.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""`AsyncApp.submit`: where an App posts the result, and what it answers at once."""
+"""`AsyncApp.submit`: where an App posts the result, and what it answers at once.
+
+The wire facts and their sources are in docs/contract.md.
+"""
 
 from __future__ import annotations
 

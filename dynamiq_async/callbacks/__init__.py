@@ -5,6 +5,8 @@ aiohttp's server, and a method for any other framework. `CallbackInbox` is for p
 for what they submitted. `CallbackVerifier` is what both stand on, without any network.
 
 No web framework is imported before it is used.
+
+The wire facts and their sources are in docs/contract.md.
 """
 
 from .inbox import CallbackInbox

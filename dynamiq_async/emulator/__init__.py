@@ -10,6 +10,8 @@ async with Emulator("llm") as emulator:
 
 It answers as the vendor's documentation says, streams what the vendor's library streams, and
 where neither says anything, makes a guess that is named as such in one place (`root`, `runs`).
+
+The wire facts and their sources are in docs/contract.md.
 """
 
 from .apps import (

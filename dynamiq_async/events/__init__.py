@@ -1,1 +1,4 @@
-"""The events of streams."""
+"""The events of streams.
+
+The wire facts and their sources are in docs/contract.md.
+"""

@@ -3,6 +3,8 @@
 Flowy has no stream and no callback: a run is started, and asked about until it is over. What keeps
 that within the service's limits (documented: 60 or 120 requests a minute, a small cap on runs in
 flight) is shared by everything that one client does.
+
+The wire facts and their sources are in docs/contract.md.
 """
 
 from dynamiq_async.flowy.apps import FlowyApps

@@ -1,4 +1,7 @@
-"""An App's runs: each has an id, a history that can be followed, and questions for people."""
+"""An App's runs: each has an id, a history that can be followed, and questions for people.
+
+The wire facts and their sources are in docs/contract.md.
+"""
 
 from dynamiq_async.runs.models import Run
 from dynamiq_async.runs.questions import OnQuestion, Question, QuestionEvent

@@ -2,7 +2,9 @@
 
 A run ends with the workflow's final event, and then the socket is free for the next one. A close
 before that is an error that says what is missing. What the messages look like is guessed in
-`dynamiq_async.websocket_messages`, and nowhere else.
+`dynamiq_async.websocket.protocol`, and nowhere else.
+
+The wire facts and their sources are in docs/contract.md.
 """
 
 from dynamiq_async.websocket.run import SocketRun
