@@ -13,7 +13,7 @@ from dynamiq_async.streaming.app_stream import OnBadEvent, WorkflowStream, recov
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from dynamiq_async._http.timers import IdleWatch
+    from dynamiq_async._http.timers import TimeLimits
     from dynamiq_async.options import Timeout
     from dynamiq_async.transport.base import WebSocket
     from dynamiq_async.websocket.socket import AppSocket
@@ -81,12 +81,12 @@ class RunReader:
     """The events of one run, out of the messages of its socket."""
 
     def __init__(
-        self, socket: AppSocket, wire: WebSocket, watch: IdleWatch, recover: Recover
+        self, socket: AppSocket, wire: WebSocket, limits: TimeLimits, recover: Recover
     ) -> None:
         self._socket = socket
         self._protocol = socket._protocol
         self._ended: Collection[str] = socket._ended
-        self._watch = watch
+        self._limits = limits
         self._recover = recover
         self._deferred: errors.SSEError | None = None
         self._waiting = False
@@ -115,12 +115,12 @@ class RunReader:
             return await self.wire.receive()
         finally:
             self._waiting = False
-            self._watch.arrived()
+            self._limits.pause()
 
     def _watch_silence(self) -> None:
         """While a question is open, the silence is ours."""
         if self._waiting and not self._open_questions:
-            self._watch.wait()
+            self._limits.run("idle")
 
     def _events(self, messages: list[bytes | None]) -> list[StreamEvent]:
         events: list[StreamEvent] = []
@@ -184,5 +184,5 @@ class RunReader:
 
     def close(self) -> None:
         """Let go of the socket, and close it if the run is not complete."""
-        self._watch.stop()
+        self._limits.stop()
         self._socket._finish(self)
