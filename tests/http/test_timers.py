@@ -146,8 +146,13 @@ async def test_a_limit_that_begins_anew_is_looked_at_and_not_ended(timer: Timer)
 async def test_what_came_while_the_loop_stood_still_counts_before_the_limit(timer: Timer) -> None:
     limits = TaskLimits(Timeout(idle=0.01), None, timer)
     with limits.starting("idle"):
-        arrived = asyncio.get_running_loop().create_future()
-        timer.loop.call_later(0.005, lambda: (time.sleep(0.02), arrived.set_result(None)))
+        arrived: asyncio.Future[None] = timer.loop.create_future()
+
+        def stand_still() -> None:
+            time.sleep(0.02)
+            arrived.set_result(None)
+
+        timer.loop.call_later(0.005, stand_still)
         await arrived
         limits.run("idle")
         await asyncio.sleep(0)
