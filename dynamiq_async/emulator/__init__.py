@@ -12,7 +12,12 @@ It answers as the vendor's documentation says, streams what the vendor's library
 where neither says anything, makes a guess that is named as such in one place (`root`, `runs`).
 """
 
-from .apps import (
+from .app.builtin import BUILTIN
+from .app.callbacks import Delivery
+from .app.execution import Execution
+from .app.files_api import InputFile
+from .app.messages import agent_chunk, llm_source, node_error, node_result, node_source, tool_source
+from .app.run_context import (
     App,
     Approval,
     Question,
@@ -20,19 +25,14 @@ from .apps import (
     WorkflowCanceledError,
     WorkflowFailedError,
 )
-from .bodies import Part
-from .builtin import BUILTIN
-from .callbacks import Delivery
-from .execution import Execution
-from .faults import FOREVER, HTML_PAGE, Fault
-from .files import InputFile
-from .flowy import Flowy
-from .flowy_apps import FlowyApp, FlowyContent, FlowyFailedError
-from .log import Log, RequestRecord
-from .management import DEFAULT_PROJECT, DEFAULT_TOKEN, ManagedApp
-from .messages import agent_chunk, llm_source, node_error, node_result, node_source, tool_source
-from .runs import Run
-from .server import DEFAULT_KEY, Emulator
+from .app.runs import Run
+from .core.faults import FOREVER, HTML_PAGE, Fault
+from .core.log import Log, RequestRecord
+from .core.request_bodies import Part
+from .emulator import DEFAULT_KEY, Emulator
+from .flowy.api import Flowy
+from .flowy.apps import FlowyApp, FlowyContent, FlowyFailedError
+from .management.api import DEFAULT_PROJECT, DEFAULT_TOKEN, ManagedApp
 
 __all__ = [
     "BUILTIN",

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from dynamiq_async.emulator import FOREVER, Emulator, Fault, RunContext
-from dynamiq_async.emulator.feed import Feed, Reader
-from dynamiq_async.emulator.log import Log
+from dynamiq_async.emulator.core.feed import Feed, Reader
+from dynamiq_async.emulator.core.log import Log
 
 STREAM = {"input": {}, "stream": True}
 

@@ -17,7 +17,7 @@ from dynamiq_async.emulator import (
     WorkflowFailedError,
     node_result,
 )
-from dynamiq_async.emulator import root as root_module
+from dynamiq_async.emulator.app import root_endpoint
 
 
 async def shout(input: dict[str, Any], run: RunContext) -> Any:
@@ -359,7 +359,7 @@ async def test_a_failed_node_fails_the_request_only_when_asked_to(
         [node] = details
         assert lenient.json["output"][node]["status"] == "failure"
         strict = await client.post("/", {"input": {}, "error_on_node_failure": True})
-        assert strict.status == root_module.NODE_FAILURE_STATUS
+        assert strict.status == root_endpoint.NODE_FAILURE_STATUS
         assert strict.error["details"] == details
 
 

@@ -13,12 +13,12 @@ import secrets
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode, urlsplit
 
-from .bodies import RefusalError
-from .flowy_apps import FlowyContent
+from ..core.request_bodies import RefusalError
+from .apps import FlowyContent
 
 if TYPE_CHECKING:
-    from .exchange import Exchange
-    from .flowy import Flowy
+    from ..core.exchange import Exchange
+    from .api import Flowy
 
 _SECRET = secrets.token_bytes(32)
 _OTHER_NAME = {"127.0.0.1": "localhost", "localhost": "127.0.0.1"}

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from .apps import NODE, App, Question, RunContext, WorkflowCanceledError, WorkflowFailedError
 from .messages import encode, node_error, node_result
+from .run_context import NODE, App, Question, RunContext, WorkflowCanceledError, WorkflowFailedError
 
 Status = Literal["running", "success", "failure", "canceled"]
 

@@ -11,12 +11,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import files, flowy, flowy_links, management, requirements, root, runs_api, websocket
-from .bodies import RefusalError
+from .app import files_api as files
+from .app import requirements_api as requirements
+from .app import root_endpoint as root
+from .app import runs_api, websocket
+from .core.request_bodies import RefusalError
+from .flowy import api as flowy
+from .flowy import links as flowy_links
+from .management import api as management
 
 if TYPE_CHECKING:
-    from .exchange import Exchange
-    from .log import RequestRecord
+    from .core.exchange import Exchange
+    from .core.log import RequestRecord
 
 _NOT_ACCESS_KEYS = ("dyn_pat_", "uak_")
 

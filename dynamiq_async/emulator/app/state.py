@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
-from .bodies import RefusalError
+from ..core.faults import Script
+from ..core.log import Changes, Log, RequestRecord
+from ..core.request_bodies import RefusalError
+from ..flowy.api import Flowy
+from ..management.api import Management
 from .execution import Execution, execute
-from .faults import Script
-from .flowy import Flowy
-from .log import Changes, Log, RequestRecord
-from .management import Management
-from .requirements import Requirements
+from .requirements_api import Requirements
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Coroutine, Mapping
 
-    from .apps import App, RunContext
     from .callbacks import Delivery
-    from .files import InputFile
+    from .files_api import InputFile
+    from .run_context import App, RunContext
     from .runs import Run
 
 

@@ -12,26 +12,26 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from .bodies import RefusalError, parse_into, read_body
-from .builtin import BUILTIN
-from .exchange import Exchange
-from .log import Connections, Log, RequestRecord
-from .management import Management, own_apps
-from .services import SERVICES, service_of
-from .state import Settings, State, deployments, stop
-from .wire import DroppedError, Nowhere, Wire, pause
+from .app.builtin import BUILTIN
+from .app.state import Settings, State, deployments, stop
+from .core.exchange import Exchange
+from .core.log import Connections, Log, RequestRecord
+from .core.request_bodies import RefusalError, parse_into, read_body
+from .core.wire import DroppedError, Nowhere, Wire, pause
+from .management.api import Management, own_apps
+from .routes import SERVICES, service_of
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Mapping
 
-    from .apps import App
-    from .callbacks import Delivery
-    from .execution import Execution
-    from .faults import Fault, Match
-    from .flowy import Flowy
-    from .requirements import Requirements
-    from .runs import Run
+    from .app.callbacks import Delivery
+    from .app.execution import Execution
+    from .app.requirements_api import Requirements
+    from .app.run_context import App
+    from .app.runs import Run
+    from .core.faults import Fault, Match
+    from .flowy.api import Flowy
 
 DEFAULT_KEY = "dynamiq_acc_emulator"
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSMsgType, web
 
-from .. import _json
-from .bodies import Fields, RefusalError
-from .exchange import Exchange, arranger
-from .feed import Feed, FeedEvent, Reader
+from ... import _json
+from ..core.exchange import Exchange, arranger
+from ..core.feed import Feed, FeedEvent, Reader
+from ..core.request_bodies import Fields, RefusalError
+from ..core.wire import Nowhere
 from .messages import encode
-from .root import WINDOW, Invocation, new_execution, run
-from .wire import Nowhere
+from .root_endpoint import WINDOW, Invocation, new_execution, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

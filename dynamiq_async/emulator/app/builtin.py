@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from .apps import App, RunContext, WorkflowCanceledError, WorkflowFailedError
 from .execution import canceled_message, failed_message
 from .messages import (
     LLMChunks,
@@ -29,6 +28,7 @@ from .messages import (
     node_source,
     pieces,
 )
+from .run_context import App, RunContext, WorkflowCanceledError, WorkflowFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .messages import encode
+from ..app.messages import encode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..app.state import Deployment, State
     from .faults import Fault
     from .feed import FeedEvent, Reader
     from .log import RequestRecord
-    from .state import Deployment, State
     from .wire import Wire
 
 _JSON = {"Content-Type": "application/json"}

@@ -12,14 +12,14 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
-from .bodies import RefusalError, bad_fields
-from .runs_api import answer_page, is_uuid
+from ..app.runs_api import answer_page, is_uuid
+from ..core.request_bodies import RefusalError, bad_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .exchange import Exchange
-    from .state import Deployment
+    from ..app.state import Deployment
+    from ..core.exchange import Exchange
 
 DEFAULT_TOKEN = "dyn_pat_emulator"  # noqa: S105 - nothing real is behind it
 DEFAULT_PROJECT = "00000000-0000-4000-8000-000000000001"

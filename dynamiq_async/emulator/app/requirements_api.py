@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from .bodies import Fields, RefusalError, bad_fields
+from ..core.request_bodies import Fields, RefusalError, bad_fields
 
 if TYPE_CHECKING:
-    from .exchange import Exchange
-    from .services import Handler
+    from ..core.exchange import Exchange
+    from ..routes import Handler
 
 LINK_MINUTES = 10
 

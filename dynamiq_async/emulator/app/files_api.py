@@ -8,14 +8,14 @@ from uuid import uuid4
 
 from anyio.to_thread import run_sync
 
-from .bodies import Fields, RefusalError, bad_fields
+from ..core.request_bodies import Fields, RefusalError, bad_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from .bodies import Part
-    from .exchange import Exchange
+    from ..core.exchange import Exchange
+    from ..core.request_bodies import Part
 
 
 @dataclass(frozen=True, kw_only=True)

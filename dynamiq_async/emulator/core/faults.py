@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 
-from .messages import encode
+from ..app.messages import encode
 
 if TYPE_CHECKING:
     from .log import RequestRecord

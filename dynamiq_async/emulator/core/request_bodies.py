@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from anyio.to_thread import run_sync
 
-from .. import _json
+from ... import _json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -16,7 +16,7 @@ from uuid import uuid4
 from .messages import LLMChunks, Source, agent_chunk, llm_source, tool_source
 
 if TYPE_CHECKING:
-    from .files import InputFile
+    from .files_api import InputFile
 
 App = Callable[[dict[str, Any], "RunContext"], Awaitable[Any]]
 

@@ -18,8 +18,8 @@ from .faults import NO_FAULT
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy, MultiDictProxy
 
-    from .bodies import Part
     from .faults import Fault
+    from .request_bodies import Part
 
 T = TypeVar("T")
 

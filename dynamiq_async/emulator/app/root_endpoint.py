@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from .apps import Question, RunContext, question_message
-from .bodies import Fields, RefusalError
+from ..core.feed import Feed, Reader
+from ..core.request_bodies import Fields, RefusalError
 from .callbacks import Callback, deliver, parse_callbacks
 from .execution import Execution
-from .feed import Feed, Reader
-from .files import InputFile
+from .files_api import InputFile
 from .messages import encode, workflow_source
+from .run_context import Question, RunContext, question_message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .bodies import Part
-    from .exchange import Exchange
+    from ..core.exchange import Exchange
+    from ..core.request_bodies import Part
     from .state import State
 
 WINDOW = 256

@@ -16,14 +16,14 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from .bodies import RefusalError
-from .flowy_apps import BUILTIN_FLOWY, FlowyApp, FlowyContent, FlowyFailedError
-from .flowy_links import sign
+from ..core.request_bodies import RefusalError
+from .apps import BUILTIN_FLOWY, FlowyApp, FlowyContent, FlowyFailedError
+from .links import sign
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .exchange import Exchange
+    from ..core.exchange import Exchange
 
 DEFAULT_FLOWY_KEY = "flowy_sk_emulator"
 DEFAULT_PUBLISHABLE_KEY = "flowy_pk_emulator"

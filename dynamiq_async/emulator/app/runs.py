@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
-from .apps import Question, RunContext
+from ..core.feed import Feed
 from .execution import Execution
-from .feed import Feed
 from .messages import encode
+from .run_context import Question, RunContext
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
-    from .files import InputFile
+    from .files_api import InputFile
     from .state import Deployment, State
 
 Status = Literal["created", "started", "paused", "completed", "failed", "canceled"]

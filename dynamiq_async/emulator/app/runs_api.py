@@ -8,16 +8,16 @@ from uuid import UUID
 
 import msgspec
 
+from ..core.feed import Reader
+from ..core.request_bodies import Fields, RefusalError, bad_fields
 from . import runs
-from .bodies import Fields, RefusalError, bad_fields
-from .feed import Reader
-from .files import InputFile
+from .files_api import InputFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .apps import Question
-    from .exchange import Exchange
+    from ..core.exchange import Exchange
+    from .run_context import Question
     from .runs import Run
 
 PAGE_SIZE = 25

@@ -1,0 +1,1 @@
+"""What every service of the emulator stands on, and which knows none of them."""
