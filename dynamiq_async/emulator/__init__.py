@@ -8,31 +8,34 @@ async with Emulator("llm") as emulator:
     ...  # talk to emulator.url with emulator.access_key
 ```
 
-It answers as the vendor's documentation says, streams what the vendor's library streams, and
-where neither says anything, makes a guess that is named as such in one place (`root`, `runs`).
+It responds as the vendor's documentation says, and streams what the vendor's library streams. Where
+neither says anything it makes a guess, which is called one in the module that makes it
+(`app.root_endpoint`, `app.run_events`).
 """
 
-from .app.builtin import BUILTIN
-from .app.callbacks import Delivery
-from .app.execution import Execution
-from .app.files_api import InputFile
-from .app.messages import agent_chunk, llm_source, node_error, node_result, node_source, tool_source
-from .app.run_context import (
+from .app import (
+    BUILTIN,
     App,
     Approval,
+    Delivery,
+    Execution,
+    InputFile,
     Question,
+    Run,
     RunContext,
     WorkflowCanceledError,
     WorkflowFailedError,
+    agent_chunk,
+    llm_source,
+    node_error,
+    node_result,
+    node_source,
+    tool_source,
 )
-from .app.runs import Run
-from .core.faults import FOREVER, HTML_PAGE, Fault
-from .core.log import Log, RequestRecord
-from .core.request_bodies import Part
+from .core import FOREVER, HTML_PAGE, Fault, Log, Part, RequestRecord
 from .emulator import DEFAULT_KEY, Emulator
-from .flowy.api import Flowy
-from .flowy.apps import FlowyApp, FlowyContent, FlowyFailedError
-from .management.api import DEFAULT_PROJECT, DEFAULT_TOKEN, ManagedApp
+from .flowy import Flowy, FlowyApp, FlowyContent, FlowyFailedError
+from .management import DEFAULT_PROJECT, DEFAULT_TOKEN, ManagedApp
 
 __all__ = [
     "BUILTIN",

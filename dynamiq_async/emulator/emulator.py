@@ -1,4 +1,4 @@
-"""The emulator itself: a server on loopback, its routes, and what a test sees of it."""
+"""The emulator: a server on loopback, and what a test sees of it."""
 
 from __future__ import annotations
 
@@ -13,29 +13,35 @@ from uuid import uuid4
 from aiohttp import web
 
 from .app.builtin import BUILTIN
-from .app.state import Settings, State, deployments, stop
-from .core.exchange import Exchange
-from .core.log import Connections, Log, RequestRecord
-from .core.request_bodies import RefusalError, parse_into, read_body
+from .app.settings import Settings
+from .app.state import AppState, deployments
+from .core.body_limits import max_body_bytes
+from .core.connections import Connections, CountingServer
+from .core.fault_script import Script
+from .core.log import Changes, Log
+from .core.refusals import RefusalError
+from .core.request_bodies import parse_into, read_body
+from .core.request_record import RequestRecord
+from .core.tasks import Tasks, stop
 from .core.wire import DroppedError, Nowhere, Wire, pause
-from .management.api import Management, own_apps
-from .routes import SERVICES, service_of
+from .flowy.state import Flowy
+from .management.apps import ManagedApp, Management
+from .routes import all_services, destination
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from .app.callbacks import Delivery
     from .app.execution import Execution
-    from .app.requirements_api import Requirements
+    from .app.requirements import Requirements
     from .app.run_context import App
     from .app.runs import Run
-    from .core.faults import Fault, Match
-    from .flowy.api import Flowy
+    from .app.state import Deployment
+    from .core.fault_script import Match
+    from .core.faults import Fault
 
 DEFAULT_KEY = "dynamiq_acc_emulator"
-
-_FORM_BYTES = 1024 * 1024  # that a multipart body may have beside its file
 
 
 class Emulator:
@@ -49,28 +55,29 @@ class Emulator:
     ```
 
     Args:
-        app: the App at the root: an async function (see `dynamiq_async.emulator.apps`) or the
-            name of a built-in one (`echo`, `llm`, `agent`, `parallel`, `failing`, `canceled`,
-            `approval`, `feedback`).
-        apps: more Apps by name, each under the path `/<name>`. The built-in ones are there anyway.
+        app: the App at the root: an async function (see `dynamiq_async.emulator.app.run_context`)
+            or the name of a built-in one (`echo`, `llm`, `agent`, `parallel`, `failing`,
+            `canceled`, `approval`, `feedback`).
+        apps: more Apps by name, each under the path `/<name>`, beside the built-in ones.
         access_key: what clients must send; None: the Apps are public.
         host, port: where to listen; port 0 is any free one.
         ssl_context: serve HTTPS with it.
         pace: seconds between the events of a run.
         heartbeat: seconds of silence after which a stream of the Runs API has a comment.
-        root_heartbeat: the same for streams of the root endpoint, where none is documented.
+        root_heartbeat: the same for streams of the root endpoint; the vendor documents none there.
         newline: the line ends of event streams.
         event_line: whether the root endpoint's events have an `event:` line.
-        quota: how many invocations there are before `subscription_limit_reached`.
+        quota: how many invocations are allowed before `subscription_limit_reached`.
         allow_loopback_callbacks: accept callback URLs on this machine, http too.
-        callback_deliveries: how often each callback is delivered: receivers must bear repetition.
-        callback_ssl: trusted for callbacks; by default what the system trusts.
-        event_window: keep only so many of a run's newest events: then memory stays flat, and the
-            App waits for a stream that is further behind. By default all are kept.
+        callback_deliveries: how often each callback is delivered; receivers must tolerate
+            repetition.
+        callback_ssl: verifies the receivers of callbacks; by default with what the system trusts.
+        event_window: keep only so many of a run's newest events, so that memory stays flat; the App
+            waits for a stream that is further behind. By default all are kept.
         max_file_bytes: the largest file that can be uploaded.
         keepalive_timeout: seconds after which an idle connection is closed.
         log_limit: how many requests and executions are remembered.
-        clock: gives the Unix time that Flowy goes by.
+        clock: gives Flowy the Unix time.
     """
 
     def __init__(
@@ -117,14 +124,25 @@ class Emulator:
         self._deployments = deployments(_app(app), named)
         self._ssl = ssl_context
         self._keepalive_timeout = keepalive_timeout
-        self._state = State(self.settings, log_limit)
-        self._state.management.url = lambda: self.url
-        self._state.management.apps += own_apps(self._deployments, public=access_key is None)
-        self._state.flowy.url = lambda: self.url
-        self._state.flowy.clock = clock
+        self._requests: Log[RequestRecord] = Log(log_limit)
+        self._script = Script()
+        self._changes = Changes()
+        self._tasks = Tasks()
+        self._apps = AppState(
+            self.settings,
+            self._deployments,
+            url=lambda: self.url,
+            changes=self._changes,
+            tasks=self._tasks,
+            log_limit=log_limit,
+        )
+        managed = _managed(self._deployments, public=access_key is None)
+        self._management = Management(apps=managed, url=lambda: self.url)
+        self._flowy = Flowy(clock=clock, url=lambda: self.url)
+        self._services = all_services(self._apps, self._management, self._flowy)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._listener: asyncio.Server | None = None
-        self._connections = Connections(self._state.changes.notify)
+        self._connections = Connections(self._changes.notify)
         self._handlers: set[asyncio.Task[Any]] = set()
 
     # --- its life ------------------------------------------------------------------------------
@@ -137,32 +155,34 @@ class Emulator:
         await self.aclose()
 
     async def start(self) -> None:
-        """Listen. After `aclose` it listens again, on the same port, with what it knows."""
+        """Listen. After `aclose`: listen again, on the same port, with the runs and logs kept."""
         if self._listener is not None:
             raise RuntimeError("the emulator is running")
-        server = _Server(self._handle, self._connections, keepalive_timeout=self._keepalive_timeout)
+        server = CountingServer(
+            self._handle, self._connections, keepalive_timeout=self._keepalive_timeout
+        )
         self._listener = await asyncio.get_running_loop().create_server(
             server, self.host, self.port, ssl=self._ssl, backlog=1024
         )
         self._folder = tempfile.TemporaryDirectory(prefix="dynamiq-emulator-")
-        self._state.folder = Path(self._folder.name)
+        self._apps.folder = Path(self._folder.name)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def aclose(self) -> None:
-        """Stop at once, whatever is going on. May be called twice."""
+        """Stop at once, and cancel everything that runs. May be called twice."""
         listener, self._listener = self._listener, None
         if listener is None or self._folder is None:
             return
         listener.close()
         for _ in range(3):  # as many turns of the loop as a connection takes from accept to known
             await asyncio.sleep(0)
-        await stop(self._state.tasks | self._handlers)
+        await stop(self._tasks.running | self._handlers)
         self._connections.abort()
         await self.wait_until(lambda: not self.open_connections, timeout=None)
         await listener.wait_closed()
         self._folder.cleanup()
 
-    # --- what a test or a program sees of it -----------------------------------------------------
+    # --- what a test or a program sees -----------------------------------------------------------
 
     @property
     def url(self) -> str:
@@ -181,22 +201,22 @@ class Emulator:
 
     @property
     def management_url(self) -> str:
-        """The URL of the management API; `management.token` is what it takes."""
+        """The URL of the management API; its token is `management.token`."""
         return f"{self.url}/~management"
 
     @property
     def management(self) -> Management:
-        """What the management API knows; by default the emulator's own Apps."""
-        return self._state.management
+        """What the management API lists; by default the emulator's own Apps."""
+        return self._management
 
     @property
     def requirements(self) -> Requirements:
         """What the Apps need of their end users; by default nothing."""
-        return self._state.requirements
+        return self._apps.requirements
 
     @property
     def flowy_url(self) -> str:
-        """The base URL of Flowy; `flowy_key` is what it takes."""
+        """The base URL of Flowy; its key is `flowy_key`."""
         return f"{self.url}/~flowy"
 
     @property
@@ -206,33 +226,33 @@ class Emulator:
 
     @property
     def flowy(self) -> Flowy:
-        """What Flowy knows, and how it behaves."""
-        return self._state.flowy
+        """Flowy's apps and runs, and how it behaves."""
+        return self._flowy
 
     @property
     def access_key(self) -> str | None:
-        """What clients must send; None: nothing."""
+        """The Access Key that clients must send; None: none."""
         return self.settings.access_key
 
     @property
     def requests(self) -> Log[RequestRecord]:
         """Every request, in the order in which their bodies were complete."""
-        return self._state.requests
+        return self._requests
 
     @property
     def executions(self) -> Log[Execution]:
-        """Every time an App really ran."""
-        return self._state.executions
+        """Every execution of an App."""
+        return self._apps.executions
 
     @property
     def deliveries(self) -> Log[Delivery]:
-        """Every callback delivered, or tried to."""
-        return self._state.deliveries
+        """Every delivery of a callback, also those that failed."""
+        return self._apps.deliveries
 
     @property
     def runs(self) -> dict[str, Run]:
         """The runs of the Runs API by their ids, oldest first."""
-        return self._state.runs
+        return self._apps.runs
 
     @property
     def connections(self) -> int:
@@ -247,18 +267,18 @@ class Emulator:
     async def wait_until(
         self, condition: Callable[[], object], *, timeout: float | None = 5.0
     ) -> None:
-        """Wait until `condition()` is true; it is looked at whenever something happened here.
+        """Wait until `condition()` is true. It is called whenever something happens here.
 
         Raises `TimeoutError` after `timeout` seconds.
         """
-        await self._state.changes.wait_until(condition, timeout)
+        await self._changes.wait_until(condition, timeout)
 
     async def wait_for_requests(self, count: int, *, timeout: float | None = 5.0) -> None:
-        """Wait until so many requests have come."""
+        """Wait until there have been `count` requests."""
         await self.wait_until(lambda: self.requests.total >= count, timeout=timeout)
 
     async def wait_for_executions(self, count: int, *, timeout: float | None = 5.0) -> None:
-        """Wait until so many runs have ended."""
+        """Wait until `count` executions have ended."""
 
         def ended() -> bool:
             running = sum(execution.status == "running" for execution in self.executions)
@@ -267,29 +287,33 @@ class Emulator:
         await self.wait_until(ended, timeout=timeout)
 
     def script(self, *faults: Fault, match: Match = None, times: int | None = 1) -> None:
-        """Have the next matching requests meet these faults, one after another.
+        """Make the next matching requests meet these faults, one after another.
 
         Args:
-            faults: `Fault()` among them is a request that nothing happens to.
-            match: "/v1/runs", "POST /v1/runs", "GET /v1/runs/*/stream": the path within the App,
-                with wildcards, perhaps behind a method; or a function of the `RequestRecord`.
-                Without it every request matches.
-            times: how often the whole sequence is played; None: again and again.
+            faults: one for each request; `Fault()` leaves its request alone.
+            match: the path within the App, with wildcards, and optionally a method before it:
+                "/v1/runs", "POST /v1/runs", "GET /v1/runs/*/stream"; or a function of the
+                `RequestRecord`. Without it every request matches.
+            times: how often the whole sequence is played; None: without end.
         """
-        self._state.script.add(faults, match, times)
+        self._script.add(faults, match, times)
 
     @property
     def pending_faults(self) -> int:
-        """How many scripted faults nothing has met yet."""
-        return self._state.script.pending
+        """How many scripted faults no request has met yet."""
+        return self._script.pending
+
+    def clear_script(self) -> None:
+        """Forget the scripted faults."""
+        self._script.clear()
 
     def reset(self) -> None:
-        """Forget the logs, the script and the quota's use. Runs and files stay."""
+        """Forget the logs, the script and the use of the quota. Runs and files stay."""
         self.requests.clear()
         self.executions.clear()
         self.deliveries.clear()
-        self._state.script.clear()
-        self._state.invocations = 0
+        self.clear_script()
+        self._apps.invocations = 0
 
     # --- requests ------------------------------------------------------------------------------
 
@@ -309,37 +333,35 @@ class Emulator:
         finally:
             self._handlers.discard(handler)
             record.finished = True
-            self._state.changes.notify()
+            self._changes.notify()
 
     def _record(self, request: web.BaseRequest) -> RequestRecord:
         path = request.rel_url.raw_path
-        service, path_there = service_of(path)
-        first, _, rest = path_there.removeprefix("/").partition("/")
-        named = first if not service and first in self._deployments else ""
+        to = destination(path, self._services, self._deployments)
         return RequestRecord(
             connection=self._connections.number(request.protocol),
             method=request.method,
             path=path,
             query=request.rel_url.query,
             headers=request.headers,
-            app=self._deployments[named].name,
-            service=service,
-            prefix=named,
-            endpoint=f"/{rest}" if named else path_there,
+            app=self._deployments[to.app].name,
+            service=to.service,
+            prefix=to.app,
+            endpoint=to.endpoint,
             request_id=uuid4().hex,
         )
 
     async def _read(self, request: web.BaseRequest, record: RequestRecord) -> RefusalError | None:
         try:
-            limit = self.settings.max_file_bytes + _FORM_BYTES
-            parse_into(record, await read_body(request, self._state.folder, limit))
-            record.fault = self._state.script.take(record)
+            limit = max_body_bytes(self.settings.max_file_bytes)
+            parse_into(record, await read_body(request, self._apps.folder, limit))
+            record.fault = self._script.take(record)
             return None
         except RefusalError as refusal:
             return refusal
         finally:
             self.requests.add(record)
-            self._state.changes.notify()
+            self._changes.notify()
 
     async def _respond(
         self,
@@ -350,60 +372,34 @@ class Emulator:
     ) -> None:
         fault = record.fault
         await pause(fault.delay)
-        if not fault.replaces_answer:
-            await self._dispatch(record, wire, refusal)
+        service = self._services[record.service]
+        if not fault.replaces_response:
+            await service.respond(record, wire, refusal)
             return
         if fault.executes:
-            await self._dispatch(record, Nowhere(request, record), refusal)
+            await service.respond(record, Nowhere(request, record), refusal)
         if fault.drop and not fault.positioned:
             await wire.drop(fault.drop)
-        status, kind, body = fault.answer()
+        status, kind, body = fault.response()
         await wire.start(status, {"Content-Type": kind}, length=len(body))
         await wire.write(body)
         await wire.finish()
 
-    async def _dispatch(
-        self, record: RequestRecord, wire: Wire, refusal: RefusalError | None
-    ) -> None:
-        exchange = Exchange(self._state, self._deployments[record.prefix], record, wire)
-        service = SERVICES[record.service]
-        try:
-            if refusal is not None:
-                raise refusal
-            handler, arguments = service.route(record)
-            service.authorize(exchange)
-            await handler(exchange, *arguments)
-        except RefusalError as error:
-            await exchange.answer(error.status, service.refusal(error))
 
-
-class _Server(web.Server):
-    """aiohttp's server, which reads the requests, with its connections counted."""
-
-    def __init__(
-        self,
-        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-        connections: Connections,
-        *,
-        keepalive_timeout: float,
-    ) -> None:
-        super().__init__(
-            handler,
-            handler_cancellation=True,
-            access_log=None,
-            keepalive_timeout=keepalive_timeout,
+def _managed(deployments: Mapping[str, Deployment], *, public: bool) -> list[ManagedApp]:
+    """The emulator's Apps for the management API. The default one is left out if it has a path of
+    its own."""
+    named = [deployment.app for name, deployment in deployments.items() if name]
+    return [
+        ManagedApp(
+            name=deployment.name,
+            app=name,
+            id=deployment.id,
+            access_type="public" if public else "private",
         )
-        self._counted = connections
-
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        self._counted.add(handler, transport)
-
-    def connection_lost(
-        self, handler: web.RequestHandler, exc: BaseException | None = None
-    ) -> None:
-        super().connection_lost(handler, exc)
-        self._counted.remove(handler)
+        for name, deployment in deployments.items()
+        if name or deployment.app not in named
+    ]
 
 
 def _app(given: str | App) -> App:

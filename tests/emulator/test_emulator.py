@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +27,15 @@ async def silent(input: dict[str, Any], run: RunContext) -> Any:
     await asyncio.get_running_loop().create_future()
 
 
-async def test_it_starts_stops_and_starts_again_on_its_port(connect: Any) -> None:
+def only(folder: Path) -> Path:
+    [found] = folder.iterdir()
+    return found
+
+
+async def test_it_starts_stops_and_starts_again_on_its_port(
+    connect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     emulator = Emulator("echo")
     with pytest.raises(RuntimeError, match="not running"):
         _ = emulator.url
@@ -35,7 +45,7 @@ async def test_it_starts_stops_and_starts_again_on_its_port(connect: Any) -> Non
         with pytest.raises(RuntimeError, match="is running"):
             await emulator.start()
         await (await connect(emulator)).post()
-        folder = emulator._state.folder
+        folder = only(tmp_path)
         assert folder.is_dir()
     assert not folder.exists()
     await emulator.aclose()

@@ -2,14 +2,14 @@
 
 | name | what it does |
 |---|---|
-| `echo` | answers its input |
+| `echo` | returns its input |
 | `llm` | streams a model's text about its input, with usage at the end |
-| `agent` | reasons, uses a tool, reasons again, answers |
+| `agent` | reasons, uses a tool, reasons again, streams its reply |
 | `parallel` | two models at once, their messages interleaved |
 | `failing` | one node streams its text, another fails, and with it the workflow |
-| `canceled` | is canceled before anything came of it |
+| `canceled` | is canceled before any node ran |
 | `approval` | wants an email approved before it is sent |
-| `feedback` | tells the person something, asks a question, and answers with what it was told |
+| `feedback` | tells the person something, asks a question, and returns the answer |
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ _AGENT = node_source("agent-1", "Support Agent", "agents", "dynamiq.nodes.agents
 
 
 def said(input: Mapping[str, Any]) -> str:
-    """What the input says: its first text."""
+    """The first text of the input."""
     return next((value for value in input.values() if isinstance(value, str)), "nothing")
 
 
 def reply(text: str) -> str:
-    """What the built-in models answer."""
+    """The text that the built-in models stream."""
     return f"Hello from the emulator. You said: {text}"
 
 
 async def echo(input: dict[str, Any], run: RunContext) -> Any:
-    """Answers its input."""
+    """Returns its input."""
     return {"output-1": node_result("success", input, input)}
 
 
@@ -67,7 +67,7 @@ async def llm(input: dict[str, Any], run: RunContext) -> Any:
 
 
 async def agent(input: dict[str, Any], run: RunContext) -> Any:
-    """Reasons, uses a tool, reasons again, answers."""
+    """Reasons, uses a tool, reasons again, streams its reply."""
     answer = ""
     tool_run_id = str(uuid4())
     for delta in captured("agent.jsonl"):
@@ -126,7 +126,7 @@ async def failing(input: dict[str, Any], run: RunContext) -> Any:
 
 
 async def canceled(input: dict[str, Any], run: RunContext) -> Any:
-    """Is canceled before anything came of it."""
+    """Is canceled before any node ran."""
     raise WorkflowCanceledError(canceled_message(run.app))
 
 
@@ -146,7 +146,7 @@ async def approval(input: dict[str, Any], run: RunContext) -> Any:
 
 
 async def feedback(input: dict[str, Any], run: RunContext) -> Any:
-    """Tells the person something, asks a question, and answers with what it was told."""
+    """Tells the person something, asks a question, and returns the answer."""
     topic = str(input.get("topic", "sales"))
     note = f"Working on {topic}"
     await run.inform(note, entity_id="hf-info")

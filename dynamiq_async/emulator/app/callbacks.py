@@ -1,6 +1,6 @@
-"""Callbacks of the async mode: which URLs are accepted, and the one POST each of them gets.
+"""Callbacks of the async mode: which URLs are accepted, and the POST that each of them gets.
 
-The request is written by hand: nothing but the emulator's own server needs an HTTP library here.
+The request is written to the socket by hand, so that the emulator needs no HTTP client.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
-from .messages import encode
+from ..core.json import encode
 
 if TYPE_CHECKING:
     import ssl
@@ -27,7 +27,7 @@ MAX_CALLBACKS = 5
 
 @dataclass(frozen=True)
 class Callback:
-    """Where to send the end of a run."""
+    """Where to send how a run ended."""
 
     url: URL
     token: str | None = field(default=None, repr=False)
@@ -73,7 +73,7 @@ def parse_callbacks(
 async def deliver(
     callback: Callback, execution: Execution, trust: ssl.SSLContext | None
 ) -> Delivery:
-    """POST the end of `execution` to one callback, once.
+    """POST how `execution` ended to one callback, once.
 
     `trust` is for HTTPS; None: what the system trusts.
     """
@@ -130,7 +130,7 @@ def _is_bearer(auth: Any) -> bool:
 
 
 def _complain_url(value: Any, allow_loopback: bool) -> str | None:
-    """Names are not resolved: only what the URL itself says is looked at."""
+    """The complaint about a URL, if any. Hostnames are not resolved."""
     if not isinstance(value, str) or not value:
         return "cannot be blank" if value in (None, "") else "must be a string"
     try:

@@ -1,4 +1,4 @@
-"""One time an App runs: from its input to the end that a workflow comes to."""
+"""One execution of an App, from its input to the end of the workflow."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from .messages import encode, node_error, node_result
-from .run_context import NODE, App, Question, RunContext, WorkflowCanceledError, WorkflowFailedError
+from ..core.json import encode
+from .messages import NODE, node_error, node_result
+from .questions import Question
+from .run_context import App, RunContext, WorkflowCanceledError, WorkflowFailedError
 
 Status = Literal["running", "success", "failure", "canceled"]
 
@@ -21,14 +23,14 @@ _NODE_STATUSES = {"success", "failure", "skip", "canceled", "undefined"}
 
 @dataclass(eq=False, kw_only=True)
 class Execution:
-    """What an App was given, and what came of it.
+    """What an App was given, and how it ended.
 
     Attributes:
         id: the run's id.
         status: "canceled" also when the client left a run of the root endpoint.
         output: the workflow's map of nodes; None while it runs and when it was canceled.
-        error: what the workflow says of its failure or cancellation.
-        questions: asked so far; those without an answer wait for it.
+        error: the workflow's message about its failure or cancellation.
+        questions: all that were asked; an open one waits for its answer.
     """
 
     id: str
@@ -44,7 +46,7 @@ class Execution:
     questions: list[Question] = field(default_factory=list)
 
     def end(self, status: Status, output: Mapping[str, Any] | None, error: str | None) -> None:
-        """Note how it ended."""
+        """Note the end."""
         self.status = status
         self.output = output
         self.error = error
@@ -52,7 +54,7 @@ class Execution:
 
     @property
     def failed_nodes(self) -> dict[str, str]:
-        """The nodes that failed, with their complaints."""
+        """The nodes that failed, with their error messages."""
         return {
             node: str((result.get("error") or {}).get("message", "failed"))
             for node, result in (self.output or {}).items()
@@ -69,7 +71,7 @@ class Execution:
 
 
 async def execute(app: App, execution: Execution, context: RunContext) -> None:
-    """Run `app` and note its end. Raises nothing but `CancelledError`."""
+    """Run `app` and note its end. Raises only `CancelledError`."""
     given = dict(execution.input)
     try:
         value = app(given, context)
@@ -90,17 +92,17 @@ async def execute(app: App, execution: Execution, context: RunContext) -> None:
 
 
 def failed_message(*nodes: str) -> str:
-    """As the library says it."""
+    """The library's message for a workflow that failed."""
     return f"Flow execution failed due to node failures: {', '.join(nodes)}"
 
 
 def canceled_message(workflow: str) -> str:
-    """As the library says it."""
+    """The library's message for a workflow that was canceled."""
     return f"Workflow '{workflow}' was canceled during execution"
 
 
 def _as_nodes(value: Any, input: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Raises like an App when the value cannot become JSON."""
+    """The map of nodes that an App's value stands for. Raises when the value cannot become JSON."""
     value = msgspec.json.decode(encode(value))
     if isinstance(value, Mapping) and value and all(map(_is_node, value.values())):
         return value

@@ -1,52 +1,24 @@
-"""Files: uploaded to an App and named by its runs, or sent along with a request."""
+"""The Files API: an upload, whose id the App's runs may name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from anyio.to_thread import run_sync
 
-from ..core.request_bodies import Fields, RefusalError, bad_fields
+from ..core.fields import Fields
+from ..core.refusals import RefusalError, bad_fields
+from .input_files import InputFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from ..core.exchange import Exchange
-    from ..core.request_bodies import Part
+    from ..core.multipart import Part
+    from .state import AppExchange
 
 
-@dataclass(frozen=True, kw_only=True)
-class InputFile:
-    """A file as an App sees it. `read` returns all of it."""
-
-    id: str
-    app_id: str
-    name: str
-    size: int
-    mime_type: str
-    read: Callable[[], bytes] = field(repr=False)
-
-    @classmethod
-    def from_part(cls, part: Part) -> InputFile:
-        """A file that came with a request."""
-        return cls(
-            id=str(uuid4()),
-            app_id="",
-            name=part.filename or part.name,
-            size=part.size,
-            mime_type=part.content_type,
-            read=lambda: b"".join(part.pieces()),
-        )
-
-    def public(self) -> dict[str, Any]:
-        """What the API shows of it."""
-        return {"id": self.id, "name": self.name, "size": self.size, "mime_type": self.mime_type}
-
-
-async def upload(exchange: Exchange) -> None:
+async def upload(exchange: AppExchange) -> None:
     """`POST /v1/files`."""
     state = exchange.state
     part = next((part for part in Fields.of(exchange.record).files if part.name == "file"), None)
@@ -60,14 +32,14 @@ async def upload(exchange: Exchange) -> None:
     await run_sync(_store, part, path)
     file = InputFile(
         id=id,
-        app_id=exchange.deployment.id,
+        app_id=state.deployment_for(exchange.record).id,
         name=part.filename or "",
         size=part.size,
         mime_type=part.content_type,
         read=path.read_bytes,
     )
     state.files[id] = file
-    await exchange.answer(200, {"data": file.public()})
+    await exchange.respond(200, {"data": file.public()})
 
 
 def _store(part: Part, path: Path) -> None:

@@ -1,6 +1,6 @@
 """The messages of a workflow as the vendor's library streams them.
 
-Their shapes are taken from streams that real workflows of the library made; `data/` holds one of
+Their shapes are taken from streams of real workflows of the library. `data/` has one message of
 each kind.
 """
 
@@ -18,8 +18,8 @@ import msgspec
 Message = dict[str, Any]
 Source = Mapping[str, Any]
 
-encode = msgspec.json.Encoder(enc_hook=str).encode
-"""JSON as bytes; what JSON has no type for (an exception, a path) becomes its text."""
+NODE = "node-1"
+"""The node of an App that does not name its nodes."""
 
 
 def node_source(id: str, name: str, group: str, type: str) -> Source:
@@ -66,7 +66,7 @@ class LLMChunks:
         return self._chunk("opening")
 
     def text(self, content: str) -> Message:
-        """A piece of the answer."""
+        """A piece of the text."""
         chunk = self._chunk("text")
         choice = chunk["choices"][0]
         delta = {**choice["delta"], "content": content}
@@ -77,7 +77,7 @@ class LLMChunks:
         return self._chunk("stop")
 
     def usage(self, *, prompt_tokens: int, completion_tokens: int) -> Message:
-        """The chunk behind it, with the tokens used."""
+        """The last chunk, with the tokens used."""
         chunk = self._chunk("usage")
         usage = {
             **chunk["usage"],

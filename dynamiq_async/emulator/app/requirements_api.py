@@ -1,90 +1,47 @@
-"""Accounts that end users connect: what an App needs, who has it, and the links in between.
+"""The requirements API: what end users must connect before they can run an App.
 
-Only the paths are known, that a status lists what is `unsatisfied`, and that a link has a `url`.
-The guesses are in one place each: the envelopes in the handlers, the refusal of a run in
-`UNSATISFIED`.
+Only the paths are documented, that a status lists what is `unsatisfied`, and that a link has a
+`url`. The rest is our guess: the envelopes in the handlers, and the refusal of a run, which
+`UNSATISFIED` names.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from ..core.request_bodies import Fields, RefusalError, bad_fields
+from ..core.fields import Fields
+from ..core.refusals import RefusalError, bad_fields
+from .requirements import Link, Requirement
 
 if TYPE_CHECKING:
-    from ..core.exchange import Exchange
-    from ..routes import Handler
-
-LINK_MINUTES = 10
+    from ..core.service import Handler
+    from .state import AppExchange, AppState
 
 UNSATISFIED = (400, "requirements_unsatisfied")
-"""The status and code that answer a run for a user who has not connected everything."""
+"""The status and code that refuse a run for an end user who has not connected everything."""
 
 
-@dataclass(eq=False, kw_only=True)
-class Requirement:
-    """An account that each end user of an App has to connect.
-
-    `users` are the ids of those who have.
-    """
-
-    title: str
-    app: str
-    id: str = field(default_factory=lambda: str(uuid4()))
-    users: set[str] = field(default_factory=set)
-
-    def public(self) -> dict[str, Any]:
-        """What the API shows of it."""
-        return {"id": self.id, "title": self.title}
-
-
-@dataclass(eq=False, kw_only=True)
-class Link:
-    """A link for one user; it works once."""
-
-    user_id: str
-    requirements: list[Requirement]
-    expires_at: datetime = field(
-        default_factory=lambda: datetime.now(UTC) + timedelta(minutes=LINK_MINUTES)
-    )
-
-
-class Requirements:
-    """What the emulator's Apps need; nothing, unless a test adds something."""
-
-    def __init__(self) -> None:
-        self.all: list[Requirement] = []
-        self.links: dict[str, Link] = {}
-
-    def add(self, title: str, *, app: str = "") -> Requirement:
-        """Have the App of this name (the default one's is "") need an account."""
-        added = Requirement(title=title, app=app)
-        self.all.append(added)
-        return added
-
-
-def of_app(exchange: Exchange) -> list[Requirement]:
-    """What the App needs that the request is for."""
+def of_app(exchange: AppExchange) -> list[Requirement]:
+    """What the App that the request is for needs."""
     app = exchange.record.prefix
     return [needed for needed in exchange.state.requirements.all if needed.app == app]
 
 
-async def list_requirements(exchange: Exchange) -> None:
+async def list_requirements(exchange: AppExchange) -> None:
     """`GET /v1/requirements`."""
-    await exchange.answer(200, {"data": [needed.public() for needed in of_app(exchange)]})
+    await exchange.respond(200, {"data": [needed.public() for needed in of_app(exchange)]})
 
 
-async def status(exchange: Exchange) -> None:
+async def status(exchange: AppExchange) -> None:
     """`GET /v1/requirements/status`."""
     user_id = _user_id(exchange)
     left = [needed.public() for needed in of_app(exchange) if user_id not in needed.users]
-    await exchange.answer(200, {"data": {"satisfied": not left, "unsatisfied": left}})
+    await exchange.respond(200, {"data": {"satisfied": not left, "unsatisfied": left}})
 
 
-async def connect_link(exchange: Exchange) -> None:
+async def connect_link(exchange: AppExchange) -> None:
     """`POST /v1/connect/tokens`."""
     fields = Fields.of(exchange.record)
     user_id = fields.require("user_id", str)
@@ -99,11 +56,11 @@ async def connect_link(exchange: Exchange) -> None:
     token = uuid4().hex
     link = Link(user_id=user_id or "", requirements=wanted)
     exchange.state.requirements.links[token] = link
-    url = f"{exchange.state.management.url()}/~connect/{token}"
-    await exchange.answer(200, {"url": url, "expires_at": link.expires_at})
+    url = f"{exchange.state.url()}/~connect/{token}"
+    await exchange.respond(200, {"url": url, "expires_at": link.expires_at})
 
 
-async def disconnect(exchange: Exchange, requirement_id: str) -> None:
+async def disconnect(exchange: AppExchange, requirement_id: str) -> None:
     """`DELETE /v1/requirements/{id}/connections`."""
     user_id = _user_id(exchange)
     for needed in of_app(exchange):
@@ -115,20 +72,20 @@ async def disconnect(exchange: Exchange, requirement_id: str) -> None:
     raise RefusalError(404, "not_found", "there is no such requirement")
 
 
-async def open_link(exchange: Exchange, token: str) -> None:
-    """What the end user's browser does with the link: they connect everything, and it is used."""
+async def open_link(exchange: AppExchange, token: str) -> None:
+    """`GET` a link, as the end user's browser does: it connects everything, and works once."""
     link = exchange.state.requirements.links.pop(token, None)
     if link is None or link.expires_at <= datetime.now(UTC):
         raise RefusalError(410, "gone", "this link was used, or has expired")
     for needed in link.requirements:
         needed.users.add(link.user_id)
-    await exchange.answer(200, {"message": "connected"})
+    await exchange.respond(200, {"message": "connected"})
 
 
-def guarded(handler: Handler) -> Handler:
-    """The handler of what starts a run, which one with something unsatisfied does not reach."""
+def guarded(handler: Handler[AppState]) -> Handler[AppState]:
+    """A handler that starts a run, but only for an end user who has connected everything."""
 
-    async def checked(exchange: Exchange, *arguments: str) -> None:
+    async def checked(exchange: AppExchange, *arguments: str) -> None:
         if needs := of_app(exchange):
             user_id = Fields.of(exchange.record).get("user_id", str)
             left = {needed.id: needed.title for needed in needs if user_id not in needed.users}
@@ -141,7 +98,7 @@ def guarded(handler: Handler) -> Handler:
     return checked
 
 
-def _user_id(exchange: Exchange) -> str:
+def _user_id(exchange: AppExchange) -> str:
     user_id = exchange.record.query.get("user_id")
     if not user_id:
         raise bad_fields({"user_id": "cannot be blank"})

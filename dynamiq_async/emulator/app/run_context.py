@@ -1,4 +1,4 @@
-"""What an App is here: an async function of its input and of a `RunContext`.
+"""An App is an async function of its input and of a `RunContext`.
 
 The function's return value is the workflow's output: either its map of nodes (`{"llm-1":
 {"status": "success", "input": …, "output": …}}`), or any other JSON value, which becomes the
@@ -10,22 +10,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
-from .messages import LLMChunks, Source, agent_chunk, llm_source, tool_source
+from .messages import NODE, LLMChunks, Source, agent_chunk, llm_source, tool_source
+from .questions import Approval, Question, feedback_data
 
 if TYPE_CHECKING:
-    from .files_api import InputFile
+    from .input_files import InputFile
 
 App = Callable[[dict[str, Any], "RunContext"], Awaitable[Any]]
 
-NODE = "node-1"
-"""The node of an App that does not name its nodes."""
-
 
 class WorkflowFailedError(Exception):
-    """Raised by an App: the workflow fails. `nodes` is the map of its nodes, as far as it got."""
+    """Raised by an App: the workflow fails. `nodes` is the map of the nodes that have run."""
 
     def __init__(self, message: str, nodes: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -36,71 +34,20 @@ class WorkflowCanceledError(Exception):
     """Raised by an App: the workflow was canceled."""
 
 
-@dataclass(frozen=True)
-class Approval:
-    """The answer to `RunContext.approve`; `params` are those asked about, as edited."""
-
-    approved: bool
-    params: Mapping[str, Any]
-    feedback: str | None = None
-
-
-@dataclass(eq=False, kw_only=True)
-class Question:
-    """Something a run asks a person.
-
-    Attributes:
-        id: the request id. Two questions of one node may carry the same.
-        kind: what the Runs API calls it.
-        answer: a `str` (feedback) or an `Approval`, once there is one.
-    """
-
-    id: str
-    kind: Literal["human_feedback", "approval_request"]
-    prompt: str
-    params: Mapping[str, Any] | None = None
-    editable: Collection[str] = ()
-    entity_id: str = NODE
-    event: str = "streaming"
-    pauses: bool = False
-    answer: asyncio.Future[Any] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future(), repr=False
-    )
-
-    @property
-    def open(self) -> bool:
-        """Whether it waits for an answer."""
-        return not self.answer.done()
-
-    def reply(self, feedback: str) -> None:
-        """Answer a request for feedback."""
-        self.answer.set_result(feedback)
-
-    def decide(
-        self,
-        approved: bool,
-        params: Mapping[str, Any] | None = None,
-        feedback: str | None = None,
-    ) -> None:
-        """Answer a request for approval. Of `params`, the editable ones are taken."""
-        edited = {name: value for name, value in (params or {}).items() if name in self.editable}
-        self.answer.set_result(Approval(approved, {**(self.params or {}), **edited}, feedback))
-
-
 class Channel(Protocol):
-    """Where a run's output goes: the root endpoint and the Runs API show it differently."""
+    """Where a run's output goes. The root endpoint and the Runs API each have their own."""
 
     async def message(self, name: str, message: bytes | Mapping[str, Any]) -> None:
-        """A message of the library; bytes are sent as they are."""
+        """Send a message of the library; bytes are sent as they are."""
 
     async def event(self, type: str, data: Any) -> None:
-        """An event of the Runs API."""
+        """Send an event of the Runs API."""
 
     async def ask(self, question: Question) -> None:
-        """Show the question. Its answer comes by itself."""
+        """Show the question. `Question.answer` is where the answer comes."""
 
     async def answered(self, question: Question) -> None:
-        """It came."""
+        """Note that the question was answered."""
 
     def skip(self, count: int) -> None:
         """Leave a hole in the sequence numbers."""
@@ -108,13 +55,14 @@ class Channel(Protocol):
 
 @dataclass(eq=False, kw_only=True)
 class RunContext:
-    """A run, as its App sees it.
+    """A run as its App sees it.
 
     Attributes:
         id: the run's id; on the root endpoint the `wf_run_id` of its messages.
         app: the name of the App.
-        files: the files sent along, or named by `file_ids`.
-        chat_history: the JSON that came with a multipart request.
+        files: sent along with the request, or named by its `file_ids`.
+        chat_history: the JSON of a root request's field of this name.
+        pace: seconds to wait behind each message.
     """
 
     id: str
@@ -174,7 +122,7 @@ class RunContext:
         await asyncio.sleep(self.pace)
 
     async def event(self, type: str, data: Any) -> None:
-        """Add an event of this type to a run of the Runs API; the root endpoint has no such."""
+        """Add an event of this type to a run of the Runs API. The root endpoint shows none."""
         await self.channel.event(type, data)
         await asyncio.sleep(self.pace)
 
@@ -203,7 +151,7 @@ class RunContext:
             event=event,
             pauses=pause,
         )
-        return str(await self._answer(question))
+        return str(await self._answer_to(question))
 
     async def approve(
         self,
@@ -227,46 +175,18 @@ class RunContext:
             event=event,
             pauses=pause,
         )
-        approval: Approval = await self._answer(question)
+        approval: Approval = await self._answer_to(question)
         return approval
 
     async def inform(self, prompt: str, *, entity_id: str = NODE, event: str = "streaming") -> None:
-        """Tell the person something that wants no answer."""
+        """Tell the person something that needs no answer."""
         source = tool_source(entity_id, self.app, "HumanFeedbackTool")
         await self.emit(
             feedback_data(prompt, "info"), event=event, entity_id=entity_id, source=source
         )
 
-    async def _answer(self, question: Question) -> Any:
+    async def _answer_to(self, question: Question) -> Any:
         await self.channel.ask(question)
         answer = await question.answer
         await self.channel.answered(question)
         return answer
-
-
-def feedback_data(prompt: str, action: str) -> dict[str, Any]:
-    """The `data` of the library's feedback question."""
-    return {"prompt": prompt, "action": action, "is_browser_takeover": False, "questions": None}
-
-
-def question_message(question: Question, run: str, app: str) -> dict[str, Any]:
-    """The library's message for a question; its `run_id` is null there."""
-    if question.kind == "human_feedback":
-        data = feedback_data(question.prompt, "ask")
-        source = tool_source(question.entity_id, app, "HumanFeedbackTool")
-    else:
-        data = {
-            "template": question.prompt,
-            "data": question.params,
-            "mutable_data_params": list(question.editable),
-            "request_id": question.id,
-        }
-        source = tool_source(question.entity_id, app)
-    return {
-        "run_id": None,
-        "wf_run_id": run,
-        "entity_id": question.entity_id,
-        "data": data,
-        "event": question.event,
-        "source": source,
-    }

@@ -4,36 +4,45 @@ from __future__ import annotations
 
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import uuid4
 
 import msgspec
 
-from ..core.feed import Reader
-from ..core.request_bodies import Fields, RefusalError, bad_fields
-from . import runs
-from .files_api import InputFile
+from ..core.event_stream import stream_events
+from ..core.feed import Feed, Reader
+from ..core.fields import Fields, is_uuid, positive_number
+from ..core.pages import respond_page, sort_items
+from ..core.refusals import RefusalError, bad_fields
+from .execution import Execution
+from .input_files import InputFile
+from .run_context import RunContext
+from .runs import TERMINAL, Run, RunChannel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from ..core.exchange import Exchange
-    from .run_context import Question
-    from .runs import Run
+    from .questions import Question
+    from .run_context import App
+    from .runs import Status
+    from .state import AppExchange, AppState
 
-PAGE_SIZE = 25
-MAX_PAGE_SIZE = 500
-
-_STATUSES = {*runs.TERMINAL, "created", "started", "paused", "awaiting_input"}
+_STATUSES = {*TERMINAL, "created", "started", "paused", "awaiting_input"}
 _SORT_KEYS: Mapping[str, Callable[[Run], Any]] = {
     "started_at": attrgetter("started_at"),
     "ended_at": lambda run: run.ended_at or run.started_at,
     "status": attrgetter("shown_status"),
     "id": attrgetter("id"),
 }
+_ENDS: Mapping[str, Status] = {
+    "success": "completed",
+    "failure": "failed",
+    "canceled": "canceled",
+}
+"""The status of a run whose execution ended so."""
 
 
-async def create(exchange: Exchange) -> None:
-    """`POST /v1/runs`. The run goes on when the client leaves."""
+async def create(exchange: AppExchange) -> None:
+    """`POST /v1/runs`. The run continues when the client leaves."""
     fields = Fields.of(exchange.record)
     input = fields.require("input", dict)
     stream = fields.get("stream", bool)
@@ -48,16 +57,9 @@ async def create(exchange: Exchange) -> None:
     files += (InputFile.from_part(part) for part in fields.files if part.name == "files")
     fields.check()
     exchange.state.charge()
-    run = runs.start(
-        exchange.state,
-        exchange.deployment,
-        input or {},
-        user_id=user_id,
-        session_id=session_id,
-        files=files,
-    )
+    run = _start(exchange, input or {}, user_id=user_id, session_id=session_id, files=files)
     if background:
-        await exchange.answer(202, {"data": run.public()})
+        await exchange.respond(202, {"data": run.public()})
         return
     reader = Reader(run.feed)
     if stream:
@@ -68,44 +70,41 @@ async def create(exchange: Exchange) -> None:
             await reader.batch()
     finally:
         reader.close()
-    await exchange.answer(200, {"data": run.public()})
+    await exchange.respond(200, {"data": run.public()})
 
 
-async def list_runs(exchange: Exchange) -> None:
+async def list_runs(exchange: AppExchange) -> None:
     """`GET /v1/runs`."""
     query = exchange.record.query
+    app_id = exchange.state.deployment_for(exchange.record).id
     statuses = set(query.getall("status", []))
     if not statuses <= _STATUSES:
         raise bad_fields({"status": "must be a valid value"})
     found = [
         run
         for run in exchange.state.runs.values()
-        if run.app_id == exchange.deployment.id
+        if run.app_id == app_id
         and (not statuses or run.status in statuses or run.shown_status in statuses)
         and query.get("user_id", run.user_id) == run.user_id
         and query.get("session_id", run.session_id) == run.session_id
     ]
-    for key in reversed(query.get("sort", "-started_at").split(",")):
-        name = key.strip().removeprefix("-")
-        if name not in _SORT_KEYS:
-            raise bad_fields({"sort": f"cannot sort by {name}"})
-        found.sort(key=_SORT_KEYS[name], reverse=key.strip().startswith("-"))
-    await answer_page(exchange, found, lambda run: run.public())
+    sort_items(found, query.get("sort", "-started_at"), _SORT_KEYS)
+    await respond_page(exchange, found, lambda run: run.public())
 
 
-async def get(exchange: Exchange, run_id: str) -> None:
+async def get(exchange: AppExchange, run_id: str) -> None:
     """`GET /v1/runs/{id}`."""
-    await exchange.answer(200, {"data": _find(exchange, run_id).public()})
+    await exchange.respond(200, {"data": _find(exchange, run_id).public()})
 
 
-async def cancel(exchange: Exchange, run_id: str) -> None:
+async def cancel(exchange: AppExchange, run_id: str) -> None:
     """`POST /v1/runs/{id}/cancel`."""
     _find(exchange, run_id).cancel()
     exchange.state.changes.notify()
-    await exchange.answer(200, {"message": "canceled"})
+    await exchange.respond(200, {"message": "canceled"})
 
 
-async def give_input(exchange: Exchange, run_id: str) -> None:
+async def give_input(exchange: AppExchange, run_id: str) -> None:
     """`POST /v1/runs/{id}/input`."""
     run = _find(exchange, run_id)
     fields = Fields.of(exchange.record)
@@ -124,34 +123,86 @@ async def give_input(exchange: Exchange, run_id: str) -> None:
         raise bad_fields({"request_id": "there is no such open request"})
     answer(question)
     exchange.state.changes.notify()
-    await exchange.answer(200, {"message": "ok"})
+    await exchange.respond(200, {"message": "ok"})
 
 
-async def list_events(exchange: Exchange, run_id: str) -> None:
+async def list_events(exchange: AppExchange, run_id: str) -> None:
     """`GET /v1/runs/{id}/events`."""
     run = _find(exchange, run_id)
     left_out = exchange.record.fault.skip
     events = run.feed.events
     if left_out:
         events = [event for event in events if event.sequence not in left_out]
-    await answer_page(exchange, events, lambda event: msgspec.Raw(event.data))
+    await respond_page(exchange, events, lambda event: msgspec.Raw(event.data))
 
 
-async def follow(exchange: Exchange, run_id: str) -> None:
+async def follow(exchange: AppExchange, run_id: str) -> None:
     """`GET /v1/runs/{id}/stream`."""
     run = _find(exchange, run_id)
-    after = _number(exchange, "after_sequence", default=0)
+    after = positive_number(exchange.record.query, "after_sequence", default=0)
     fault = exchange.record.fault
     after = 0 if fault.ignore_after_sequence else max(after - fault.replay, 0)
     await _stream(exchange, Reader(run.feed, after=after))
 
 
-async def _stream(exchange: Exchange, reader: Reader) -> None:
-    await exchange.stream(reader, named=True, heartbeat=exchange.state.settings.heartbeat)
+def _start(
+    exchange: AppExchange,
+    input: Mapping[str, Any],
+    *,
+    user_id: str | None,
+    session_id: str | None,
+    files: Sequence[InputFile],
+) -> Run:
+    """Create a run. Its App starts as soon as the caller awaits."""
+    state = exchange.state
+    deployment = state.deployment_for(exchange.record)
+    run = Run(
+        id=str(uuid4()),
+        app=deployment.name,
+        app_id=deployment.id,
+        input=input,
+        user_id=user_id,
+        session_id=session_id,
+        feed=Feed(state.settings.event_window),
+    )
+    state.runs[run.id] = run
+    context = RunContext(
+        id=run.id,
+        app=run.app,
+        user_id=user_id,
+        session_id=session_id,
+        files=files,
+        pace=state.settings.pace,
+        channel=RunChannel(run, state.changes),
+    )
+    run.task = state.tasks.spawn(_execute(state, deployment.app, run, context))
+    return run
+
+
+async def _execute(state: AppState, app: App, run: Run, context: RunContext) -> None:
+    execution = Execution(
+        id=run.id,
+        app=run.app,
+        input=run.input,
+        user_id=run.user_id,
+        session_id=run.session_id,
+        questions=run.questions,
+    )
+    run.enter("started")
+    await state.execute(app, execution, context)
+    run.enter(_ENDS[execution.status], execution.output)
+    state.changes.notify()
+
+
+async def _stream(exchange: AppExchange, reader: Reader) -> None:
+    settings = exchange.state.settings
+    await stream_events(
+        exchange, reader, newline=settings.newline, named=True, heartbeat=settings.heartbeat
+    )
 
 
 def _answer(kind: str, data: Fields) -> Callable[[Question], None]:
-    """What to do with the question. The answer to an approval is a guess."""
+    """What gives the question its answer. The shape of an answer to an approval is our guess."""
     if kind == "human_feedback":
         feedback = data.require("feedback", str)
         return lambda question: question.reply(feedback or "")
@@ -161,53 +212,21 @@ def _answer(kind: str, data: Fields) -> Callable[[Question], None]:
     return lambda question: question.decide(bool(approved), params, comment)
 
 
-def _find(exchange: Exchange, run_id: str) -> Run:
+def _find(exchange: AppExchange, run_id: str) -> Run:
     run = exchange.state.runs.get(run_id)
-    if run is None or run.app_id != exchange.deployment.id:
+    if run is None or run.app_id != exchange.state.deployment_for(exchange.record).id:
         raise RefusalError(404, "not_found", "there is no such run")
     return run
 
 
-def _named_files(exchange: Exchange, fields: Fields) -> list[InputFile]:
+def _named_files(exchange: AppExchange, fields: Fields) -> list[InputFile]:
+    state = exchange.state
+    app_id = state.deployment_for(exchange.record).id
     found: list[InputFile] = []
     for id in fields.get("file_ids", list) or ():
-        file = exchange.state.files.get(id) if isinstance(id, str) else None
-        if file is None or file.app_id != exchange.deployment.id:
+        file = state.files.get(id) if isinstance(id, str) else None
+        if file is None or file.app_id != app_id:
             fields.complaints["file_ids"] = f"there is no file {id!r}"
         else:
             found.append(file)
     return found
-
-
-async def answer_page(exchange: Exchange, items: Any, show: Callable[[Any], Any]) -> None:
-    """Send the page of `items` that the query asks for."""
-    page = _number(exchange, "page", default=1)
-    size = min(_number(exchange, "page_size", default=PAGE_SIZE), MAX_PAGE_SIZE)
-    total = len(items)
-    start = (page - 1) * size
-    pagination = {
-        "page": page,
-        "page_size": size,
-        "page_count": -(-total // size),
-        "total_count": total,
-    }
-    shown = [show(items[index]) for index in range(start, min(start + size, total))]
-    await exchange.answer(200, {"data": shown, "pagination": pagination})
-
-
-def _number(exchange: Exchange, name: str, *, default: int) -> int:
-    text = exchange.record.query.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and int(text) >= 1):
-        raise bad_fields({name: "must be an integer no less than 1"})
-    return int(text)
-
-
-def is_uuid(text: str) -> bool:
-    """Whether `text` is one."""
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True

@@ -1,47 +1,28 @@
-"""What the parts of one emulator share: its settings, its logs, its tasks."""
+"""What the emulator's Apps share: settings, runs, files, logs."""
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
 
-from ..core.faults import Script
-from ..core.log import Changes, Log, RequestRecord
-from ..core.request_bodies import RefusalError
-from ..flowy.api import Flowy
-from ..management.api import Management
+from ..core.exchange import Exchange
+from ..core.log import Changes, Log
+from ..core.refusals import RefusalError
+from ..core.tasks import Tasks
 from .execution import Execution, execute
-from .requirements_api import Requirements
+from .requirements import Requirements
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Mapping
 
+    from ..core.request_record import RequestRecord
     from .callbacks import Delivery
-    from .files_api import InputFile
+    from .input_files import InputFile
     from .run_context import App, RunContext
     from .runs import Run
-
-
-@dataclass(kw_only=True)
-class Settings:
-    """How the emulator behaves; see `Emulator`. May be changed while it runs."""
-
-    access_key: str | None
-    pace: float
-    heartbeat: float | None
-    root_heartbeat: float | None
-    newline: Literal["\n", "\r\n", "\r"]
-    event_line: bool
-    quota: int | None
-    allow_loopback_callbacks: bool
-    callback_deliveries: int
-    callback_ssl: ssl.SSLContext | None
-    event_window: int | None
-    max_file_bytes: int
+    from .settings import Settings
 
 
 @dataclass(eq=False)
@@ -53,27 +34,52 @@ class Deployment:
     id: str = field(default_factory=lambda: str(uuid4()))
 
 
-@dataclass(eq=False)
-class State:
-    """The truth about one emulator."""
+def deployments(default: App, named: Mapping[str, App]) -> dict[str, Deployment]:
+    """The Apps by name; the default one's is empty."""
+    found = {name: Deployment(name, app) for name, app in named.items()}
+    found[""] = Deployment(getattr(default, "__name__", "app"), default)
+    return found
 
-    settings: Settings
-    log_limit: int
-    folder: Path = Path()  # for what does not fit into memory, while the emulator runs
-    script: Script = field(default_factory=Script)
-    changes: Changes = field(default_factory=Changes)
-    invocations: int = 0
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    management: Management = field(default_factory=Management)
-    requirements: Requirements = field(default_factory=Requirements)
-    flowy: Flowy = field(default_factory=Flowy)
 
-    def __post_init__(self) -> None:
-        self.requests: Log[RequestRecord] = Log(self.log_limit)
-        self.executions: Log[Execution] = Log(self.log_limit)
-        self.deliveries: Log[Delivery] = Log(self.log_limit)
+class AppState:
+    """What the emulator's Apps share.
+
+    Args:
+        deployments: the Apps by the part of the path that chooses them; "" is the default one.
+        url: gives the URL of the emulator.
+        log_limit: how many executions and deliveries are remembered.
+
+    Attributes:
+        folder: where uploaded files are stored; it is made when the emulator starts.
+        invocations: how many of the quota are used up.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        deployments: Mapping[str, Deployment],
+        *,
+        url: Callable[[], str],
+        changes: Changes,
+        tasks: Tasks,
+        log_limit: int,
+    ) -> None:
+        self.settings = settings
+        self.deployments = deployments
+        self.url = url
+        self.changes = changes
+        self.tasks = tasks
+        self.folder = Path()
+        self.invocations = 0
+        self.requirements = Requirements()
+        self.executions: Log[Execution] = Log(log_limit)
+        self.deliveries: Log[Delivery] = Log(log_limit)
         self.runs: dict[str, Run] = {}
         self.files: dict[str, InputFile] = {}
+
+    def deployment_for(self, record: RequestRecord) -> Deployment:
+        """The App that a request is for."""
+        return self.deployments[record.prefix]
 
     def charge(self) -> None:
         """Count an invocation. Raises `RefusalError` (403) when the quota is used up."""
@@ -84,7 +90,7 @@ class State:
         self.invocations += 1
 
     async def execute(self, app: App, execution: Execution, context: RunContext) -> None:
-        """Run an App, on the record."""
+        """Run an App, and keep its execution in the log."""
         self.executions.add(execution)
         self.changes.notify()
         try:
@@ -92,24 +98,6 @@ class State:
         finally:
             self.changes.notify()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run in the background, at most as long as the emulator."""
-        task = asyncio.create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-        return task
 
-
-async def stop(tasks: set[asyncio.Task[None]]) -> None:
-    """Cancel the tasks and wait until they are over."""
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
-
-
-def deployments(default: App, named: Mapping[str, App]) -> dict[str, Deployment]:
-    """The Apps by name; the default one's is empty."""
-    found = {name: Deployment(name, app) for name, app in named.items()}
-    found[""] = Deployment(getattr(default, "__name__", "app"), default)
-    return found
+AppExchange: TypeAlias = Exchange[AppState]
+"""A request to an App."""

@@ -1,25 +1,24 @@
-"""What may go wrong, as data: one `Fault` is what happens to one request.
+"""Faults, as data: one `Fault` is what goes wrong with one request.
 
-A fault combines a few independent things: what happens before the answer (`delay`, `status`, a
-`drop` without a position), what happens at one position of its body (`send`, `stall`, `drop` at
-`after_events` or `at_byte`), how it ends (`terminator`), how it is cut up (`framing`,
-`write_size`), and which events a stream holds (`skip`, `duplicate`, `swap`, `replay`,
-`ignore_after_sequence`). `Script` hands out the faults, one for each matching request.
+A fault combines independent parts: what happens before the response (`delay`, `status`, a `drop`
+without a position), what happens at one position of its body (`send`, `stall`, `drop` at
+`after_events` or `at_byte`), how the body ends (`terminator`), how it is cut into writes
+(`framing`, `write_size`), and which events a stream holds (`skip`, `duplicate`, `swap`, `replay`,
+`ignore_after_sequence`).
+
+A new kind of fault is a field here. `Emulator` carries out what happens before the response, `wire`
+what happens to its bytes, `event_stream` what happens to its events.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from ..app.messages import encode
-
-if TYPE_CHECKING:
-    from .log import RequestRecord
+from .json import encode
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
@@ -36,22 +35,23 @@ HTML_PAGE = b"""<!DOCTYPE html>
 class Fault:
     """What happens to one request. Without arguments: nothing.
 
-    Before the answer:
-        delay: seconds before the first byte of the answer.
-        status, headers, body: answered in place of the App. `body` is bytes, text, or anything
-            that becomes JSON; without it an error envelope is made up. `headers` alone are added
-            to (or replace) those of the App's own answer.
-        executes: the App runs, to its end, before `status`, `body` or a `drop` takes its answer's
-            place: the outcome that a client cannot know.
+    Before the response:
+        delay: seconds before the first byte of the response.
+        status, headers, body: a response in place of the service's own. `body` is bytes, text, or
+            anything that becomes JSON; without it an error envelope is made up. `headers` alone
+            are added to those of the service's own response, or replace them.
+        executes: the App runs, to its end, before `status`, `body` or a `drop` takes the place of
+            its response: a client cannot know the outcome.
 
     At one position of the body, in this order (`after_events` counts whole SSE events, `at_byte`
-    bytes of the body without its transfer coding; 0 is behind the headers):
-        send: bytes that are put in there.
-        stall: seconds without a byte.
-        drop: the connection goes, and with it a run of the root endpoint (which may be ahead of
-            its stream, or over). "close": the clean end of the TCP connection, without the end
-            that HTTP asks for. "reset": RST. "truncate": like close, in the middle of a chunk
-            that announced more. Without a position: before the first byte of the answer.
+    bytes of the body without its transfer coding; 0 is right behind the headers):
+        send: these bytes are inserted.
+        stall: so many seconds pass without a byte.
+        drop: the connection is taken away, which cancels a run of the root endpoint (the run may
+            be ahead of its stream, or over). "close": the clean end of the TCP connection,
+            without the end that HTTP asks for. "reset": RST. "truncate": like close, in the
+            middle of a chunk that announced more. Without a position: before the first byte of
+            the response.
 
     At the end:
         terminator: seconds by which the end of the body (its last chunk) comes after its last
@@ -64,9 +64,9 @@ class Fault:
             write is a chunk of its own where chunks are used.
 
     Which events a stream holds, by sequence number (on the root endpoint: 1 for the first):
-        skip: they are left out of this answer (also out of a page of `/events`).
-        duplicate: they are sent twice.
-        swap: they change places with the event after them.
+        skip: these are left out of this response (also out of a page of `/events`).
+        duplicate: these are sent twice.
+        swap: each of these changes places with the event after it.
         replay: so many events before `after_sequence` are sent again.
         ignore_after_sequence: the stream starts with the first event.
     """
@@ -108,23 +108,23 @@ class Fault:
 
     @classmethod
     def html_page(cls, status: int = 502, **more: Any) -> Fault:
-        """A proxy's page in HTML instead of the App's answer."""
+        """A proxy's HTML page in place of the App's response."""
         headers = {"Content-Type": "text/html; charset=utf-8"}
         return cls(status=status, headers=headers, body=HTML_PAGE, **more)
 
     @property
     def positioned(self) -> bool:
-        """Whether something happens within the body."""
+        """Whether something happens at a position of the body."""
         return self.after_events is not None or self.at_byte is not None
 
     @property
-    def replaces_answer(self) -> bool:
-        """Whether the client sees nothing of the App's own answer."""
+    def replaces_response(self) -> bool:
+        """Whether the client sees nothing of the service's own response."""
         dropped = self.drop is not None and not self.positioned
         return dropped or self.status is not None or self.body is not None
 
-    def answer(self) -> tuple[int, str, bytes]:
-        """The status, content type and body that replace the App's answer."""
+    def response(self) -> tuple[int, str, bytes]:
+        """The status, content type and body that replace the service's response."""
         status = self.status or 200
         if isinstance(self.body, bytes):
             return status, "application/octet-stream", self.body
@@ -138,64 +138,3 @@ class Fault:
 
 
 NO_FAULT = Fault()
-
-Match = str | Callable[["RequestRecord"], bool] | None
-
-
-def matches(match: Match, record: RequestRecord) -> bool:
-    """Whether `record` is meant by `match`, as described at `Emulator.script`."""
-    if match is None:
-        return True
-    if callable(match):
-        return match(record)
-    method, _, pattern = match.rpartition(" ")
-    return method in ("", record.method) and fnmatchcase(record.endpoint, pattern)
-
-
-@dataclass(eq=False)
-class _Act:
-    match: Match
-    faults: list[Fault]
-    rounds: float  # that are still to be played, this one included
-    position: int = 0
-
-    def advance(self) -> Fault:
-        fault = self.faults[self.position]
-        self.position += 1
-        if self.position == len(self.faults):
-            self.position = 0
-            self.rounds -= 1
-        return fault
-
-
-class Script:
-    """The faults to come, in the order in which they were scripted."""
-
-    def __init__(self) -> None:
-        self._acts: list[_Act] = []
-
-    def add(self, faults: Collection[Fault], match: Match, times: int | None) -> None:
-        """Play `faults` `times` times (None: for ever) for the requests that match."""
-        if not faults or (times is not None and times < 1):
-            raise ValueError("a script needs at least one fault, played at least once")
-        self._acts.append(_Act(match, list(faults), math.inf if times is None else times))
-
-    def take(self, record: RequestRecord) -> Fault:
-        """The fault for this request: from the oldest script that matches it."""
-        for act in self._acts:
-            if matches(act.match, record):
-                fault = act.advance()
-                if not act.rounds:
-                    self._acts.remove(act)
-                return fault
-        return NO_FAULT
-
-    @property
-    def pending(self) -> int:
-        """How many scripted faults are still to happen; those without an end do not count."""
-        finite = [act for act in self._acts if act.rounds != math.inf]
-        return sum(int(act.rounds) * len(act.faults) - act.position for act in finite)
-
-    def clear(self) -> None:
-        """Forget all of it."""
-        self._acts.clear()

@@ -1,8 +1,8 @@
-"""The events of one run on their way from the App to those who read them.
+"""The events of one run on their way from the App to the streams that send them.
 
-A `Feed` keeps all its events, or only a window of the newest: then memory stays flat however many
-there are, and the App waits while an attached reader is a whole window behind. Any number of
-readers follow a feed, each at its own pace and from its own position.
+A `Feed` keeps all its events, or only a window of the newest. With a window memory stays flat
+however many events there are, and the App waits while a reader is a whole window behind. Any number
+of readers follow a feed, each at its own pace and from its own position.
 """
 
 from __future__ import annotations
@@ -31,15 +31,14 @@ class Feed:
     """Events in order.
 
     Args:
-        window: how many events are kept. None: all of them; 0: none, so that an event without a
-            reader goes nowhere.
+        window: how many events are kept. None: all of them; 0: none, while there is no reader.
     """
 
     def __init__(self, window: int | None = None) -> None:
         self.window = window
         self.events: list[FeedEvent] | deque[FeedEvent] = [] if window is None else deque()
         self.sequence = 0
-        """Of the newest event."""
+        """The sequence number of the newest event."""
         self.forgotten = 0
         """How many events fell out of the window."""
         self.closed = False
@@ -48,16 +47,16 @@ class Feed:
 
     @property
     def unread(self) -> bool:
-        """Whether an event put in now would be seen by nobody, ever."""
+        """Whether an event that is added now is lost: nothing is kept, and there is no reader."""
         return self.window == 0 and not self.readers
 
     async def room(self) -> None:
-        """Wait until one more event fits."""
+        """Wait until one more event fits into the window."""
         while self.window is not None and len(self.events) >= max(self.window, 1):
             await self._make_room()
 
     def append(self, type: str, data: bytes) -> None:
-        """Add an event under the next sequence number. Behind the end nothing is added."""
+        """Add an event under the next sequence number, unless the feed is closed."""
         if self.closed:
             return
         self.sequence += 1
@@ -72,7 +71,7 @@ class Feed:
         self.sequence += count
 
     def close(self) -> None:
-        """No more events come."""
+        """End the feed: no more events are added."""
         self.closed = True
         self._wake()
 
@@ -105,7 +104,7 @@ class Feed:
 
 
 class Reader:
-    """One reader's place in a feed. Close it, or a feed with a window waits for it for ever."""
+    """One reader's position in a feed. A feed with a window waits for it until it is closed."""
 
     def __init__(self, feed: Feed, *, after: int = 0) -> None:
         self.feed = feed
@@ -124,7 +123,7 @@ class Reader:
         return events
 
     async def _wait(self, timeout: float | None) -> None:
-        """Wait for news. An alarm is cheaper than a timeout, and most waits are short."""
+        """Wait for news. `call_later` is cheaper than `asyncio.timeout`."""
         self.news.clear()
         alarm = None
         if timeout is not None:
@@ -137,11 +136,11 @@ class Reader:
 
     @property
     def at_end(self) -> bool:
-        """Whether everything was read and no more comes."""
+        """Whether the feed is closed and everything in it was read."""
         feed = self.feed
         return feed.closed and self.position >= feed.forgotten + len(feed.events)
 
     def close(self) -> None:
-        """Let go of the feed."""
+        """Detach from the feed."""
         self.feed.readers.discard(self)
         self.feed._moved()

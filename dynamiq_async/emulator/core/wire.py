@@ -1,9 +1,9 @@
 """Responses written to the connection by hand, byte for byte, so that faults are exact.
 
-aiohttp's server reads the requests; the answers go around its response classes, straight to the
-transport: a status line, headers, and a body in one of three framings. The `Fault` of the request
-is carried out here, and exactly: what comes before its position has been delivered to the
-client's system, even when the connection is reset right behind it, and nothing else has.
+aiohttp's server reads the requests. Responses do not use its response classes: they are written to
+the transport as a status line, headers, and a body in one of three framings. The `Fault` of the
+request is carried out here, exactly: the bytes before its position have been delivered to the
+client's system, even when the connection is reset right behind them, and no others have.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 from aiohttp import web
 from multidict import CIMultiDict
 
+from .response_headers import add_common_headers
+
 if sys.platform == "linux":
     from fcntl import ioctl
     from termios import TIOCOUTQ
@@ -26,7 +28,7 @@ if sys.platform == "linux":
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .log import RequestRecord
+    from .request_record import RequestRecord
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with zero seconds: close() sends RST
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -34,21 +36,21 @@ _BODYLESS = {204, 304}
 
 
 class DroppedError(Exception):
-    """The fault closed the connection: there is nobody left to answer."""
+    """The fault closed the connection: no response can be sent any more."""
 
 
 async def pause(seconds: float) -> None:
-    """Sleep; `math.inf` is until canceled."""
+    """Sleep so many seconds; `math.inf`: until canceled."""
     if seconds == math.inf:
         await asyncio.get_running_loop().create_future()
     await asyncio.sleep(seconds)
 
 
 class Wire:
-    """One answer on its way to the client, with the request's fault.
+    """One response on its way to the client, with the request's fault.
 
-    `start`, then `write` and `write_event`, then `finish`. Each of them raises `DroppedError` when
-    the fault takes the connection away.
+    Call `start`, then `write` and `write_event`, then `finish`. Each of them raises `DroppedError`
+    when the fault takes the connection away.
     """
 
     def __init__(self, request: web.BaseRequest, record: RequestRecord) -> None:
@@ -58,38 +60,37 @@ class Wire:
         self._framing: Literal["chunked", "length", "close"] = "chunked"
         self._keep_alive = request.keep_alive
         self._headers: CIMultiDict[str] = CIMultiDict()
-        self._whole: list[tuple[bytes, bool]] | None = None  # a body that must be made before
+        self._whole: list[tuple[bytes, bool]] | None = None  # a body to be measured first
         self._held = b""  # shorter than write_size, waiting for more
         self._ahead = self._fault.positioned  # the fault's position is still to come
 
     @property
     def request(self) -> web.BaseRequest:
-        """What is answered."""
+        """The request that is responded to."""
         return self._request
 
     @property
     def response(self) -> web.StreamResponse:
-        """For aiohttp, once the answer is written."""
+        """What aiohttp is given once the response is written."""
         return _Written(self._record.status or 200, self._keep_alive)
 
     async def start(
         self, status: int, headers: Mapping[str, str], *, length: int | None = None
     ) -> None:
-        """Send the head. `length` is the body's; None: not known, so it is chunked."""
+        """Send the head. `length` is the body's; None: not known, so the body is chunked."""
         self._record.status = status
         self._headers.update(headers)
-        self._headers["x-request-id"] = self._record.request_id
-        self._headers.update(self._fault.headers)
+        add_common_headers(self._headers, self._record)
         self._framing = self._fault.framing or ("chunked" if length is None else "length")
         if self._framing == "chunked" and self._request.version < (1, 1):
             self._framing = "close"
         if self._framing == "length" and length is None:
-            self._whole = []  # and `finish` sends all of it
+            self._whole = []  # `finish` sends it
         else:
             await self._send_head(length)
 
     async def upgraded(self) -> None:
-        """The head of a 101 was sent; what is written from now on goes out as it is."""
+        """Note that a 101 was sent: what is written from now on goes out without framing."""
         self._record.status = 101
         self._framing = "close"
         self._keep_alive = False
@@ -120,7 +121,7 @@ class Wire:
         await self._request.writer.drain()
 
     async def drop(self, how: Literal["reset", "close", "truncate"]) -> NoReturn:
-        """Take the connection away behind what was written, and raise `DroppedError`."""
+        """Close the connection behind what was written, and raise `DroppedError`."""
         self._keep_alive = False
         transport = self._transport
         if how == "reset":
@@ -154,7 +155,8 @@ class Wire:
             await self._at_position()
 
     def _piece(self, data: bytes, *, announced: int | None = None) -> None:
-        """Write what travels as one; `announced` is more than `data` in a chunk cut short."""
+        """Write `data` as one chunk, if there are chunks. `announced`: the size that the head of a
+        chunk cut short claims."""
         if self._framing != "chunked":
             self._raw(data)
         elif announced is not None:
@@ -203,13 +205,13 @@ class Wire:
         self._held = b""
 
     async def _at_position(self, head: bytes = b"", rest: bytes = b"") -> None:
-        """What the fault does there. `head` and `rest` are the piece that holds the position."""
+        """Do what the fault does at its position, which is between `head` and `rest`."""
         self._ahead = False
         fault = self._fault
         cut_short = fault.drop == "truncate" and not (fault.send or fault.stall)
         if cut_short and fault.write_size is None:
             self._record.bytes_sent += len(head)
-            self._held = head  # to be the beginning of the chunk that is cut
+            self._held = head  # the beginning of the chunk that is cut
         else:
             await self._send(head)
         if not cut_short:
@@ -223,22 +225,22 @@ class Wire:
 
 
 class Nowhere(Wire):
-    """Takes an App's answer that the fault keeps from the client."""
+    """Takes a response that the fault keeps from the client."""
 
     async def start(
         self, status: int, headers: Mapping[str, str], *, length: int | None = None
     ) -> None:
-        """Nobody learns of it."""
+        """Send nothing."""
 
     async def _put(self, data: bytes, *, event: bool) -> None:
-        """Nobody reads it."""
+        """Send nothing."""
 
     async def finish(self) -> None:
-        """Nobody waits for it."""
+        """Send nothing."""
 
 
 class _Written(web.StreamResponse):
-    """Tells aiohttp that the answer is on its way already, and whether to keep the connection."""
+    """Tells aiohttp that the response is written, and whether to keep the connection."""
 
     def __init__(self, status: int, keep_alive: bool) -> None:
         super().__init__(status=status)
@@ -249,23 +251,23 @@ class _Written(web.StreamResponse):
         return self._reusable
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Nothing is left to prepare."""
+        """The head is written."""
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to write."""
+        """The body is written."""
 
 
 async def _reset(transport: asyncio.Transport) -> None:
-    """Have the client's system see RST, once it has all that was written before it."""
+    """Send RST once the client's system has all that was written before."""
     sock = transport.get_extra_info("socket")
-    while transport.get_write_buffer_size() or _unsent(sock):  # noqa: ASYNC110 - only who asks is told
+    while transport.get_write_buffer_size() or _unsent(sock):  # noqa: ASYNC110 - the system can only be asked
         await asyncio.sleep(0.001)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     transport.abort()
 
 
 def _unsent(sock: socket.socket) -> int:
-    """How many bytes the peer has not yet acknowledged, where the system tells."""
+    """How many bytes the peer has not acknowledged; 0 where the system does not tell."""
     if sys.platform != "linux":  # pragma: no cover - other systems do not tell
         return 0
     count = struct.unpack("i", ioctl(sock.fileno(), TIOCOUTQ, b"\0\0\0\0"))

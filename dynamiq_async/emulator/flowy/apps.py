@@ -4,7 +4,7 @@
 |---|---|
 | `haiku` | writes a text about a topic |
 | `poster` | makes an image from a slogan and, if there is one, a photo, and a text beside it |
-| `clip` | makes a video, and takes its time |
+| `clip` | makes a video, in 8 seconds |
 | `broken` | fails |
 """
 
@@ -23,7 +23,7 @@ class FlowyFailedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class FlowyContent:
-    """What a run made, other than a text. `name` is the last part of its link."""
+    """An output of a run that is not a text. `name` is the last part of its link."""
 
     content: bytes
     kind: str = "image"
@@ -36,10 +36,10 @@ Outputs = Mapping[str, "str | FlowyContent"]
 
 @dataclass(frozen=True, kw_only=True)
 class FlowyApp:
-    """An app.
+    """An app of Flowy.
 
     Attributes:
-        make: what it makes of its inputs, by node id; raises FlowyFailedError.
+        make: makes the outputs, by node id, of the inputs; raises FlowyFailedError.
         inputs, outputs: as the API shows them.
         seconds: how long a run takes.
     """
@@ -54,7 +54,7 @@ class FlowyApp:
     seconds: float = 0.0
 
     def listed(self) -> dict[str, Any]:
-        """What a list shows of it."""
+        """The app as a list shows it."""
         return {
             "id": self.id,
             "slug": self.slug or self.id,
@@ -66,7 +66,7 @@ class FlowyApp:
         }
 
     def public(self) -> dict[str, Any]:
-        """All of it."""
+        """The app as the API shows it by itself."""
         return {**self.listed(), "inputs": list(self.inputs), "outputs": list(self.outputs)}
 
 
