@@ -31,8 +31,8 @@ async def emulator() -> Any:
         yield running
 
 
-def numbers(answer: Any) -> list[int]:
-    return [event["number"] for event in answer.events if "number" in event]
+def numbers(response: Any) -> list[int]:
+    return [event["number"] for event in response.events if "number" in event]
 
 
 # --- at a position ---------------------------------------------------------------------------
@@ -44,11 +44,11 @@ async def test_drop_after_events_delivers_exactly_those(
     emulator: Emulator, connect: Any, how: Any, count: int
 ) -> None:
     emulator.script(Fault(after_events=count, drop=how))
-    answer = await (await connect(emulator)).stream()
-    assert numbers(answer) == list(range(count))
-    assert answer.body.endswith(b"\n\n" if count else b"")
-    assert answer.end == ENDS[how]
-    assert bool(answer.announced) == (how == "truncate")
+    response = await (await connect(emulator)).stream()
+    assert numbers(response) == list(range(count))
+    assert response.body.endswith(b"\n\n" if count else b"")
+    assert response.end == ENDS[how]
+    assert bool(response.announced) == (how == "truncate")
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -61,9 +61,9 @@ async def test_drop_at_byte_delivers_exactly_so_many(
         path = "/counting" if body is STREAM else "/"
         client = await connect(emulator)
         emulator.script(Fault(at_byte=at, drop=how))
-        answer = await client.post(path, body)
-        assert len(answer.body) == at
-        assert answer.end == ENDS[how]
+        response = await client.post(path, body)
+        assert len(response.body) == at
+        assert response.end == ENDS[how]
         record = emulator.requests[0]
         assert (record.bytes_sent, record.status) == (at, 200)
 
@@ -75,9 +75,9 @@ async def test_a_drop_behind_the_last_byte_leaves_the_body_without_its_end(
     client = await connect(emulator)
     whole = await client.stream()
     emulator.script(Fault(at_byte=len(whole.body), drop=how))
-    answer = await client.stream()
-    assert len(answer.body) == len(whole.body)
-    assert answer.end == ENDS[how]
+    response = await client.stream()
+    assert len(response.body) == len(whole.body)
+    assert response.end == ENDS[how]
 
 
 async def test_a_reset_comes_behind_everything_before_it(emulator: Emulator, connect: Any) -> None:
@@ -86,11 +86,11 @@ async def test_a_reset_comes_behind_everything_before_it(emulator: Emulator, con
     client = await connect(emulator)
     large = {"count": 400, "size": 50_000}
     await client.send("POST", "/", {"input": large, "stream": True})
-    answer = await client.head()
+    response = await client.head()
     await asyncio.sleep(0.05)
     with pytest.raises(ConnectionResetError):
-        await client._read_body(answer)
-    assert numbers(answer) == list(range(300))
+        await client.read_body(response)
+    assert numbers(response) == list(range(300))
 
 
 async def test_send_puts_bytes_in(emulator: Emulator, connect: Any) -> None:
@@ -98,9 +98,9 @@ async def test_send_puts_bytes_in(emulator: Emulator, connect: Any) -> None:
     emulator.script(
         Fault(after_events=1, send=b"garbage\xff"), Fault(at_byte=0, send=b"\xef\xbb\xbf")
     )
-    answer = await client.stream()
-    assert answer.blocks[1].startswith(b"garbage\xffdata: {")
-    assert answer.end == "whole"
+    response = await client.stream()
+    assert response.blocks[1].startswith(b"garbage\xffdata: {")
+    assert response.end == "whole"
     assert (await client.stream()).body.startswith(b"\xef\xbb\xbfdata: ")
 
 
@@ -110,11 +110,11 @@ async def test_send_stall_and_drop_happen_in_this_order(
 ) -> None:
     emulator.script(Fault(at_byte=10, send=b"!", stall=0.05, drop=how))
     started = time.monotonic()
-    answer = await (await connect(emulator)).stream()
+    response = await (await connect(emulator)).stream()
     assert time.monotonic() - started >= 0.05
-    assert (answer.body[10:], len(answer.body)) == (b"!", 11)
-    assert answer.end == ENDS[how]
-    assert bool(answer.announced) == (how == "truncate")
+    assert (response.body[10:], len(response.body)) == (b"!", 11)
+    assert response.end == ENDS[how]
+    assert bool(response.announced) == (how == "truncate")
 
 
 async def test_a_stall_ends_by_itself_or_with_the_client(emulator: Emulator, connect: Any) -> None:
@@ -133,10 +133,12 @@ async def test_a_stall_ends_by_itself_or_with_the_client(emulator: Emulator, con
     assert emulator.requests[-1].disconnected
 
 
-# --- before the answer -----------------------------------------------------------------------
+# --- before the response -----------------------------------------------------------------------
 
 
-async def test_another_answer_takes_the_place_of_the_apps(emulator: Emulator, connect: Any) -> None:
+async def test_another_response_takes_the_place_of_the_apps(
+    emulator: Emulator, connect: Any
+) -> None:
     client = await connect(emulator)
     emulator.script(
         Fault(status=503, headers={"Retry-After": "1"}),
@@ -164,16 +166,18 @@ async def test_another_answer_takes_the_place_of_the_apps(emulator: Emulator, co
     assert emulator.connections == 1
 
 
-async def test_headers_alone_are_added_to_the_apps_answer(emulator: Emulator, connect: Any) -> None:
+async def test_headers_alone_are_added_to_the_apps_response(
+    emulator: Emulator, connect: Any
+) -> None:
     emulator.script(Fault(headers={"content-type": "text/plain", "X-More": "1"}))
-    answer = await (await connect(emulator)).post()
-    assert (answer.status, answer.headers["x-more"]) == (200, "1")
-    assert answer.headers["content-type"] == "text/plain"
+    response = await (await connect(emulator)).post()
+    assert (response.status, response.headers["x-more"]) == (200, "1")
+    assert response.headers["content-type"] == "text/plain"
 
 
 @pytest.mark.parametrize("executes", [False, True])
 @pytest.mark.parametrize("body", [STREAM, {"input": {}}])
-async def test_a_drop_before_the_answer_may_hide_a_run(
+async def test_a_drop_before_the_response_may_hide_a_run(
     emulator: Emulator, connect: Any, executes: bool, body: Any
 ) -> None:
     for how, error in (("close", asyncio.IncompleteReadError), ("reset", ConnectionResetError)):
@@ -211,10 +215,10 @@ async def test_the_terminator_may_be_late_or_missing(emulator: Emulator, connect
     emulator.script(Fault(terminator=0.05), Fault(terminator="missing"))
     client = await connect(emulator)
     await client.send("POST", "/", STREAM)
-    answer = await client.head()
-    while b"Workflow" not in answer.body:
-        answer.announced = int(await client.reader.readuntil(b"\r\n"), 16)
-        answer.chunks.append(await client.reader.readexactly(answer.announced))
+    response = await client.head()
+    while b"Workflow" not in response.body:
+        response.announced = int(await client.reader.readuntil(b"\r\n"), 16)
+        response.chunks.append(await client.reader.readexactly(response.announced))
         await client.reader.readexactly(2)
     last_byte = time.monotonic()
     assert await client.reader.readexactly(5) == b"0\r\n\r\n"
@@ -229,13 +233,13 @@ async def test_framings(emulator: Emulator, connect: Any, framing: Any) -> None:
     emulator.script(Fault(framing=framing), Fault(framing=framing), times=2)
     for body in (STREAM, {"input": {}}):
         client = await connect(emulator)
-        answer = await client.post("/", body)
-        headers = answer.headers
+        response = await client.post("/", body)
+        headers = response.headers
         assert headers.get("transfer-encoding") == ("chunked" if framing == "chunked" else None)
         assert ("content-length" in headers) == (framing == "length")
         assert headers.get("connection") == ("close" if framing == "close" else None)
-        assert answer.end == "whole"
-        assert b"done" in answer.body
+        assert response.end == "whole"
+        assert b"done" in response.body
         if framing == "close":
             assert client.reader.at_eof()
         else:
@@ -248,21 +252,21 @@ async def test_positions_hold_in_every_framing(
     emulator: Emulator, connect: Any, framing: Any, how: Any
 ) -> None:
     emulator.script(Fault(framing=framing, after_events=2, drop=how))
-    answer = await (await connect(emulator)).stream()
-    assert numbers(answer) == [0, 1]
+    response = await (await connect(emulator)).stream()
+    assert numbers(response) == [0, 1]
     # A body that ends with its connection cannot tell a clean end from one that came too early.
     clean = framing == "close" and how != "reset"
-    assert answer.end == ("whole" if clean else ENDS[how])
+    assert response.end == ("whole" if clean else ENDS[how])
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000, 100_000])
 async def test_write_size_recuts_the_body(emulator: Emulator, connect: Any, size: int) -> None:
     emulator.script(Fault(write_size=size))
-    answer = await (await connect(emulator)).stream()
-    *full, last = map(len, answer.chunks)
+    response = await (await connect(emulator)).stream()
+    *full, last = map(len, response.chunks)
     assert set(full) <= {size}
     assert last <= size
-    assert numbers(answer) == [0, 1, 2, 3, 4]
+    assert numbers(response) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -271,17 +275,17 @@ async def test_write_size_keeps_positions(emulator: Emulator, connect: Any, how:
         Fault(write_size=64, after_events=2, drop=how), Fault(write_size=64, at_byte=100, drop=how)
     )
     assert numbers(await (await connect(emulator)).stream()) == [0, 1]
-    answer = await (await connect(emulator)).stream()
-    assert len(answer.body) == 100
-    assert answer.end == ENDS[how]
+    response = await (await connect(emulator)).stream()
+    assert len(response.body) == 100
+    assert response.end == ENDS[how]
 
 
 async def test_http_1_0_gets_a_body_that_ends_with_the_connection(
     emulator: Emulator, connect: Any
 ) -> None:
-    answer = await (await connect(emulator)).post("/", STREAM, version="1.0")
-    assert "transfer-encoding" not in answer.headers
-    assert numbers(answer) == [0, 1, 2, 3, 4]
+    response = await (await connect(emulator)).post("/", STREAM, version="1.0")
+    assert "transfer-encoding" not in response.headers
+    assert numbers(response) == [0, 1, 2, 3, 4]
 
 
 async def test_no_content_has_no_length(emulator: Emulator, connect: Any) -> None:
@@ -307,9 +311,9 @@ async def test_faults_over_tls(connect: Any) -> None:
             client.reader, client.writer = await asyncio.open_connection(
                 emulator.host, emulator.port, ssl=trust
             )
-            answer = await client.stream()
-            assert numbers(answer) == [0, 1]
-            assert answer.end == ENDS[how]
+            response = await client.stream()
+            assert numbers(response) == [0, 1]
+            assert response.end == ENDS[how]
 
 
 # --- which events a stream holds -------------------------------------------------------------
@@ -329,9 +333,9 @@ async def test_events_are_left_out_doubled_and_swapped(
     emulator: Emulator, connect: Any, fault: Fault, expected: list[int]
 ) -> None:
     emulator.script(fault)
-    answer = await (await connect(emulator)).stream()
-    assert numbers(answer) == expected
-    assert answer.events[-1]["source"]["type"].endswith("Workflow")
+    response = await (await connect(emulator)).stream()
+    assert numbers(response) == expected
+    assert response.events[-1]["source"]["type"].endswith("Workflow")
 
 
 # --- the script ------------------------------------------------------------------------------

@@ -31,9 +31,9 @@ async def emulator() -> Any:
 
 
 async def background(client: Any, prefix: str = "", **fields: Any) -> Any:
-    answer = await client.post(f"{prefix}/v1/runs", {"input": {}, "background": True, **fields})
-    assert (answer.status, answer.json["data"]["status"]) == (202, "created")
-    return answer.json["data"]
+    response = await client.post(f"{prefix}/v1/runs", {"input": {}, "background": True, **fields})
+    assert (response.status, response.json["data"]["status"]) == (202, "created")
+    return response.json["data"]
 
 
 async def shown(client: Any, run_id: str, prefix: str = "") -> Any:
@@ -45,9 +45,9 @@ async def shown(client: Any, run_id: str, prefix: str = "") -> Any:
 
 async def test_create_waits_for_the_end(emulator: Emulator, connect: Any) -> None:
     body = {"input": {"count": 1}, "user_id": "ann", "session_id": SESSION}
-    answer = await (await connect(emulator)).post("/v1/runs", body)
-    assert answer.status == 200
-    run = answer.json["data"]
+    response = await (await connect(emulator)).post("/v1/runs", body)
+    assert response.status == 200
+    run = response.json["data"]
     assert run["status"] == "completed"
     assert run["input"] == {"count": 1}
     assert run["output"]["node-1"]["output"] == "done"
@@ -67,19 +67,19 @@ async def test_a_background_run_goes_on_by_itself(emulator: Emulator, connect: A
 
 
 async def test_a_created_stream_is_framed_as_documented(emulator: Emulator, connect: Any) -> None:
-    answer = await (await connect(emulator)).stream("/v1/runs")
-    assert answer.headers["content-type"] == "text/event-stream"
-    types = [event["type"] for event in answer.events]
+    response = await (await connect(emulator)).stream("/v1/runs")
+    assert response.headers["content-type"] == "text/event-stream"
+    types = [event["type"] for event in response.events]
     assert types == ["run.started", *["custom.number"] * 5, "run.completed"]
-    for block, event in zip(answer.blocks, answer.events, strict=True):
+    for block, event in zip(response.blocks, response.events, strict=True):
         head, data = block.split(b"\n")
         assert head == b"event: " + event["type"].encode()
         assert data.startswith(b"data: ")
         assert set(event) == {"id", "type", "sequence", "timestamp", "data"}
-    assert answer.sequences == list(range(1, 8))
+    assert response.sequences == list(range(1, 8))
     [run_id] = emulator.runs
-    assert answer.events[0]["data"] == {"id": run_id, "object": "run", "status": "started"}
-    last = answer.events[-1]["data"]
+    assert response.events[0]["data"] == {"id": run_id, "object": "run", "status": "started"}
+    last = response.events[-1]["data"]
     assert (last["object"], last["status"]) == ("run", "completed")
     assert last["output"]["node-1"]["output"] == "done"
 
@@ -118,16 +118,16 @@ async def test_a_run_outlives_the_client_that_made_it(connect: Any) -> None:
 async def test_bad_fields_are_named(
     emulator: Emulator, connect: Any, body: Any, details: Any
 ) -> None:
-    answer = await (await connect(emulator)).post("/v1/runs", body)
-    assert (answer.status, answer.error["details"]) == (400, details)
+    response = await (await connect(emulator)).post("/v1/runs", body)
+    assert (response.status, response.error["details"]) == (400, details)
     assert not emulator.runs
 
 
 @pytest.mark.parametrize("name", ["failing", "canceled"])
 async def test_a_run_ends_as_its_app_does(emulator: Emulator, connect: Any, name: str) -> None:
-    answer = await (await connect(emulator)).stream(f"/{name}/v1/runs")
+    response = await (await connect(emulator)).stream(f"/{name}/v1/runs")
     status = {"failing": "failed", "canceled": "canceled"}[name]
-    last = answer.events[-1]
+    last = response.events[-1]
     assert (last["type"], last["data"]["status"]) == (f"run.{status}", status)
     assert ("py-bad" in last["data"].get("output", {})) == (name == "failing")
 
@@ -141,8 +141,8 @@ async def test_messages_of_the_library_become_events(emulator: Emulator, connect
     [tool] = [event["data"] for event in agent if event["type"] == "agent.tool_call.completed"]
     assert tool["tool"] == {"name": "lookup-customer", "type": "dynamiq.nodes.tools.Python"}
     assert "customer_tier" in json.loads(tool["result"])
-    answer = [e["data"]["delta"] for e in agent if e["type"] == "agent.response.delta"]
-    assert "".join(answer) == agent[-1]["data"]["output"]["agent-1"]["output"]["content"]
+    text = [e["data"]["delta"] for e in agent if e["type"] == "agent.response.delta"]
+    assert "".join(text) == agent[-1]["data"]["output"]["agent-1"]["output"]["content"]
     llm = (await client.stream("/llm/v1/runs")).events
     assert {event["type"] for event in llm[1:-1]} == {"agent.response.delta"}
 
@@ -158,46 +158,6 @@ async def test_other_messages_come_through_under_their_name(connect: Any) -> Non
     assert raw == {"sequence": 77}
 
 
-# --- files -----------------------------------------------------------------------------------
-
-
-async def test_files_belong_to_one_app_and_reach_its_runs(connect: Any) -> None:
-    async def app(input: dict[str, Any], run: RunContext) -> Any:
-        return [[file.name, file.size, file.read().decode()] for file in run.files]
-
-    async with Emulator(app, max_file_bytes=100) as emulator:
-        client = await connect(emulator)
-        uploaded = await client.form("/v1/files", ('name="file"; filename="a.txt"', b"content"))
-        assert uploaded.status == 200
-        file = uploaded.json["data"]
-        assert {**file, "id": ""} == {
-            "id": "",
-            "name": "a.txt",
-            "size": 7,
-            "mime_type": "text/plain",
-        }
-        run = await client.post("/v1/runs", {"input": {}, "file_ids": [file["id"]]})
-        nodes = run.json["data"]["output"]
-        assert nodes["node-1"]["output"] == [["a.txt", 7, "content"]]
-        foreign = await client.post("/llm/v1/runs", {"input": {}, "file_ids": [file["id"]]})
-        assert foreign.status == 400
-        sent = await client.form(
-            "/v1/runs", ('name="input"', b"{}"), ('name="files"; filename="b"', b"B")
-        )
-        assert sent.json["data"]["output"]["node-1"]["output"] == [["b", 1, "B"]]
-        missing = await client.form("/v1/files", ('name="file"', b"not a file"))
-        assert missing.error["details"] == {"file": "cannot be blank"}
-        large = await client.form("/v1/files", ('name="file"; filename="c"', b"x" * 101))
-        assert (large.status, large.error["code"]) == (413, "payload_too_large")
-
-
-async def test_a_body_over_the_limit_is_refused_before_it_is_read(connect: Any) -> None:
-    async with Emulator(max_file_bytes=0) as emulator:
-        client = await connect(emulator)
-        await client.send("POST", "/v1/files", b"x" * 2_000_000, content_type="application/json")
-        assert (await client.head()).status == 413
-
-
 # --- looking ---------------------------------------------------------------------------------
 
 
@@ -208,9 +168,9 @@ async def test_runs_are_listed_filtered_and_paged(emulator: Emulator, connect: A
     await emulator.wait_for_executions(5)
 
     async def listed(query: str, prefix: str = "") -> list[str]:
-        answer = await client.get(f"{prefix}/v1/runs{query}")
-        assert answer.status == 200
-        return [run["id"] for run in answer.json["data"]]
+        response = await client.get(f"{prefix}/v1/runs{query}")
+        assert response.status == 200
+        return [run["id"] for run in response.json["data"]]
 
     assert await listed("") == ids[::-1]
     assert await listed("?sort=started_at") == ids
@@ -236,8 +196,8 @@ async def test_an_unknown_run_is_404_also_for_another_app(emulator: Emulator, co
     client = await connect(emulator)
     run_id = (await background(client))["id"]
     for path in (f"/v1/runs/{uuid4()}", "/v1/runs/x/stream", f"/llm/v1/runs/{run_id}"):
-        answer = await client.get(path)
-        assert (answer.status, answer.error["code"]) == (404, "not_found")
+        response = await client.get(path)
+        assert (response.status, response.error["code"]) == (404, "not_found")
 
 
 async def test_an_app_of_the_same_name_is_another_app(connect: Any) -> None:
@@ -272,8 +232,8 @@ async def test_cancel_ends_a_run_and_leaves_an_ended_one_alone(
     await watcher.send("GET", f"/waits/v1/runs/{run_id}/stream")
     await emulator.wait_until(lambda: emulator.executions)
     for _ in range(2):
-        answer = await client.post(f"/waits/v1/runs/{run_id}/cancel", {})
-        assert (answer.status, answer.json) == (200, {"message": "canceled"})
+        response = await client.post(f"/waits/v1/runs/{run_id}/cancel", {})
+        assert (response.status, response.json) == (200, {"message": "canceled"})
     assert (await shown(client, run_id, "/waits"))["status"] == "canceled"
     assert [event["type"] for event in (await watcher.read()).events] == [
         "run.started",
@@ -439,8 +399,8 @@ async def test_bad_input_is_refused(
     client = await connect(emulator)
     run_id = (await background(client, "/approval"))["id"]
     await emulator.wait_until(lambda: emulator.runs[run_id].open_questions)
-    answer = await answer_run(client, run_id, kind, data, "/approval")
-    assert (answer.status, answer.error["details"]) == (400, details)
+    response = await answer_run(client, run_id, kind, data, "/approval")
+    assert (response.status, response.error["details"]) == (400, details)
 
 
 # --- following -------------------------------------------------------------------------------
@@ -466,16 +426,16 @@ async def test_after_sequence_resumes_behind_an_event(
     emulator: Emulator, connect: Any, query: str, expected: list[int]
 ) -> None:
     client = await connect(emulator)
-    answer = await client.get(await finished(client, emulator) + query)
-    assert answer.sequences == expected
-    assert answer.end == "whole"
+    response = await client.get(await finished(client, emulator) + query)
+    assert response.sequences == expected
+    assert response.end == "whole"
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "x", "", "1.5"])
 async def test_after_sequence_is_at_least_one(emulator: Emulator, connect: Any, value: str) -> None:
     client = await connect(emulator)
-    answer = await client.get(f"{await finished(client, emulator)}?after_sequence={value}")
-    assert (answer.status, list(answer.error["details"])) == (400, ["after_sequence"])
+    response = await client.get(f"{await finished(client, emulator)}?after_sequence={value}")
+    assert (response.status, list(response.error["details"])) == (400, ["after_sequence"])
 
 
 async def test_a_live_run_is_followed_with_heartbeats(connect: Any) -> None:
@@ -533,8 +493,8 @@ async def test_a_gap_may_be_for_good(connect: Any) -> None:
         client = await connect(emulator)
         assert (await client.stream("/v1/runs")).sequences == [1, 4, 5]
         [run_id] = emulator.runs
-        answer = await client.get(f"/v1/runs/{run_id}/stream?after_sequence=3")
-        assert answer.sequences == [4, 5]
+        response = await client.get(f"/v1/runs/{run_id}/stream?after_sequence=3")
+        assert response.sequences == [4, 5]
         assert (await client.get(f"/v1/runs/{run_id}/events")).sequences_stored == [1, 4, 5]
 
 
@@ -544,8 +504,8 @@ async def test_with_a_window_the_app_waits_for_its_readers(connect: Any) -> None
         client = await connect(emulator)
         body = {"input": {"count": count}, "stream": True}
         emulator.script(Fault(after_events=10, stall=0.02))
-        answer = await client.post("/v1/runs", body)
-        assert answer.sequences == list(range(1, count + 3))
+        response = await client.post("/v1/runs", body)
+        assert response.sequences == list(range(1, count + 3))
         [run] = emulator.runs.values()
         assert len(run.feed.events) <= 17
         kept = (await client.get(f"/v1/runs/{run.id}/stream")).sequences

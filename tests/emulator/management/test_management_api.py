@@ -14,8 +14,7 @@ from dynamiq_async.emulator import (
     Fault,
     RunContext,
 )
-
-from .conftest import Clients
+from tests.support.raw_http import RawClients
 
 LIST = f"/~management/v1/apps?project_id={DEFAULT_PROJECT}"
 
@@ -24,16 +23,16 @@ async def mine(input: dict[str, object], run: RunContext) -> None:
     """An App without a name of its own among the built-in ones."""
 
 
-async def test_the_emulators_own_apps_are_listed_and_lead_to_it(connect: Clients) -> None:
+async def test_the_emulators_own_apps_are_listed_and_lead_to_it(connect: RawClients) -> None:
     async with Emulator(mine, apps={"other": mine}) as emulator:
         client = await connect(emulator)
         assert emulator.management_url == f"{emulator.url}/~management"
-        answer = (await client.get(LIST, key=DEFAULT_TOKEN)).json
-        hosts = {app["name"]: app["hostname"] for app in answer["data"]}
+        response = (await client.get(LIST, key=DEFAULT_TOKEN)).json
+        hosts = {app["name"]: app["hostname"] for app in response["data"]}
         assert list(hosts) == sorted([*BUILTIN, "other"])
         assert all(hosts[name] == emulator.url_for(name) for name in hosts)
         total = len(BUILTIN) + 1
-        assert answer["pagination"] == {
+        assert response["pagination"] == {
             "page": 1,
             "page_size": 25,
             "page_count": 1,
@@ -41,7 +40,7 @@ async def test_the_emulators_own_apps_are_listed_and_lead_to_it(connect: Clients
         }
 
 
-async def test_the_default_app_is_listed_once(connect: Clients) -> None:
+async def test_the_default_app_is_listed_once(connect: RawClients) -> None:
     async with Emulator("echo") as named, Emulator(mine) as own:
         names = [app.name for app in named.management.apps]
         assert sorted(names) == sorted(BUILTIN)
@@ -51,7 +50,7 @@ async def test_the_default_app_is_listed_once(connect: Clients) -> None:
             named.management.find("mine")
 
 
-async def test_an_app_is_the_one_that_its_runs_belong_to(connect: Clients) -> None:
+async def test_an_app_is_the_one_that_its_runs_belong_to(connect: RawClients) -> None:
     async with Emulator("echo") as emulator:
         client = await connect(emulator)
         id = emulator.management.find("llm").id
@@ -67,19 +66,19 @@ async def test_public_apps_say_so() -> None:
 
 
 @pytest.mark.parametrize("token", [None, "dynamiq_acc_emulator", f"{DEFAULT_TOKEN}x"])
-async def test_it_wants_its_token(token: str | None, connect: Clients) -> None:
+async def test_it_wants_its_token(token: str | None, connect: RawClients) -> None:
     async with Emulator() as emulator:
         client = await connect(emulator)
-        answer = await client.get(LIST, key=token)
-        assert (answer.status, answer.error["code"]) == (401, "unauthorized")
+        response = await client.get(LIST, key=token)
+        assert (response.status, response.error["code"]) == (401, "unauthorized")
         emulator.management.token = None
         assert (await client.get(LIST, key=token)).status == 200
 
 
-async def test_an_app_does_not_take_the_token(connect: Clients) -> None:
+async def test_an_app_does_not_take_the_token(connect: RawClients) -> None:
     async with Emulator() as emulator:
-        answer = await (await connect(emulator)).post("/", key=DEFAULT_TOKEN)
-        assert answer.status == 403
+        response = await (await connect(emulator)).post("/", key=DEFAULT_TOKEN)
+        assert response.status == 403
 
 
 @pytest.mark.parametrize(
@@ -92,15 +91,15 @@ async def test_an_app_does_not_take_the_token(connect: Clients) -> None:
     ],
 )
 async def test_a_bad_query_is_refused(
-    query: str, complaint: dict[str, str], connect: Clients
+    query: str, complaint: dict[str, str], connect: RawClients
 ) -> None:
     async with Emulator() as emulator:
         client = await connect(emulator)
-        answer = await client.get(f"/~management/v1/apps?{query}", key=DEFAULT_TOKEN)
-        assert (answer.status, answer.error["details"]) == (400, complaint)
+        response = await client.get(f"/~management/v1/apps?{query}", key=DEFAULT_TOKEN)
+        assert (response.status, response.error["details"]) == (400, complaint)
 
 
-async def test_other_paths_and_methods(connect: Clients) -> None:
+async def test_other_paths_and_methods(connect: RawClients) -> None:
     async with Emulator() as emulator:
         client = await connect(emulator)
         for path, status in (("/~management/", 404), ("/~management/v1/apps/nope", 404)):
@@ -108,17 +107,17 @@ async def test_other_paths_and_methods(connect: Clients) -> None:
         assert (await client.post("/~management/v1/apps", key=DEFAULT_TOKEN)).status == 405
 
 
-async def test_sorting_by_several_fields(connect: Clients) -> None:
+async def test_sorting_by_several_fields(connect: RawClients) -> None:
     async with Emulator() as emulator:
         emulator.management.apps.clear()
         for day, name in ((2, "a"), (1, "b"), (1, "c")):
             emulator.management.add(name, created_at=datetime(2026, 1, day, tzinfo=UTC))
         client = await connect(emulator)
-        answer = await client.get(f"{LIST}&sort=created_at,-name", key=DEFAULT_TOKEN)
-        assert [app["name"] for app in answer.json["data"]] == ["c", "b", "a"]
+        response = await client.get(f"{LIST}&sort=created_at,-name", key=DEFAULT_TOKEN)
+        assert [app["name"] for app in response.json["data"]] == ["c", "b", "a"]
 
 
-async def test_fields_are_laid_over_the_answer_and_faults_are_met(connect: Clients) -> None:
+async def test_fields_are_laid_over_the_response_and_faults_are_met(connect: RawClients) -> None:
     async with Emulator() as emulator:
         id = emulator.management.add("odd", fields={"hostname": None, "new": [1]}).id
         client = await connect(emulator)
@@ -128,16 +127,3 @@ async def test_fields_are_laid_over_the_answer_and_faults_are_met(connect: Clien
         app = (await client.get(path, key=DEFAULT_TOKEN)).json["data"]
         assert (app["hostname"], app["new"]) == (None, [1])
         assert [seen.service for seen in emulator.requests] == ["management"] * 2
-
-
-async def test_requirements_ask_for_a_user(connect: Clients) -> None:
-    async with Emulator() as emulator:
-        client = await connect(emulator)
-        for method, path in (
-            ("GET", "/v1/requirements/status"),
-            ("DELETE", "/v1/requirements/r-1/connections"),
-        ):
-            answer = await client.call(method, path)
-            assert answer.error["details"] == {"user_id": "cannot be blank"}
-        answer = await client.post("/v1/connect/tokens", {})
-        assert answer.error["details"] == {"user_id": "cannot be blank"}

@@ -11,7 +11,7 @@ from dynamiq_async.emulator import Emulator, Fault, FlowyApp
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from .conftest import Client, Clients
+    from tests.support.raw_http import RawClient, RawClients
 
 NOON = 1_800_014_400.0  # 2027-01-15 12:00:00 UTC
 INPUTS = {"inputs": {"text-1": "Fresh"}}
@@ -20,7 +20,7 @@ INPUTS = {"inputs": {"text-1": "Fresh"}}
 class Flowy:
     """One connection to an emulator whose time is moved."""
 
-    def __init__(self, emulator: Emulator, client: Client) -> None:
+    def __init__(self, emulator: Emulator, client: RawClient) -> None:
         self.emulator = emulator
         self.client = client
         self.service = emulator.flowy
@@ -46,29 +46,29 @@ def time() -> Time:
 
 
 @pytest.fixture
-async def flowy(connect: Clients, time: Time) -> AsyncIterator[Flowy]:
+async def flowy(connect: RawClients, time: Time) -> AsyncIterator[Flowy]:
     async with Emulator(clock=time) as emulator:
         yield Flowy(emulator, await connect(emulator))
 
 
-def left(answer: Any) -> int:
-    return int(answer.headers["x-ratelimit-remaining"])
+def left(response: Any) -> int:
+    return int(response.headers["x-ratelimit-remaining"])
 
 
-async def test_every_answer_says_how_many_requests_are_left(flowy: Flowy) -> None:
-    answers = [
+async def test_every_response_says_how_many_requests_are_left(flowy: Flowy) -> None:
+    responses = [
         await flowy.call("GET", "/apps"),
         await flowy.call("GET", "/apps/nope"),
         await flowy.call("GET", "/nothing/here"),
         await flowy.call("DELETE", "/apps"),
         await flowy.call("POST", "/runs/1"),
     ]
-    assert [answer.status for answer in answers] == [200, 404, 404, 404, 404]
-    assert [left(answer) for answer in answers] == [59, 58, 57, 56, 55]
-    for answer in answers:
-        assert answer.headers["x-ratelimit-limit"] == "60"
-        assert answer.headers["x-ratelimit-reset"] == str(int(NOON + 60))
-        assert answer.headers["date"] == "Fri, 15 Jan 2027 12:00:00 GMT"
+    assert [response.status for response in responses] == [200, 404, 404, 404, 404]
+    assert [left(response) for response in responses] == [59, 58, 57, 56, 55]
+    for response in responses:
+        assert response.headers["x-ratelimit-limit"] == "60"
+        assert response.headers["x-ratelimit-reset"] == str(int(NOON + 60))
+        assert response.headers["date"] == "Fri, 15 Jan 2027 12:00:00 GMT"
 
 
 async def test_beyond_them_it_refuses_until_the_window_ends(flowy: Flowy, time: Time) -> None:
@@ -106,6 +106,11 @@ async def test_a_run_goes_through_its_states_by_the_clock(flowy: Flowy, time: Ti
     assert [run["createdAt"] for run in seen] == ["2027-01-15T12:00:00Z"] * 3
     assert seen[2]["updatedAt"] == "2027-01-15T12:00:10Z"
     assert "error" not in seen[2]
+
+
+async def test_an_unknown_run_is_not_found(flowy: Flowy) -> None:
+    unknown = await flowy.call("GET", "/runs/r-1")
+    assert (unknown.status, unknown.json) == (404, {"error": "Run not found"})
 
 
 async def test_a_run_that_fails_says_why(flowy: Flowy) -> None:
@@ -161,10 +166,10 @@ async def link_of(flowy: Flowy) -> str:
 
 
 async def test_a_link_leads_to_the_content_without_a_key(flowy: Flowy) -> None:
-    answer = await flowy.client.get(await link_of(flowy), key=None)
-    assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
-    assert answer.headers["content-length"] == str(len(answer.body))
-    assert answer.body.endswith(b"Fresh")
+    response = await flowy.client.get(await link_of(flowy), key=None)
+    assert (response.status, response.headers["content-type"]) == (200, "image/png")
+    assert response.headers["content-length"] == str(len(response.body))
+    assert response.body.endswith(b"Fresh")
 
 
 async def test_who_brings_a_key_to_a_link_is_refused(flowy: Flowy) -> None:
@@ -201,8 +206,8 @@ async def test_faults_happen_here_as_everywhere(flowy: Flowy) -> None:
     assert (await flowy.call("GET", "/apps")).status == 502
     link = await link_of(flowy)
     flowy.emulator.script(Fault(at_byte=3, drop="close"))
-    answer = await flowy.client.get(link, key=None)
-    assert (len(answer.body), answer.end) == (3, "closed")
+    response = await flowy.client.get(link, key=None)
+    assert (len(response.body), response.end) == (3, "closed")
 
 
 async def test_apps_can_be_added(flowy: Flowy) -> None:
@@ -210,3 +215,22 @@ async def test_apps_can_be_added(flowy: Flowy) -> None:
     run_id = (await flowy.call("POST", "/apps/mine/runs")).json["data"]["runId"]
     shown = (await flowy.call("GET", f"/runs/{run_id}")).json["data"]
     assert shown["outputs"] == [{"nodeId": "n", "kind": "text", "text": "text"}]
+
+
+async def test_an_app_is_shown_with_its_inputs_and_outputs(flowy: Flowy) -> None:
+    assert flowy.emulator.flowy_url == f"{flowy.emulator.url}/~flowy"
+    listed = {app["id"]: app for app in (await flowy.call("GET", "/apps")).json["data"]}
+    assert list(listed) == ["haiku", "poster", "clip", "broken"]
+    for name in ("haiku", listed["poster"]["slug"]):
+        shown = (await flowy.call("GET", f"/apps/{name}")).json["data"]
+        assert listed[shown["id"]] == {k: v for k, v in shown.items() if not k.endswith("puts")}
+        assert shown["inputs"][0].keys() == {"nodeId", "label", "kind", "required"}
+        assert shown["outputs"][0].keys() == {"nodeId", "label", "outputType"}
+
+
+async def test_a_text_is_in_the_run_itself(flowy: Flowy) -> None:
+    body = {"inputs": {"topic-1": "a frog"}}
+    run_id = (await flowy.call("POST", "/apps/haiku/runs", body)).json["data"]["runId"]
+    [output] = (await flowy.call("GET", f"/runs/{run_id}")).json["data"]["outputs"]
+    assert (output["nodeId"], output["kind"]) == ("text-1", "text")
+    assert "a frog jumps in" in output["text"]
