@@ -10,6 +10,7 @@ from anyio.to_thread import run_sync
 from ..core.fields import Fields
 from ..core.refusals import RefusalError, bad_fields
 from .input_files import InputFile
+from .state import deployment_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ async def upload(exchange: AppExchange) -> None:
     await run_sync(_store, part, path)
     file = InputFile(
         id=id,
-        app_id=state.deployment_for(exchange.record).id,
+        app_id=deployment_of(exchange).id,
         name=part.filename or "",
         size=part.size,
         mime_type=part.content_type,

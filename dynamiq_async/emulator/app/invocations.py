@@ -12,6 +12,7 @@ from .input_files import InputFile
 from .messages import workflow_source
 from .questions import question_message
 from .run_context import RunContext
+from .state import deployment_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,7 +106,7 @@ def new_execution(exchange: AppExchange, invocation: Invocation) -> Execution:
     """The execution that `run` is to carry out."""
     return Execution(
         id=str(uuid4()),
-        app=exchange.state.deployment_for(exchange.record).name,
+        app=deployment_of(exchange).name,
         input=invocation.input,
         user_id=invocation.user_id,
         session_id=invocation.session_id,
@@ -128,5 +129,5 @@ async def run(
         pace=state.settings.pace,
         channel=channel,
     )
-    await state.execute(state.deployment_for(exchange.record).app, execution, context)
+    await state.execute(deployment_of(exchange).app, execution, context)
     channel.end()

@@ -17,6 +17,7 @@ from .execution import Execution
 from .input_files import InputFile
 from .run_context import RunContext
 from .runs import TERMINAL, Run, RunChannel
+from .state import deployment_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +77,7 @@ async def create(exchange: AppExchange) -> None:
 async def list_runs(exchange: AppExchange) -> None:
     """`GET /v1/runs`."""
     query = exchange.record.query
-    app_id = exchange.state.deployment_for(exchange.record).id
+    app_id = deployment_of(exchange).id
     statuses = set(query.getall("status", []))
     if not statuses <= _STATUSES:
         raise bad_fields({"status": "must be a valid value"})
@@ -155,7 +156,7 @@ def _start(
 ) -> Run:
     """Create a run. Its App starts as soon as the caller awaits."""
     state = exchange.state
-    deployment = state.deployment_for(exchange.record)
+    deployment = deployment_of(exchange)
     run = Run(
         id=str(uuid4()),
         app=deployment.name,
@@ -214,17 +215,16 @@ def _answer(kind: str, data: Fields) -> Callable[[Question], None]:
 
 def _find(exchange: AppExchange, run_id: str) -> Run:
     run = exchange.state.runs.get(run_id)
-    if run is None or run.app_id != exchange.state.deployment_for(exchange.record).id:
+    if run is None or run.app_id != deployment_of(exchange).id:
         raise RefusalError(404, "not_found", "there is no such run")
     return run
 
 
 def _named_files(exchange: AppExchange, fields: Fields) -> list[InputFile]:
-    state = exchange.state
-    app_id = state.deployment_for(exchange.record).id
+    app_id = deployment_of(exchange).id
     found: list[InputFile] = []
     for id in fields.get("file_ids", list) or ():
-        file = state.files.get(id) if isinstance(id, str) else None
+        file = exchange.state.files.get(id) if isinstance(id, str) else None
         if file is None or file.app_id != app_id:
             fields.complaints["file_ids"] = f"there is no file {id!r}"
         else:

@@ -17,7 +17,6 @@ from .requirements import Requirements
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..core.request_record import RequestRecord
     from .callbacks import Delivery
     from .input_files import InputFile
     from .run_context import App, RunContext
@@ -77,10 +76,6 @@ class AppState:
         self.runs: dict[str, Run] = {}
         self.files: dict[str, InputFile] = {}
 
-    def deployment_for(self, record: RequestRecord) -> Deployment:
-        """The App that a request is for."""
-        return self.deployments[record.prefix]
-
     def charge(self) -> None:
         """Count an invocation. Raises `RefusalError` (403) when the quota is used up."""
         quota = self.settings.quota
@@ -101,3 +96,8 @@ class AppState:
 
 AppExchange: TypeAlias = Exchange[AppState]
 """A request to an App."""
+
+
+def deployment_of(exchange: AppExchange) -> Deployment:
+    """The App that a request is for."""
+    return exchange.state.deployments[exchange.record.prefix]
