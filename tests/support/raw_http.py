@@ -118,7 +118,8 @@ class RawClient:
                 assert await self.reader.readexactly(2) == b"\r\n"
             assert await self.reader.readexactly(2) == b"\r\n"
         else:
-            length = int(response.headers.get("content-length", -1))
+            without = 0 if response.status == 204 else -1  # -1: until the connection is closed
+            length = int(response.headers.get("content-length", without))
             response.announced = max(length, 0)
             while len(response.body) != length and (piece := await self.reader.read(2**16)):
                 response.chunks.append(piece)

@@ -116,7 +116,6 @@ async def test_an_account_can_be_disconnected(connect: RawClients) -> None:
         path = f"/v1/requirements/{mail.id}/connections?user_id=ann"
         assert (await client.call("DELETE", path)).status == 204
         assert mail.users == {"bob"}
-        client = await connect(emulator)
         assert await unsatisfied(client) == ["Mail"]
         unknown = await client.call("DELETE", "/v1/requirements/r-1/connections?user_id=ann")
         assert (unknown.status, unknown.error["code"]) == (404, "not_found")
