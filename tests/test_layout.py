@@ -136,7 +136,7 @@ def test_the_walk_sees_the_imports_it_is_about() -> None:
     for module, imported in (
         ("events.run_events", Import(f"{NAME}._json", at_import=True, for_types=False)),
         ("_http.client", Import("aiohttp", at_import=True, for_types=True)),
-        ("emulator", Import(f"{NAME}.emulator.server", at_import=True, for_types=False)),
+        ("emulator", Import(f"{NAME}.emulator.emulator", at_import=True, for_types=False)),
     ):
         found = {i for i in MODULES[f"{NAME}.{module}"].imports if i.module == imported.module}
         assert found == {imported}
