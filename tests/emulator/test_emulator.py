@@ -81,7 +81,8 @@ async def test_closing_is_prompt_whatever_is_going_on(
     before = asyncio.all_tasks()
     async with Emulator("echo", apps={"silent": silent, "endless": endless}) as emulator:
         emulator.script(fault, times=None)
-        for body in (STREAM, {"input": {}}):
+        bodies: tuple[dict[str, Any], ...] = (STREAM, {"input": {}})
+        for body in bodies:
             await (await connect(emulator)).send("POST", path, body)
         await emulator.wait_for_requests(2)
         await asyncio.sleep(0.01)
@@ -164,7 +165,7 @@ async def test_requests_are_noted_whole(connect: Any) -> None:
         assert record.status == 200
         assert record.received_at.tzinfo is not None
         assert not record.disconnected
-        assert emulator.access_key not in repr(record)
+        assert str(emulator.access_key) not in repr(record)
         await emulator.wait_until(lambda: record.finished)
 
 

@@ -69,7 +69,7 @@ async def test_a_receiver_that_is_not_there_is_noted(connect: Any) -> None:
         await (await connect(emulator)).post("/", body)
         await emulator.wait_until(lambda: emulator.deliveries.total)
         assert emulator.deliveries[0].status is None
-        assert emulator.deliveries[0].error.startswith("ConnectionRefusedError")
+        assert str(emulator.deliveries[0].error).startswith("ConnectionRefusedError")
 
 
 async def test_async_mode_needs_no_callbacks(connect: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +13,10 @@ import pytest
 from dynamiq_async.emulator import Emulator, Fault, RunContext
 
 SESSION = "6f9619ff-8b86-4d11-b42d-00cf4fc964ff"
+
+
+def has_more(questions: list[Any], number: int) -> bool:
+    return len(questions) > number
 
 
 async def numbers(input: dict[str, Any], run: RunContext) -> Any:
@@ -91,7 +96,8 @@ async def test_a_run_outlives_the_client_that_made_it(connect: Any) -> None:
         await go.wait()
 
     async with Emulator(app) as emulator:
-        for body in ({"input": {}}, {"input": {}, "stream": True}):
+        bodies: list[dict[str, Any]] = [{"input": {}}, {"input": {}, "stream": True}]
+        for body in bodies:
             client = await connect(emulator)
             await client.send("POST", "/v1/runs", body)
             await emulator.wait_for_requests(len(emulator.requests) + 1)
@@ -360,9 +366,8 @@ async def test_two_questions_may_share_a_request_id(connect: Any) -> None:
         client = await connect(emulator)
         run_id = (await background(client))["id"]
         for number in range(2):
-            await emulator.wait_until(
-                lambda number=number: len(emulator.runs[run_id].questions) > number
-            )
+            questions = emulator.runs[run_id].questions
+            await emulator.wait_until(partial(has_more, questions, number))
             data = {"request_id": "same", "feedback": str(number)}
             assert (await answer_run(client, run_id, "human_feedback", data)).status == 200
         await emulator.wait_for_executions(1)

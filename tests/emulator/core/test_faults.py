@@ -6,14 +6,14 @@ import asyncio
 import math
 import ssl
 import time
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from dynamiq_async.emulator import FOREVER, HTML_PAGE, Emulator, Fault, RequestRecord, RunContext
 
 STREAM = {"input": {}, "stream": True}
-HOWS = ["reset", "close", "truncate"]
+HOWS: tuple[Literal["reset", "close", "truncate"], ...] = ("reset", "close", "truncate")
 ENDS = {"reset": "reset", "close": "closed", "truncate": "closed"}
 
 
@@ -180,7 +180,11 @@ async def test_headers_alone_are_added_to_the_apps_response(
 async def test_a_drop_before_the_response_may_hide_a_run(
     emulator: Emulator, connect: Any, executes: bool, body: Any
 ) -> None:
-    for how, error in (("close", asyncio.IncompleteReadError), ("reset", ConnectionResetError)):
+    endings: tuple[tuple[Literal["close", "reset"], type[Exception]], ...] = (
+        ("close", asyncio.IncompleteReadError),
+        ("reset", ConnectionResetError),
+    )
+    for how, error in endings:
         emulator.script(Fault(drop=how, executes=executes))
         with pytest.raises(error):
             await (await connect(emulator)).post("/", body)
@@ -231,7 +235,8 @@ async def test_the_terminator_may_be_late_or_missing(emulator: Emulator, connect
 @pytest.mark.parametrize("framing", ["chunked", "length", "close"])
 async def test_framings(emulator: Emulator, connect: Any, framing: Any) -> None:
     emulator.script(Fault(framing=framing), Fault(framing=framing), times=2)
-    for body in (STREAM, {"input": {}}):
+    bodies: tuple[dict[str, Any], ...] = (STREAM, {"input": {}})
+    for body in bodies:
         client = await connect(emulator)
         response = await client.post("/", body)
         headers = response.headers
