@@ -15,7 +15,6 @@ from dynamiq_async._json import encode
 from dynamiq_async.events.app_events import BrokenEvent, StreamEvent
 from dynamiq_async.events.run_events import RunEvent
 from dynamiq_async.relay.position import NO_POSITION
-from dynamiq_async.relay.verbatim import ORIGINAL, VerbatimStreamEvent, original
 from dynamiq_async.sse import ServerSentEvent
 
 if TYPE_CHECKING:
@@ -87,15 +86,13 @@ class SSEFrames:
 
     def event(self, event: Any, shown: Any) -> bytes:
         # Most of them by far: one look, and no more.
-        if type(shown) is VerbatimStreamEvent:
-            kept = shown.__dict__.get(ORIGINAL)
-            if kept is not None and _LF not in kept:
-                return b"data: %b\n\n" % kept
+        if shown is event and type(shown) is StreamEvent and not _breaks(data := shown.raw):
+            return b"data: %b\n\n" % data
         if isinstance(shown, ServerSentEvent):
             return self._explicit(event, shown)
         if isinstance(shown, RunEvent):
             name = shown.type.encode("utf-8", "replace")
-            return self._frame(event, b"" if _breaks(name) else name, original(shown))
+            return self._frame(event, b"" if _breaks(name) else name, shown.raw)
         data = _bytes(shown)
         return self._frame(event, b"", data) if data else b""
 
@@ -188,7 +185,7 @@ class Text:
 
 def _bytes(shown: Any) -> bytes:
     if isinstance(shown, StreamEvent | RunEvent):
-        return original(shown)
+        return shown.raw
     if isinstance(shown, str):
         return shown.encode("utf-8", "replace")
     if isinstance(shown, bytes | bytearray | memoryview):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from dynamiq_async import errors
 from dynamiq_async.relay.position import NO_POSITION, Position, can_be_told, parse
-from dynamiq_async.relay.verbatim import keep_app_events, keep_run_events
 from dynamiq_async.runs.stream import RunStream
 from dynamiq_async.streaming.app_stream import AppStream
 from dynamiq_async.streaming.event_stream import Batches, View
@@ -114,7 +113,6 @@ class AppSource(_StreamSource):
     def __init__(self, stream: AppStream) -> None:
         super().__init__(stream)
         self._app = stream
-        keep_app_events(stream)
 
     def raise_for_failure(self) -> None:
         self._app.raise_for_failure()
@@ -128,7 +126,6 @@ class RunSource(_StreamSource):
         self._run = stream
         self._starts_one = stream._create is not None
         self._prefix: tuple[str | None, bytes] = (None, b"")
-        keep_run_events(stream)
 
     @property
     def has_cancel(self) -> bool:
