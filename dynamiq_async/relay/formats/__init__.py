@@ -1,18 +1,20 @@
 """The formats of a relay: ours by their names, and what one of yours is made of.
 
-class Parts(Format):
-    media_type = "application/x-ndjson"
+    class Parts(Format):
+        media_type = "application/x-ndjson"
 
-    def event(self, event):
-        return msgspec.json.encode({"text": event.text}) + b"\\n" if event.text else b""
+        def event(self, event):
+            return msgspec.json.encode({"text": event.text}) + b"\\n" if event.text else b""
 
-    def end(self, kind):
-        return msgspec.json.encode({"end": kind}) + b"\\n"
+        def end(self, kind):
+            return msgspec.json.encode({"end": kind}) + b"\\n"
 
-    def failure(self, problem, position):
-        return msgspec.json.encode({"error": problem.code, "behind": position}) + b"\\n"
+        def failure(self, problem, position):
+            return msgspec.json.encode({"error": problem.code, "behind": position}) + b"\\n"
 
-relay(stream, format=Parts())
+    relay(stream, format=Parts())
+
+A format is a small state machine without I/O. `Format` says when the relay calls what.
 """
 
 from __future__ import annotations
