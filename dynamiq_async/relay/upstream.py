@@ -116,16 +116,15 @@ class RunUpstream(WorkflowUpstream):
 
     def __init__(self, stream: RunStream) -> None:
         super().__init__(stream)
-        self._run = stream
         self.restarts = stream.starts_run
         self.start = None if stream.starts_run else self._position(stream.sequence or 0)
 
     @property
     def can_cancel(self) -> bool:
-        return self._run.run_id is not None
+        return self._stream.run_id is not None
 
     def raise_for_failure(self) -> None:
-        final, run_id = self._run.final, self._run.run_id
+        final, run_id = self._stream.final, self._stream.run_id
         if final is not None and final.type == "run.failed":
             raise errors.RunFailedError(f"run {run_id} failed", run_id=run_id)
         if final is not None and final.type == "run.canceled":
@@ -135,17 +134,17 @@ class RunUpstream(WorkflowUpstream):
         position = parse(last_event_id)
         if position is None:
             return super().repeats(last_event_id)
-        return self.restarts or (position.finished and position.run_id == self._run.run_id)
+        return self.restarts or (position.finished and position.run_id == self._stream.run_id)
 
     def position_of(self, event: RunEvent) -> str | None:
         return self._position(event.sequence)
 
     @property
     def end(self) -> str | None:
-        return self._position(self._run.sequence or 0, finished=True)
+        return self._position(self._stream.sequence or 0, finished=True)
 
     def _position(self, sequence: int, *, finished: bool = False) -> str | None:
-        run_id = self._run.run_id
+        run_id = self._stream.run_id
         if run_id is None or not can_be_told(run_id):
             return None
         return str(Position(run_id, sequence, finished))

@@ -543,6 +543,15 @@ def test_ours_go_by_their_names() -> None:
     assert format_of(mine) is mine
 
 
+async def test_one_reader_gets_nothing_of_another() -> None:
+    """What a format remembers is of one reader: an object for all requests is a mistake."""
+    mine = Parts()
+    await whole(relay(items("a"), format=mine))
+    with pytest.raises(errors.InvalidArgumentError, match="make one for each") as caught:
+        relay(items("a"), format=mine)
+    assert caught.value.argument == "format"
+
+
 @pytest.mark.parametrize("given", ["xml", Parts, None, []])
 def test_what_is_no_format_is_named(given: Any) -> None:
     with pytest.raises(errors.InvalidArgumentError, match="'sse', 'jsonl', 'text' or a Format"):

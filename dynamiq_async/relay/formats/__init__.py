@@ -55,10 +55,10 @@ def format_of(given: FormatName | Format) -> Format:
     """A format by its name, or the one that was given.
 
     Raises:
-        InvalidArgumentError: it is neither.
+        InvalidArgumentError: it is neither, or belongs to another relay.
     """
     if isinstance(given, Format):
-        return given
+        return given.take()
     kind = FORMATS.get(given) if isinstance(given, str) else None
     if kind is None:
         raise InvalidArgumentError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from dynamiq_async import errors
 from dynamiq_async._json import KeepsRaw, encode
@@ -69,7 +69,8 @@ class Format(ABC):
 
     A format does no I/O. The relay calls `opening`, then `event` for one event after the other,
     then `end` or `failure`, and sends what they return in this order. It may be ahead of the
-    reader, and when that leaves, the last call never comes. An object belongs to one relay.
+    reader, and when that leaves, the last call never comes. An object belongs to one relay, since
+    what it remembers is of one reader.
 
     What any of the methods raises is a mistake of the backend's own.
 
@@ -87,6 +88,7 @@ class Format(ABC):
     headers: Mapping[str, str] = MappingProxyType({})
     heartbeat: bytes = b""
     on_shutdown: OnShutdown = "frame"
+    _taken = False
 
     def opening(self, context: Context) -> bytes:
         """What is sent before the first event comes.
@@ -134,6 +136,15 @@ class Format(ABC):
             The last frame. `b""` says that this format cannot tell: the connection is broken.
         """
         return b""
+
+    def take(self) -> Self:
+        """Have it for a relay. Raises InvalidArgumentError if another relay has it."""
+        if self._taken:
+            raise errors.InvalidArgumentError(
+                "a format belongs to one relay; make one for each", argument="format"
+            )
+        self._taken = True
+        return self
 
 
 def as_bytes(shown: Any) -> bytes:
