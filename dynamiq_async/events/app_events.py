@@ -166,7 +166,7 @@ _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _TOOL_STEPS = frozenset({"tool_input_start", "tool_input", "tool_input_error", "tool"})
 
 
-class StreamEvent(Struct, frozen=True, gc=False, kw_only=True):
+class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
     """One message of a root stream.
 
     Attributes:
@@ -178,6 +178,7 @@ class StreamEvent(Struct, frozen=True, gc=False, kw_only=True):
             `streaming` in the library.
         source: who sent it.
         raw_data: `data` as the JSON that arrived.
+        raw: the whole message as the JSON that arrived.
 
     The views below return something empty, and never raise, where an event is not of their kind.
     """
@@ -362,8 +363,12 @@ class StreamEvent(Struct, frozen=True, gc=False, kw_only=True):
 class BrokenEvent(StreamEvent, frozen=True, gc=False, kw_only=True):
     """An event that is not JSON, handed out because the stream was opened to pass such on.
 
-    `raw_data` holds what arrived, and `data` is the same as text.
+    `raw_data` and `raw` hold what arrived, and `data` is the same as text.
     """
+
+    @property
+    def raw(self) -> bytes:
+        return bytes(self.raw_data)
 
     @property
     def data(self) -> str:

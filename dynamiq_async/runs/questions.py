@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 
 import msgspec
 
+from dynamiq_async import _json
 from dynamiq_async.errors import BadRequestError, ConflictError, InvalidArgumentError
 from dynamiq_async.events.run_events import InputRequest, RunEvent
 
@@ -184,8 +185,8 @@ class QuestionEvent(RunEvent, frozen=True, kw_only=True, dict=True):
     @classmethod
     def of(cls, event: RunEvent, question: Question) -> Self:
         asking = cls(**_fields(event))
-        # No field: it knows a client, and is no data. Nor is what else an event may carry along.
-        vars(asking).update(getattr(event, "__dict__", {}), _question=question)
+        vars(asking)["_question"] = question  # no field: it knows a client, and is no data
+        _json.keep(asking, event.raw)
         return asking
 
     @property

@@ -100,6 +100,11 @@ class RunStream(EventStream[RunEvent]):
         self.response: ResponseInfo | None = None
 
     @property
+    def starts_run(self) -> bool:
+        """Whether opening this stream creates its run, rather than attaching to one."""
+        return self._create is not None
+
+    @property
     def gaps(self) -> list[Gap]:
         return self._cursor.gaps
 

@@ -145,9 +145,12 @@ class RunReader:
 
     def _event(self, message: bytes) -> StreamEvent | None:
         try:
-            return self._protocol.read(message)
+            event = self._protocol.read(message)
         except _json.DECODE_ERRORS as error:
-            return self._recover(message, error)
+            event = self._recover(message, error)
+        if event is not None:
+            _json.keep(event, message)
+        return event
 
     def _takes(self, event: StreamEvent) -> bool:
         """Note what an event of this run tells; False if it is none."""

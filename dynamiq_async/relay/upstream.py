@@ -7,37 +7,42 @@ Every async iterable will do; a stream of an App or of a run can do more.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dynamiq_async import errors
+from dynamiq_async.events.run_events import RunEvent
 from dynamiq_async.relay.position import NO_POSITION, Position, can_be_told, parse
-from dynamiq_async.relay.verbatim import keep_app_events, keep_run_events
 from dynamiq_async.runs.stream import RunStream
-from dynamiq_async.streaming.app_stream import AppStream
-from dynamiq_async.streaming.event_stream import Batches, View
-
-if TYPE_CHECKING:
-    from dynamiq_async.streaming.event_stream import EventStream
+from dynamiq_async.streaming.app_stream import WorkflowStream
+from dynamiq_async.streaming.event_stream import Batches, EventStream, View
 
 _END = object()
 
 
-class Source:
+class Upstream:
     """Any async iterable.
 
     If it has them, `aclose()` is awaited when the relay is done with it, `raise_for_failure()` says
     by what it raises that the end was none to be content with, and `cancel()` stops what it reads
     from.
+
+    Attributes:
+        restarts: whether a reader that comes back would start it again, rather than go on.
+        start: the position from which it is read; None if it has none.
     """
+
+    restarts = True
+    start: str | None = None
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self._events = stream.stream if isinstance(stream, View) else stream
         self._items = aiter(stream)
 
     async def open(self) -> None:
-        """Wait for what decides over the status of the answer: the upstream's headers."""
-        if isinstance(self._stream, View):
-            await self._stream._stream.open()
+        """Wait for what decides over the response's status: the upstream's headers."""
+        if isinstance(self._events, EventStream):
+            await self._events.open()
 
     async def batch(self) -> list[Any] | None:
         """The next events, at least one; None at the end."""
@@ -71,21 +76,22 @@ class Source:
             check()
 
     def repeats(self, last_event_id: str) -> bool:
-        """Whether a browser that comes back with this id would start again what it has seen."""
+        """Whether a reader that comes back with this id would start again what it has seen."""
         return last_event_id == NO_POSITION
 
-    def position(self, *, end: bool = False) -> str | None:
-        """What to resume behind, by the last event read. `end`: nothing follows."""
+    @property
+    def run_id(self) -> str | None:
+        """The id of the run that is read, once it is known."""
+        return getattr(self._events, "run_id", None)
+
+    def position_of(self, event: Any) -> str | None:
+        """What to resume behind, once `event` was read."""
         return None
 
-    def prefix(self) -> bytes:
-        """The beginning of the ids of events, which their sequence completes; `b""` for none."""
-        return b""
-
     @property
-    def opening_id(self) -> str | None:
-        """The id that a browser has before its first event."""
-        return NO_POSITION
+    def end(self) -> str | None:
+        """What says that all was read."""
+        return None
 
 
 async def _close(what: Any) -> None:
@@ -93,56 +99,32 @@ async def _close(what: Any) -> None:
         await close()
 
 
-class _StreamSource(Source):
-    """A stream of events, which opens by itself and reads many at once."""
+class WorkflowUpstream(Upstream):
+    """A stream of events, many of which are read at once."""
 
-    def __init__(self, stream: EventStream[Any]) -> None:
-        super().__init__(stream.batches())
-        self._events = stream
-
-    async def open(self) -> None:
-        await self._events.open()
+    def __init__(self, stream: WorkflowStream | RunStream) -> None:
+        super().__init__(stream)
+        self._items = stream.batches()
 
     async def batch(self) -> list[Any] | None:
         batch: list[Any] | None = await anext(self._items, None)
         return batch
 
 
-class AppSource(_StreamSource):
-    """The stream of an App's root endpoint."""
-
-    def __init__(self, stream: AppStream) -> None:
-        super().__init__(stream)
-        self._app = stream
-        keep_app_events(stream)
-
-    def raise_for_failure(self) -> None:
-        self._app.raise_for_failure()
-
-
-class RunSource(_StreamSource):
+class RunUpstream(WorkflowUpstream):
     """The stream of a run."""
 
     def __init__(self, stream: RunStream) -> None:
         super().__init__(stream)
-        self._run = stream
-        self._starts_one = stream._create is not None
-        self._prefix: tuple[str | None, bytes] = (None, b"")
-        keep_run_events(stream)
-
-    @property
-    def has_cancel(self) -> bool:
-        return True
+        self.restarts = stream.starts_run
+        self.start = None if stream.starts_run else self._position(stream.sequence or 0)
 
     @property
     def can_cancel(self) -> bool:
-        return self._run.run_id is not None
-
-    async def cancel(self) -> None:
-        await self._run.cancel()
+        return self._stream.run_id is not None
 
     def raise_for_failure(self) -> None:
-        final, run_id = self._run.final, self._run.run_id
+        final, run_id = self._stream.final, self._stream.run_id
         if final is not None and final.type == "run.failed":
             raise errors.RunFailedError(f"run {run_id} failed", run_id=run_id)
         if final is not None and final.type == "run.canceled":
@@ -152,38 +134,34 @@ class RunSource(_StreamSource):
         position = parse(last_event_id)
         if position is None:
             return super().repeats(last_event_id)
-        return self._starts_one or (position.finished and position.run_id == self._run.run_id)
+        return self.restarts or (position.finished and position.run_id == self._stream.run_id)
 
-    def position(self, *, end: bool = False) -> str | None:
-        run_id = self._run.run_id
-        if run_id is None or not can_be_told(run_id):
-            return None
-        return str(Position(run_id, self._run.sequence or 0, end))
-
-    def prefix(self) -> bytes:
-        run_id = self._run.run_id
-        if run_id != self._prefix[0]:
-            told = f"{run_id}:".encode() if run_id is not None and can_be_told(run_id) else b""
-            self._prefix = run_id, told
-        return self._prefix[1]
+    def position_of(self, event: RunEvent) -> str | None:
+        return self._position(event.sequence)
 
     @property
-    def opening_id(self) -> str | None:
-        return NO_POSITION if self._starts_one else self.position()
+    def end(self) -> str | None:
+        return self._position(self._stream.sequence or 0, finished=True)
+
+    def _position(self, sequence: int, *, finished: bool = False) -> str | None:
+        run_id = self._stream.run_id
+        if run_id is None or not can_be_told(run_id):
+            return None
+        return str(Position(run_id, sequence, finished))
 
 
-def source_of(stream: Any) -> Source:
+def upstream_of(stream: Any) -> Upstream:
     """Raises InvalidArgumentError for what cannot be iterated."""
     if isinstance(stream, Batches):
-        stream = stream._stream
-    if isinstance(stream, AppStream):
-        return AppSource(stream)
+        stream = stream.stream
+    if isinstance(stream, WorkflowStream):
+        return WorkflowUpstream(stream)
     if isinstance(stream, RunStream):
-        return RunSource(stream)
+        return RunUpstream(stream)
     if not isinstance(stream, AsyncIterable):
         raise errors.InvalidArgumentError(
             "stream must be a stream (app.stream(...), app.runs.follow(...)) or another async "
             f"iterable, not {type(stream).__name__}",
             argument="stream",
         )
-    return Source(stream)
+    return Upstream(stream)
