@@ -164,7 +164,7 @@ class Runs(Answering):
         """Start a run and follow its events to its end.
 
         Args:
-            on_question: called with each `Question`, and waited for if it is async. It returns
+            on_question: called with each `RunQuestion`, and waited for if it is async. It returns
                 text to answer with, True or False to approve or reject, or None.
             resume: attach again when the connection breaks.
             max_resumes: how many attempts to attach may go by without a new event.

@@ -20,7 +20,7 @@ from dynamiq_async._json import check_type
 from dynamiq_async.events.run_events import QUESTION_EVENTS, TERMINAL_EVENTS, RunEvent, RunState
 from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout
 from dynamiq_async.runs.models import Run
-from dynamiq_async.runs.questions import OnQuestion, Question, QuestionEvent, ask
+from dynamiq_async.runs.questions import OnQuestion, QuestionEvent, RunQuestion, ask
 from dynamiq_async.runs.resumption import Cursor, Gap, Hole
 from dynamiq_async.streaming.event_reader import EventReader, event_stream_info
 from dynamiq_async.streaming.event_stream import EventStream
@@ -291,15 +291,15 @@ class RunStream(EventStream[RunEvent]):
 
     async def _asked(self, event: RunEvent) -> RunEvent:
         """The event of a question so that it can be answered, which the handler has been asked."""
-        request = event.question
-        if request is None or (self.run_id is None and self._on_question is None):
+        asked = event.question
+        if asked is None or (self.run_id is None and self._on_question is None):
             return event
-        question = Question(self._requests, self._id(), request)
+        question = RunQuestion.of(asked, self._requests, self._id())
         if self._on_question is not None:
             await self._in_task(self._ask(self._on_question, question))
         return QuestionEvent.of(event, question)
 
-    async def _ask(self, handler: OnQuestion, question: Question) -> None:
+    async def _ask(self, handler: OnQuestion, question: RunQuestion) -> None:
         limit = asyncio.timeout_at(self._deadline)
         try:
             async with limit:
@@ -323,19 +323,17 @@ class RunStream(EventStream[RunEvent]):
             )
         )
 
-    async def _open_now(self, question: Question) -> Question | None:
+    async def _open_now(self, question: RunQuestion) -> RunQuestion | None:
         """What is asked now in this question's place: on any but the first connection of a run
         it may be one of long ago."""
         if self._create is not None and not self.reconnects:
             return question
         service, run_id = self._requests, question.run_id
         try:
-            listed = await service.still_open(
-                run_id, question.request, self._options, self._deadline
-            )
+            listed = await service.still_open(run_id, question, self._options, self._deadline)
         except errors.DynamiqError as error:
             raise self._explained(error) from error.__cause__
-        return Question(service, run_id, listed) if listed is not None else None
+        return RunQuestion.of(listed, service, run_id) if listed is not None else None
 
     async def _filled(self, hole: Hole) -> list[RunEvent]:
         """The stored events of a hole. Within one connection the service itself promises that
@@ -429,7 +427,7 @@ class RunStream(EventStream[RunEvent]):
                 return False
             raise self._explained(error) from error.__cause__
         last = stored[-1] if stored else None
-        self._over = last is not None and last.is_terminal and last.sequence <= position
+        self._over = last is not None and last.is_final and last.sequence <= position
         self._rest = [event for event in stored if event.sequence > position]
         self._cursor.attached()
         return self._over or bool(self._rest)

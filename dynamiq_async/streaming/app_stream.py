@@ -20,10 +20,10 @@ from dynamiq_async.events.app_events import (
     ERROR_EVENT,
     WORKFLOW_TYPE,
     BrokenEvent,
-    NodeResult,
     StreamEvent,
     stream_event,
 )
+from dynamiq_async.events.vocabulary import NodeResult
 from dynamiq_async.sse import SSEDecoder
 from dynamiq_async.streaming.event_reader import EventReader, event_stream_info, read_event
 from dynamiq_async.streaming.event_stream import Batches, EventStream, Source, View
@@ -131,7 +131,7 @@ class WorkflowStream(EventStream[StreamEvent]):
         kind = errors.RunCanceledError if final.canceled else errors.RunFailedError
         what = "was canceled" if final.canceled else "failed"
         raise kind(
-            self._masked(f"{self._label}: the workflow {what}: {final.error_message}"),
+            self._masked(f"{self._label}: the workflow {what}: {final.error}"),
             body=beginning(bytes(final.raw_data), self._key),
             **self._known(),
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynamiq_async import _json, errors
 from dynamiq_async._http.timers import deadline_in
-from dynamiq_async.events.app_events import ApprovalQuestion, StreamEvent
+from dynamiq_async.events.app_events import StreamEvent
 from dynamiq_async.streaming.app_stream import OnBadEvent, WorkflowStream, recovery
 
 if TYPE_CHECKING:
@@ -157,8 +157,7 @@ class RunReader:
         self._heard = True
         if self.run_id is None:
             self.run_id = event.wf_run_id
-        question = event.question
-        if isinstance(question, ApprovalQuestion) or (question and question.wants_answer):
+        if event.question is not None:
             self._open_questions += 1
         return True
 

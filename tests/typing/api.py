@@ -19,21 +19,19 @@ from dynamiq_async import (
     AsyncApp,
     Callback,
     DynamiqError,
+    Event,
+    RunEvent,
     StreamEvent,
     Timeout,
+    ToolCall,
     Upload,
+    Usage,
     errors,
 )
+from dynamiq_async import Question as Asked
 from dynamiq_async._http.response import ResponseInfo
-from dynamiq_async.events.app_events import (
-    ApprovalQuestion,
-    Decision,
-    FeedbackQuestion,
-    NodeResult,
-    Source,
-    ToolCall,
-    Usage,
-)
+from dynamiq_async.events import NodeResult, ToolCallStatus
+from dynamiq_async.events.app_events import Source
 from dynamiq_async.sse import ServerSentEvent, SSEDecoder
 from dynamiq_async.streaming.app_stream import Batches, TextStream
 
@@ -132,26 +130,41 @@ def views(event: StreamEvent) -> None:
     assert_type(event.raw_data, Raw)
     assert_type(event.source, Source | None)
     assert_type(event.entity_id, str | None)
-    assert_type(event.step, str | None)
     assert_type(event.reasoning, str)
-    assert_type(event.decision, Decision | None)
+    assert_type(event.thought, str)
     assert_type(event.tool_call, ToolCall | None)
     assert_type(event.usage, Usage | None)
     assert_type(event.finish_reason, str | None)
-    assert_type(event.question, ApprovalQuestion | FeedbackQuestion | None)
+    assert_type(event.question, Asked | None)
+    assert_type(event.notice, str)
     assert_type(event.is_final, bool)
     assert_type(event.canceled, bool)
-    assert_type(event.error, Any)
-    assert_type(event.error_message, str)
+    assert_type(event.error, str | None)
     assert_type(event.nodes, dict[str, NodeResult])
     event.event = "other"  # type: ignore[misc]
-    match event.question:
-        case ApprovalQuestion(mutable_data_params=names):
-            assert_type(names, list[str])
-        case FeedbackQuestion() as question:
-            assert_type(question.wants_answer, bool)
-        case None:
-            pass
+
+
+def on_both_wires(event: Event) -> None:
+    assert_type(event.text, str)
+    assert_type(event.reasoning, str)
+    assert_type(event.tool_call, ToolCall | None)
+    assert_type(event.question, Asked | None)
+    assert_type(event.usage, Usage | None)
+    assert_type(event.error, str | None)
+    assert_type(event.is_final, bool)
+    assert_type(event.entity_id, str | None)
+    match event.tool_call:
+        case ToolCall(status="failed", output=output):
+            assert_type(output, Any)
+        case ToolCall(status=status):
+            assert_type(status, ToolCallStatus)
+
+
+async def either_kind_is_one(app: AsyncApp, one: StreamEvent, other: RunEvent) -> None:
+    on_both_wires(one)
+    on_both_wires(other)
+    async for event in app.runs.follow("r"):
+        on_both_wires(event)
 
 
 def decoders() -> None:

@@ -14,18 +14,19 @@ import msgspec
 from dynamiq_async import (
     AsyncApp,
     File,
-    InputRequest,
     Page,
     Question,
     QuestionEvent,
     Run,
     RunEvent,
+    RunQuestion,
     RunStream,
     Timeout,
+    ToolCall,
     Upload,
 )
 from dynamiq_async._http.paging import PageIterator, Pages
-from dynamiq_async.events.run_events import RunState, ToolCallCompleted
+from dynamiq_async.events.run_events import RunState
 from dynamiq_async.runs import RunHandle
 from dynamiq_async.streaming.app_stream import Batches
 
@@ -89,7 +90,7 @@ async def streams(app: AsyncApp) -> None:
     async for event in stream:
         assert_type(event, RunEvent)
         if isinstance(event, QuestionEvent):
-            assert_type(event.asked, Question)
+            assert_type(event.question, RunQuestion)
             await event.answer("so")
             await event.approve({"to": "ann"}, feedback="fine")
             await event.reject("no")
@@ -107,18 +108,20 @@ async def streams(app: AsyncApp) -> None:
     app.runs.follow("r", after_sequence="12")  # type: ignore[arg-type]
 
 
-def at_once(question: Question) -> str:
+def at_once(question: RunQuestion) -> str:
     assert_type(question.prompt, str)
     assert_type(question.params, dict[str, Any])
-    assert_type(question.request, InputRequest)
+    assert_type(question.kind, str)
     return question.run_id
 
 
-async def later(question: Question) -> bool | None:
+async def later(question: RunQuestion) -> bool | None:
+    plain: Question = question
+    assert_type(plain.editable_params, list[str])
     return True if await question.is_open() else None
 
 
-def wrong(question: Question) -> int:
+def wrong(question: RunQuestion) -> int:
     return 5
 
 
@@ -128,10 +131,13 @@ async def people(app: AsyncApp, run: Run) -> None:
     app.runs.stream({}, on_question=lambda question: False)
     app.runs.stream({}, on_question=wrong)  # type: ignore[arg-type]
     for request in run.questions:
-        assert_type(request, InputRequest)
+        assert_type(request, Question)
         assert_type(await app.runs.answer("r", request, "so"), None)
         await app.runs.approve("r", request.id, params={"to": "ann"}, feedback="fine")
         await app.runs.reject("r", request, feedback="no")
+    async for event in app.runs.follow("r"):
+        if isinstance(event, QuestionEvent):
+            await app.runs.answer("r", event.question, "so")
     await app.runs.answer("r", run, "so")  # type: ignore[arg-type]
 
 
@@ -156,9 +162,11 @@ def data(run: Run, event: RunEvent) -> None:
     assert_type(run.is_terminal, bool)
     assert_type(event.text, str)
     assert_type(event.reasoning, str)
-    assert_type(event.tool_call, ToolCallCompleted | None)
+    assert_type(event.tool_call, ToolCall | None)
     assert_type(event.state, RunState | None)
-    assert_type(event.question, InputRequest | None)
+    assert_type(event.error, str | None)
+    assert_type(event.is_final, bool)
+    assert_type(event.question, Question | None)
     run.status = "completed"  # type: ignore[misc]
 
 
