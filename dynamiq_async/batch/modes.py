@@ -261,7 +261,8 @@ class RunToEnd:
     async def _follow(self, result: MapResult[Any], run_id: str) -> bytes:
         result.run_id = run_id
         try:
-            async with RunStream(self._service, self._following, run_id=run_id) as stream:
+            stream = RunStream[Any](self._service, self._following, run_id=run_id)
+            async with stream:
                 output = await stream.output()
         except errors.RunError:
             raise

@@ -43,7 +43,7 @@ class _StreamJob:
 
     def __init__(
         self,
-        open_stream: Callable[[Any], AppStream | RunStream],
+        open_stream: Callable[[Any], AppStream[Any] | RunStream[Any]],
         tally: Tally,
         sender: Sender,
         *,
@@ -84,7 +84,7 @@ class _StreamJob:
         return StreamItem(key=key, index=index, result=result)
 
 
-async def _output(stream: AppStream | RunStream) -> Any:
+async def _output(stream: AppStream[Any] | RunStream[Any]) -> Any:
     # The vendor does not promise the root endpoint's final event: without it, there is no output.
     if isinstance(stream, AppStream) and stream.final is None:
         return None
@@ -111,8 +111,8 @@ def stream_app(
     view: Any = patient_view(app, RequestOptions(timeout, max_retries))
     start = view.stream if mode == "stream" else view.runs.stream
 
-    def open_stream(input: Any) -> AppStream | RunStream:
-        stream: AppStream | RunStream = start(input, **options)
+    def open_stream(input: Any) -> AppStream[Any] | RunStream[Any]:
+        stream: AppStream[Any] | RunStream[Any] = start(input, **options)
         return stream
 
     open_stream({})  # sends nothing, and finds what is wrong with the options

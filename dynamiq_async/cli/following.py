@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from dynamiq_async.cli import asking, live, output, problems
 from dynamiq_async.errors import DynamiqError
-from dynamiq_async.events.run_events import RUN_STARTED, RunEvent
+from dynamiq_async.events.run_events import DELTAS, RUN_STARTED, RunEvent
 from dynamiq_async.runs.questions import QuestionEvent
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from dynamiq_async.runs.questions import RunQuestion
     from dynamiq_async.runs.resumption import Gap
     from dynamiq_async.runs.stream import RunStream
-
-_SILENT = frozenset({"agent.reasoning.delta", "agent.response.delta"})  # when they are empty
 
 
 class View(Protocol):
@@ -61,7 +59,7 @@ class RunView:
             self._finish(event)
         elif event.type == RUN_STARTED and event.state is not None:
             self._live.remark(f"run {event.state.id} started")
-        elif event.type not in _SILENT:
+        elif event.type not in DELTAS:  # which say nothing when they are empty
             data = bytes(event.raw_data).decode("utf-8", "replace")
             self._live.remark(f"{event.type} {data}")
 
@@ -95,7 +93,7 @@ class Follower:
         self._reconnects = 0
         self._gaps = 0
 
-    async def show(self, app: AsyncApp, stream: RunStream) -> None:
+    async def show(self, app: AsyncApp, stream: RunStream[Any]) -> None:
         """Show what comes.
 
         Raises:
@@ -119,8 +117,8 @@ class Follower:
             run = await stream.run()
             output.remark(f"the run is over: {run.status}")
             run.unwrap()
-        elif stream.final.type != "run.completed":
-            (await stream.run()).unwrap()
+        else:
+            stream.raise_for_failure()
 
     @contextlib.contextmanager
     def detaching(self) -> Iterator[None]:
@@ -132,7 +130,7 @@ class Follower:
                 output.remark(f"detached; {problems.following(self._run_id, self._position)}")
             raise
 
-    def _mention(self, stream: RunStream) -> None:
+    def _mention(self, stream: RunStream[Any]) -> None:
         """Say what became of the connection since the last time."""
         if stream.reconnects > self._reconnects:
             self._reconnects = stream.reconnects

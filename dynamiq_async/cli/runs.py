@@ -154,7 +154,7 @@ def follow(
 
 def _follow(
     connection: Connection,
-    stream: Callable[[AsyncApp], RunStream],
+    stream: Callable[[AsyncApp], RunStream[Any]],
     *,
     json: bool,
     after: int | None = None,

@@ -38,6 +38,9 @@ T = TypeVar("T")
 WORKFLOW_TYPE = "dynamiq.workflows.Workflow"
 """The `source.type` of a workflow's own event, which is the last one of its stream."""
 
+AGENT_TYPE = "dynamiq.nodes.agents.Agent"
+"""The `source.type` of an agent, whose events are what it thinks, does and says."""
+
 ERROR_EVENT = "error"
 """Our guess at how an error that is no workflow's would be named on a stream."""
 

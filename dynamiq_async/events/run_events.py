@@ -1,4 +1,8 @@
-"""The events of a run's stream."""
+"""The events of a run's stream.
+
+The data of each type that is known has a Struct here. That of another type is added to
+`DATA_TYPES`.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,8 @@ T = TypeVar("T")
 RUN_STARTED = "run.started"
 COMPLETED, FAILED, CANCELED = "run.completed", "run.failed", "run.canceled"
 TERMINAL_EVENTS = frozenset({COMPLETED, FAILED, CANCELED})
+REASONING_DELTA, RESPONSE_DELTA = "agent.reasoning.delta", "agent.response.delta"
+DELTAS = frozenset({REASONING_DELTA, RESPONSE_DELTA})
 QUESTION_EVENTS = frozenset({"agent.human_feedback.requested", "approval_request.created"})
 
 _KINDS = {"approval_request": "approval", "human_feedback": "feedback"}
@@ -105,8 +111,8 @@ DATA_TYPES: dict[str, type[Struct]] = {
     FAILED: RunState,
     CANCELED: RunState,
     "run.paused": RunPaused,
-    "agent.reasoning.delta": Delta,
-    "agent.response.delta": Delta,
+    REASONING_DELTA: Delta,
+    RESPONSE_DELTA: Delta,
     "agent.tool_call.completed": ToolCallCompleted,
     "agent.human_feedback.requested": InputRequest,
     "approval_request.created": InputRequest,
@@ -180,12 +186,12 @@ class RunEvent(Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         """A piece of the answer meant for the reader, or `""`."""
-        return self._delta("agent.response.delta")
+        return self._delta(RESPONSE_DELTA)
 
     @property
     def reasoning(self) -> str:
         """A piece of an agent's thought, or `""`."""
-        return self._delta("agent.reasoning.delta")
+        return self._delta(REASONING_DELTA)
 
     def _delta(self, type: str) -> str:
         delta = _view(self, Delta) if self.type == type else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-from msgspec import Struct, field, structs
+from msgspec import Raw, Struct, field, structs
 
 from dynamiq_async import _json
 from dynamiq_async.errors import InvalidArgumentError
@@ -201,3 +201,7 @@ class Event(Protocol):
     @property
     def data(self) -> Any:
         """All that the event says, decoded. It may raise EventDecodeError."""
+
+    @property
+    def raw_data(self) -> Raw:
+        """The same as the JSON that arrived."""

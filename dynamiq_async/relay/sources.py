@@ -111,7 +111,7 @@ class _StreamSource(Source):
 class AppSource(_StreamSource):
     """The stream of an App's root endpoint."""
 
-    def __init__(self, stream: AppStream) -> None:
+    def __init__(self, stream: AppStream[Any]) -> None:
         super().__init__(stream)
         self._app = stream
         keep_app_events(stream)
@@ -123,7 +123,7 @@ class AppSource(_StreamSource):
 class RunSource(_StreamSource):
     """The stream of a run."""
 
-    def __init__(self, stream: RunStream) -> None:
+    def __init__(self, stream: RunStream[Any]) -> None:
         super().__init__(stream)
         self._run = stream
         self._starts_one = stream._create is not None
@@ -142,11 +142,7 @@ class RunSource(_StreamSource):
         await self._run.cancel()
 
     def raise_for_failure(self) -> None:
-        final, run_id = self._run.final, self._run.run_id
-        if final is not None and final.type == "run.failed":
-            raise errors.RunFailedError(f"run {run_id} failed", run_id=run_id)
-        if final is not None and final.type == "run.canceled":
-            raise errors.RunCanceledError(f"run {run_id} was canceled", run_id=run_id)
+        self._run.raise_for_failure()
 
     def repeats(self, last_event_id: str) -> bool:
         position = parse(last_event_id)

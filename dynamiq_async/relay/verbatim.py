@@ -40,12 +40,12 @@ class _RunEvent(RunEvent, frozen=True, dict=True, kw_only=True):
     """An event of a run, and its bytes."""
 
 
-def keep_app_events(stream: AppStream) -> None:
+def keep_app_events(stream: AppStream[Any]) -> None:
     """Have the stream's events keep their bytes, from the next one that is read."""
     _keep(stream._decoder, VerbatimStreamEvent)
 
 
-def keep_run_events(stream: RunStream) -> None:
+def keep_run_events(stream: RunStream[Any]) -> None:
     """The same for the stream of a run, over all the connections it will make."""
     requests = stream._requests
     stream._requests = _Requests(requests.api)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, overload
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import mask
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from dynamiq_async.websocket.protocol import SocketProtocol
     from dynamiq_async.websocket.run import Recover
 
+T = TypeVar("T")
+
 _REMEMBERED = 64  # earlier runs whose last words are told from those of the present one
 
 
@@ -44,6 +46,19 @@ def upgrade_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: said for name, said in headers.items() if name.lower() not in _NEGOTIATED} | (
         _UPGRADE
     )
+
+
+class _RunOptions(TypedDict, total=False):
+    """The arguments of `run` that have no part in its type."""
+
+    event: str | None
+    on_bad_event: OnBadEvent
+    user_id: str | None
+    session_id: str | None
+    last_node_output: bool | None
+    error_on_node_failure: bool | None
+    timeout: TimeoutLike
+    extra_body: Mapping[str, Any] | None
 
 
 class AppSocket(Openable):
@@ -84,10 +99,17 @@ class AppSocket(Openable):
 
     # What is said.
 
+    @overload
+    def run(self, input: Any, **options: Unpack[_RunOptions]) -> SocketRun[Any]: ...
+    @overload
+    def run(
+        self, input: Any, *, output_type: type[T], **options: Unpack[_RunOptions]
+    ) -> SocketRun[T]: ...
     def run(
         self,
         input: Any,
         *,
+        output_type: Any = Any,
         event: str | None = None,
         on_bad_event: OnBadEvent = "raise",
         user_id: str | None = None,
@@ -96,7 +118,7 @@ class AppSocket(Openable):
         error_on_node_failure: bool | None = None,
         timeout: TimeoutLike = UNSET,
         extra_body: Mapping[str, Any] | None = None,
-    ) -> SocketRun:
+    ) -> SocketRun[Any]:
         """Run the App and follow what it says, as `AsyncApp.stream` does.
 
         The input is sent with the first read, or on entering `async with`. Read the run to its
@@ -124,7 +146,14 @@ class AppSocket(Openable):
         request = {"input": input, "stream": True, **known, **(extra_body or {})}
         message = encode(self._protocol.start(request), "extra_body")
         limits = self._options.with_timeout(timeout).timeout
-        return SocketRun(self, message, limits, event=event, on_bad_event=on_bad_event)
+        return SocketRun(
+            self,
+            message,
+            limits,
+            event=event,
+            on_bad_event=on_bad_event,
+            output_type=output_type,
+        )
 
     async def answer(
         self,

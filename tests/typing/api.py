@@ -21,6 +21,7 @@ from dynamiq_async import (
     DynamiqError,
     Event,
     RunEvent,
+    SocketRun,
     StreamEvent,
     Timeout,
     ToolCall,
@@ -33,7 +34,8 @@ from dynamiq_async._http.response import ResponseInfo
 from dynamiq_async.events import NodeResult, ToolCallStatus
 from dynamiq_async.events.app_events import Source
 from dynamiq_async.sse import ServerSentEvent, SSEDecoder
-from dynamiq_async.streaming.app_stream import Batches, TextStream
+from dynamiq_async.streaming.event_stream import Batches
+from dynamiq_async.streaming.output_stream import TextStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -102,11 +104,11 @@ async def submit(app: AsyncApp) -> None:
 
 async def stream(app: AsyncApp) -> None:
     events = app.stream({"question": "?"}, event="data", on_bad_event="pass")
-    assert_type(events, AppStream)
+    assert_type(events, AppStream[Any])
     async for event in events:
         assert_type(event, StreamEvent)
     async with app.stream({}) as entered:
-        assert_type(entered, AppStream)
+        assert_type(entered, AppStream[Any])
         assert_type(entered.text(), TextStream)
         async for piece in entered.text(entity_id="node"):
             assert_type(piece, str)
@@ -121,7 +123,23 @@ async def stream(app: AsyncApp) -> None:
         assert_type(entered.run_id, str | None)
         assert_type(entered.final, StreamEvent | None)
         assert_type(entered.closed, bool)
-    app.stream({}, on_bad_event="ignore")  # type: ignore[arg-type]
+        assert_type(entered.usage, Usage | None)
+    typed = app.stream({}, output_type=Answer, event="data")
+    assert_type(typed, AppStream[Answer])
+    assert_type(await typed.output(), Answer)
+    assert_type(await typed.output("node"), Any)
+    assert_type(await typed.output("node", output_type=str), str)
+    async with typed as same:
+        assert_type(same, AppStream[Answer])
+    app.stream({}, on_bad_event="ignore")  # type: ignore[call-overload]
+
+
+async def sockets(app: AsyncApp) -> None:
+    async with app.connect() as socket:
+        assert_type(socket.run({}), SocketRun[Any])
+        run = socket.run({}, output_type=Answer, timeout=5)
+        assert_type(run, SocketRun[Answer])
+        assert_type(await run.output(), Answer)
 
 
 def views(event: StreamEvent) -> None:

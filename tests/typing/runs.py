@@ -24,11 +24,13 @@ from dynamiq_async import (
     Timeout,
     ToolCall,
     Upload,
+    Usage,
 )
 from dynamiq_async._http.paging import PageIterator, Pages
 from dynamiq_async.events.run_events import RunState
 from dynamiq_async.runs import RunHandle
-from dynamiq_async.streaming.app_stream import Batches
+from dynamiq_async.streaming.event_stream import Batches
+from dynamiq_async.streaming.output_stream import TextStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -86,7 +88,7 @@ async def lists(app: AsyncApp) -> None:
 
 async def streams(app: AsyncApp) -> None:
     stream = app.runs.stream({}, dedupe=True, resume=False, timeout=Timeout(idle=5.0))
-    assert_type(stream, RunStream)
+    assert_type(stream, RunStream[Any])
     async for event in stream:
         assert_type(event, RunEvent)
         if isinstance(event, QuestionEvent):
@@ -95,17 +97,26 @@ async def streams(app: AsyncApp) -> None:
             await event.approve({"to": "ann"}, feedback="fine")
             await event.reject("no")
     async with app.runs.follow("r", after_sequence=12, max_resumes=3) as entered:
-        assert_type(entered, RunStream)
+        assert_type(entered, RunStream[Any])
         assert_type(await entered.output(), Any)
         assert_type(await entered.output(output_type=Answer), Answer)
+        assert_type(await entered.output(node="n"), Any)
+        assert_type(await entered.output(node="n", output_type=Answer), Answer)
         assert_type(await entered.run(), Run)
+        assert_type(entered.text(entity_id="n"), TextStream)
+        assert_type(entered.raise_for_failure(), None)
+        assert_type(entered.usage, Usage | None)
         assert_type(entered.batches(), Batches[RunEvent])
         assert_type(entered.run_id, str | None)
         assert_type(entered.sequence, int | None)
         assert_type(entered.final, RunEvent | None)
         assert_type(entered.reconnects, int)
         assert_type([(gap.first, gap.last) for gap in entered.gaps], list[tuple[int, int]])
-    app.runs.follow("r", after_sequence="12")  # type: ignore[arg-type]
+    assert_type(await app.runs.stream({}, output_type=Answer, dedupe=True).output(), Answer)
+    typed = app.runs.follow("r", output_type=Answer, after_sequence=5)
+    assert_type(typed, RunStream[Answer])
+    assert_type(await typed.output(), Answer)
+    app.runs.follow("r", after_sequence="12")  # type: ignore[call-overload]
 
 
 def at_once(question: RunQuestion) -> str:
@@ -148,7 +159,8 @@ async def handles(app: AsyncApp) -> None:
     assert_type(await run.get(), Run)
     assert_type(await run.wait(), Run)
     assert_type(await run.wait(output_type=Answer, timeout=5), Answer)
-    assert_type(run.follow(on_question=later), RunStream)
+    assert_type(run.follow(on_question=later), RunStream[Any])
+    assert_type(run.follow(output_type=Answer, max_resumes=3), RunStream[Answer])
     assert_type(run.events(), Pages[RunEvent])
     assert_type(await run.cancel(), None)
     assert_type(await run.answer("q", "so"), None)
