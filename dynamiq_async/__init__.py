@@ -17,7 +17,7 @@ from dynamiq_async._http.uploads import Upload
 from dynamiq_async._version import __version__
 from dynamiq_async.app import AsyncApp
 from dynamiq_async.batch import Map, StreamMany
-from dynamiq_async.batch.models import BatchProgress, MapResult, StreamItem
+from dynamiq_async.batch.models import BatchProgress, MapFailure, MapResult, MapSuccess, StreamItem
 from dynamiq_async.errors import DynamiqError
 from dynamiq_async.events import Event, Question, RunEvent, StreamEvent, ToolCall, Usage
 from dynamiq_async.files import File
@@ -85,7 +85,9 @@ __all__ = [
     "FlowyRun",
     "Gap",
     "Map",
+    "MapFailure",
     "MapResult",
+    "MapSuccess",
     "Page",
     "Question",
     "QuestionEvent",

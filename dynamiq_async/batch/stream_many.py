@@ -62,7 +62,7 @@ class _StreamJob:
 
     async def __call__(self, item: Item) -> StreamItem[Any]:
         key, index = item.key, item.index
-        result = begun(item, include_input=self._include_input)
+        draft = begun(item, include_input=self._include_input)
         started = perf_counter()
         try:
             if item.error is not None:
@@ -72,14 +72,15 @@ class _StreamJob:
                     await self.emit(
                         [StreamItem(key=key, index=index, event=event) for event in events]
                     )
-                result.output = await _output(stream)
+                draft.output = await _output(stream)
         except asyncio.CancelledError as error:
-            keep(unless_ended(error), result)
+            keep(unless_ended(error), draft)
         except Exception as error:  # noqa: BLE001 - the stream's result
             check_open(self._sender, error)
-            keep(error, result)
+            keep(error, draft)
         ended = perf_counter()
-        result.seconds = ended - started
+        draft.seconds = ended - started
+        result = draft.finished()
         self._tally.count(result, ended)
         return StreamItem(key=key, index=index, result=result)
 

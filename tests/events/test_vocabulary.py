@@ -134,7 +134,11 @@ def test_what_the_function_makes_of_questions_and_of_bad_ends(capture: Capture) 
 
 
 def test_the_table_has_every_view() -> None:
-    assert {name for name in vars(Event) if not name.startswith("_")} == {*EMPTY, "data", "raw_data"}
+    assert {name for name in vars(Event) if not name.startswith("_")} == {
+        *EMPTY,
+        "data",
+        "raw_data",
+    }
 
 
 NOTHING: list[Any] = [None, {}, [], "text"]
