@@ -17,15 +17,14 @@ from dynamiq_async._http.uploads import Upload
 from dynamiq_async._version import __version__
 from dynamiq_async.app import AsyncApp
 from dynamiq_async.batch import Map, StreamMany
-from dynamiq_async.batch.models import BatchProgress, MapResult, StreamItem
+from dynamiq_async.batch.models import BatchProgress, MapFailure, MapResult, MapSuccess, StreamItem
 from dynamiq_async.errors import DynamiqError
-from dynamiq_async.events.app_events import StreamEvent
-from dynamiq_async.events.run_events import InputRequest, RunEvent
+from dynamiq_async.events import Event, Question, RunEvent, StreamEvent, ToolCall, Usage
 from dynamiq_async.files import File
 from dynamiq_async.options import Adaptive, Timeout
 from dynamiq_async.requirements import ConnectLink, Requirement, RequirementsStatus
 from dynamiq_async.runs.models import Run
-from dynamiq_async.runs.questions import Question, QuestionEvent
+from dynamiq_async.runs.questions import QuestionEvent, RunQuestion
 from dynamiq_async.runs.resumption import Gap
 from dynamiq_async.runs.stream import RunStream
 from dynamiq_async.streaming.app_stream import AppStream
@@ -77,6 +76,7 @@ __all__ = [
     "Callback",
     "ConnectLink",
     "DynamiqError",
+    "Event",
     "File",
     "FlowyApp",
     "FlowyInput",
@@ -84,9 +84,10 @@ __all__ = [
     "FlowyOutputSpec",
     "FlowyRun",
     "Gap",
-    "InputRequest",
     "Map",
+    "MapFailure",
     "MapResult",
+    "MapSuccess",
     "Page",
     "Question",
     "QuestionEvent",
@@ -94,13 +95,16 @@ __all__ = [
     "RequirementsStatus",
     "Run",
     "RunEvent",
+    "RunQuestion",
     "RunStream",
     "SocketRun",
     "StreamEvent",
     "StreamItem",
     "StreamMany",
     "Timeout",
+    "ToolCall",
     "Upload",
+    "Usage",
     "__version__",
     "errors",
 ]

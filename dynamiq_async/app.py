@@ -53,6 +53,13 @@ class _InvokeOptions(TypedDict, total=False):
     extra_query: Mapping[str, Any] | None
 
 
+class _StreamOptions(_InvokeOptions, total=False):
+    """The arguments of `stream` that have no part in its type."""
+
+    event: str | None
+    on_bad_event: OnBadEvent
+
+
 class AsyncApp(Batching):
     """A deployed App.
 
@@ -181,10 +188,17 @@ class AsyncApp(Batching):
         response = await self._api.sender.fetch(request, self._api.options.for_call(given))
         return decode_output(str(request), response, output_type, key=self._api.sender.key)
 
+    @overload
+    def stream(self, input: Any, **options: Unpack[_StreamOptions]) -> AppStream[Any]: ...
+    @overload
+    def stream(
+        self, input: Any, *, output_type: type[T], **options: Unpack[_StreamOptions]
+    ) -> AppStream[T]: ...
     def stream(
         self,
         input: Any,
         *,
+        output_type: Any = Any,
         event: str | None = None,
         on_bad_event: OnBadEvent = "raise",
         files: Any = None,
@@ -198,7 +212,7 @@ class AsyncApp(Batching):
         extra_body: Mapping[str, Any] | None = None,
         extra_headers: Mapping[str, str] | None = None,
         extra_query: Mapping[str, Any] | None = None,
-    ) -> AppStream:
+    ) -> AppStream[Any]:
         """Run the App and follow what it says.
 
         The request is sent with the first read, or on entering `async with`. What iterating
@@ -207,6 +221,7 @@ class AsyncApp(Batching):
         StreamClosedError when another task closes it.
 
         Args:
+            output_type: what the stream's `output()` is decoded to: any type that msgspec knows.
             event: only events of this configured name (and the final one).
             on_bad_event: "raise" for an event that is not JSON, or "pass" to get it as
                 a `BrokenEvent`.
@@ -234,6 +249,7 @@ class AsyncApp(Batching):
             event=event,
             on_bad_event=on_bad_event,
             max_event_bytes=self._api.max_event_bytes,
+            output_type=output_type,
         )
 
     def connect(

@@ -14,7 +14,7 @@ from dynamiq_async import errors
 from dynamiq_async._json import to_builtin
 from dynamiq_async._tasks import cancel_requests
 from dynamiq_async.batch.engine import HaltError
-from dynamiq_async.batch.models import MapResult
+from dynamiq_async.batch.models import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dynamiq_async.batch.engine import Tally
     from dynamiq_async.batch.inputs import Item
     from dynamiq_async.batch.journal import Claim, Journal
+    from dynamiq_async.batch.models import MapResult
     from dynamiq_async.batch.modes import Mode
 
 OnError = Literal["return", "raise"]
@@ -54,29 +55,30 @@ class MapJob:
         """Nothing is left."""
 
     async def __call__(self, item: Item) -> MapResult[Any]:
-        result = begun(item, include_input=self._include_input)
+        draft = begun(item, include_input=self._include_input)
         started = perf_counter()
         try:
             if item.error is not None:
                 raise item.error
-            await self._work(result, item, started)
+            await self._work(draft, item, started)
         except HaltError:
             raise
         except asyncio.CancelledError as error:
-            keep(unless_ended(error), result)
+            keep(unless_ended(error), draft)
         except Exception as error:  # noqa: BLE001 - the item's result
             check_open(self._sender, error)
-            keep(error, result)
+            keep(error, draft)
         ended = perf_counter()
-        if not result.from_journal:
-            result.seconds = ended - started
+        if not draft.from_journal:
+            draft.seconds = ended - started
+        result = draft.finished()
         self._tally.count(result, ended)
         if self._raises and result.error is not None:
             result.error.add_note(f"This is the error of input {item.index}, key {item.key!r}.")
             raise result.error
         return result
 
-    async def _work(self, result: MapResult[Any], item: Item, started: float) -> None:
+    async def _work(self, result: Draft, item: Item, started: float) -> None:
         mode = self._mode
         await mode.work(result, mode.prepare(item.input), None)
 
@@ -113,7 +115,7 @@ class JournaledJob(MapJob):
         assert self._opened is not None  # noqa: S101 - opened before the first item
         return self._opened
 
-    async def _work(self, result: MapResult[Any], item: Item, started: float) -> None:
+    async def _work(self, result: Draft, item: Item, started: float) -> None:
         prepared = self._mode.prepare(item.input)
         try:
             claim = await self._journal.begin(str(item.key), digest(item.input))
@@ -129,14 +131,12 @@ class JournaledJob(MapJob):
             raise
 
     def _attempt(
-        self, result: MapResult[Any], prepared: Any, claim: Claim, started: float
+        self, result: Draft, prepared: Any, claim: Claim, started: float
     ) -> Awaitable[bool]:
         working = self._mode.work(result, prepared, _Attempt(self._journal, claim))
         return self._noted(result, claim, started, working)
 
-    async def _settle(
-        self, result: MapResult[Any], prepared: Any, claim: Claim, started: float
-    ) -> None:
+    async def _settle(self, result: Draft, prepared: Any, claim: Claim, started: float) -> None:
         """An earlier attempt was begun, and its end was not noted."""
         if self._mode.traceable:
             recovering = self._mode.recover(result, claim.session_id, claim.run_id)
@@ -152,7 +152,7 @@ class JournaledJob(MapJob):
 
     async def _noted(
         self,
-        result: MapResult[Any],
+        result: Draft,
         claim: Claim,
         started: float,
         working: Awaitable[bytes | None],
@@ -181,7 +181,7 @@ class JournaledJob(MapJob):
         )
         return True
 
-    def _recall(self, result: MapResult[Any], claim: Claim) -> None:
+    def _recall(self, result: Draft, claim: Claim) -> None:
         result.from_journal = True
         result.run_id = claim.run_id
         result.attempts = claim.attempts or None
@@ -213,9 +213,9 @@ class _Attempt:
         self._journal.withdraw(self._claim.key)
 
 
-def begun(item: Item, *, include_input: bool) -> MapResult[Any]:
+def begun(item: Item, *, include_input: bool) -> Draft:
     """The result of an item, of which nothing is known yet."""
-    return MapResult(
+    return Draft(
         key=item.key,
         index=item.index,
         started_at=datetime.now(UTC),
@@ -223,7 +223,7 @@ def begun(item: Item, *, include_input: bool) -> MapResult[Any]:
     )
 
 
-def keep(error: Exception, result: MapResult[Any]) -> None:
+def keep(error: Exception, result: Draft) -> None:
     """Make `error` the result, with what it tells."""
     # The worker's own frame would keep the whole batch alive, and tells nothing.
     error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next

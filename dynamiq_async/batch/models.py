@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -16,15 +16,27 @@ E = TypeVar("E")
 Key = str | int
 
 
-class MapResult(Struct, Generic[T], kw_only=True):
-    """What became of one input: an output or an error.
+class _Tried(Struct, kw_only=True):
+    """What is known of every input that was tried."""
+
+    key: Key
+    index: int
+    started_at: datetime
+    input: Any = None
+    attempts: int | None = None
+    run_id: str | None = None
+    seconds: float = 0.0
+    from_journal: bool = False
+
+
+class MapSuccess(_Tried, Generic[T], kw_only=True):
+    """An input's output.
 
     Attributes:
         key: the key that was given for the input, or its index.
         index: the input's place among the inputs, from 0.
         input: the input itself; None with `include_input=False`.
-        output: what came out, unless there is an error.
-        error: what went wrong.
+        output: what came out.
         attempts: how many requests it took, where that is known: in mode "invoke".
         run_id: of the run, in mode "run".
         started_at: when the input was taken up, in UTC.
@@ -32,38 +44,56 @@ class MapResult(Struct, Generic[T], kw_only=True):
         from_journal: it was done in an earlier start of the job; nothing was called for it now.
     """
 
-    key: Key
-    index: int
-    started_at: datetime
-    input: Any = None
-    output: T | None = None
-    error: Exception | None = None
-    attempts: int | None = None
-    run_id: str | None = None
-    seconds: float = 0.0
-    from_journal: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is an output."""
-        return self.error is None
+    ok: ClassVar[Literal[True]] = True
+    error: ClassVar[None] = None
+    output: T
 
     def unwrap(self) -> T:
-        """The output.
+        """The output."""
+        return self.output
 
-        Raises:
-            Exception: the error, if there is one; with the traceback of where it came from.
-        """
+
+class MapFailure(_Tried, kw_only=True):
+    """What went wrong with an input.
+
+    Attributes:
+        error: what went wrong.
+
+    The other attributes are those of `MapSuccess`.
+    """
+
+    ok: ClassVar[Literal[False]] = False
+    output: ClassVar[None] = None
+    error: Exception
+
+    def unwrap(self) -> NoReturn:
+        """Raise the error, with the traceback of where it came from."""
+        raise self.error.with_traceback(_origin(self.error.__traceback__))
+
+
+MapResult: TypeAlias = MapSuccess[T] | MapFailure
+"""What became of one input. `ok` tells which it is, to type checkers, too."""
+
+
+class Draft(_Tried, kw_only=True):
+    """A result while it is worked on: both an output and an error may be noted."""
+
+    output: Any = None
+    error: Exception | None = None
+
+    def finished(self) -> MapResult[Any]:
+        """The result. An error counts, whatever came out."""
+        known = {name: getattr(self, name) for name in _Tried.__struct_fields__}
         if self.error is not None:
-            raise self.error.with_traceback(_origin(self.error.__traceback__))
-        return self.output  # type: ignore[return-value] # T may be None
+            return MapFailure(error=self.error, **known)
+        return MapSuccess(output=self.output, **known)
 
 
 def _origin(traceback: TracebackType | None) -> TracebackType | None:
     """`traceback` without what `unwrap` added to it before, lest it grow with each call."""
     origin = traceback
     while traceback is not None:
-        if traceback.tb_frame.f_code is MapResult.unwrap.__code__:
+        if traceback.tb_frame.f_code is MapFailure.unwrap.__code__:
             origin = traceback.tb_next
         traceback = traceback.tb_next
     return origin

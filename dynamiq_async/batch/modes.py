@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from dynamiq_async._http.request_options import SendOptions
-    from dynamiq_async.batch.models import MapResult
+    from dynamiq_async.batch.models import Draft
 
 C = TypeVar("C", bound=Client)
 
@@ -64,14 +64,10 @@ class Mode(Protocol):
     def prepare(self, input: Any) -> Any:
         """What `work` is given for it. Raises InvalidArgumentError if it cannot be sent."""
 
-    async def work(
-        self, result: MapResult[Any], prepared: Any, attempt: Attempt | None
-    ) -> bytes | None:
+    async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
         """Fill in `result`; with an `attempt`, return the output as JSON."""
 
-    async def recover(
-        self, result: MapResult[Any], session_id: str, run_id: str | None
-    ) -> bytes | None:
+    async def recover(self, result: Draft, session_id: str, run_id: str | None) -> bytes | None:
         """Where that is possible, find the run of an earlier attempt and do the same with it;
         None when there is none."""
 
@@ -100,9 +96,7 @@ class Invoke:
     def prepare(self, input: Any) -> Any:
         return root_body(input, **self._fields)
 
-    async def work(
-        self, result: MapResult[Any], prepared: Any, attempt: Attempt | None
-    ) -> bytes | None:
+    async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
         model = self._model
         request = Request("POST", model.url, model.headers, prepared, idempotent=model.idempotent)
         with _withdrawn_unsent(request, attempt):
@@ -116,9 +110,7 @@ class Invoke:
             _keep_misfit(result, error)
         return response.body
 
-    async def recover(
-        self, result: MapResult[Any], session_id: str, run_id: str | None
-    ) -> bytes | None:
+    async def recover(self, result: Draft, session_id: str, run_id: str | None) -> bytes | None:
         raise NotImplementedError
 
     def recall(self, output: bytes) -> Any:
@@ -150,18 +142,14 @@ class Call:
     def prepare(self, input: Any) -> Any:
         return input
 
-    async def work(
-        self, result: MapResult[Any], prepared: Any, attempt: Attempt | None
-    ) -> bytes | None:
+    async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
         calling = self._call(self._view, prepared)
         if not hasattr(calling, "__await__"):
             raise HaltError(_not_awaitable(calling), at_once=True)
         result.output = output = await calling
         return None if attempt is None else encode(output, "call")
 
-    async def recover(
-        self, result: MapResult[Any], session_id: str, run_id: str | None
-    ) -> bytes | None:
+    async def recover(self, result: Draft, session_id: str, run_id: str | None) -> bytes | None:
         raise NotImplementedError
 
     def recall(self, output: bytes) -> Any:
@@ -205,18 +193,14 @@ class RunToEnd:
         encode_object(input, "input")
         return input
 
-    async def work(
-        self, result: MapResult[Any], prepared: Any, attempt: Attempt | None
-    ) -> bytes | None:
+    async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
         session = attempt.session_id if attempt is not None else self._session_id or str(uuid4())
         run_id = await self._create(prepared, session, attempt)
         if attempt is not None:
             attempt.note_run(run_id)
         return await self._follow(result, run_id)
 
-    async def recover(
-        self, result: MapResult[Any], session_id: str, run_id: str | None
-    ) -> bytes | None:
+    async def recover(self, result: Draft, session_id: str, run_id: str | None) -> bytes | None:
         if run_id is None:
             try:
                 run_id = await self._find(session_id)
@@ -258,10 +242,11 @@ class RunToEnd:
         run = await self._service.search(session_id, self._options, settle=self._settle)
         return None if run is None else run.id
 
-    async def _follow(self, result: MapResult[Any], run_id: str) -> bytes:
+    async def _follow(self, result: Draft, run_id: str) -> bytes:
         result.run_id = run_id
         try:
-            async with RunStream(self._service, self._following, run_id=run_id) as stream:
+            stream = RunStream[Any](self._service, self._following, run_id=run_id)
+            async with stream:
                 output = await stream.output()
         except errors.RunError:
             raise
@@ -307,7 +292,7 @@ def _with_limit(options: SendOptions, given: RequestOptions) -> SendOptions:
     return options.with_total(DEFAULT_WAIT)
 
 
-def _keep_misfit(result: MapResult[Any], error: errors.ResponseDecodeError) -> None:
+def _keep_misfit(result: Draft, error: errors.ResponseDecodeError) -> None:
     """There is an output, and it is not of the type asked for: an error for the caller, while a
     journal keeps what came out. Anything else is raised on."""
     if not isinstance(error.__cause__, msgspec.ValidationError):

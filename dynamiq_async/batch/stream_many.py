@@ -43,7 +43,7 @@ class _StreamJob:
 
     def __init__(
         self,
-        open_stream: Callable[[Any], AppStream | RunStream],
+        open_stream: Callable[[Any], AppStream[Any] | RunStream[Any]],
         tally: Tally,
         sender: Sender,
         *,
@@ -62,7 +62,7 @@ class _StreamJob:
 
     async def __call__(self, item: Item) -> StreamItem[Any]:
         key, index = item.key, item.index
-        result = begun(item, include_input=self._include_input)
+        draft = begun(item, include_input=self._include_input)
         started = perf_counter()
         try:
             if item.error is not None:
@@ -72,19 +72,20 @@ class _StreamJob:
                     await self.emit(
                         [StreamItem(key=key, index=index, event=event) for event in events]
                     )
-                result.output = await _output(stream)
+                draft.output = await _output(stream)
         except asyncio.CancelledError as error:
-            keep(unless_ended(error), result)
+            keep(unless_ended(error), draft)
         except Exception as error:  # noqa: BLE001 - the stream's result
             check_open(self._sender, error)
-            keep(error, result)
+            keep(error, draft)
         ended = perf_counter()
-        result.seconds = ended - started
+        draft.seconds = ended - started
+        result = draft.finished()
         self._tally.count(result, ended)
         return StreamItem(key=key, index=index, result=result)
 
 
-async def _output(stream: AppStream | RunStream) -> Any:
+async def _output(stream: AppStream[Any] | RunStream[Any]) -> Any:
     # The vendor does not promise the root endpoint's final event: without it, there is no output.
     if isinstance(stream, AppStream) and stream.final is None:
         return None
@@ -111,8 +112,8 @@ def stream_app(
     view: Any = patient_view(app, RequestOptions(timeout, max_retries))
     start = view.stream if mode == "stream" else view.runs.stream
 
-    def open_stream(input: Any) -> AppStream | RunStream:
-        stream: AppStream | RunStream = start(input, **options)
+    def open_stream(input: Any) -> AppStream[Any] | RunStream[Any]:
+        stream: AppStream[Any] | RunStream[Any] = start(input, **options)
         return stream
 
     open_stream({})  # sends nothing, and finds what is wrong with the options

@@ -13,7 +13,7 @@ from dynamiq_async.cli.options import DEFAULT_CONNECTION, Connection, RunId
 from dynamiq_async.errors import InvalidArgumentError, QuestionError
 
 if TYPE_CHECKING:
-    from dynamiq_async.events.run_events import InputRequest
+    from dynamiq_async.events import Question
     from dynamiq_async.runs.models import Run
 
 ANSWER = Group("Answer", sort_key=10)
@@ -66,17 +66,17 @@ def answer(
             run = app.runs.handle(run_id)
             asked = _choose(await run.get(), question)
             if asks:
-                for request in asked:
-                    await asking.show_and_ask(run, request)
+                for each in asked:
+                    await asking.show_and_ask(run, each)
                 return
-            request = _only(asked, run.id)
-            _check_kind(request, verdict=approve or reject)
+            only = _only(asked, run.id)
+            _check_kind(only, verdict=approve or reject)
             if approve:
-                await run.approve(request, params=edited, feedback=text)
+                await run.approve(only, params=edited, feedback=text)
             elif reject:
-                await run.reject(request, feedback=text)
+                await run.reject(only, feedback=text)
             else:
-                await run.answer(request, text or "")
+                await run.answer(only, text or "")
 
     asyncio.run(send())
 
@@ -92,36 +92,36 @@ def _read_params(given: str | None, *, approve: bool) -> dict[str, Any] | None:
     return value
 
 
-def _choose(run: Run, wanted: str | None) -> list[InputRequest]:
+def _choose(run: Run, wanted: str | None) -> list[Question]:
     """The open questions that are meant.
 
     Raises:
         QuestionError: there are none.
     """
-    found = [request for request in run.questions if wanted in (None, request.id)]
+    found = [question for question in run.questions if wanted in (None, question.id)]
     if not found:
         what = "asks nothing" if wanted is None else f"asks nothing with the id {wanted}"
         raise QuestionError(f"the run {what}; it is {run.status}", run_id=run.id)
     return found
 
 
-def _only(asked: list[InputRequest], run_id: str) -> InputRequest:
+def _only(asked: list[Question], run_id: str) -> Question:
     """The question to answer. Of two with one id, which the service cannot tell apart, the first.
 
     Raises:
         QuestionError: it is not clear which one is meant.
     """
-    if len({request.id for request in asked}) > 1:
-        ids = ", ".join(f"{request.id} ({request.prompt})" for request in asked)
+    if len({question.id for question in asked}) > 1:
+        ids = ", ".join(f"{question.id} ({question.prompt})" for question in asked)
         raise QuestionError(
             f"the run asks several questions; name one with --question: {ids}", run_id=run_id
         )
     return asked[0]
 
 
-def _check_kind(request: InputRequest, *, verdict: bool) -> None:
+def _check_kind(question: Question, *, verdict: bool) -> None:
     """Raise QuestionError if an approval is answered with text alone, or a question approved."""
-    if request.is_approval and not verdict:
-        raise QuestionError(f"{request.prompt!r} wants --approve or --reject, not a text alone")
-    if verdict and not request.is_approval:
-        raise QuestionError(f"{request.prompt!r} wants a text, not --approve or --reject")
+    if question.kind == "approval" and not verdict:
+        raise QuestionError(f"{question.prompt!r} wants --approve or --reject, not a text alone")
+    if verdict and question.kind != "approval":
+        raise QuestionError(f"{question.prompt!r} wants a text, not --approve or --reject")

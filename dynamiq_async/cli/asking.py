@@ -16,62 +16,62 @@ import msgspec
 from dynamiq_async.cli import live, output
 
 if TYPE_CHECKING:
-    from dynamiq_async.events.run_events import InputRequest
+    from dynamiq_async.events import Question
     from dynamiq_async.runs.runs import RunHandle
 
 _LATER = "Enter leaves it open"
 
 
-def describe(request: InputRequest) -> list[str]:
+def describe(question: Question) -> list[str]:
     """What a person must know beside the prompt: what is to be approved."""
-    editable = request.editable_params or []
+    editable = question.editable_params
     return [
         f"{name}: {live.shortened(value)}{' (can be changed)' if name in editable else ''}"
-        for name, value in (request.params or {}).items()
+        for name, value in question.params.items()
     ]
 
 
-async def show_and_ask(run: RunHandle, request: InputRequest) -> None:
+async def show_and_ask(run: RunHandle, question: Question) -> None:
     """Show a question and `ask` it."""
-    live.LiveView(output.console()).question(request.prompt or "", *describe(request))
-    await ask(run, request)
+    live.LiveView(output.console()).question(question.prompt, *describe(question))
+    await ask(run, question)
 
 
-async def ask(run: RunHandle, request: InputRequest) -> None:
+async def ask(run: RunHandle, question: Question) -> None:
     """Ask the person for an answer, and send it. They may leave the question open.
 
     Raises:
         DynamiqError: the answer could not be sent.
     """
-    if not await (_decide if request.is_approval else _answer)(run, request):
+    if not await (_decide if question.kind == "approval" else _answer)(run, question):
         later = output.command("runs", "answer", run.id)
         output.remark(f"left open; it can be answered with: {later}")
 
 
-async def _answer(run: RunHandle, request: InputRequest) -> bool:
+async def _answer(run: RunHandle, question: Question) -> bool:
     answer = await _prompt(f"your answer ({_LATER})")
     if answer:
-        await run.answer(request, answer)
+        await run.answer(question, answer)
     return bool(answer)
 
 
-async def _decide(run: RunHandle, request: InputRequest) -> bool:
-    editable = request.editable_params or []
+async def _decide(run: RunHandle, question: Question) -> bool:
+    editable = question.editable_params
     choices = f"[y]es, [n]o{', [e]dit' if editable else ''} ({_LATER})"
     while True:
         match (await _prompt(choices)).lower():
             case "":
                 return False
             case "y" | "yes":
-                await run.approve(request)
+                await run.approve(question)
                 return True
             case "n" | "no":
                 reason = await _prompt("why (Enter for no reason)")
-                await run.reject(request, feedback=reason or None)
+                await run.reject(question, feedback=reason or None)
                 return True
             case "e" | "edit" if editable:
-                changed = await _edited(request.params or {}, editable)
-                await run.approve(request, params=changed or None)
+                changed = await _edited(question.params, editable)
+                await run.approve(question, params=changed or None)
                 return True
 
 

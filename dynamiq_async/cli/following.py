@@ -9,8 +9,7 @@ import msgspec
 
 from dynamiq_async.cli import asking, live, output, problems
 from dynamiq_async.errors import DynamiqError
-from dynamiq_async.events.app_events import NodeResult
-from dynamiq_async.events.run_events import RUN_STARTED, RunEvent
+from dynamiq_async.events.run_events import DELTAS, RUN_STARTED, RunEvent
 from dynamiq_async.runs.questions import QuestionEvent
 
 if TYPE_CHECKING:
@@ -19,13 +18,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dynamiq_async.app import AsyncApp
-    from dynamiq_async.events.run_events import InputRequest
+    from dynamiq_async.events import Question
     from dynamiq_async.runs.models import Run
-    from dynamiq_async.runs.questions import Question
+    from dynamiq_async.runs.questions import RunQuestion
     from dynamiq_async.runs.resumption import Gap
     from dynamiq_async.runs.stream import RunStream
-
-_SILENT = frozenset({"agent.reasoning.delta", "agent.response.delta"})  # when they are empty
 
 
 class View(Protocol):
@@ -54,21 +51,15 @@ class RunView:
         self._live = live.LiveView(console)
 
     def show(self, event: RunEvent) -> None:
-        if text := event.text:
-            self._live.text(text, "")
-        elif thought := event.reasoning:
-            self._live.reasoning(thought, "")
-        elif call := event.tool_call:
-            name = call.tool.name if call.tool is not None else None
-            self._live.call(name or "a tool", call.input, call.id, "")
-            self._live.outcome(call.result_data, "")
-        elif request := event.question:
-            self._live.question(request.prompt or "", *asking.describe(request))
-        elif event.is_terminal:
+        if self._live.speech(event, ""):
+            return
+        if question := event.question:
+            self._live.question(question.prompt, *asking.describe(question))
+        elif event.is_final:
             self._finish(event)
         elif event.type == RUN_STARTED and event.state is not None:
             self._live.remark(f"run {event.state.id} started")
-        elif event.type not in _SILENT:
+        elif event.type not in DELTAS:  # which say nothing when they are empty
             data = bytes(event.raw_data).decode("utf-8", "replace")
             self._live.remark(f"{event.type} {data}")
 
@@ -76,22 +67,12 @@ class RunView:
         self._live.end()
 
     def _finish(self, event: RunEvent) -> None:
-        outcome = event.state.output if event.state is not None else None
-        nodes = _nodes(outcome)
-        if event.type != "run.completed":
-            self._live.failures(nodes)
-        elif nodes:
-            self._live.results(nodes)
-        elif outcome:
-            self._live.output(outcome)
-
-
-def _nodes(outcome: Any) -> dict[str, NodeResult]:
-    """A run's output as the results of its nodes, if that is what it is."""
-    try:
-        return msgspec.convert(outcome, dict[str, NodeResult])
-    except msgspec.ValidationError:
-        return {}
+        if event.error is not None:
+            self._live.failures(event)
+        elif event.nodes:
+            self._live.results(event)
+        elif event.state is not None and event.state.output:
+            self._live.output(event.state.output)
 
 
 class Follower:
@@ -112,7 +93,7 @@ class Follower:
         self._reconnects = 0
         self._gaps = 0
 
-    async def show(self, app: AsyncApp, stream: RunStream) -> None:
+    async def show(self, app: AsyncApp, stream: RunStream[Any]) -> None:
         """Show what comes.
 
         Raises:
@@ -128,7 +109,7 @@ class Follower:
                     self._view.show(event)
                     self._run_id, self._position = stream.run_id, event.sequence
                     if isinstance(event, QuestionEvent):
-                        await self._attend(app, event.asked)
+                        await self._attend(app, event.question)
         finally:
             self._view.end()
         self._mention(stream)
@@ -136,8 +117,8 @@ class Follower:
             run = await stream.run()
             output.remark(f"the run is over: {run.status}")
             run.unwrap()
-        elif stream.final.type != "run.completed":
-            (await stream.run()).unwrap()
+        else:
+            stream.raise_for_failure()
 
     @contextlib.contextmanager
     def detaching(self) -> Iterator[None]:
@@ -149,7 +130,7 @@ class Follower:
                 output.remark(f"detached; {problems.following(self._run_id, self._position)}")
             raise
 
-    def _mention(self, stream: RunStream) -> None:
+    def _mention(self, stream: RunStream[Any]) -> None:
         """Say what became of the connection since the last time."""
         if stream.reconnects > self._reconnects:
             self._reconnects = stream.reconnects
@@ -162,15 +143,15 @@ class Follower:
         self._view.end()
         output.remark(text)
 
-    async def _attend(self, app: AsyncApp, question: Question) -> None:
+    async def _attend(self, app: AsyncApp, question: RunQuestion) -> None:
         """Have a question answered, unless it was before: a run can be followed from its start."""
         self._view.end()
         try:
             run = app.runs.handle(question.run_id)
-            if not _is_open(question.request, await run.get()):
+            if not _is_open(question, await run.get()):
                 return
             if self._asks:
-                await asking.ask(run, question.request)
+                await asking.ask(run, question)
             else:
                 command = output.command("runs", "answer", run.id)
                 output.remark(f"the run waits for an answer: {command}")
@@ -178,7 +159,7 @@ class Follower:
             problems.report(error)
 
 
-def _is_open(asked: InputRequest, run: Run) -> bool:
+def _is_open(asked: Question, run: Run) -> bool:
     # Not by the id alone, which two questions can share.
     return any((open.id, open.prompt) == (asked.id, asked.prompt) for open in run.questions)
 

@@ -1,7 +1,7 @@
 """Showing a stream as it arrives: to a person, as plain text, or as JSON lines.
 
 Every view has the same two methods: `show(event)`, and `end()` when no more comes. `LiveView` is
-also told directly what happened (`text`, `reasoning`, `call`, …), by streams of other shapes.
+for root streams; the view of a run tells it what happened (`speech`, `question`, …) by itself.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from dynamiq_async.cli import output
-from dynamiq_async.events.app_events import ApprovalQuestion
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from msgspec import Struct
     from rich.console import Console
 
-    from dynamiq_async.events.app_events import NodeResult, Question, StreamEvent
+    from dynamiq_async.events import Event, StreamEvent, ToolCall
 
 PATIENCE = 8
 """How many events of others a silent speaker keeps the floor for."""
@@ -64,8 +61,9 @@ class PlainText:
         self._open = False
 
     def show(self, event: StreamEvent) -> None:
-        if question := event.question:
-            output.console(stderr=True).print(f"? {output.visible(question.prompt)}")
+        question = event.question
+        if asked := question.prompt if question is not None else event.notice:
+            output.console(stderr=True).print(f"? {output.visible(asked)}")
         self._write(self._floor.take(event))
 
     def end(self) -> None:
@@ -101,7 +99,7 @@ class Floor:
 
     def take(self, event: StreamEvent) -> list[StreamEvent]:
         """What can be shown now that `event` has come."""
-        if event.is_final or event.question is not None:
+        if event.is_final or event.question is not None or event.notice:
             return [*self.rest(), event]
         if not speaks(event) and not event.finish_reason:
             return []
@@ -135,7 +133,7 @@ class Floor:
 
 def speaks(event: StreamEvent) -> bool:
     """Whether there is something in the event for a person."""
-    return bool(event.text or event.step)
+    return bool(event.text or event.reasoning or event.thought or event.tool_call)
 
 
 class LiveView:
@@ -165,65 +163,53 @@ class LiveView:
 
     def _show(self, event: StreamEvent) -> None:
         if event.is_final:
-            self.results(event.nodes)
+            self.results(event)
         elif question := event.question:
-            self._question(question)
-        elif text := event.text:
-            self.text(text, _name(event))
-        elif thought := event.reasoning:
-            self.reasoning(thought, _name(event))
-        elif event.step is not None:
-            self._step(event)
-
-    def _step(self, event: StreamEvent) -> None:
-        speaker = _name(event)
-        if decision := event.decision:
-            if decision.thought and speaker not in self._thoughts:
-                self.reasoning(decision.thought, speaker)
-            self._thoughts.discard(speaker)
-            if decision.action:
-                self.call(decision.action, decision.action_input, decision.tool_run_id, speaker)
-        elif call := event.tool_call:
-            name = call.name or call.action or (call.tool.name if call.tool else None) or "a tool"
-            if call.step in ("tool_input_start", "tool"):
-                self.call(name, call.input, call.tool_run_id, speaker)
-            if call.failed:
-                self.outcome(call.error or call.result, speaker, failed=True)
-            elif call.step == "tool":
-                self.outcome(call.result, speaker)
-
-    def _question(self, question: Question) -> None:
-        unanswerable = isinstance(question, ApprovalQuestion) or question.wants_answer
-        self.question(question.prompt, *[_NO_ANSWER] * unanswerable)
+            self.question(question.prompt, _NO_ANSWER)
+        elif notice := event.notice:
+            self.question(notice)
+        else:
+            speaker = _name(event)
+            if thought := event.thought:
+                if speaker not in self._thoughts:
+                    self._reasoning(thought, speaker)
+                self._thoughts.discard(speaker)
+            self.speech(event, speaker)
 
     # --- what can happen -------------------------------------------------------------------------
 
-    def text(self, piece: str, speaker: str) -> None:
-        """A piece of the answer."""
-        self._enter("text", speaker)
-        self.has_text = True
-        self._write(piece)
+    def speech(self, event: Event, speaker: str) -> bool:
+        """What an agent or a model says, thinks or does; False if the event tells of none."""
+        if text := event.text:
+            self._enter("text", speaker)
+            self.has_text = True
+            self._write(text)
+        elif thought := event.reasoning:
+            self._reasoning(thought, speaker)
+        elif call := event.tool_call:
+            self._call(call, speaker)
+        else:
+            return False
+        return True
 
-    def reasoning(self, piece: str, speaker: str) -> None:
-        """A piece of an agent's thought."""
+    def _reasoning(self, piece: str, speaker: str) -> None:
         self._enter("reasoning", speaker)
         self._thoughts.add(speaker)
         self._write(piece, "dim italic")
 
-    def call(self, name: str, arguments: Any, call_id: str | None, speaker: str) -> None:
-        """A tool is called. Told again of the same call, it says nothing."""
-        if call_id is not None:
-            if call_id in self._calls:
-                return
-            self._calls.add(call_id)
+    def _call(self, call: ToolCall, speaker: str) -> None:
+        """A step of a tool call, which is announced once."""
+        if call.status == "input":
+            return
         self._enter("tool", speaker)
-        self._line(f"{'>' if self._plain else '▸'} {name} {shortened(arguments)}".rstrip(), "cyan")
-
-    def outcome(self, result: Any, speaker: str, *, failed: bool = False) -> None:
-        """A tool has come back."""
-        self._enter("tool", speaker)
-        marks = ("ok", "failed") if self._plain else ("✓", "✗")
-        self._line(f"{marks[failed]} {shortened(result)}", "red" if failed else "green")
+        if not call.id or call.id not in self._calls:
+            arrow = ">" if self._plain else "▸"
+            self._line(f"{arrow} {call.name or 'a tool'} {shortened(call.input)}".rstrip(), "cyan")
+        self._calls.add(call.id)
+        if call.status in ("completed", "failed"):
+            failed = call.status == "failed"
+            marks = ("ok", "failed") if self._plain else ("✓", "✗")
+            self._line(f"{marks[failed]} {shortened(call.output)}", "red" if failed else "green")
 
     def question(self, prompt: str, *notes: str) -> None:
         """A person is asked, or told, something. `notes` are lines that go with it."""
@@ -237,16 +223,15 @@ class LiveView:
         self._kind = "remark"
         self._line(shortened(text, _REMARK_CHARACTERS), "dim")
 
-    def failures(self, nodes: Mapping[str, NodeResult]) -> None:
+    def failures(self, event: Event) -> None:
         """Which of the workflow's nodes failed."""
-        for node, result in nodes.items():
-            if result.status == "failure":
-                self._line(f"{'x' if self._plain else '✗'} {node}: {result.error_message}", "red")
+        for node, result in event.node_failures.items():
+            self._line(f"{'x' if self._plain else '✗'} {node}: {result.error_message}", "red")
 
-    def results(self, nodes: Mapping[str, NodeResult]) -> None:
+    def results(self, event: Event) -> None:
         """What the workflow's nodes came to: the failures, and what no text has told."""
-        self.failures(nodes)
-        if nodes:
+        self.failures(event)
+        if nodes := event.nodes:
             self.output({node: result.output for node, result in nodes.items()})
 
     def output(self, value: Any) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from dynamiq_async.app import AsyncApp
     from dynamiq_async.runs.models import Run
-    from dynamiq_async.runs.questions import Question
+    from dynamiq_async.runs.questions import RunQuestion
     from dynamiq_async.runs.stream import RunStream
 
 _PAGE_SIZE = 100
@@ -154,7 +154,7 @@ def follow(
 
 def _follow(
     connection: Connection,
-    stream: Callable[[AsyncApp], RunStream],
+    stream: Callable[[AsyncApp], RunStream[Any]],
     *,
     json: bool,
     after: int | None = None,
@@ -200,8 +200,8 @@ def _wait(run_id: str, timeout: float, connection: Connection) -> Run:
         async with connection.open() as app:
             run = app.runs.handle(run_id)
 
-            async def ask(question: Question) -> None:
-                await asking.show_and_ask(run, question.request)
+            async def ask(question: RunQuestion) -> None:
+                await asking.show_and_ask(run, question)
 
             on_question = ask if output.is_interactive() else None
             return await run.wait(timeout=timeout, on_question=on_question)

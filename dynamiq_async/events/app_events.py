@@ -18,18 +18,34 @@ from msgspec import Raw, Struct, field
 
 from dynamiq_async import _json
 from dynamiq_async.errors import EventDecodeError
+from dynamiq_async.events.vocabulary import (
+    NO_REASON,
+    NodeResult,
+    Question,
+    ToolCall,
+    ToolCallStatus,
+    Usage,
+    failures,
+    sentence,
+    usage_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
-S = TypeVar("S", bound=Struct)
 
 WORKFLOW_TYPE = "dynamiq.workflows.Workflow"
 """The `source.type` of a workflow's own event, which is the last one of its stream."""
 
+AGENT_TYPE = "dynamiq.nodes.agents.Agent"
+"""The `source.type` of an agent, whose events are what it thinks, does and says."""
+
 ERROR_EVENT = "error"
 """Our guess at how an error that is no workflow's would be named on a stream."""
+
+SEVERAL_TOOLS = "run_parallel"
+"""What an agent calls its action when it calls several tools at once."""
 
 
 class Source(Struct, frozen=True, gc=False):
@@ -39,108 +55,6 @@ class Source(Struct, frozen=True, gc=False):
     name: str | None = None
     group: str | None = None
     type: str | None = None
-
-
-class Tool(Struct, frozen=True, gc=False):
-    """The tool of an agent's step."""
-
-    name: str | None = None
-    type: str | None = None
-    action_type: str | None = None
-
-
-class ToolCall(Struct, frozen=True, kw_only=True):
-    """One step in the life of an agent's tool call; `tool_run_id` ties the steps together.
-
-    `step` is `tool_input_start` (the call was announced), `tool_input` (its arguments, as text),
-    `tool_input_error` (the arguments were unusable: `error`) or `tool` (it ran: `status` and
-    `result`).
-    """
-
-    step: str
-    tool_run_id: str | None = None
-    name: str | None = None
-    action: str | None = None
-    tool: Tool | None = None
-    action_input: Any = None
-    input: Any = None
-    result: Any = None
-    output: Any = None
-    files: list[Any] = field(default_factory=list)
-    error: Any = None
-    loop_num: int | None = None
-    timestamp: str | None = None
-    status: str | None = None
-
-    @property
-    def failed(self) -> bool:
-        return self.status == "failure" or self.step == "tool_input_error"
-
-
-class Decision(Struct, frozen=True, kw_only=True):
-    """An agent's finished reasoning step: the whole thought, and the action it chose."""
-
-    thought: str | None = None
-    action: str | None = None
-    action_input: Any = None
-    tool: Tool | None = None
-    tool_run_id: str | None = None
-    loop_num: int | None = None
-
-
-class Usage(Struct, frozen=True, kw_only=True):
-    """What an LLM node consumed, in tokens; `cost` in US dollars where the library knows it."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    cost: float | None = None
-
-
-class ApprovalQuestion(Struct, frozen=True, kw_only=True):
-    """A node asks whether it may go on. Only keys in `mutable_data_params` can be edited."""
-
-    template: str | None = None
-    data: Any = None
-    mutable_data_params: list[str] = field(default_factory=list)
-    request_id: str | None = None
-
-    @property
-    def prompt(self) -> str:
-        return self.template or ""
-
-
-class FeedbackQuestion(Struct, frozen=True, kw_only=True):
-    """A node asks a person, or only tells them something (`action` is `info`: do not answer)."""
-
-    prompt: str = ""
-    action: str = "ask"
-    is_browser_takeover: bool = False
-    questions: list[Any] | None = None
-    request_id: str | None = None
-
-    @property
-    def wants_answer(self) -> bool:
-        return self.action != "info"
-
-
-Question = ApprovalQuestion | FeedbackQuestion
-
-
-class NodeResult(Struct, frozen=True, kw_only=True):
-    """How one node of a workflow ended. `status` is `success`, `failure`, `skip`, `canceled`,
-    `undefined`, or one added since."""
-
-    status: str
-    input: Any = None
-    output: Any = None
-    error: Any = None
-
-    @property
-    def error_message(self) -> str:
-        if isinstance(self.error, dict):
-            return str(self.error.get("message") or self.error.get("type") or self.error)
-        return "" if self.error is None else str(self.error)
 
 
 # What is not text is typed `Any`: a field of an unforeseen type must not cost the reader the text.
@@ -159,11 +73,47 @@ class _Chunk(Struct, frozen=True):
     usage: Any = None
 
 
+class _Tool(Struct, frozen=True):
+    name: str = ""
+
+
+class _Step(Struct, frozen=True, kw_only=True):
+    """What an agent says of a tool call, whichever step it is."""
+
+    tool_run_id: str = ""
+    name: str = ""
+    action: str = ""
+    tool: _Tool = _Tool()
+    action_input: Any = None
+    input: Any = None
+    result: Any = None
+    error: Any = None
+    status: str | None = None
+
+
+class _Asked(Struct, frozen=True, kw_only=True):
+    """What a node asks of a person: an approval's fields, and those of a message."""
+
+    request_id: str = ""
+    template: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+    mutable_data_params: list[str] = field(default_factory=list)
+    prompt: str = ""
+
+
 _NO_DELTA = _Delta()
 _NO_CHUNK = _Chunk()
+_NOT_ASKED = _Asked()
 _decode_any = msgspec.json.Decoder().decode
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
-_TOOL_STEPS = frozenset({"tool_input_start", "tool_input", "tool_input_error", "tool"})
+_STATUS: dict[str, ToolCallStatus] = {
+    "tool_input_start": "started",
+    "tool_input": "input",
+    "reasoning": "called",
+    "tool": "completed",
+    "tool_input_error": "failed",
+}
+"""What an agent's step means to a tool call; of the thoughts, the finished ones that chose one."""
 
 
 class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
@@ -180,7 +130,8 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
         raw_data: `data` as the JSON that arrived.
         raw: the whole message as the JSON that arrived.
 
-    The views below return something empty, and never raise, where an event is not of their kind.
+    Its views are those of `Event` and, for what only this wire has, `thought`, `notice` and
+    `finish_reason`.
     """
 
     run_id: str | None = None
@@ -237,38 +188,46 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
         return ""
 
     @property
-    def step(self) -> str | None:
-        """An agent's step: `reasoning`, `tool_input`, `tool`, `answer`, …"""
-        step = self._delta().step
-        return step if isinstance(step, str) else None
+    def reasoning(self) -> str:
+        """A piece of an agent's thought, or `""`. The finished thought is `thought`."""
+        return self._thought(finished=False)
 
     @property
-    def reasoning(self) -> str:
-        """A piece of an agent's thought, or `""`. The finished thought is `decision`."""
+    def thought(self) -> str:
+        """An agent's finished thought, which repeats the text of its pieces, or `""`."""
+        return self._thought(finished=True)
+
+    def _thought(self, *, finished: bool) -> str:
         delta = self._delta()
-        content = delta.content
-        if delta.step == "reasoning" and isinstance(content, dict) and "loop_num" not in content:
-            thought = content.get("thought")
-            return thought if isinstance(thought, str) else ""
+        if delta.step == "reasoning" and isinstance(delta.content, dict):
+            thought = delta.content.get("thought")
+            if isinstance(thought, str) and _is_finished(delta.content) is finished:
+                return thought
         return ""
 
     @property
-    def decision(self) -> Decision | None:
-        """An agent's finished reasoning step, which repeats the text of its pieces."""
-        delta = self._delta()
-        content = delta.content
-        if delta.step == "reasoning" and isinstance(content, dict) and "loop_num" in content:
-            return _json.fitting(content, Decision)
-        return None
-
-    @property
     def tool_call(self) -> ToolCall | None:
-        """A step in the life of an agent's tool call."""
+        """A step in the life of an agent's tool call. `data` has what else the agent tells of it,
+        such as the tool's type and its files.
+
+        That an `input` is a piece of the text, and not all of it so far, is our guess. Of several
+        tools at once, each call is told by itself when it has ended.
+        """
         delta = self._delta()
-        step = delta.step
-        if isinstance(step, str) and step in _TOOL_STEPS and isinstance(delta.content, dict):
-            return _json.fitting({**delta.content, "step": step}, ToolCall)
-        return None
+        step, content = delta.step, delta.content
+        if not isinstance(step, str) or step not in _STATUS or not isinstance(content, dict):
+            return None
+        told = _json.fitting(content, _Step)
+        if step == "reasoning" and not (_is_finished(content) and _is_tool(told.action)):
+            return None
+        status = "failed" if told.status == "failure" else _STATUS[step]
+        return ToolCall(
+            id=told.tool_run_id,
+            name=told.name or told.action or told.tool.name,
+            input=told.action_input if told.input is None else told.input,
+            output=told.error if status == "failed" and told.error else told.result,
+            status=status,
+        )
 
     @property
     def finish_reason(self) -> str | None:
@@ -280,25 +239,43 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
     @property
     def usage(self) -> Usage | None:
         """The tokens an LLM node consumed, on the one chunk that tells."""
-        usage = self._chunk().usage
-        return _json.fitting(usage, Usage) if isinstance(usage, dict) else None
+        return usage_of(self._chunk().usage)
 
     @property
     def question(self) -> Question | None:
-        """What a node asks of, or tells, a person."""
-        if self.is_final:
+        """What a node asks a person. The parts of a question that has several are `questions` in
+        `data`."""
+        kind, asked = self._asked()
+        if kind in ("", "info"):
             return None
+        return Question(
+            id=asked.request_id,
+            kind=kind,
+            prompt=asked.template or asked.prompt,
+            params=asked.data,
+            editable_params=asked.mutable_data_params,
+        )
+
+    @property
+    def notice(self) -> str:
+        """What a node tells a person, who is not to answer it, or `""`."""
+        kind, asked = self._asked()
+        return asked.prompt if kind == "info" else ""
+
+    def _asked(self) -> tuple[str, _Asked]:
+        """What a person is asked or told, and its kind: `approval`, `feedback`, `info` or `""`."""
         raw = bytes(self.raw_data)
-        if b'"mutable_data_params"' not in raw and b'"prompt"' not in raw:
-            return None
+        if self.is_final or (b'"mutable_data_params"' not in raw and b'"prompt"' not in raw):
+            return "", _NOT_ASKED
         data = self._view(_decode_any)
         if not isinstance(data, dict):
-            return None
+            return "", _NOT_ASKED
+        kind = ""
         if "mutable_data_params" in data:
-            return _json.fitting(data, ApprovalQuestion)
-        return (
-            _json.fitting(data, FeedbackQuestion) if {"prompt", "action"} <= data.keys() else None
-        )
+            kind = "approval"
+        elif {"prompt", "action"} <= data.keys():
+            kind = "info" if data["action"] == "info" else "feedback"
+        return kind, _json.fitting(data, _Asked)
 
     @property
     def is_final(self) -> bool:
@@ -312,17 +289,17 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
         return source.type == WORKFLOW_TYPE
 
     @property
-    def error(self) -> Any:
-        """On the final event of a run that failed or was canceled: why, or what stands there
-        in place of a reason. None on every other event."""
+    def error(self) -> str | None:
+        """On the final event of a run that failed or was canceled: why, as a sentence. `data` has
+        what stands there."""
         data = self._outcome()
         if not isinstance(data, dict):
-            return data if self.source is None else None
+            return _reason(data, data) if self.source is None and data is not None else None
         error = data.get("error")
         canceled = data.get("canceled") is True
         # A node may bear the id `error`, but its result is an object with a status.
         if self.source is None or canceled or ("error" in data and not _is_node(error)):
-            return error or data
+            return _reason(data, error)
         return None
 
     @property
@@ -332,16 +309,9 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
         return isinstance(data, dict) and data.get("canceled") is True
 
     @property
-    def error_message(self) -> str:
-        """`error` as a sentence: the library sends a string or an object with `message`."""
-        error = self.error
-        if isinstance(error, dict):
-            return str(error.get("message") or error)
-        return "" if error is None else str(error)
-
-    @property
     def nodes(self) -> dict[str, NodeResult]:
-        """On the final event of a workflow that came through: each node's result, by node id."""
+        """On the final event of a workflow that came through: each node's result, by the node's
+        id."""
         data = self._outcome()
         if not isinstance(data, dict) or self.error is not None:
             return {}
@@ -357,7 +327,7 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
     @property
     def node_failures(self) -> dict[str, NodeResult]:
         """The nodes that failed within a workflow that came through all the same."""
-        return {id: node for id, node in self.nodes.items() if node.status == "failure"}
+        return failures(self.nodes)
 
 
 class BrokenEvent(StreamEvent, frozen=True, gc=False, kw_only=True):
@@ -377,6 +347,18 @@ class BrokenEvent(StreamEvent, frozen=True, gc=False, kw_only=True):
 
 def _is_node(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("status"), str)
+
+
+def _is_finished(thought: dict[str, Any]) -> bool:
+    return "loop_num" in thought
+
+
+def _is_tool(action: str) -> bool:
+    return action not in ("", SEVERAL_TOOLS)
+
+
+def _reason(data: Any, error: Any) -> str:
+    return sentence(data) or (str(error) if error else NO_REASON)
 
 
 def stream_event(data: bytes) -> StreamEvent | None:

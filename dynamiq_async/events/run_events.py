@@ -1,45 +1,67 @@
-"""The events of a run's stream."""
+"""The events of a run's stream.
+
+The data of each type that is known has a Struct here. That of another type is added to
+`DATA_TYPES`.
+"""
 
 from __future__ import annotations
 
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct, field
+from msgspec import Raw, Struct, field, structs
 
 from dynamiq_async import _json
-from dynamiq_async.errors import (
-    EventDecodeError,
+from dynamiq_async.errors import EventDecodeError
+from dynamiq_async.events.vocabulary import (
+    NO_REASON,
+    NodeResult,
+    Question,
+    ToolCall,
+    Usage,
+    failures,
+    sentence,
+    usage_of,
 )
 
 T = TypeVar("T")
 
 
-TERMINAL_EVENTS = frozenset({"run.completed", "run.failed", "run.canceled"})
 RUN_STARTED = "run.started"
+COMPLETED, FAILED, CANCELED = "run.completed", "run.failed", "run.canceled"
+TERMINAL_EVENTS = frozenset({COMPLETED, FAILED, CANCELED})
+REASONING_DELTA, RESPONSE_DELTA = "agent.reasoning.delta", "agent.response.delta"
+DELTAS = frozenset({REASONING_DELTA, RESPONSE_DELTA})
 QUESTION_EVENTS = frozenset({"agent.human_feedback.requested", "approval_request.created"})
 
+_KINDS = {"approval_request": "approval", "human_feedback": "feedback"}
 
-class InputRequest(Struct, frozen=True, kw_only=True):
-    """A question of a run that waits for a person's answer.
+
+class InputRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The data of `agent.human_feedback.requested` and `approval_request.created`, and a question
+    of a run's `input_requests`.
 
     Attributes:
-        id: what the answer refers to. Two questions of one node can carry the same id.
+        id: also called `request_id` (our guess).
         type: `approval_request`, `human_feedback`, or one added since.
-        prompt: what is asked.
-        params: what is to be approved.
-        editable_params: the names of those `params` that an approval may change.
     """
 
-    id: str
+    id: str | None = None
+    request_id: str | None = None
     type: str | None = None
     prompt: str | None = None
     params: dict[str, Any] | None = None
     editable_params: list[str] | None = None
 
-    @property
-    def is_approval(self) -> bool:
-        return self.type == "approval_request"
+    def as_question(self, kind: str = "") -> Question:
+        """The question. `kind` is what it is where no type says that."""
+        return Question(
+            id=self.id or self.request_id or "",
+            kind=_KINDS.get(self.type, self.type) if self.type else kind,
+            prompt=self.prompt or "",
+            params=self.params or {},
+            editable_params=self.editable_params or [],
+        )
 
 
 class RunState(Struct, frozen=True, kw_only=True):
@@ -82,25 +104,15 @@ class ToolCallCompleted(Struct, frozen=True, kw_only=True):
     iteration: int | None = None
     tool: RunTool | None = None
 
-    @property
-    def result_data(self) -> Any:
-        """`result`, decoded if it is JSON, else as it is."""
-        if not isinstance(self.result, str):
-            return self.result
-        try:
-            return _json.decode(self.result.encode())
-        except _json.DECODE_ERRORS:
-            return self.result
-
 
 DATA_TYPES: dict[str, type[Struct]] = {
     RUN_STARTED: RunState,
-    "run.completed": RunState,
-    "run.failed": RunState,
-    "run.canceled": RunState,
+    COMPLETED: RunState,
+    FAILED: RunState,
+    CANCELED: RunState,
     "run.paused": RunPaused,
-    "agent.reasoning.delta": Delta,
-    "agent.response.delta": Delta,
+    REASONING_DELTA: Delta,
+    RESPONSE_DELTA: Delta,
     "agent.tool_call.completed": ToolCallCompleted,
     "agent.human_feedback.requested": InputRequest,
     "approval_request.created": InputRequest,
@@ -111,18 +123,15 @@ _decoders = {name: msgspec.json.Decoder(type_).decode for name, type_ in DATA_TY
 _decode_any = msgspec.json.Decoder().decode
 
 
-class _Question(Struct, kw_only=True):
-    """A question's data, in which the id may also be called `request_id` (our guess)."""
+class _Told(Struct, frozen=True):
+    """What the data of any event may tell beside the rest."""
 
-    id: str | None = None
-    request_id: str | None = None
-    type: str | None = None
-    prompt: str | None = None
-    params: dict[str, Any] | None = None
-    editable_params: list[str] | None = None
+    entity_id: Any = None
+    usage: Any = None
 
 
-_decode_question = msgspec.json.Decoder(_Question).decode
+_NOTHING = _Told()
+_decode_told = msgspec.json.Decoder(_Told).decode
 
 
 class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
@@ -135,7 +144,7 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
         raw_data: `data` as the JSON that arrived.
         raw: the whole event as the JSON that arrived.
 
-    The views return something empty, and never raise, where an event is not of their kind.
+    Its views are those of `Event` and, for what only this wire has, `state`.
     """
 
     type: str
@@ -171,25 +180,78 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
             ) from error
 
     @property
-    def is_terminal(self) -> bool:
+    def is_final(self) -> bool:
         """Whether this is the run's last event."""
         return self.type in TERMINAL_EVENTS
 
     @property
     def text(self) -> str:
         """A piece of the answer meant for the reader, or `""`."""
-        delta = _view(self, Delta) if self.type == "agent.response.delta" else None
-        return delta.delta if delta is not None else ""
+        return self._delta(RESPONSE_DELTA)
 
     @property
     def reasoning(self) -> str:
         """A piece of an agent's thought, or `""`."""
-        delta = _view(self, Delta) if self.type == "agent.reasoning.delta" else None
+        return self._delta(REASONING_DELTA)
+
+    def _delta(self, type: str) -> str:
+        delta = _view(self, Delta) if self.type == type else None
         return delta.delta if delta is not None else ""
 
     @property
-    def tool_call(self) -> ToolCallCompleted | None:
-        return _view(self, ToolCallCompleted)
+    def tool_call(self) -> ToolCall | None:
+        """A tool call of an agent, which the service tells of when it is completed."""
+        call = _view(self, ToolCallCompleted)
+        if call is None:
+            return None
+        return ToolCall(
+            id=call.id or "",
+            name=(call.tool and call.tool.name) or "",
+            input=call.input,
+            output=_decoded(call.result),
+            status="completed",
+        )
+
+    @property
+    def question(self) -> Question | None:
+        """What the run asks a person."""
+        request = _view(self, InputRequest)
+        if request is None:
+            return None
+        if self.type == "approval_request.created":
+            return structs.replace(request.as_question(), kind="approval")
+        return request.as_question("feedback")
+
+    @property
+    def usage(self) -> Usage | None:
+        """What was consumed, where the event's data tells that as `usage` (our guess: no such data
+        has been seen)."""
+        return usage_of(self._told().usage)
+
+    @property
+    def entity_id(self) -> str | None:
+        """The node that the event is about, where its data tells that (the same guess)."""
+        entity_id = self._told().entity_id
+        return entity_id if isinstance(entity_id, str) else None
+
+    def _told(self) -> _Told:
+        try:
+            return _json.decode_with(_decode_told, self.raw_data)
+        except _json.DECODE_ERRORS:
+            return _NOTHING
+
+    @property
+    def error(self) -> str | None:
+        """On the terminal event of a run that failed or was canceled: why, as a sentence."""
+        if self.type not in TERMINAL_EVENTS or self.type == COMPLETED:
+            return None
+        state = self.state or RunState()
+        return sentence(state.error) or sentence(state.output) or NO_REASON
+
+    @property
+    def canceled(self) -> bool:
+        """Whether this is the terminal event of a run that was canceled."""
+        return self.type == CANCELED
 
     @property
     def state(self) -> RunState | None:
@@ -197,22 +259,27 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
         return _view(self, RunState)
 
     @property
-    def question(self) -> InputRequest | None:
-        """What the run asks a person."""
-        if self.type not in QUESTION_EVENTS:
-            return None
+    def nodes(self) -> dict[str, NodeResult]:
+        """On the terminal event: each node's result, by the node's id, where the run's output is
+        the map of them."""
+        state = self.state if self.is_final else None
         try:
-            asked = _json.decode_with(_decode_question, self.raw_data)
-        except _json.DECODE_ERRORS:
-            return None
-        approval = self.type == "approval_request.created"
-        return InputRequest(
-            id=asked.id or asked.request_id or "",
-            type="approval_request" if approval else asked.type or "human_feedback",
-            prompt=asked.prompt,
-            params=asked.params,
-            editable_params=asked.editable_params,
-        )
+            return msgspec.convert(state and state.output, dict[str, NodeResult])
+        except msgspec.ValidationError:
+            return {}
+
+    @property
+    def node_failures(self) -> dict[str, NodeResult]:
+        """The nodes that failed, whatever became of the run."""
+        return failures(self.nodes)
+
+
+def _decoded(result: Any) -> Any:
+    """`result`, decoded if it is a JSON text, else as it is."""
+    try:
+        return _json.decode(result.encode()) if isinstance(result, str) else result
+    except _json.DECODE_ERRORS:
+        return result
 
 
 def stored_event(data: Raw) -> RunEvent:
@@ -252,6 +319,9 @@ _decode_event = msgspec.json.Decoder(RunEvent).decode
 
 
 def _view(event: RunEvent, kind: type[T]) -> T | None:
+    """The event's data, where it is of this kind."""
+    if DATA_TYPES.get(event.type) is not kind:
+        return None
     try:
         data = event.data
     except EventDecodeError:

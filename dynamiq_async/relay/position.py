@@ -71,7 +71,7 @@ def resume_position(headers: Mapping[str, str]) -> Position | None:
     return position
 
 
-def resume(runs: Runs, run_id: str, headers: Mapping[str, str], **options: Any) -> RunStream:
+def resume(runs: Runs, run_id: str, headers: Mapping[str, str], **options: Any) -> RunStream[Any]:
     """The stream of a run, from where this browser stands: from its beginning, or behind the
     position in its `Last-Event-ID`.
 

@@ -102,7 +102,7 @@ async def _close(what: Any) -> None:
 class WorkflowUpstream(Upstream):
     """A stream of events, many of which are read at once."""
 
-    def __init__(self, stream: WorkflowStream | RunStream) -> None:
+    def __init__(self, stream: WorkflowStream[Any] | RunStream[Any]) -> None:
         super().__init__(stream)
         self._items = stream.batches()
 
@@ -114,7 +114,7 @@ class WorkflowUpstream(Upstream):
 class RunUpstream(WorkflowUpstream):
     """The stream of a run."""
 
-    def __init__(self, stream: RunStream) -> None:
+    def __init__(self, stream: RunStream[Any]) -> None:
         super().__init__(stream)
         self.restarts = stream.starts_run
         self.start = None if stream.starts_run else self._position(stream.sequence or 0)
@@ -122,13 +122,6 @@ class RunUpstream(WorkflowUpstream):
     @property
     def can_cancel(self) -> bool:
         return self._stream.run_id is not None
-
-    def raise_for_failure(self) -> None:
-        final, run_id = self._stream.final, self._stream.run_id
-        if final is not None and final.type == "run.failed":
-            raise errors.RunFailedError(f"run {run_id} failed", run_id=run_id)
-        if final is not None and final.type == "run.canceled":
-            raise errors.RunCanceledError(f"run {run_id} was canceled", run_id=run_id)
 
     def repeats(self, last_event_id: str) -> bool:
         position = parse(last_event_id)

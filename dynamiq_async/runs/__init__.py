@@ -4,7 +4,7 @@ The wire facts and their sources are in docs/contract.md.
 """
 
 from dynamiq_async.runs.models import Run
-from dynamiq_async.runs.questions import OnQuestion, Question, QuestionEvent
+from dynamiq_async.runs.questions import OnQuestion, QuestionEvent, RunQuestion
 from dynamiq_async.runs.resumption import Gap
 from dynamiq_async.runs.runs import RunHandle, Runs
 from dynamiq_async.runs.stream import RunStream
@@ -14,10 +14,10 @@ __all__ = [
     "DEFAULT_WAIT",
     "Gap",
     "OnQuestion",
-    "Question",
     "QuestionEvent",
     "Run",
     "RunHandle",
+    "RunQuestion",
     "RunStream",
     "Runs",
 ]

@@ -19,7 +19,9 @@ from dynamiq_async.errors import (
     RunError,
     RunFailedError,
 )
+from dynamiq_async.events import Question
 from dynamiq_async.events.run_events import InputRequest
+from dynamiq_async.events.vocabulary import NO_REASON, sentence
 
 T = TypeVar("T")
 
@@ -32,7 +34,7 @@ class Run(Struct, frozen=True, kw_only=True):
     Attributes:
         status: `created`, `started`, `paused`, `completed`, `failed` or `canceled`; when the
             service lists runs that wait for an answer, also `awaiting_input`.
-        input_requests: the questions that wait for an answer.
+        input_requests: the questions that wait for an answer, as the service writes them.
         error: why it failed (our guess: not documented).
     """
 
@@ -54,9 +56,9 @@ class Run(Struct, frozen=True, kw_only=True):
         return self.status in TERMINAL_STATUS
 
     @property
-    def questions(self) -> list[InputRequest]:
+    def questions(self) -> list[Question]:
         """The questions that wait for an answer."""
-        return self.input_requests or []
+        return [request.as_question() for request in self.input_requests or []]
 
     @overload
     def unwrap(self) -> Any: ...
@@ -83,19 +85,12 @@ class Run(Struct, frozen=True, kw_only=True):
 
     def _not_completed(self) -> RunError:
         if self.status == "failed":
-            why = _sentence(self.error) or _sentence(self.output) or "no reason given"
+            why = sentence(self.error) or sentence(self.output) or NO_REASON
             return RunFailedError(f"run {self.id} failed: {why}", run_id=self.id, run=self)
         if self.status == "canceled":
             return RunCanceledError(f"run {self.id} was canceled", run_id=self.id, run=self)
         message = f"run {self.id} is not over, it is {self.status}"
         return RunError(message, run_id=self.id, run=self)
-
-
-def _sentence(value: Any) -> str:
-    if isinstance(value, dict):
-        inner = value.get("error", value.get("message"))
-        return _sentence(inner) if inner is not None else ""
-    return value if isinstance(value, str) else ""
 
 
 def run_of(data: Raw) -> Run:

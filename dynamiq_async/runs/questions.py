@@ -1,21 +1,23 @@
 """People in the loop: a run's questions, and their answers.
 
-The Structs of a question are passive; what is here knows the run it belongs to and can answer.
+A `Question` is plain data. A `RunQuestion` knows the run that asks, and can be answered.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from dynamiq_async import _json
 from dynamiq_async.errors import BadRequestError, ConflictError, InvalidArgumentError
-from dynamiq_async.events.run_events import InputRequest, RunEvent
+from dynamiq_async.events import Question, RunEvent
 
 if TYPE_CHECKING:
     from dynamiq_async.runs.requests import RunRequests
@@ -26,7 +28,7 @@ Verdict = str | bool | None
 """What a handler may return: text to answer with, True or False to approve or reject, or None when
 it answered by itself or leaves the question open."""
 
-OnQuestion = Callable[["Question"], Verdict | Awaitable[Verdict]]
+OnQuestion = Callable[["RunQuestion"], Verdict | Awaitable[Verdict]]
 
 
 class Answering:
@@ -38,7 +40,7 @@ class Answering:
     async def answer(
         self,
         run_id: str,
-        request: InputRequest | str,
+        request: Question | str,
         feedback: str,
         *,
         extra_body: Mapping[str, Any] | None = None,
@@ -53,14 +55,15 @@ class Answering:
             InvalidArgumentError: the question is an approval.
             BadRequestError, ConflictError: the run is not waiting for this.
         """
-        _check_kind(request, approval=False)
+        if isinstance(request, Question):
+            request.check_kind("feedback", "request")
         body = _input_body(request, {"feedback": feedback}, "human_feedback")
         await self._requests.send_input(run_id, body, extra_body)
 
     async def approve(
         self,
         run_id: str,
-        request: InputRequest | str,
+        request: Question | str,
         *,
         params: Mapping[str, Any] | None = None,
         feedback: str | None = None,
@@ -82,9 +85,9 @@ class Answering:
         """
         if params and isinstance(request, str):
             request = await self._requests.named(run_id, request)
-        _check_kind(request, approval=True)
-        if params is not None and not isinstance(request, str):
-            check_editable(params, request.editable_params)
+        if isinstance(request, Question):
+            request.check_kind("approval", "request")
+            request.check_params(params or {})
         verdict = {"approved": True, "params": params, "feedback": feedback}
         body = _input_body(request, verdict, "approval_request")
         await self._requests.send_input(run_id, body, extra_body)
@@ -92,86 +95,91 @@ class Answering:
     async def reject(
         self,
         run_id: str,
-        request: InputRequest | str,
+        request: Question | str,
         *,
         feedback: str | None = None,
         extra_body: Mapping[str, Any] | None = None,
     ) -> None:
         """Reject what the run asks for. Raises what `approve` raises."""
-        _check_kind(request, approval=True)
+        if isinstance(request, Question):
+            request.check_kind("approval", "request")
         verdict = {"approved": False, "feedback": feedback}
         body = _input_body(request, verdict, "approval_request")
         await self._requests.send_input(run_id, body, extra_body)
 
 
-class Question:
-    """A question that a run asks a person, and that can be answered.
+class RunQuestion(Question, frozen=True, kw_only=True, dict=True):
+    """A question that a run asks a person, and that can be answered here.
 
-    Attributes:
-        run_id: the run that asks.
-        request: the question as it came.
-        answered: whether it was answered through this object.
+    It equals the plain `Question`, and is that as JSON and as a pickle.
     """
 
-    __slots__ = ("_requests", "answered", "request", "run_id")
-
-    def __init__(self, requests: RunRequests, run_id: str, request: InputRequest) -> None:
-        self._requests = requests
-        self.run_id = run_id
-        self.request = request
-        self.answered = False
-
-    @property
-    def prompt(self) -> str:
-        return self.request.prompt or ""
+    @classmethod
+    def of(cls, question: Question, requests: RunRequests, run_id: str) -> Self:
+        asked = cls(**_fields(question, Question))
+        # No fields: they are no data.
+        vars(asked).update(requests=requests, run_id=run_id, answered=False)
+        return asked
 
     @property
-    def params(self) -> dict[str, Any]:
-        """What is to be approved."""
-        return self.request.params or {}
+    def run_id(self) -> str:
+        """The run that asks."""
+        run_id: str = vars(self)["run_id"]
+        return run_id
 
     @property
-    def is_approval(self) -> bool:
-        """Whether it wants `approve` or `reject`, rather than `answer`."""
-        return self.request.is_approval
+    def answered(self) -> bool:
+        """Whether it was answered through this object."""
+        answered: bool = vars(self)["answered"]
+        return answered
+
+    @property
+    def _requests(self) -> RunRequests:
+        requests: RunRequests = vars(self)["requests"]
+        return requests
 
     async def is_open(self) -> bool:
         """Ask the service whether a question with this id still waits for an answer."""
         requests = self._requests
-        listed = await requests.still_open(self.run_id, self.request, requests.api.options, None)
+        listed = await requests.still_open(self.run_id, self, requests.api.options, None)
         return listed is not None
 
     async def answer(self, feedback: str) -> None:
         """Answer with a text. Raises what `Runs.answer` raises."""
-        await Answering(self._requests).answer(self.run_id, self.request, feedback)
-        self.answered = True
+        await Answering(self._requests).answer(self.run_id, self, feedback)
+        vars(self)["answered"] = True
 
     async def approve(
         self, params: Mapping[str, Any] | None = None, *, feedback: str | None = None
     ) -> None:
         """Approve, with some of the parameters changed. Raises what `Runs.approve` raises."""
-        await Answering(self._requests).approve(
-            self.run_id, self.request, params=params, feedback=feedback
-        )
-        self.answered = True
+        answering = Answering(self._requests)
+        await answering.approve(self.run_id, self, params=params, feedback=feedback)
+        vars(self)["answered"] = True
 
     async def reject(self, feedback: str | None = None) -> None:
         """Reject. Raises what `Runs.approve` raises."""
-        await Answering(self._requests).reject(self.run_id, self.request, feedback=feedback)
-        self.answered = True
+        await Answering(self._requests).reject(self.run_id, self, feedback=feedback)
+        vars(self)["answered"] = True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Question) and astuple(self) == astuple(other)
 
     def __repr__(self) -> str:
-        return f"<Question of run {self.run_id}: {self.prompt!r}>"
+        return f"<RunQuestion of run {self.run_id}: {self.prompt!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _plain, (Question, _fields(self, Question))
 
 
 def _asked(
-    method: Callable[Concatenate[Question, P], Awaitable[None]],
+    method: Callable[Concatenate[RunQuestion, P], Awaitable[None]],
 ) -> Callable[Concatenate[QuestionEvent, P], Awaitable[None]]:
     """A method of a question, as one of its event."""
 
     @wraps(method)
     async def call(event: QuestionEvent, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        await method(event.asked, *args, **kwargs)
+        await method(event.question, *args, **kwargs)
 
     return call
 
@@ -183,61 +191,42 @@ class QuestionEvent(RunEvent, frozen=True, kw_only=True, dict=True):
     """
 
     @classmethod
-    def of(cls, event: RunEvent, question: Question) -> Self:
-        asking = cls(**_fields(event))
-        vars(asking)["_question"] = question  # no field: it knows a client, and is no data
+    def of(cls, event: RunEvent, question: RunQuestion) -> Self:
+        asking = cls(**_fields(event, RunEvent))
+        vars(asking)["question"] = question  # no field: it knows a client, and is no data
         _json.keep(asking, event.raw)
         return asking
 
     @property
-    def asked(self) -> Question:
-        """The question itself."""
-        question: Question = vars(self)["_question"]
+    def question(self) -> RunQuestion:
+        """The question itself, with what can be done about it."""
+        question: RunQuestion = vars(self)["question"]
         return question
 
-    answer = _asked(Question.answer)
-    approve = _asked(Question.approve)
-    reject = _asked(Question.reject)
+    answer = _asked(RunQuestion.answer)
+    approve = _asked(RunQuestion.approve)
+    reject = _asked(RunQuestion.reject)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _plain_event, (_fields(self),)
+        return _plain, (RunEvent, _fields(self, RunEvent))
 
 
-def _fields(event: RunEvent) -> dict[str, Any]:
-    return {name: getattr(event, name) for name in RunEvent.__struct_fields__}
+def _fields(value: Struct, kind: type[Struct]) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in kind.__struct_fields__}
 
 
-def _plain_event(fields: dict[str, Any]) -> RunEvent:
-    return RunEvent(**fields)
+def _plain(kind: type[Struct], fields: dict[str, Any]) -> Struct:
+    return kind(**fields)
 
 
-def _input_body(request: InputRequest | str, answer: dict[str, Any], kind: str) -> dict[str, Any]:
+def _input_body(request: Question | str, answer: dict[str, Any], kind: str) -> dict[str, Any]:
     """The body of `POST /v1/runs/{id}/input`. For an approval it is our guess."""
     request_id = request if isinstance(request, str) else request.id
     known = {name: value for name, value in answer.items() if value is not None}
     return {"type": kind, "data": {"request_id": request_id, **known}}
 
 
-def check_editable(params: Mapping[str, Any], editable: Sequence[str] | None) -> None:
-    """Raise InvalidArgumentError if `params` has keys that a question does not let be edited."""
-    if wrong := sorted(set(params) - set(editable or ())):
-        raise InvalidArgumentError(
-            f"params: {', '.join(wrong)} cannot be edited; "
-            + (f"only {', '.join(editable)} can" if editable else "nothing can be"),
-            argument="params",
-        )
-
-
-def _check_kind(request: InputRequest | str, *, approval: bool) -> None:
-    """Raise InvalidArgumentError if an approval is answered with text, or a question approved."""
-    opposite = "human_feedback" if approval else "approval_request"
-    if isinstance(request, str) or request.type != opposite:
-        return  # the list of types is open
-    advice = "answer it with answer()" if approval else "use approve() or reject()"
-    raise InvalidArgumentError(f"this is a {request.type}: {advice}", argument="request")
-
-
-async def ask(handler: OnQuestion, question: Question) -> None:
+async def ask(handler: OnQuestion, question: RunQuestion) -> None:
     """Put a question to the caller's handler, and send on what it returns.
 
     People take their time: if somebody else answered meanwhile, or the run ended, the answer that
@@ -253,7 +242,7 @@ async def ask(handler: OnQuestion, question: Question) -> None:
             raise
 
 
-async def _send(verdict: Verdict, question: Question) -> None:
+async def _send(verdict: Verdict, question: RunQuestion) -> None:
     if isinstance(verdict, bool):
         await (question.approve() if verdict else question.reject())
     elif isinstance(verdict, str):
@@ -276,18 +265,18 @@ class Ledger:
     def __init__(self) -> None:
         self._known: Counter[bytes] = Counter()
 
-    def new(self, requests: Iterable[InputRequest]) -> list[InputRequest]:
+    def new(self, questions: Iterable[Question]) -> list[Question]:
         """Those of the present list that were not in the one before."""
-        fresh: list[InputRequest] = []
+        fresh: list[Question] = []
         present: Counter[bytes] = Counter()
-        for request in requests:
-            identity = msgspec.json.encode(request)
+        for question in questions:
+            identity = msgspec.json.encode(question)
             present[identity] += 1
             if present[identity] > self._known[identity]:
-                fresh.append(request)
+                fresh.append(question)
         self._known = present
         return fresh
 
-    def answered(self, request: InputRequest) -> None:
+    def answered(self, question: Question) -> None:
         """It is closed; if another like it stands in the list next time, that one is new."""
-        self._known[msgspec.json.encode(request)] -= 1
+        self._known[msgspec.json.encode(question)] -= 1

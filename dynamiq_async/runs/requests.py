@@ -16,7 +16,7 @@ from dynamiq_async._http.request_options import RequestOptions
 from dynamiq_async._http.response import read_with
 from dynamiq_async._http.status import may_pass
 from dynamiq_async._json import encode
-from dynamiq_async.events.run_events import InputRequest, RunEvent, run_event, stored_event
+from dynamiq_async.events.run_events import RunEvent, run_event, stored_event
 from dynamiq_async.options import check_id
 from dynamiq_async.runs.models import Run, run_of
 from dynamiq_async.sse import SSEDecoder
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dynamiq_async._http.api import Api
     from dynamiq_async._http.request import Request
     from dynamiq_async._http.request_options import SendOptions
+    from dynamiq_async.events import Question
 
 SETTLE_SECONDS = 10.0
 """How long a run whose create was not answered is looked for."""
@@ -235,24 +236,24 @@ class RunRequests:
             pause = min(pause * 2, 1.0)
 
     async def still_open(
-        self, run_id: str, request: InputRequest, options: SendOptions, deadline: float | None
-    ) -> InputRequest | None:
-        """The open question that an answer to `request` would reach, as the service lists it;
+        self, run_id: str, asked: Question, options: SendOptions, deadline: float | None
+    ) -> Question | None:
+        """The open question that an answer to `asked` would reach, as the service lists it;
         None when there is none any more.
 
-        Several may carry the same id, and the one that `request` stands for may be answered
+        Several may carry the same id, and the one that `asked` stands for may be answered
         already: what the service lists is what is really asked. Its list may lag behind its
         events, so that it is looked at twice.
         """
         run = await self.get(run_id, options, deadline, urgent=True)
-        listed = [question for question in run.questions if question.id == request.id]
+        listed = [question for question in run.questions if question.id == asked.id]
         if not listed and not run.is_terminal:
             await asyncio.sleep(SECOND_LOOK_SECONDS)
             run = await self.get(run_id, options, deadline, urgent=True)
-            listed = [question for question in run.questions if question.id == request.id]
-        return request if request in listed else listed[-1] if listed else None
+            listed = [question for question in run.questions if question.id == asked.id]
+        return asked if asked in listed else listed[-1] if listed else None
 
-    async def named(self, run_id: str, request_id: str) -> InputRequest | str:
+    async def named(self, run_id: str, request_id: str) -> Question | str:
         """The open question of this id, or the id where the run does not list it."""
         run = await self.get(run_id, self.api.options, urgent=True)
         return next((asked for asked in run.questions if asked.id == request_id), request_id)

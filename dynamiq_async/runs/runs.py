@@ -34,10 +34,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class _CreateOptions(TypedDict, total=False):
-    """The arguments of `create` that have no part in its type."""
-
-    background: bool
+class _StartOptions(TypedDict, total=False):
     files: Any
     file_ids: Sequence[str] | None
     user_id: str | None
@@ -49,6 +46,31 @@ class _CreateOptions(TypedDict, total=False):
     extra_body: Mapping[str, Any] | None
     extra_headers: Mapping[str, str] | None
     extra_query: Mapping[str, Any] | None
+
+
+class _CreateOptions(_StartOptions, total=False):
+    """The arguments of `create` that have no part in its type."""
+
+    background: bool
+
+
+class _StreamOptions(_StartOptions, total=False):
+    """The arguments of `stream` that have no part in its type."""
+
+    on_question: OnQuestion | None
+    resume: bool
+    max_resumes: int
+
+
+class _FollowOptions(TypedDict, total=False):
+    """The arguments of `follow` that have no part in its type."""
+
+    after_sequence: int | None
+    on_question: OnQuestion | None
+    resume: bool
+    max_resumes: int
+    timeout: TimeoutLike
+    max_retries: int | None
 
 
 class Runs(Answering):
@@ -142,10 +164,17 @@ class Runs(Answering):
             found = await self.wait(found.id, timeout=_seconds_left(deadline))
         return found if output_type is None else found.unwrap(output_type)
 
+    @overload
+    def stream(self, input: Any, **options: Unpack[_StreamOptions]) -> RunStream[Any]: ...
+    @overload
+    def stream(
+        self, input: Any, *, output_type: type[T], **options: Unpack[_StreamOptions]
+    ) -> RunStream[T]: ...
     def stream(
         self,
         input: Any,
         *,
+        output_type: Any = Any,
         files: Any = None,
         file_ids: Sequence[str] | None = None,
         user_id: str | None = None,
@@ -160,11 +189,12 @@ class Runs(Answering):
         extra_body: Mapping[str, Any] | None = None,
         extra_headers: Mapping[str, str] | None = None,
         extra_query: Mapping[str, Any] | None = None,
-    ) -> RunStream:
+    ) -> RunStream[Any]:
         """Start a run and follow its events to its end.
 
         Args:
-            on_question: called with each `Question`, and waited for if it is async. It returns
+            output_type: what the stream's `output()` is decoded to: any type that msgspec knows.
+            on_question: called with each `RunQuestion`, and waited for if it is async. It returns
                 text to answer with, True or False to approve or reject, or None.
             resume: attach again when the connection breaks.
             max_resumes: how many attempts to attach may go by without a new event.
@@ -195,19 +225,27 @@ class Runs(Answering):
             resume=resume,
             max_resumes=check_count(max_resumes, "max_resumes", least=0),
             on_question=on_question,
+            output_type=output_type,
         )
 
+    @overload
+    def follow(self, run_id: str, **options: Unpack[_FollowOptions]) -> RunStream[Any]: ...
+    @overload
+    def follow(
+        self, run_id: str, *, output_type: type[T], **options: Unpack[_FollowOptions]
+    ) -> RunStream[T]: ...
     def follow(
         self,
         run_id: str,
         *,
+        output_type: Any = Any,
         after_sequence: int | None = None,
         on_question: OnQuestion | None = None,
         resume: bool = True,
         max_resumes: int = 5,
         timeout: TimeoutLike = UNSET,
         max_retries: int | None = None,
-    ) -> RunStream:
+    ) -> RunStream[Any]:
         """Follow the events of a run that was started before, whether it is over or not.
 
         Args:
@@ -226,6 +264,7 @@ class Runs(Answering):
             resume=resume,
             max_resumes=check_count(max_resumes, "max_resumes", least=0),
             on_question=on_question,
+            output_type=output_type,
         )
 
     @overload
@@ -417,12 +456,21 @@ class RunHandle:
         return f"RunHandle({self.id!r})"
 
     get = _bound(Runs.get)
-    follow = _bound(Runs.follow)
     events = _bound(Runs.events)
     cancel = _bound(Runs.cancel)
     answer = _bound(Runs.answer)
     approve = _bound(Runs.approve)
     reject = _bound(Runs.reject)
+
+    @overload
+    def follow(self, **options: Unpack[_FollowOptions]) -> RunStream[Any]: ...
+    @overload
+    def follow(
+        self, *, output_type: type[T], **options: Unpack[_FollowOptions]
+    ) -> RunStream[T]: ...
+    def follow(self, **options: Any) -> RunStream[Any]:
+        """Follow the run's events. See `Runs.follow`."""
+        return self._runs.follow(self.id, **options)
 
     @overload
     async def wait(self, **options: Unpack[WaitOptions]) -> Run: ...

@@ -9,21 +9,26 @@ that names the run and the position. The request that created the run is never s
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
-from msgspec import structs
+import msgspec
+from msgspec import Raw, structs
 
 from dynamiq_async import errors
 from dynamiq_async._http.status import may_have_run, may_pass
 from dynamiq_async._http.timers import deadline_in
-from dynamiq_async._json import check_type
-from dynamiq_async.events.run_events import QUESTION_EVENTS, TERMINAL_EVENTS, RunEvent, RunState
+from dynamiq_async.events.run_events import (
+    DELTAS,
+    QUESTION_EVENTS,
+    RunEvent,
+    RunState,
+)
 from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout
 from dynamiq_async.runs.models import Run
-from dynamiq_async.runs.questions import OnQuestion, Question, QuestionEvent, ask
+from dynamiq_async.runs.questions import OnQuestion, QuestionEvent, RunQuestion, ask
 from dynamiq_async.runs.resumption import Cursor, Gap, Hole
 from dynamiq_async.streaming.event_reader import EventReader, open_events
-from dynamiq_async.streaming.event_stream import EventStream
+from dynamiq_async.streaming.output_stream import OutputStream, T_co
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,21 +38,16 @@ if TYPE_CHECKING:
     from dynamiq_async._http.response import ResponseInfo
     from dynamiq_async.runs.requests import RunRequests
 
-T = TypeVar("T")
-
 ENDLESS = 2**63
 
 IDLE_SECONDS = 60.0
 """The service sends a heartbeat after 15 s of silence (documented), so this is a dead peer."""
 
-# The types that mean something to the stream itself; all others are only handed on.
-_NOTED = QUESTION_EVENTS | TERMINAL_EVENTS
-
 MAX_RETRY_HINT = 30.0
 """Seconds; a server's `retry:` beyond it is not waited for."""
 
 
-class RunStream(EventStream[RunEvent]):
+class RunStream(OutputStream[RunEvent, T_co]):
     """The events of a run, from `Runs.stream` and `Runs.follow`.
 
     Iteration ends behind the run's terminal event. Questions come as `QuestionEvent`, which can be
@@ -76,8 +76,10 @@ class RunStream(EventStream[RunEvent]):
         resume: bool = True,
         max_resumes: int = 5,
         on_question: OnQuestion | None = None,
+        output_type: Any = Any,
     ) -> None:
-        super().__init__(str(create) if create is not None else f"run {run_id}")
+        label = str(create) if create is not None else f"run {run_id}"
+        super().__init__(label, requests.api.sender.key, output_type)
         self._requests = requests
         self._options = options
         self._create = create
@@ -95,7 +97,6 @@ class RunStream(EventStream[RunEvent]):
         self._over = False
         self.run_id = run_id
         self.sequence = after_sequence
-        self.final: RunEvent | None = None
         self.reconnects = 0
         self.response: ResponseInfo | None = None
 
@@ -132,28 +133,7 @@ class RunStream(EventStream[RunEvent]):
         run = await self._requests.get(self._id(), self._options, self._deadline)
         if self.final is None or run.is_terminal:
             return run
-        # The service's state lags behind its events.
-        state = self.final.state or RunState()
-        status = self.final.type.removeprefix("run.")
-        return structs.replace(run, status=status, output=state.output, error=state.error)
-
-    @overload
-    async def output(self) -> Any: ...
-    @overload
-    async def output(self, *, output_type: type[T]) -> T: ...
-    async def output(self, *, output_type: Any = Any) -> Any:
-        """Read to the end and return the run's output, as `output_type`.
-
-        Raises:
-            RunFailedError, RunCanceledError: the run ended so.
-            ResponseDecodeError: the output does not fit `output_type`.
-        """
-        check_type(output_type)
-        await self._read_to_end()
-        state = self.final.state if self.final is not None else None
-        if self.final is None or self.final.type != "run.completed" or state is None:
-            return (await self.run()).unwrap(output_type)
-        return Run(id=self._id(), status="completed", output=state.output).unwrap(output_type)
+        return _ended(run, self.final)  # the service's state lags behind its events
 
     async def cancel(self) -> None:
         """Cancel the run, whether or not this stream is closed. Does nothing when it is over.
@@ -163,15 +143,34 @@ class RunStream(EventStream[RunEvent]):
         """
         await self._requests.cancel(self._id())
 
-    async def _read_to_end(self) -> None:
-        while self.final is None or not self.closed:
-            if await self._take() is None:
-                return
-
     def _id(self) -> str:
         if self.run_id is None:
             raise errors.StreamError(f"{self._label}: the run has not told its id yet")
         return self.run_id
+
+    # What OutputStream asks for.
+
+    def _known(self) -> dict[str, Any]:
+        request_id = self.response.request_id if self.response is not None else None
+        return {"run_id": self.run_id, "sequence": self.sequence, "request_id": request_id}
+
+    def _failed(self, final: RunEvent) -> errors.DynamiqError:
+        kind = errors.RunCanceledError if final.canceled else errors.RunFailedError
+        what = "was canceled" if final.canceled else f"failed: {final.error}"
+        run = None if self.run_id is None else _ended(Run(id=self.run_id), final)
+        return kind(f"run {self.run_id} {what}", run=run, **self._known())
+
+    async def _raw_output(self) -> Raw:
+        state = self.final.state if self.final is not None else None
+        output = (await self.run()).unwrap() if state is None else state.output
+        return Raw(msgspec.json.encode(output))
+
+    def _nodes(self, output: Raw) -> dict[str, Any]:
+        try:
+            return super()._nodes(output)
+        except errors.ResponseDecodeError as error:
+            message = f"{error.message}; it is not the map of a workflow's nodes"
+            raise error.retold(errors.OutputMissingError, message) from error.__cause__
 
     # Connections.
 
@@ -224,10 +223,6 @@ class RunStream(EventStream[RunEvent]):
 
     # Events.
 
-    @property
-    def _complete(self) -> bool:
-        return self.final is not None or self._ended
-
     async def _next(self) -> list[RunEvent] | None:
         while self.final is None and not self._over:
             if self._pending:
@@ -273,30 +268,32 @@ class RunStream(EventStream[RunEvent]):
         what comes before it is read before it is asked."""
         ready: list[RunEvent] = []
         for event in self._pending:
-            if event.type not in _NOTED:
+            if event.type in DELTAS:  # most of them by far
                 ready.append(event)
-            elif event.type in TERMINAL_EVENTS:
+                continue
+            if event.type in QUESTION_EVENTS:
+                if ready and self._on_question is not None:
+                    break
+                event = await self._asked(event)
+            self._note_usage(event)
+            ready.append(event)
+            if event.is_final:
                 self.final = event
-                ready.append(event)
                 break
-            elif ready and self._on_question is not None:
-                break
-            else:
-                ready.append(await self._asked(event))
         self._pending = self._pending[len(ready) :]
         return ready
 
     async def _asked(self, event: RunEvent) -> RunEvent:
         """The event of a question so that it can be answered, which the handler has been asked."""
-        request = event.question
-        if request is None or (self.run_id is None and self._on_question is None):
+        asked = event.question
+        if asked is None or (self.run_id is None and self._on_question is None):
             return event
-        question = Question(self._requests, self._id(), request)
+        question = RunQuestion.of(asked, self._requests, self._id())
         if self._on_question is not None:
             await self._in_task(self._ask(self._on_question, question))
         return QuestionEvent.of(event, question)
 
-    async def _ask(self, handler: OnQuestion, question: Question) -> None:
+    async def _ask(self, handler: OnQuestion, question: RunQuestion) -> None:
         limit = asyncio.timeout_at(self._deadline)
         try:
             async with limit:
@@ -320,19 +317,17 @@ class RunStream(EventStream[RunEvent]):
             )
         )
 
-    async def _open_now(self, question: Question) -> Question | None:
+    async def _open_now(self, question: RunQuestion) -> RunQuestion | None:
         """What is asked now in this question's place: on any but the first connection of a run
         it may be one of long ago."""
         if self._create is not None and not self.reconnects:
             return question
         service, run_id = self._requests, question.run_id
         try:
-            listed = await service.still_open(
-                run_id, question.request, self._options, self._deadline
-            )
+            listed = await service.still_open(run_id, question, self._options, self._deadline)
         except errors.DynamiqError as error:
             raise self._explained(error) from error.__cause__
-        return Question(service, run_id, listed) if listed is not None else None
+        return RunQuestion.of(listed, service, run_id) if listed is not None else None
 
     async def _filled(self, hole: Hole) -> list[RunEvent]:
         """The stored events of a hole. Within one connection the service itself promises that
@@ -426,7 +421,7 @@ class RunStream(EventStream[RunEvent]):
                 return False
             raise self._explained(error) from error.__cause__
         last = stored[-1] if stored else None
-        self._over = last is not None and last.is_terminal and last.sequence <= position
+        self._over = last is not None and last.is_final and last.sequence <= position
         self._rest = [event for event in stored if event.sequence > position]
         self._cursor.attached()
         return self._over or bool(self._rest)
@@ -476,6 +471,13 @@ class RunStream(EventStream[RunEvent]):
         error.sequence = self.sequence
         if error.request_id is None and self.response is not None:
             error.request_id = self.response.request_id
+
+
+def _ended(run: Run, final: RunEvent) -> Run:
+    """`run` as its terminal event tells of it."""
+    state = final.state or RunState()
+    status = final.type.removeprefix("run.")
+    return structs.replace(run, status=status, output=state.output, error=state.error)
 
 
 def _with_heartbeats(timeout: Timeout) -> Timeout:

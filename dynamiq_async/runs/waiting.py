@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 from dynamiq_async import errors
 from dynamiq_async._http.status import may_pass
 from dynamiq_async.options import check_seconds
-from dynamiq_async.runs.questions import Ledger, OnQuestion, Question, ask
+from dynamiq_async.runs.questions import Ledger, OnQuestion, RunQuestion, ask
 
 if TYPE_CHECKING:
     from dynamiq_async.runs.models import Run
@@ -65,11 +65,11 @@ async def _until_over(
             if run.is_terminal:
                 return run
             if on_question is not None:
-                for request in ledger.new(run.questions):
-                    question = Question(requests, run_id, request)
+                for asked in ledger.new(run.questions):
+                    question = RunQuestion.of(asked, requests, run_id)
                     await ask(on_question, question)
                     if question.answered:
-                        ledger.answered(request)
+                        ledger.answered(question)
                     pause = POLL_SECONDS[0]
         await asyncio.sleep(pause)
         pause = min(pause * (1.4 + random.random() * 0.2), POLL_SECONDS[1])  # noqa: S311
@@ -78,7 +78,7 @@ async def _until_over(
 def _not_over(run_id: str, seen: list[Run], timeout: float | None) -> errors.APITimeoutError:
     status = seen[0].status if seen else "unknown"
     message = f"run {run_id} was not over within {timeout} s; its status is {status}"
-    if seen and seen[0].questions:
-        prompts = "; ".join(repr(request.prompt) for request in seen[0].questions)
+    if seen and (asked := seen[0].questions):
+        prompts = "; ".join(repr(question.prompt) for question in asked)
         message += f", and it waits for answers to: {prompts}"
     return errors.APITimeoutError(message, limit="total", seconds=timeout, run_id=run_id)

@@ -8,25 +8,18 @@ vendor does not promise that the platform passes it on.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from dynamiq_async import _json, errors
-from dynamiq_async._credentials import mask
 from dynamiq_async._http.error_responses import beginning, stream_error
 from dynamiq_async._http.timers import deadline_in
-from dynamiq_async.events.app_events import (
-    ERROR_EVENT,
-    WORKFLOW_TYPE,
-    BrokenEvent,
-    NodeResult,
-    StreamEvent,
-    stream_event,
-)
+from dynamiq_async.events.app_events import AGENT_TYPE, BrokenEvent, StreamEvent, stream_event
 from dynamiq_async.sse import SSEDecoder
 from dynamiq_async.streaming.event_reader import EventReader, open_events, read_event
-from dynamiq_async.streaming.event_stream import Batches, EventStream, Source, View
+from dynamiq_async.streaming.event_stream import Source
+from dynamiq_async.streaming.output_stream import OutputStream, T_co
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,10 +28,6 @@ if TYPE_CHECKING:
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async._http.response import ResponseInfo
     from dynamiq_async._http.sender import Sender
-
-__all__ = ["AppStream", "Batches", "EventStream", "TextStream", "WorkflowStream"]
-
-T = TypeVar("T")
 
 OnBadEvent = Literal["raise", "pass"]
 
@@ -50,7 +39,7 @@ class Batched(Source, Protocol):
         """The next events; None when no more come."""
 
 
-class WorkflowStream(EventStream[StreamEvent]):
+class WorkflowStream(OutputStream[StreamEvent, T_co]):
     """The events of one run of a workflow, however they come.
 
     Attributes:
@@ -61,96 +50,18 @@ class WorkflowStream(EventStream[StreamEvent]):
     _reader: Batched | None = None
     _advice = ""  # what to do when it is interrupted
 
-    def __init__(self, sender: Sender, label: str, *, event: str | None) -> None:
-        super().__init__(label)
+    def __init__(self, sender: Sender, label: str, output_type: Any, *, event: str | None) -> None:
+        super().__init__(label, sender.key, output_type)
         self._sender = sender
-        self._key = sender.key
         self._event = event
-        self.run_id: str | None = None
-        self.final: StreamEvent | None = None
-
-    def text(self, *, entity_id: str | None = None) -> TextStream:
-        """The pieces of the answer meant for the reader, as they come.
-
-        Args:
-            entity_id: only the text of this node; texts of parallel nodes interleave otherwise.
-
-        Iterating raises RunFailedError or RunCanceledError if the run ends so.
-        """
-        return TextStream(self, entity_id)
-
-    @overload
-    async def output(self, node: str | None = None) -> Any: ...
-    @overload
-    async def output(self, node: str | None = None, *, output_type: type[T]) -> T: ...
-    async def output(self, node: str | None = None, *, output_type: Any = Any) -> Any:
-        """Read to the end and return what the workflow's final event says.
-
-        Args:
-            node: the id of the node whose output is wanted; without it, the map of all nodes,
-                `{node: {"status", "input", "output"}}`.
-            output_type: what to decode it to; any type that msgspec knows.
-
-        Raises:
-            RunFailedError, RunCanceledError: the run, or the node asked for, ended so.
-            OutputMissingError: the stream had no final event, or there is no such node.
-            ResponseDecodeError: the output does not fit `output_type`.
-        """
-        _json.check_type(output_type)
-        while self.final is None or not self.closed:
-            if await self._take() is None:
-                break
-        final = self.final
-        if final is None:
-            raise errors.OutputMissingError(
-                f"{self._label}: the stream ended properly, but without the workflow's final "
-                "event, so there is no output to return",
-                **self._known(),
-            )
-        self.raise_for_failure()
-        if node is not None:
-            return self._node_output(final, node, output_type)
-        return self._decoded(final.raw_data, output_type, "the workflow's output")
-
-    def raise_for_failure(self) -> None:
-        """Raise if the final event has arrived and reports a failure or a cancellation.
-
-        Raises:
-            RunFailedError, RunCanceledError: so it ended.
-            APIStatusError: an error took the final event's place, of the class it has over HTTP.
-        """
-        final = self.final
-        if final is None or final.error is None:
-            return
-        if final.source is None:
-            failure = stream_error(
-                final.data, run_id=self.run_id, request=self._label, key=self._key
-            )
-            failure.request_id = self._known()["request_id"]
-            raise failure
-        kind = errors.RunCanceledError if final.canceled else errors.RunFailedError
-        what = "was canceled" if final.canceled else "failed"
-        raise kind(
-            self._masked(f"{self._label}: the workflow {what}: {final.error_message}"),
-            body=beginning(bytes(final.raw_data), self._key),
-            **self._known(),
-        )
 
     # What a subclass says.
-
-    def _known(self) -> dict[str, Any]:
-        """What an error of this stream carries."""
-        raise NotImplementedError
 
     def _check_whole(self) -> None:
         """At the end of the events, without the final one: raise if some are missing."""
         raise NotImplementedError
 
     # What EventStream asks for.
-
-    @property
-    def _complete(self) -> bool:
-        return self.final is not None or self._ended
 
     async def _next(self) -> list[StreamEvent] | None:
         reader = self._reader
@@ -172,12 +83,16 @@ class WorkflowStream(EventStream[StreamEvent]):
         return None
 
     def _up_to_final(self, batch: list[StreamEvent]) -> list[StreamEvent]:
-        # Written out rather than with `is_final`: this is looked at for every event.
+        # Looked at for every event, so what an agent says is passed over first: it is most of
+        # a stream, and neither its end nor a word about usage.
         for event in batch:
             source = event.source
-            if source.type == WORKFLOW_TYPE if source is not None else event.event == ERROR_EVENT:
+            if source is not None and source.type == AGENT_TYPE:
+                continue
+            if event.is_final:
                 self.final = event
                 return batch[: batch.index(event) + 1]
+            self._note_usage(event)
         return batch
 
     def _explained(self, error: errors.DynamiqError) -> errors.DynamiqError:
@@ -188,38 +103,34 @@ class WorkflowStream(EventStream[StreamEvent]):
             error = errors.StreamInterruptedError(f"{error.message}. {self._advice}")
         return error.add(**self._known())
 
-    def _node_output(self, final: StreamEvent, node: str, output_type: Any) -> Any:
-        nodes = self._decoded(final.raw_data, dict[str, _RawNode], "the workflow's output")
-        result = nodes.get(node)
-        if result is None:
-            raise errors.OutputMissingError(
-                self._masked(
-                    f"{self._label}: the workflow has no node {node!r}; it has "
-                    f"{', '.join(sorted(nodes)) or 'none'}"
-                ),
-                **self._known(),
-            )
-        if result.status in ("failure", "canceled"):
-            kind = errors.RunCanceledError if result.status == "canceled" else errors.RunFailedError
-            why = NodeResult(status=result.status, error=result.error).error_message
-            raise kind(
-                self._masked(f"{self._label}: node {node!r} ended in {result.status}: {why}"),
-                **self._known(),
-            )
-        return self._decoded(result.output, output_type, f"the output of node {node!r}")
+    # What OutputStream asks for.
 
-    def _decoded(self, raw: Raw, output_type: Any, what: str) -> Any:
-        body = beginning(bytes(raw), self._key)
-        known = {"body": body, **self._known()}
-        return _json.decode_as(
-            raw, output_type, f"{self._label}: {what}", masked=self._masked, **known
+    def _failed(self, final: StreamEvent) -> errors.DynamiqError:
+        if final.source is None:
+            failure = stream_error(
+                final.data, run_id=self.run_id, request=self._label, key=self._key
+            )
+            failure.request_id = self._known()["request_id"]
+            return failure
+        kind = errors.RunCanceledError if final.canceled else errors.RunFailedError
+        what = "was canceled" if final.canceled else "failed"
+        return kind(
+            self._masked(f"{self._label}: the workflow {what}: {final.error}"),
+            body=beginning(bytes(final.raw_data), self._key),
+            **self._known(),
         )
 
-    def _masked(self, text: str) -> str:
-        return mask(text, self._key)
+    async def _raw_output(self) -> Raw:
+        if self.final is None:
+            raise errors.OutputMissingError(
+                f"{self._label}: the stream ended properly, but without the workflow's final "
+                "event, so there is no output to return",
+                **self._known(),
+            )
+        return self.final.raw_data
 
 
-class AppStream(WorkflowStream):
+class AppStream(WorkflowStream[T_co]):
     """The events of one streamed call, from `AsyncApp.stream`.
 
     Iterate it, or enter it with `async with` to send the request at once and to be sure that the
@@ -247,8 +158,9 @@ class AppStream(WorkflowStream):
         event: str | None,
         on_bad_event: OnBadEvent,
         max_event_bytes: int,
+        output_type: Any = Any,
     ) -> None:
-        super().__init__(sender, str(request), event=event)
+        super().__init__(sender, str(request), output_type, event=event)
         self._request = request
         self._options = options
         self._decoder = SSEDecoder(
@@ -303,30 +215,6 @@ class AppStream(WorkflowStream):
         raise errors.StreamInterruptedError(
             f"{self._label}: the stream ended {what}. {self._advice}", **self._known()
         )
-
-
-class TextStream(View[str, StreamEvent]):
-    """The reader's text of a stream, piece by piece; never empty, never an object."""
-
-    _stream: WorkflowStream
-
-    def __init__(self, stream: WorkflowStream, entity_id: str | None) -> None:
-        super().__init__(stream)
-        self._entity_id = entity_id
-
-    async def __anext__(self) -> str:
-        stream, wanted = self._stream, self._entity_id
-        async for event in stream:
-            if (wanted is None or event.entity_id == wanted) and (text := event.text):
-                return text
-        stream.raise_for_failure()
-        raise StopAsyncIteration
-
-
-class _RawNode(Struct):
-    status: str
-    output: Raw = Raw(b"null")
-    error: Any = None
 
 
 def recovery(

@@ -27,7 +27,7 @@ from dynamiq_async.events.app_events import StreamEvent, stream_event
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from dynamiq_async.events.app_events import ApprovalQuestion
+    from dynamiq_async.events import Question
 
 _decode = msgspec.json.Decoder(StreamEvent).decode
 
@@ -99,7 +99,7 @@ class SocketProtocol:
     def decide(
         self,
         asked: StreamEvent,
-        question: ApprovalQuestion,
+        question: Question,
         *,
         approved: bool,
         params: Mapping[str, Any] | None,
@@ -110,7 +110,7 @@ class SocketProtocol:
         What is not given is left out: the library ignores an answer with `feedback: null`, and the
         node then waits in vain.
         """
-        given = {"feedback": feedback, "data": params, "request_id": question.request_id}
+        given = {"feedback": feedback, "data": params, "request_id": question.id or None}
         known = {name: value for name, value in given.items() if value is not None}
         return self._reply(asked, {"is_approved": approved, **known})
 

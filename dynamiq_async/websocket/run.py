@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from dynamiq_async import _json, errors
 from dynamiq_async._http.timers import deadline_in
-from dynamiq_async.events.app_events import ApprovalQuestion, StreamEvent
+from dynamiq_async.events.app_events import StreamEvent
 from dynamiq_async.streaming.app_stream import OnBadEvent, WorkflowStream, recovery
+from dynamiq_async.streaming.output_stream import T_co
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("dynamiq_async")
 
 
-class SocketRun(WorkflowStream):
+class SocketRun(WorkflowStream[T_co]):
     """The events of one run on a WebSocket, from `AppSocket.run`.
 
     It is used like an `AppStream`: iterate it, or its `text()`, or ask for its `output()`. Leaving
@@ -45,8 +46,9 @@ class SocketRun(WorkflowStream):
         *,
         event: str | None,
         on_bad_event: OnBadEvent,
+        output_type: Any = Any,
     ) -> None:
-        super().__init__(socket._sender, socket._label, event=event)
+        super().__init__(socket._sender, socket._label, output_type, event=event)
         self._socket = socket
         self._message = message
         self._timeout = timeout
@@ -61,6 +63,8 @@ class SocketRun(WorkflowStream):
             raise self._explained(error) from error.__cause__
 
     def _up_to_final(self, batch: list[StreamEvent]) -> list[StreamEvent]:
+        for event in batch:
+            self._note_usage(event)
         if self._reader is not None and self._reader.complete:
             self.final = batch[-1]
         return batch
@@ -160,8 +164,7 @@ class RunReader:
         self._heard = True
         if self.run_id is None:
             self.run_id = event.wf_run_id
-        question = event.question
-        if isinstance(question, ApprovalQuestion) or (question and question.wants_answer):
+        if event.question is not None:
             self._open_questions += 1
         return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, overload
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import mask
@@ -16,7 +16,7 @@ from dynamiq_async._http.sender import read_beginning
 from dynamiq_async._http.timers import reading_limits
 from dynamiq_async._json import encode, encode_object
 from dynamiq_async._tasks import Openable, release_on
-from dynamiq_async.events.app_events import ApprovalQuestion, FeedbackQuestion, StreamEvent
+from dynamiq_async.events import Question, StreamEvent
 from dynamiq_async.websocket.run import RunReader, SocketRun
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from dynamiq_async.websocket.protocol import SocketProtocol
     from dynamiq_async.websocket.run import Recover
 
+T = TypeVar("T")
+
 _REMEMBERED = 64  # earlier runs whose last words are told from those of the present one
 
 
@@ -44,6 +46,19 @@ def upgrade_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: said for name, said in headers.items() if name.lower() not in _NEGOTIATED} | (
         _UPGRADE
     )
+
+
+class _RunOptions(TypedDict, total=False):
+    """The arguments of `run` that have no part in its type."""
+
+    event: str | None
+    on_bad_event: OnBadEvent
+    user_id: str | None
+    session_id: str | None
+    last_node_output: bool | None
+    error_on_node_failure: bool | None
+    timeout: TimeoutLike
+    extra_body: Mapping[str, Any] | None
 
 
 class AppSocket(Openable):
@@ -84,10 +99,17 @@ class AppSocket(Openable):
 
     # What is said.
 
+    @overload
+    def run(self, input: Any, **options: Unpack[_RunOptions]) -> SocketRun[Any]: ...
+    @overload
+    def run(
+        self, input: Any, *, output_type: type[T], **options: Unpack[_RunOptions]
+    ) -> SocketRun[T]: ...
     def run(
         self,
         input: Any,
         *,
+        output_type: Any = Any,
         event: str | None = None,
         on_bad_event: OnBadEvent = "raise",
         user_id: str | None = None,
@@ -96,7 +118,7 @@ class AppSocket(Openable):
         error_on_node_failure: bool | None = None,
         timeout: TimeoutLike = UNSET,
         extra_body: Mapping[str, Any] | None = None,
-    ) -> SocketRun:
+    ) -> SocketRun[Any]:
         """Run the App and follow what it says, as `AsyncApp.stream` does.
 
         The input is sent with the first read, or on entering `async with`. Read the run to its
@@ -124,7 +146,14 @@ class AppSocket(Openable):
         request = {"input": input, "stream": True, **known, **(extra_body or {})}
         message = encode(self._protocol.start(request), "extra_body")
         limits = self._options.with_timeout(timeout).timeout
-        return SocketRun(self, message, limits, event=event, on_bad_event=on_bad_event)
+        return SocketRun(
+            self,
+            message,
+            limits,
+            event=event,
+            on_bad_event=on_bad_event,
+            output_type=output_type,
+        )
 
     async def answer(
         self,
@@ -138,21 +167,16 @@ class AppSocket(Openable):
         Args:
             event: the event; its `question` asks for feedback.
             content: the answer, as text.
-            answers: to its several `questions`, where it has such: objects with `question_id`,
-                `selected` (a list) and `custom_text` (seen in the vendor's library).
+            answers: to the parts of the question, where `questions` in the event's `data` lists
+                such: objects with `question_id`, `selected` (a list) and `custom_text` (seen in
+                the vendor's library).
 
         Raises:
             InvalidArgumentError: the event asks nothing, or wants `approve` or `reject`.
             QuestionError: it only informs, or the run that asked is not under way here any more.
             StreamClosedError, APIConnectionError: the socket is closed or broken.
         """
-        question = _asked(event)
-        if isinstance(question, ApprovalQuestion):
-            raise errors.InvalidArgumentError(
-                "this asks for approval: use approve() or reject()", argument="event"
-            )
-        if not question.wants_answer:
-            raise errors.QuestionError(f"{self._label}: this only informs; it wants no answer")
+        self._asked(event).check_kind("feedback", "event")
         if not isinstance(content, str):
             raise errors.InvalidArgumentError("content must be a string", argument="content")
         await self._reply(event, self._protocol.answer(event, content, answers), "answers")
@@ -167,8 +191,8 @@ class AppSocket(Openable):
         """Approve what an event asks approval for.
 
         Args:
-            event: the event; its `question` is an `ApprovalQuestion`.
-            params: changes to what is approved; only its `mutable_data_params` can be changed.
+            event: the event; its `question` is of the kind `approval`.
+            params: changes to what is approved; only its `editable_params` can be changed.
             feedback: a remark.
 
         Raises:
@@ -360,6 +384,22 @@ class AppSocket(Openable):
     def _closed_error(self) -> errors.StreamClosedError:
         return errors.StreamClosedError(f"{self._label}: the WebSocket was closed{self._why}")
 
+    def _asked(self, event: StreamEvent) -> Question:
+        """The question of an event.
+
+        Raises:
+            InvalidArgumentError: it asks nothing.
+            QuestionError: it only informs.
+        """
+        question = event.question if isinstance(event, StreamEvent) else None
+        if question is not None:
+            return question
+        if isinstance(event, StreamEvent) and event.notice:
+            raise errors.QuestionError(f"{self._label}: this only informs; it wants no answer")
+        raise errors.InvalidArgumentError(
+            "event must be an event of this socket whose `question` is set", argument="event"
+        )
+
     async def _decide(
         self,
         event: StreamEvent,
@@ -368,16 +408,9 @@ class AppSocket(Openable):
         params: Mapping[str, Any] | None,
         feedback: str | None,
     ) -> None:
-        question = _asked(event)
-        if not isinstance(question, ApprovalQuestion):
-            raise errors.InvalidArgumentError("this is a question: use answer()", argument="event")
-        editable = question.mutable_data_params
-        if wrong := sorted(set(params or ()) - set(editable)):
-            raise errors.InvalidArgumentError(
-                f"params: {', '.join(wrong)} cannot be edited; "
-                + (f"only {', '.join(editable)} can" if editable else "nothing can be"),
-                argument="params",
-            )
+        question = self._asked(event)
+        question.check_kind("approval", "event")
+        question.check_params(params or {})
         reply = self._protocol.decide(
             event, question, approved=approved, params=params, feedback=feedback
         )
@@ -400,20 +433,6 @@ class AppSocket(Openable):
         await wire.send(message)
         if wire.closing is not None:
             raise self._closing_error(wire)
-
-
-def _asked(event: StreamEvent) -> ApprovalQuestion | FeedbackQuestion:
-    """The question of an event.
-
-    Raises:
-        InvalidArgumentError: it asks nothing.
-    """
-    question = event.question if isinstance(event, StreamEvent) else None
-    if question is None:
-        raise errors.InvalidArgumentError(
-            "event must be an event of this socket whose `question` is set", argument="event"
-        )
-    return question
 
 
 def _release(wire: WebSocket, opened: OpenResponse) -> None:

@@ -78,7 +78,7 @@ def test_a_tool_that_failed() -> None:
     assert shown(
         step("tool", {**CALL, "input": "x", "result": "no such\ncustomer", "status": "failure"}),
         step("tool_input_error", {"tool_run_id": "t-2", "name": "look-up", "error": "not JSON"}),
-    ) == ("Ann\n▸ look-up x\n✗ no such customer\n✗ not JSON\n")
+    ) == ("Ann\n▸ look-up x\n✗ no such customer\n▸ look-up\n✗ not JSON\n")
 
 
 def test_what_is_not_utf8_gets_other_marks() -> None:

@@ -13,17 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from dynamiq_async import StreamEvent, _json
+from dynamiq_async import Question, StreamEvent, ToolCall, Usage, _json
 from dynamiq_async.errors import EventDecodeError
 from dynamiq_async.events.app_events import (
     ERROR_EVENT,
     WORKFLOW_TYPE,
-    ApprovalQuestion,
     BrokenEvent,
-    FeedbackQuestion,
     Source,
-    Tool,
-    Usage,
     stream_event,
 )
 
@@ -74,7 +70,7 @@ def test_every_recorded_stream_has_one_final_event_and_it_is_the_last(
     for e in events:
         assert all(isinstance(getattr(e, view), str) for view in ("text", "reasoning"))
         assert not (e.text and e.reasoning)
-        assert not (e.reasoning and e.decision)
+        assert not (e.reasoning and e.thought)
 
 
 @pytest.mark.parametrize("name", CAPTURES)
@@ -118,26 +114,23 @@ def test_reasoning_comes_in_pieces_and_the_whole_thought_repeats_them(capture: C
     events = capture("02")
     thoughts = "I should look the customer up first.\nI now have what I need from the tool.\n"
     assert "".join(e.reasoning for e in events) == thoughts
-    (decision,) = [e.decision for e in events if e.decision is not None]
-    assert decision.thought == "I should look the customer up first."
-    assert decision.action == "lookup-customer"
-    assert decision.action_input == {"customer_id": "customer-7421"}
-    assert decision.tool == Tool("lookup-customer", "dynamiq.nodes.tools.Python", "code_execution")
-    assert decision.loop_num == 1
-    assert decision.tool_run_id == "d0353d59-c0da-4e2e-bdd3-9af9fcadc478"
-    assert {e.step for e in events} == {"reasoning", "tool", "answer", None}
+    (finished,) = [e for e in events if e.thought]
+    assert finished.thought == "I should look the customer up first."
+    assert (finished.text, finished.reasoning) == ("", "")
 
 
-def test_a_tool_call_that_ran(capture: Capture) -> None:
-    (call,) = [e.tool_call for e in capture("02") if e.tool_call is not None]
-    assert (call.step, call.status, call.failed) == ("tool", "success", False)
-    assert call.name == "lookup-customer"
-    assert call.input == {"customer_id": "customer-7421"}
-    assert call.result == "{'customer_tier': 'pro', 'open_tickets': 2}"
-    assert (call.output, call.files, call.loop_num) == ({}, [], 1)
-    assert call.timestamp == "2026-11-21T23:33:36.474665Z"
-    assert call.tool is not None
-    assert call.tool.action_type == "code_execution"
+def test_a_tool_call_is_told_when_it_is_chosen_and_when_it_ran(capture: Capture) -> None:
+    calls = [e.tool_call for e in capture("02") if e.tool_call is not None]
+    id, name = "d0353d59-c0da-4e2e-bdd3-9af9fcadc478", "lookup-customer"
+    given = {"customer_id": "customer-7421"}
+    result = "{'customer_tier': 'pro', 'open_tickets': 2}"
+    assert calls == [
+        ToolCall(id=id, name=name, input=given, status="called"),
+        ToolCall(id=id, name=name, input=given, output=result, status="completed"),
+    ]
+    content = next(e for e in capture("02") if e.tool_call).data["choices"][0]["delta"]["content"]
+    assert content["tool"]["type"] == "dynamiq.nodes.tools.Python"
+    assert content["loop_num"] == 1
 
 
 def test_the_tokens_consumed_are_on_the_one_chunk_that_tells(capture: Capture) -> None:
@@ -158,32 +151,28 @@ def test_an_approval_question(capture: Capture, name: str) -> None:
     first, last = capture(name)
     assert first.event == "approval"
     assert first.entity_id == "py-email"
-    assert first.question == ApprovalQuestion(
-        template="Send to ann@example.com?",
-        data={"to": "ann@example.com", "text": "hi"},
-        mutable_data_params=["to"],
-        request_id=None,
+    assert first.question == Question(
+        id="",
+        kind="approval",
+        prompt="Send to ann@example.com?",
+        params={"to": "ann@example.com", "text": "hi"},
+        editable_params=["to"],
     )
-    assert first.question.prompt == "Send to ann@example.com?"
+    assert first.notice == ""
     assert last.question is None
 
 
 def test_a_feedback_question_within_an_agents_stream(capture: Capture) -> None:
     asked = [e for e in capture("08") if e.question is not None]
     assert [(e.event, e.entity_id) for e in asked] == [("hf", "hf-1")]
-    question = asked[0].question
-    assert isinstance(question, FeedbackQuestion)
-    assert question.prompt == "Which tone do you prefer?"
-    assert question.wants_answer
-    assert question.questions is None
+    assert asked[0].question == Question(kind="feedback", prompt="Which tone do you prefer?")
+    assert asked[0].data["questions"] is None
 
 
-def test_information_for_a_person_wants_no_answer(capture: Capture) -> None:
+def test_information_for_a_person_is_no_question(capture: Capture) -> None:
     info, ask, _ = capture("12")
-    assert isinstance(info.question, FeedbackQuestion)
-    assert (info.question.action, info.question.wants_answer) == ("info", False)
-    assert isinstance(ask.question, FeedbackQuestion)
-    assert ask.question.wants_answer
+    assert (info.question, info.notice, info.text) == (None, "Working on sales", "")
+    assert (ask.question, ask.notice) == (Question(kind="feedback", prompt="sales"), "")
 
 
 @pytest.mark.parametrize("name", ["02", "05", "06", "07b", "09", "11"])
@@ -195,7 +184,7 @@ def test_nothing_but_a_question_is_one(capture: Capture, name: str) -> None:
 @pytest.mark.parametrize("name", ["01", "02", "05", "07", "07b", "08", "11", "12"])
 def test_the_final_event_of_a_success_holds_each_nodes_result(capture: Capture, name: str) -> None:
     last = capture(name)[-1]
-    assert (last.error, last.canceled, last.error_message) == (None, False, "")
+    assert (last.error, last.canceled) == (None, False)
     nodes = last.nodes
     assert {k: n.output for k, n in nodes.items()} == {k: n["output"] for k, n in last.data.items()}
     assert {k: n.input for k, n in nodes.items()} == {k: n["input"] for k, n in last.data.items()}
@@ -212,7 +201,6 @@ def test_a_skipped_node_says_why(capture: Capture) -> None:
 def test_the_final_event_of_a_failure(capture: Capture, name: str, culprit: str) -> None:
     last = capture(name)[-1]
     assert last.error == f"Flow execution failed due to node failures: {culprit}"
-    assert last.error_message == last.error
     assert not last.canceled
     assert last.nodes == {}
 
@@ -220,8 +208,8 @@ def test_the_final_event_of_a_failure(capture: Capture, name: str, culprit: str)
 def test_the_final_event_of_a_cancellation(capture: Capture) -> None:
     last = capture("09")[-1]
     assert last.canceled
-    assert last.error_message == "Workflow 'capture' was canceled during execution"
-    assert last.error == {"message": last.error_message}
+    assert last.error == "Workflow 'capture' was canceled during execution"
+    assert last.data["error"] == {"message": last.error}
     assert last.nodes == {}
 
 
@@ -242,27 +230,53 @@ def test_source_tells_who_spoke(capture: Capture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "content", "failed"),
+    ("step", "content", "expected"),
     [
         (
             "tool_input_start",
-            {"tool_run_id": "t", "action": "search", "tool": {"name": "s"}, "loop_num": 1},
-            False,
+            {"action": "search", "tool": {"name": "s"}, "loop_num": 1},
+            ToolCall(id="t", name="search", status="started"),
         ),
-        ("tool_input", {"tool_run_id": "t", "action_input": '{"q": '}, False),
-        ("tool_input_error", {"tool_run_id": "t", "name": "s", "error": "x", "loop_num": 1}, True),
-        ("tool", {"tool_run_id": "t", "name": "s", "status": "failure", "result": "x"}, True),
-        ("tool", {"tool_run_id": "t", "name": "s", "status": "success", "result": "x"}, False),
+        (
+            "tool_input",
+            {"action_input": '{"q": '},
+            ToolCall(id="t", input='{"q": ', status="input"),
+        ),
+        (
+            "reasoning",
+            {"thought": "x", "action": "s", "action_input": {}, "loop_num": 1},
+            ToolCall(id="t", name="s", input={}, status="called"),
+        ),
+        (
+            "tool_input_error",
+            {"name": "s", "error": "x", "loop_num": 1},
+            ToolCall(id="t", name="s", output="x", status="failed"),
+        ),
+        (
+            "tool",
+            {"name": "s", "status": "failure", "result": "x"},
+            ToolCall(id="t", name="s", output="x", status="failed"),
+        ),
+        (
+            "tool",
+            {"tool": {"name": "s"}, "status": "success", "input": {"q": 1}, "result": ["x"]},
+            ToolCall(id="t", name="s", input={"q": 1}, output=["x"], status="completed"),
+        ),
     ],
 )
-def test_the_steps_of_a_tool_call(step: str, content: dict[str, Any], failed: bool) -> None:
-    e = chunk(content, step=step, source="s")
-    call = e.tool_call
-    assert call is not None
-    assert (call.step, call.tool_run_id, call.failed) == (step, "t", failed)
-    for name in content.keys() - {"tool"}:
-        assert getattr(call, name) == content[name]
-    assert (e.text, e.reasoning, e.decision) == ("", "", None)
+def test_the_steps_of_a_tool_call(step: str, content: dict[str, Any], expected: ToolCall) -> None:
+    e = chunk({"tool_run_id": "t", **content}, step=step, source="s")
+    assert e.tool_call == expected
+    assert (e.text, e.reasoning) == ("", "")
+
+
+def test_a_thought_that_chose_no_tool_is_no_call() -> None:
+    for content in (
+        {"thought": "x"},
+        {"thought": "x", "action": None, "loop_num": 1},
+        {"thought": "x", "action": "run_parallel", "action_input": [{}], "loop_num": 1},
+    ):
+        assert chunk(content, step="reasoning").tool_call is None
 
 
 def test_a_workflow_can_come_through_with_failed_nodes() -> None:
@@ -329,8 +343,7 @@ def test_one_odd_entry_does_not_cost_the_other_nodes() -> None:
 )
 def test_a_failed_end_is_never_taken_for_a_success(data: dict[str, Any]) -> None:
     last = final(data)
-    assert last.error is not None
-    assert last.error_message
+    assert last.error
     assert last.canceled is (data.get("canceled") is True)
     assert last.nodes == {}
 
@@ -361,7 +374,7 @@ def test_an_odd_end_reports_no_failure_and_no_nodes(data: Any) -> None:
 def test_an_error_event_is_final_and_always_an_error(data: Any) -> None:
     last = event(data, event=ERROR_EVENT)
     assert last.is_final
-    assert last.error is not None
+    assert last.error
     assert last.nodes == {}
     assert not last.canceled
 
@@ -415,17 +428,16 @@ def test_views_are_empty_where_an_event_is_not_of_their_kind(data: Any) -> None:
     e = event(data)
     assert {view: getattr(e, view) for view in VIEWS} == {
         "text": "",
-        "step": None,
         "reasoning": "",
-        "decision": None,
+        "thought": "",
         "tool_call": None,
         "finish_reason": None,
         "usage": None,
         "question": None,
+        "notice": "",
         "is_final": False,
         "error": None,
         "canceled": False,
-        "error_message": "",
         "nodes": {},
         "node_failures": {},
     }
@@ -444,25 +456,21 @@ def test_fields_of_unforeseen_types_do_not_cost_the_text() -> None:
     )
     assert (e.text, e.usage, e.finish_reason) == ("words", None, None)
     assert chunk("words", step=5).text == ""
-    assert chunk("words", step=5).step is None
 
 
 @pytest.mark.parametrize("step", [["tool"], {"tool": 1}, 5])
 def test_a_step_of_an_unforeseen_type_is_none(step: Any) -> None:
     e = chunk({"thought": "x"}, step=step)
-    assert (e.step, e.tool_call, e.decision, e.reasoning) == (None, None, None, "")
+    assert (e.text, e.tool_call, e.thought, e.reasoning) == ("", None, "", "")
 
 
 def test_fields_of_unforeseen_types_do_not_cost_the_rest_of_a_view() -> None:
     call = chunk(
-        {"tool_run_id": "t", "tool": "search", "files": None, "loop_num": "1", "result": 5},
-        step="tool",
+        {"tool_run_id": "t", "tool": "search", "name": 5, "result": 5}, step="tool"
     ).tool_call
-    assert call is not None
-    assert (call.tool_run_id, call.tool, call.files, call.result) == ("t", None, [], 5)
-    decision = chunk({"thought": "t", "action": 3, "loop_num": 1.5}, step="reasoning").decision
-    assert decision is not None
-    assert (decision.thought, decision.action) == ("t", None)
+    assert call == ToolCall(id="t", output=5, status="completed")
+    e = chunk({"thought": "t", "action": 3, "loop_num": 1.5}, step="reasoning")
+    assert (e.thought, e.tool_call) == ("t", None)
     usage = event({"choices": [], "usage": {"total_tokens": 7, "cost": "free"}}).usage
     assert usage == Usage(total_tokens=7)
     node = final({"n": {"status": "success", "output": 1, "extra": {}}}).nodes["n"]
@@ -470,15 +478,16 @@ def test_fields_of_unforeseen_types_do_not_cost_the_rest_of_a_view() -> None:
 
 
 def test_no_question_is_lost_over_an_odd_field() -> None:
-    approval = event({"template": None, "data": 5, "mutable_data_params": None}).question
-    assert approval == ApprovalQuestion(data=5)
-    assert approval.prompt == ""
-    assert event({"prompt": "p", "action": "ask"}).question == FeedbackQuestion(prompt="p")
+    odd = event({"template": None, "data": 5, "mutable_data_params": None})
+    assert odd.question == Question(kind="approval")
+    assert odd.data["data"] == 5
+    assert event({"prompt": "p", "action": "ask"}).question == Question(kind="feedback", prompt="p")
     feedback = event({"prompt": None, "action": "ask", "questions": {}}).question
-    assert feedback == FeedbackQuestion()
-    many = event({"prompt": "p", "action": "ask", "questions": [{"id": "q"}], "new": 1}).question
-    assert isinstance(many, FeedbackQuestion)
-    assert many.questions == [{"id": "q"}]
+    assert feedback == Question(kind="feedback")
+    assert event({"prompt": None, "action": "info"}).notice == ""
+    many = event({"prompt": "p", "action": "ask", "questions": [{"id": "q"}], "new": 1})
+    assert many.question == Question(kind="feedback", prompt="p")
+    assert many.data["questions"] == [{"id": "q"}]
 
 
 @pytest.mark.parametrize(
@@ -500,7 +509,7 @@ def test_the_words_of_a_question_elsewhere_do_not_make_one(data: Any) -> None:
 def test_the_request_id_of_a_question() -> None:
     question = event({"template": "?", "mutable_data_params": [], "request_id": "r"}).question
     assert question is not None
-    assert question.request_id == "r"
+    assert question.id == "r"
 
 
 def test_a_thought_that_is_no_text_is_empty() -> None:
@@ -635,9 +644,8 @@ def test_an_error_in_place_of_an_event_is_the_error_of_the_stream() -> None:
     assert e is not None
     assert e.is_final
     assert e.event == ERROR_EVENT
-    assert e.error == body["error"]
+    assert e.error == "m"
     assert e.data == body
-    assert e.error_message == "m"
 
 
 def test_an_error_that_names_its_source_is_not_the_streams() -> None:

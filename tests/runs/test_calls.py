@@ -204,7 +204,7 @@ async def test_get_shows_what_waits_for_an_answer(serve: Serve) -> None:
     run = await served.app.runs.get(run.id)
     assert (run.status, run.is_terminal) == ("awaiting_input", False)
     [question] = run.questions
-    assert question.is_approval
+    assert question.kind == "approval"
     assert question.params == {"to": "ann@example.com", "text": "hi"}
     assert question.editable_params == ["to"]
 

@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from dynamiq_async import File, InputRequest, Page, QuestionEvent, Run, RunEvent, errors
+from dynamiq_async import (
+    File,
+    Page,
+    Question,
+    QuestionEvent,
+    Run,
+    RunEvent,
+    ToolCall,
+    Usage,
+    errors,
+)
 from dynamiq_async.emulator import Fault
 from dynamiq_async.events.run_events import (
     DATA_TYPES,
     Delta,
+    InputRequest,
     RunPaused,
     RunState,
     RunTool,
@@ -95,30 +106,78 @@ def test_the_views() -> None:
     assert event("agent.reasoning.delta", {"delta": "hm"}).text == ""
     call = event(
         "agent.tool_call.completed",
-        {"result": '{"a": 1}', "input": {}, "tool": {"name": "n", "type": "t"}},
-    ).tool_call
-    assert call is not None
-    assert (call.result_data, call.tool) == ({"a": 1}, RunTool(name="n", type="t"))
-    assert ToolCallCompleted(result="not JSON").result_data == "not JSON"
-    assert ToolCallCompleted(result=[1]).result_data == [1]
-    assert event("run.failed", {"status": "failed"}).is_terminal
-    assert not event("run.paused", {}).is_terminal
+        {"id": "t", "result": '{"a": 1}', "input": {}, "tool": {"name": "n", "type": "t"}},
+    )
+    assert call.tool_call == ToolCall(
+        id="t", name="n", input={}, output={"a": 1}, status="completed"
+    )
+    assert call.data.tool == RunTool(name="n", type="t")
+    for result in ("not JSON", [1], None):
+        bare = event("agent.tool_call.completed", {"result": result}).tool_call
+        assert bare == ToolCall(output=result, status="completed")
+    assert event("run.failed", {"status": "failed"}).is_final
+    assert not event("run.paused", {}).is_final
 
 
 @pytest.mark.parametrize(
     ("type", "data", "expected"),
     [
-        ("approval_request.created", {"id": "a"}, ("a", "approval_request")),
-        ("approval_request.created", {"request_id": "b"}, ("b", "approval_request")),
-        ("agent.human_feedback.requested", {"id": "c"}, ("c", "human_feedback")),
-        ("agent.human_feedback.requested", {"id": "d", "type": "new"}, ("d", "new")),
-        ("agent.human_feedback.requested", {}, ("", "human_feedback")),
+        ("run.failed", {"error": {"message": "m"}}, "m"),
+        ("run.failed", {"output": {"error": "m"}}, "m"),
+        ("run.failed", {}, "no reason given"),
+        ("run.failed", [], "no reason given"),
+        ("run.canceled", {}, "no reason given"),
+        ("run.completed", {"error": "m"}, None),
+        ("run.paused", {"error": "m"}, None),
+        ("new", {"error": "m"}, None),
     ],
 )
-def test_a_question_has_an_id_and_a_type(type: str, data: Any, expected: Any) -> None:
+def test_only_a_run_that_did_not_come_through_has_an_error(
+    type: str, data: Any, expected: str | None
+) -> None:
+    assert event(type, data).error == expected
+    assert event(type, data).canceled is (type == "run.canceled")
+
+
+def test_the_nodes_of_a_run_whose_output_tells_of_them() -> None:
+    nodes = {"a": {"status": "success", "output": 1}, "b": {"status": "failure", "error": "e"}}
+    for type in ("run.completed", "run.failed"):
+        last = event(type, {"output": nodes})
+        assert {id: node.status for id, node in last.nodes.items()} == {
+            "a": "success",
+            "b": "failure",
+        }
+        assert [node.error_message for node in last.node_failures.values()] == ["e"]
+    for output in ({"a": 1}, {"a": {"status": "success"}, "b": "x"}, "text", None):
+        assert event("run.completed", {"output": output}).nodes == {}
+    assert event("run.started", {"output": nodes}).nodes == {}
+
+
+def test_any_event_may_tell_of_its_node_and_of_what_was_consumed() -> None:
+    told = event("new", {"entity_id": "n", "usage": {"input_tokens": 2, "output_tokens": 3}})
+    assert (told.entity_id, told.usage) == (
+        "n",
+        Usage(prompt_tokens=2, completion_tokens=3, total_tokens=5),
+    )
+    odd: list[Any] = [{}, {"entity_id": 5, "usage": 5}, [], None]
+    for data in odd:
+        assert (event("new", data).entity_id, event("new", data).usage) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("type", "data", "expected"),
+    [
+        ("approval_request.created", {"id": "a"}, ("a", "approval")),
+        ("approval_request.created", {"request_id": "b", "type": "odd"}, ("b", "approval")),
+        ("agent.human_feedback.requested", {"id": "c"}, ("c", "feedback")),
+        ("agent.human_feedback.requested", {"id": "d", "type": "new"}, ("d", "new")),
+        ("agent.human_feedback.requested", {}, ("", "feedback")),
+    ],
+)
+def test_a_question_has_an_id_and_a_kind(type: str, data: Any, expected: Any) -> None:
     question = event(type, data).question
     assert question is not None
-    assert (question.id, question.type) == expected
+    assert (question.id, question.kind) == expected
 
 
 def test_a_long_event_is_shown_shortened() -> None:
@@ -217,6 +276,11 @@ async def test_a_question_event_pickles_as_the_plain_event(serve: Serve) -> None
             again = pickle.loads(pickle.dumps(asked))
             assert type(again) is RunEvent
             assert (again.question, again.sequence) == (asked.question, asked.sequence)
+            plain = pickle.loads(pickle.dumps(asked.question))
+            assert type(plain) is type(again.question) is Question
+            assert asked.question == plain == asked.question
+            assert asked.question != 5
+            assert msgspec.json.encode(asked.question) == msgspec.json.encode(plain)
             await asked.reject()
 
 
@@ -242,7 +306,7 @@ async def test_an_unknown_status_and_unknown_fields_come_through(serve: Serve) -
     served.emulator.script(Fault(body={"data": ODD_RUN, "new": 1}), Fault(body={"data": [ODD_RUN]}))
     run = await served.app.runs.get("r")
     assert (run.status, run.is_terminal, run.input) == ("resting", False, [1])
-    assert run.questions == [InputRequest(id="q", type="new_type")]
+    assert run.questions == [Question(id="q", kind="new_type")]
     [listed] = await served.app.runs.list()
     assert listed == run
 
@@ -319,9 +383,8 @@ async def test_the_agents_events_are_typed(serve: Serve) -> None:
         if one.tool_call is not None:
             tools.append(one.tool_call)
     assert thought.startswith("I s")
-    assert tools[0].tool is not None
-    assert tools[0].tool.name == "lookup-customer"
-    assert "customer_tier" in tools[0].result_data
+    assert tools[0].name == "lookup-customer"
+    assert "customer_tier" in tools[0].output
     output = await stream.output(output_type=dict[str, dict[str, Any]])
     assert output["agent-1"]["output"]["content"] == text
 

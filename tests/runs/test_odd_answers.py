@@ -31,7 +31,7 @@ async def test_a_run_keeps_the_fields_that_fit(serve: Serve) -> None:
     run = await served.app.runs.get("r")
     assert (run.id, run.status, run.user_id, run.started_at) == ("r", "started", None, None)
     [question] = run.questions
-    assert (question.id, question.prompt, question.params) == ("q", "Go on?", None)
+    assert (question.id, question.prompt, question.params) == ("q", "Go on?", {})
     assert list(await served.app.runs.list()) == [run]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from dynamiq_async import InputRequest, Question, QuestionEvent, errors
+from dynamiq_async import Question, QuestionEvent, RunQuestion, errors
 from dynamiq_async.emulator import Fault
 from tests.support.run_apps import sequences, truth
 
@@ -57,10 +57,10 @@ async def test_a_question_event_is_answered_and_the_stream_goes_on(serve: Serve)
     async for event in stream:
         got.append(event)
         if isinstance(event, QuestionEvent):
-            asked.append((event.asked.prompt, event.asked.request.id, event.asked.is_approval))
+            asked.append((event.question.prompt, event.question.id, event.question.kind))
             await event.answer(f"answer {len(asked)}")
-            assert event.asked.answered
-    assert asked == [("How?", "same", False), ("Why?", "same", False)]
+            assert event.question.answered
+    assert asked == [("How?", "same", "feedback"), ("Why?", "same", "feedback")]
     assert sequences(got) == truth(served.emulator)
     assert output(await stream.run()) == ["answer 1", "answer 2"]
     sent = [seen.json for seen in served.asked("/input")]
@@ -102,10 +102,10 @@ async def test_an_approval_is_given_or_not(
     stream = served.app.runs.stream({})
     async for event in stream:
         if isinstance(event, QuestionEvent):
-            assert event.asked.params == {"to": "ann", "text": "hi"}
-            assert await event.asked.is_open()
+            assert event.question.params == {"to": "ann", "text": "hi"}
+            assert await event.question.is_open()
             await verdict(event)
-            assert not await event.asked.is_open()
+            assert not await event.question.is_open()
     assert output(await stream.run()) == expected
     [answer] = [seen.json for seen in served.asked("/input")]
     assert answer["type"] == "approval_request"
@@ -120,7 +120,7 @@ async def test_params_that_cannot_be_edited_are_refused_before_sending(serve: Se
         with pytest.raises(errors.InvalidArgumentError, match="only to can") as caught:
             await served.app.runs.approve(run_id, request, params=params)
         assert caught.value.argument == "params"
-    rigid = InputRequest(id="x", type="approval_request", params={"to": "ann"})
+    rigid = Question(id="x", kind="approval", params={"to": "ann"})
     with pytest.raises(errors.InvalidArgumentError, match="nothing can be"):
         await served.app.runs.approve(run_id, rigid, params={"to": "x"})
     with pytest.raises(errors.InvalidArgumentError, match="params cannot be encoded"):
@@ -136,8 +136,8 @@ async def test_params_that_cannot_be_edited_are_refused_before_sending(serve: Se
 async def test_the_wrong_kind_of_answer_is_refused_before_sending(serve: Serve) -> None:
     served = await serve()
     runs = served.app.runs
-    approval = InputRequest(id="a", type="approval_request")
-    question = InputRequest(id="q", type="human_feedback")
+    approval = Question(id="a", kind="approval")
+    question = Question(id="q", kind="feedback")
     for call in (
         runs.answer("r", approval, "yes"),
         runs.approve("r", question),
@@ -155,7 +155,7 @@ async def test_the_wrong_kind_of_answer_to_an_id_is_refused_by_the_service(serve
     [request] = (await served.app.runs.get(run_id)).questions
     with pytest.raises(errors.BadRequestError):
         await served.app.runs.answer(run_id, request.id, "yes")
-    unknown = InputRequest(id=request.id)  # of no type: either may be tried
+    unknown = Question(id=request.id)  # of no kind: either may be tried
     with pytest.raises(errors.BadRequestError):
         await served.app.runs.answer(run_id, unknown, "yes")
     await served.app.runs.reject(run_id, unknown)
@@ -175,19 +175,19 @@ async def test_an_answer_whose_outcome_is_unknown_is_not_sent_twice(serve: Serve
 # --- by a handler --------------------------------------------------------------------------------
 
 
-def says(value: Any) -> Callable[[Question], Any]:
+def says(value: Any) -> Callable[[RunQuestion], Any]:
     return lambda question: value
 
 
-def says_later(value: Any) -> Callable[[Question], Any]:
-    async def handler(question: Question) -> Any:
+def says_later(value: Any) -> Callable[[RunQuestion], Any]:
+    async def handler(question: RunQuestion) -> Any:
         await asyncio.sleep(0)
         return value
 
     return handler
 
 
-async def answers_itself(question: Question) -> None:
+async def answers_itself(question: RunQuestion) -> None:
     await question.answer("by myself")
 
 
@@ -226,7 +226,7 @@ async def test_two_questions_with_the_same_id_are_two_questions(
     served = await serve(asks_twice)
     prompts = []
 
-    def handler(question: Question) -> str:
+    def handler(question: RunQuestion) -> str:
         prompts.append(question.prompt)
         return f"answer {len(prompts)}"
 
@@ -250,7 +250,7 @@ async def test_two_questions_at_once_that_are_alike_are_two_questions(serve: Ser
         served = await serve(app)
         answers = iter(["one", "two"])
 
-        def handler(question: Question, answers: Any = answers) -> str:
+        def handler(question: RunQuestion, answers: Any = answers) -> str:
             return str(next(answers))
 
         if way == "stream":
@@ -269,7 +269,7 @@ async def test_what_comes_before_a_question_is_read_before_it_is_asked(serve: Se
     read: list[str] = []
     stream: RunStream
 
-    def handler(question: Question) -> str:
+    def handler(question: RunQuestion) -> str:
         assert read == ["run.started", "before"]
         assert stream.sequence == 2
         return "so"
@@ -289,7 +289,7 @@ async def test_a_question_that_was_answered_before_is_not_asked_again(serve: Ser
     await served.emulator.wait_until(lambda: len(run.questions) == 2)
     prompts = []
 
-    def handler(question: Question) -> str:
+    def handler(question: RunQuestion) -> str:
         prompts.append(question.prompt)
         return "second"
 
@@ -315,21 +315,21 @@ async def test_a_question_of_a_live_run_that_was_answered_is_not_asked_again(ser
     async for event in served.app.runs.follow(run_id, on_question=never, timeout=5):
         if event.type == "run.human_feedback.received":
             go.set()
-    assert event.is_terminal
+    assert event.is_final
 
 
 async def test_an_answer_that_comes_too_late_is_no_error(serve: Serve) -> None:
     served = await serve(asks_for_approval)
 
-    async def slow(question: Question) -> bool:
+    async def slow(question: RunQuestion) -> bool:
         await served.app.runs.cancel(question.run_id)
         return True
 
     stream = served.app.runs.stream({}, on_question=slow)
     assert [event.type async for event in stream][-1] == "run.canceled"
 
-    async def overtaken(question: Question) -> bool:
-        await served.app.runs.reject(question.run_id, question.request)
+    async def overtaken(question: RunQuestion) -> bool:
+        await served.app.runs.reject(question.run_id, question)
         return True
 
     run_id = await opened(served)
@@ -369,7 +369,7 @@ class OwnError(Exception):
 async def test_what_a_handler_raises_comes_out(serve: Serve, kind: type[Exception]) -> None:
     served = await serve(asks_twice)
 
-    def handler(question: Question) -> str:
+    def handler(question: RunQuestion) -> str:
         raise kind("mine")
 
     stream = served.app.runs.stream({}, on_question=handler, timeout=60)
@@ -385,7 +385,7 @@ async def test_what_a_handler_raises_comes_out(serve: Serve, kind: type[Exceptio
 # --- questions that nobody answers ---------------------------------------------------------------
 
 
-async def never(question: Question) -> str:
+async def never(question: RunQuestion) -> str:
     await asyncio.get_running_loop().create_future()
     return ""
 
@@ -409,7 +409,7 @@ async def test_a_question_left_open_can_be_answered_from_elsewhere(serve: Serve)
     served = await serve(asks_for_approval)
     asked = asyncio.Event()
 
-    def handler(question: Question) -> None:
+    def handler(question: RunQuestion) -> None:
         asked.set()
 
     async def decide() -> None:
@@ -465,8 +465,8 @@ async def test_a_question_event_is_the_plain_event_as_json(serve: Serve) -> None
             plain = msgspec.json.decode(msgspec.json.encode(event))
             assert plain["type"] == event.type == "approval_request.created"
             assert plain["data"]["editable_params"] == ["to"]
-            assert repr(event.asked) == f"<Question of run {stream.run_id}: 'Send?'>"
-            assert event.asked.run_id == stream.run_id
+            assert repr(event.question) == f"<RunQuestion of run {stream.run_id}: 'Send?'>"
+            assert event.question.run_id == stream.run_id
             break
     await stream.aclose()
 

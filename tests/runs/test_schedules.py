@@ -103,7 +103,7 @@ class Reader:
                     assert stream.sequence == event.sequence
                     self.handed.append(event.sequence)
                     if len(self.handed) == leave_after:
-                        return event.is_terminal
+                        return event.is_final
         except errors.DynamiqError as error:
             assert stream.closed
             self.check(error, start, opened=stream.response is not None)

@@ -19,23 +19,23 @@ from dynamiq_async import (
     AsyncApp,
     Callback,
     DynamiqError,
+    Event,
+    RunEvent,
+    SocketRun,
     StreamEvent,
     Timeout,
+    ToolCall,
     Upload,
+    Usage,
     errors,
 )
+from dynamiq_async import Question as Asked
 from dynamiq_async._http.response import ResponseInfo
-from dynamiq_async.events.app_events import (
-    ApprovalQuestion,
-    Decision,
-    FeedbackQuestion,
-    NodeResult,
-    Source,
-    ToolCall,
-    Usage,
-)
+from dynamiq_async.events import NodeResult, ToolCallStatus
+from dynamiq_async.events.app_events import Source
 from dynamiq_async.sse import ServerSentEvent, SSEDecoder
-from dynamiq_async.streaming.app_stream import Batches, TextStream
+from dynamiq_async.streaming.event_stream import Batches
+from dynamiq_async.streaming.output_stream import TextStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -104,11 +104,11 @@ async def submit(app: AsyncApp) -> None:
 
 async def stream(app: AsyncApp) -> None:
     events = app.stream({"question": "?"}, event="data", on_bad_event="pass")
-    assert_type(events, AppStream)
+    assert_type(events, AppStream[Any])
     async for event in events:
         assert_type(event, StreamEvent)
     async with app.stream({}) as entered:
-        assert_type(entered, AppStream)
+        assert_type(entered, AppStream[Any])
         assert_type(entered.text(), TextStream)
         async for piece in entered.text(entity_id="node"):
             assert_type(piece, str)
@@ -123,7 +123,23 @@ async def stream(app: AsyncApp) -> None:
         assert_type(entered.run_id, str | None)
         assert_type(entered.final, StreamEvent | None)
         assert_type(entered.closed, bool)
-    app.stream({}, on_bad_event="ignore")  # type: ignore[arg-type]
+        assert_type(entered.usage, Usage | None)
+    typed = app.stream({}, output_type=Answer, event="data")
+    assert_type(typed, AppStream[Answer])
+    assert_type(await typed.output(), Answer)
+    assert_type(await typed.output("node"), Any)
+    assert_type(await typed.output("node", output_type=str), str)
+    async with typed as same:
+        assert_type(same, AppStream[Answer])
+    app.stream({}, on_bad_event="ignore")  # type: ignore[call-overload]
+
+
+async def sockets(app: AsyncApp) -> None:
+    async with app.connect() as socket:
+        assert_type(socket.run({}), SocketRun[Any])
+        run = socket.run({}, output_type=Answer, timeout=5)
+        assert_type(run, SocketRun[Answer])
+        assert_type(await run.output(), Answer)
 
 
 def views(event: StreamEvent) -> None:
@@ -133,26 +149,41 @@ def views(event: StreamEvent) -> None:
     assert_type(event.raw, bytes)
     assert_type(event.source, Source | None)
     assert_type(event.entity_id, str | None)
-    assert_type(event.step, str | None)
     assert_type(event.reasoning, str)
-    assert_type(event.decision, Decision | None)
+    assert_type(event.thought, str)
     assert_type(event.tool_call, ToolCall | None)
     assert_type(event.usage, Usage | None)
     assert_type(event.finish_reason, str | None)
-    assert_type(event.question, ApprovalQuestion | FeedbackQuestion | None)
+    assert_type(event.question, Asked | None)
+    assert_type(event.notice, str)
     assert_type(event.is_final, bool)
     assert_type(event.canceled, bool)
-    assert_type(event.error, Any)
-    assert_type(event.error_message, str)
+    assert_type(event.error, str | None)
     assert_type(event.nodes, dict[str, NodeResult])
     event.event = "other"  # type: ignore[misc]
-    match event.question:
-        case ApprovalQuestion(mutable_data_params=names):
-            assert_type(names, list[str])
-        case FeedbackQuestion() as question:
-            assert_type(question.wants_answer, bool)
-        case None:
-            pass
+
+
+def on_both_wires(event: Event) -> None:
+    assert_type(event.text, str)
+    assert_type(event.reasoning, str)
+    assert_type(event.tool_call, ToolCall | None)
+    assert_type(event.question, Asked | None)
+    assert_type(event.usage, Usage | None)
+    assert_type(event.error, str | None)
+    assert_type(event.is_final, bool)
+    assert_type(event.entity_id, str | None)
+    match event.tool_call:
+        case ToolCall(status="failed", output=output):
+            assert_type(output, Any)
+        case ToolCall(status=status):
+            assert_type(status, ToolCallStatus)
+
+
+async def either_kind_is_one(app: AsyncApp, one: StreamEvent, other: RunEvent) -> None:
+    on_both_wires(one)
+    on_both_wires(other)
+    async for event in app.runs.follow("r"):
+        on_both_wires(event)
 
 
 def decoders() -> None:

@@ -11,7 +11,9 @@ from dynamiq_async import (
     AsyncApp,
     BatchProgress,
     Map,
+    MapFailure,
     MapResult,
+    MapSuccess,
     RunEvent,
     StreamEvent,
     StreamItem,
@@ -37,6 +39,17 @@ async def maps(app: AsyncApp, inputs: list[dict[str, str]]) -> None:
         async for result in results:
             assert_type(result, MapResult[Answer])
             assert_type(result.unwrap(), Answer)
+            if result.ok:
+                assert_type(result, MapSuccess[Answer])
+                assert_type(result.output, Answer)
+                assert_type(result.error, None)
+            else:
+                assert_type(result, MapFailure)
+                assert_type(result.error, Exception)
+                assert_type(result.output, None)
+            if result.error is not None:
+                assert_type(result, MapFailure)
+            assert_type(result.key, str | int)
     assert_type(await app.batch(inputs, mode="run"), list[MapResult[Any]])
     assert_type(await app.batch(inputs, output_type=Answer), list[MapResult[Answer]])
     assert_type(await app.batch(inputs, call=length), list[MapResult[int]])

@@ -14,20 +14,23 @@ import msgspec
 from dynamiq_async import (
     AsyncApp,
     File,
-    InputRequest,
     Page,
     Question,
     QuestionEvent,
     Run,
     RunEvent,
+    RunQuestion,
     RunStream,
     Timeout,
+    ToolCall,
     Upload,
+    Usage,
 )
 from dynamiq_async._http.paging import PageIterator, Pages
-from dynamiq_async.events.run_events import RunState, ToolCallCompleted
+from dynamiq_async.events.run_events import RunState
 from dynamiq_async.runs import RunHandle
-from dynamiq_async.streaming.app_stream import Batches
+from dynamiq_async.streaming.event_stream import Batches
+from dynamiq_async.streaming.output_stream import TextStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -86,40 +89,51 @@ async def lists(app: AsyncApp) -> None:
 
 async def streams(app: AsyncApp) -> None:
     stream = app.runs.stream({}, dedupe=True, resume=False, timeout=Timeout(idle=5.0))
-    assert_type(stream, RunStream)
+    assert_type(stream, RunStream[Any])
     async for event in stream:
         assert_type(event, RunEvent)
         if isinstance(event, QuestionEvent):
-            assert_type(event.asked, Question)
+            assert_type(event.question, RunQuestion)
             await event.answer("so")
             await event.approve({"to": "ann"}, feedback="fine")
             await event.reject("no")
     async with app.runs.follow("r", after_sequence=12, max_resumes=3) as entered:
-        assert_type(entered, RunStream)
+        assert_type(entered, RunStream[Any])
         assert_type(await entered.output(), Any)
         assert_type(await entered.output(output_type=Answer), Answer)
+        assert_type(await entered.output(node="n"), Any)
+        assert_type(await entered.output(node="n", output_type=Answer), Answer)
         assert_type(await entered.run(), Run)
+        assert_type(entered.text(entity_id="n"), TextStream)
+        assert_type(entered.raise_for_failure(), None)
+        assert_type(entered.usage, Usage | None)
         assert_type(entered.batches(), Batches[RunEvent])
         assert_type(entered.run_id, str | None)
         assert_type(entered.sequence, int | None)
         assert_type(entered.final, RunEvent | None)
         assert_type(entered.reconnects, int)
         assert_type([(gap.first, gap.last) for gap in entered.gaps], list[tuple[int, int]])
-    app.runs.follow("r", after_sequence="12")  # type: ignore[arg-type]
+    assert_type(await app.runs.stream({}, output_type=Answer, dedupe=True).output(), Answer)
+    typed = app.runs.follow("r", output_type=Answer, after_sequence=5)
+    assert_type(typed, RunStream[Answer])
+    assert_type(await typed.output(), Answer)
+    app.runs.follow("r", after_sequence="12")  # type: ignore[call-overload]
 
 
-def at_once(question: Question) -> str:
+def at_once(question: RunQuestion) -> str:
     assert_type(question.prompt, str)
     assert_type(question.params, dict[str, Any])
-    assert_type(question.request, InputRequest)
+    assert_type(question.kind, str)
     return question.run_id
 
 
-async def later(question: Question) -> bool | None:
+async def later(question: RunQuestion) -> bool | None:
+    plain: Question = question
+    assert_type(plain.editable_params, list[str])
     return True if await question.is_open() else None
 
 
-def wrong(question: Question) -> int:
+def wrong(question: RunQuestion) -> int:
     return 5
 
 
@@ -129,10 +143,13 @@ async def people(app: AsyncApp, run: Run) -> None:
     app.runs.stream({}, on_question=lambda question: False)
     app.runs.stream({}, on_question=wrong)  # type: ignore[arg-type]
     for request in run.questions:
-        assert_type(request, InputRequest)
+        assert_type(request, Question)
         assert_type(await app.runs.answer("r", request, "so"), None)
         await app.runs.approve("r", request.id, params={"to": "ann"}, feedback="fine")
         await app.runs.reject("r", request, feedback="no")
+    async for event in app.runs.follow("r"):
+        if isinstance(event, QuestionEvent):
+            await app.runs.answer("r", event.question, "so")
     await app.runs.answer("r", run, "so")  # type: ignore[arg-type]
 
 
@@ -143,7 +160,8 @@ async def handles(app: AsyncApp) -> None:
     assert_type(await run.get(), Run)
     assert_type(await run.wait(), Run)
     assert_type(await run.wait(output_type=Answer, timeout=5), Answer)
-    assert_type(run.follow(on_question=later), RunStream)
+    assert_type(run.follow(on_question=later), RunStream[Any])
+    assert_type(run.follow(output_type=Answer, max_resumes=3), RunStream[Answer])
     assert_type(run.events(), Pages[RunEvent])
     assert_type(await run.cancel(), None)
     assert_type(await run.answer("q", "so"), None)
@@ -157,9 +175,11 @@ def data(run: Run, event: RunEvent) -> None:
     assert_type(run.is_terminal, bool)
     assert_type(event.text, str)
     assert_type(event.reasoning, str)
-    assert_type(event.tool_call, ToolCallCompleted | None)
+    assert_type(event.tool_call, ToolCall | None)
     assert_type(event.state, RunState | None)
-    assert_type(event.question, InputRequest | None)
+    assert_type(event.error, str | None)
+    assert_type(event.is_final, bool)
+    assert_type(event.question, Question | None)
     run.status = "completed"  # type: ignore[misc]
 
 
