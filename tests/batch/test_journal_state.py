@@ -124,7 +124,7 @@ def test_a_key_is_for_one_input(what: str, digest: bytes, says: str) -> None:
         ended = keys.end("a", 1, 12.0)
     with pytest.raises(errors.JournalError, match=says) as caught:
         if what == "known to the store":
-            keys.ended("a")
+            keys.ended(["a"])
             keys.claim(keys.begin("a", digest, 13.0), ended, 14.0)
         else:
             keys.begin("a", digest, 13.0)
@@ -179,7 +179,7 @@ def test_a_run_is_noted_for_the_attempt_under_way_alone() -> None:
     assert keys.end("a", 1, 12.0).run_id == "run-1"
     for _ in range(2):
         assert keys.note_run("a", 1, "run-2") is None
-        keys.ended("a")
+        keys.ended(["a"])
     assert keys.note_run("b", 1, "run-3") is None
 
 
@@ -229,5 +229,5 @@ def test_only_what_is_under_way_is_remembered() -> None:
     claimed(keys, earlier("c", "failed", error=b"{}"), "c")
     for key, attempt in (("a", 1), ("c", 2)):
         keys.end(key, attempt, 12.0)
-        keys.ended(key)
+        keys.ended([key])
     assert [known for known in vars(keys).values() if isinstance(known, dict)] == [{}, {}, {}]

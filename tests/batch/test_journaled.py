@@ -16,6 +16,8 @@ from dynamiq_async.emulator import FOREVER, Fault, WorkflowFailedError
 from tests.support.journals import KINDS, Given, Kept, LinesJournal
 
 if TYPE_CHECKING:
+    from dynamiq_async.emulator import Emulator
+
     from .conftest import Serve
 
 MODES = ("invoke", "run")
@@ -141,12 +143,20 @@ async def test_an_output_of_the_wrong_type_is_kept_all_the_same(
     assert ran(emulator) == {1: 2}  # once for each mode
 
 
-async def interrupted(app: AsyncApp, journal: Given, inputs: list[Any], **options: Any) -> None:
-    """Leave a batch while its calls are under way."""
+async def interrupted(
+    app: AsyncApp,
+    emulator: Emulator,
+    journal: Given,
+    inputs: list[Any],
+    requests: int = 1,
+    **options: Any,
+) -> None:
+    """Leave a batch while its calls are under way, with so many requests for each."""
+    seen = emulator.requests.total
     async with app.map(inputs, journal=journal, **options) as results:
-        while results.progress.in_flight < len(inputs):
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(0.05)
+        await emulator.wait_for_requests(seen + requests * len(inputs))
+        await emulator.wait_until(lambda: len(emulator.executions) == len(inputs))
+        assert results.progress.in_flight == len(inputs)
 
 
 async def hangs_once(input: dict[str, Any], run: Any) -> Any:
@@ -168,7 +178,7 @@ async def test_unknown_raise_begins_nothing_more_and_says_what_to_choose(
     serve: Serve, journal: Given
 ) -> None:
     app, emulator = await serve(hangs_once)
-    await interrupted(app, journal, [{"n": 1}])
+    await interrupted(app, emulator, journal, [{"n": 1}])
     results = app.map([{"n": 1}, *INPUTS[2:]], journal=journal, concurrency=1)
     with pytest.raises(errors.AmbiguousOutcomeError, match=r"key '0'.*unknown='retry'"):
         await anext(results)
@@ -177,7 +187,7 @@ async def test_unknown_raise_begins_nothing_more_and_says_what_to_choose(
 
 async def test_unknown_raise_hands_out_what_is_under_way(serve: Serve, journal: Given) -> None:
     app, emulator = await serve(hangs_once)
-    await interrupted(app, journal, [{"n": 1}], key="n")
+    await interrupted(app, emulator, journal, [{"n": 1}], key="n")
     inputs = [{"n": 2}, {"n": 1}, {"n": 4}, {"n": 5}, {"n": 6}]
     seen = []
     with pytest.raises(errors.AmbiguousOutcomeError):
@@ -190,7 +200,7 @@ async def test_unknown_raise_hands_out_what_is_under_way(serve: Serve, journal: 
 
 async def test_unknown_skip_leaves_it_out(serve: Serve, journal: Given) -> None:
     app, emulator = await serve(hangs_once)
-    await interrupted(app, journal, [{"n": 1}])
+    await interrupted(app, emulator, journal, [{"n": 1}])
     for _ in range(2):
         results = await app.batch([{"n": 1}, {"n": 2}], journal=journal, unknown="skip")
         assert isinstance(results[0].error, errors.AmbiguousOutcomeError)
@@ -200,7 +210,7 @@ async def test_unknown_skip_leaves_it_out(serve: Serve, journal: Given) -> None:
 
 async def test_unknown_retry_calls_again(serve: Serve, journal: Given) -> None:
     app, emulator = await serve(hangs_once)
-    await interrupted(app, journal, [{"n": 1}])
+    await interrupted(app, emulator, journal, [{"n": 1}])
     [result] = await app.batch([{"n": 1}], journal=journal, unknown="retry")
     assert result.ok
     assert ran(emulator) == {1: 2}
@@ -225,7 +235,7 @@ async def test_a_run_under_way_is_found_again_and_followed(
     app, emulator = await serve(hangs_once)
     if not answered:
         emulator.script(Fault(at_byte=3, stall=FOREVER), match="POST /v1/runs")
-    await interrupted(app, journal, [{"n": 1}], mode="run")
+    await interrupted(app, emulator, journal, [{"n": 1}], 1 + answered, mode="run")
     [run] = emulator.runs.values()
     await app.runs.cancel(run.id)
     [result] = await app.batch([{"n": 1}], journal=journal, mode="run")

@@ -184,18 +184,17 @@ class _Tables:
             rows = list(enumerate(some, self._last_id + 1))
             self._last_id += len(some)
             values = [value for id, record in rows for value in (id, *_item_of(record))]
+            again = [(record.key, record.attempt) for record in some if record.attempt > 1]
+            self._connection.executemany(_FORGET_EARLIER, again)
             written = self._connection.execute(_begin(len(some)), values).rowcount
-            again = [record for record in some if record.attempt > 1]
             if written == len(some) and not again:
                 self._ids.update((record.key, id) for id, record in rows)
             else:
-                held += self._look_up(some, again)
+                held += self._look_up({record.key: record for record in some})
         return held
 
-    def _look_up(self, some: Sequence[Record], again: Sequence[Record]) -> Iterator[Record]:
+    def _look_up(self, begun: dict[str, Record]) -> Iterator[Record]:
         """Those records that are not the journal's now, as it has them."""
-        begun = {record.key: record for record in some}
-        self._connection.executemany(_FORGET, [_attempt_of(record) for record in again])
         for id, *values in self._connection.execute(_select(len(begun)), list(begun)).fetchall():
             record = Record(*values)
             if record == begun[record.key]:
@@ -216,13 +215,15 @@ class _Tables:
     def withdraw(self, before: Mapping[str, Record | None]) -> None:
         for key, record in before.items():
             self._ids.pop(key, None)
-            if record is None:
-                self._connection.execute("DELETE FROM item WHERE key = ?", [key])
-            else:
+            if record is not None:
                 self._replace(record)
+            else:
+                self._connection.execute(_FORGET, [key])
+                self._connection.execute("DELETE FROM item WHERE key = ?", [key])
 
     def _replace(self, record: Record) -> None:
         key, *values = _item_of(record)
+        self._connection.execute(_FORGET, [key])
         self._connection.execute(_REPLACE, [*values, key])
         if record.state != RUNNING:
             found = self._connection.execute("SELECT id FROM item WHERE key = ?", [key])
@@ -238,13 +239,10 @@ _OUTCOME = ("state", "run_id", "attempts", "seconds", "finished_at", "output", "
 
 _item_of = attrgetter(*_ITEM)
 _outcome_of = attrgetter(*_OUTCOME)
-_attempt_of = attrgetter("key", "attempt", "opening")
 
 _REPLACE = f"UPDATE item SET {', '.join(f'{name} = ?' for name in _ITEM[1:])} WHERE key = ?"  # noqa: S608
-_FORGET = (
-    "DELETE FROM outcome WHERE id IN "
-    "(SELECT id FROM item WHERE key = ? AND attempt = ? AND opening = ?)"
-)
+_FORGET = "DELETE FROM outcome WHERE id = (SELECT id FROM item WHERE key = ?)"
+_FORGET_EARLIER = _FORGET.replace("key = ?", "key = ? AND attempt < ?")
 
 # Each number of rows has a statement of its own; SQLite prepares it once, and keeps it.
 

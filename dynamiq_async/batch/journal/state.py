@@ -9,7 +9,7 @@ or begun again. What failed can be begun again. What is done stays done.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from uuid import UUID, uuid5
 
 from msgspec import Struct, structs
@@ -22,6 +22,9 @@ from dynamiq_async.errors import (
     InvalidArgumentError,
     JournalError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ClaimState = Literal["new", "retry", "done", "failed", "unknown"]
 
@@ -196,13 +199,14 @@ class JournalState:
             described,
         )
         del self._running[key]
+        self._before.pop(key, None)
         self._ending[key] = record
         return record
 
-    def ended(self, key: str) -> None:
-        """The store has the end of this key's attempt."""
-        self._ending.pop(key, None)
-        self._before.pop(key, None)
+    def ended(self, keys: Iterable[str]) -> None:
+        """The store has what these keys' attempts came to, of those that are over."""
+        for key in keys:
+            self._ending.pop(key, None)
 
     def _under_way(self, key: str, attempt: int | None = None) -> Record:
         record = self._running.get(key)

@@ -56,13 +56,14 @@ class _Group:
         if not begun:
             await store.end(ended)
             return ()
-        held, end = await asyncio.gather(
-            store.begin(begun), store.end(ended), return_exceptions=True
-        )
-        if isinstance(held, BaseException):
-            raise held
-        if isinstance(end, BaseException):
-            raise end
+        ending = asyncio.ensure_future(store.end(ended))
+        try:
+            held = await store.begin(begun)
+            await ending
+        except BaseException:
+            ending.cancel()
+            await asyncio.gather(ending, return_exceptions=True)
+            raise
         return held
 
     def fail(self, failure: JournalError) -> bool:
@@ -177,7 +178,7 @@ class Journal:
         """Nothing was sent for the attempt that was begun last: go back to what was before it.
         Written with what is next."""
         if self._failure is None:
-            self._check_open()
+            self._check_writable()
             self._withdraw(key)
             self._write()
 
@@ -185,11 +186,11 @@ class Journal:
         """The attempt is this run. Written with what is next."""
         record = self._state.note_run(key, attempt, run_id)
         if record is not None and self._failure is None:
-            self._check_open()
+            self._check_writable()
             self._waiting.ended[key] = record, None
             self._write()
 
-    async def finish(
+    def finish(
         self,
         key: str,
         attempt: int,
@@ -199,8 +200,8 @@ class Journal:
         run_id: str | None = None,
         attempts: int = 1,
         seconds: float = 0.0,
-    ) -> None:
-        """An attempt is over. Committed when it returns; also written when it is cancelled.
+    ) -> asyncio.Future[None]:
+        """An attempt is over. Committed when this is done; also written when it is cancelled.
 
         Args:
             output: JSON.
@@ -214,14 +215,18 @@ class Journal:
             JournalError: the attempt is not under way (`key` is set), or nothing can be written
                 any more.
         """
-        self._check_writable()
-        record = self._state.end(
-            key, attempt, time.time(), output, error, run_id, attempts, seconds
-        )
         future: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.ended[key] = record, future
-        self._write()
-        await future
+        try:
+            self._check_writable()
+            record = self._state.end(
+                key, attempt, time.time(), output, error, run_id, attempts, seconds
+            )
+        except JournalError as refused:
+            future.set_exception(refused)
+        else:
+            self._waiting.ended[key] = record, future
+            self._write()
+        return future
 
     async def aclose(self) -> None:
         """Write what is still to be written, and let others write. May be called twice.
@@ -313,11 +318,10 @@ class Journal:
                 claimed.set_result(claim)
             else:
                 self._take_back(claim)
-        for key, (_, ended) in group.ended.items():
-            if ended is not None:
-                self._state.ended(key)
-                if not ended.done():
-                    ended.set_result(None)
+        self._state.ended(group.ended)
+        for _, ended in group.ended.values():
+            if ended is not None and not ended.done():
+                ended.set_result(None)
 
     def _fail(self, group: _Group, error: BaseException) -> None:
         """Nothing can be written any more."""
@@ -338,13 +342,10 @@ class Journal:
                 self._untold = self._untold or _complaint(self._store, error)
 
     def _check_writable(self) -> None:
-        self._check_open()
-        if self._failure is not None:
-            raise _own(self._failure)
-
-    def _check_open(self) -> None:
         if self._closing is not None:
             raise self._closed_error()
+        if self._failure is not None:
+            raise _own(self._failure)
 
     def _closed_error(self) -> JournalError:
         return JournalError(f"the journal {self._store} is closed")
