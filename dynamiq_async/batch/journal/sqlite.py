@@ -170,6 +170,7 @@ class _Tables:
         self._connection, header = self._opened.enter_context(opening)
         last = self._connection.execute("SELECT coalesce(max(id), 0) FROM item")
         ((self._last_id,),) = last
+        self._held_some = self._last_id > 0
         return [header]
 
     def carry_out(self, calls: list[_Call]) -> list[Any]:
@@ -181,26 +182,37 @@ class _Tables:
     def begin(self, records: Sequence[Record]) -> list[Record]:
         held: list[Record] = []
         for some in _pieces(records):
-            rows = list(enumerate(some, self._last_id + 1))
-            self._last_id += len(some)
-            values = [value for id, record in rows for value in (id, *_item_of(record))]
-            again = [(record.key, record.attempt) for record in some if record.attempt > 1]
-            self._connection.executemany(_FORGET_EARLIER, again)
-            written = self._connection.execute(_begin(len(some)), values).rowcount
-            if written == len(some) and not again:
-                self._ids.update((record.key, id) for id, record in rows)
-            else:
-                held += self._look_up({record.key: record for record in some})
+            begun = {record.key: record for record in some}
+            if self._held_some:  # in a journal that was empty, most keys are new without a look
+                held += self._look_up(begun)
+            if begun and not self._insert(list(begun.values())):
+                held += self._look_up(begun)
         return held
 
-    def _look_up(self, begun: dict[str, Record]) -> Iterator[Record]:
-        """Those records that are not the journal's now, as it has them."""
-        for id, *values in self._connection.execute(_select(len(begun)), list(begun)).fetchall():
+    def _look_up(self, begun: dict[str, Record]) -> list[Record]:
+        """Take out of `begun` those records whose place another one keeps; return the others."""
+        held = []
+        for id, *values in self._connection.execute(_select(len(begun)), list(begun)):
             record = Record(*values)
             if record == begun[record.key]:
                 self._ids[record.key] = id
-            else:
-                yield record
+            elif record.attempt >= begun[record.key].attempt:
+                held.append(record)
+                del begun[record.key]
+        return held
+
+    def _insert(self, records: list[Record]) -> bool:
+        """Whether all of them are new."""
+        rows = list(enumerate(records, self._last_id + 1))
+        self._last_id += len(rows)
+        values = [value for id, record in rows for value in (id, *_item_of(record))]
+        again = [(record.key, record.attempt) for record in records if record.attempt > 1]
+        self._connection.executemany(_FORGET_EARLIER, again)
+        written = self._connection.execute(_begin(len(rows)), values).rowcount
+        if again or written < len(rows):
+            return False
+        self._ids.update((record.key, id) for id, record in rows)
+        return True
 
     def end(self, records: Sequence[Record]) -> None:
         ended = []
