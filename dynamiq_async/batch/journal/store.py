@@ -94,8 +94,9 @@ class JournalStore(Protocol):
     A method that cannot do its work raises, JournalError with a message for people, or any other
     exception, which becomes the cause of a JournalError. That ends the batch. The store is not
     called again then but for `close`, and it does not matter whether the group was written as a
-    whole, in part or not at all. A store that can be cut off from its service needs a timeout of
-    its own: without one the batch waits.
+    whole, in part or not at all. The same holds for a call that is cancelled: when the program
+    ends, or because a call beside it failed. A store that can be cut off from its service needs a
+    timeout of its own: without one the batch waits.
 
     One batch at a time may use a journal. To another one, what the first has under way looks as if
     its process had died. A store that can tell refuses the second `load`.
