@@ -221,9 +221,8 @@ def defined_names(tree: ast.AST) -> set[str]:
             names.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            if ast.unparse(node.value) in {"self", "cls"}:
-                names.add(node.attr)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in {"self", "cls"}:
+            names.add(node.attr)
     return names
 
 

@@ -139,7 +139,7 @@ class JournaledJob(MapJob):
     async def _settle(self, result: Draft, prepared: Any, claim: Claim, started: float) -> None:
         """An earlier attempt was begun, and its end was not noted."""
         if self._mode.traceable:
-            recovering = self._mode.recover(result, claim.session_id, claim.run_id)
+            recovering = self._mode.recover(result, claim.session_id, claim.record.run_id)
             if await self._noted(result, claim, started, recovering):
                 return
         elif self._unknown != "retry":
@@ -147,7 +147,7 @@ class JournaledJob(MapJob):
             if self._unknown == "raise":
                 raise HaltError(error)
             raise error
-        again = await self._journal.again(claim.key)
+        again = await self._journal.again(claim.record.key)
         await self._attempt(result, prepared, again, started)
 
     async def _noted(
@@ -171,8 +171,8 @@ class JournaledJob(MapJob):
         if output is None and failure is None:
             return False
         await self._journal.finish(
-            claim.key,
-            claim.attempt,
+            claim.record.key,
+            claim.record.attempt,
             output=output,
             error=failure,
             run_id=result.run_id,
@@ -182,15 +182,15 @@ class JournaledJob(MapJob):
         return True
 
     def _recall(self, result: Draft, claim: Claim) -> None:
+        record = claim.record
         result.from_journal = True
-        result.run_id = claim.run_id
-        result.attempts = claim.attempts or None
-        result.seconds = claim.seconds
-        result.started_at = datetime.fromtimestamp(claim.started_at, UTC)
-        if claim.error is not None:
-            result.error = claim.error
-        else:
-            result.output = self._mode.recall(claim.output or b"null")
+        result.run_id = record.run_id
+        result.attempts = record.attempts or None
+        result.seconds = record.seconds or 0.0
+        result.started_at = datetime.fromtimestamp(record.started_at, UTC)
+        result.error = claim.error
+        if result.error is None:
+            result.output = self._mode.recall(record.output or b"null")
 
 
 class _Attempt:
@@ -207,10 +207,11 @@ class _Attempt:
         return self._claim.session_id
 
     def note_run(self, run_id: str) -> None:
-        self._journal.note_run(self._claim.key, self._claim.attempt, run_id)
+        record = self._claim.record
+        self._journal.note_run(record.key, record.attempt, run_id)
 
     def withdraw(self) -> None:
-        self._journal.withdraw(self._claim.key)
+        self._journal.withdraw(self._claim.record.key)
 
 
 def begun(item: Item, *, include_input: bool) -> Draft:
@@ -268,9 +269,10 @@ _encoder = msgspec.json.Encoder(enc_hook=to_builtin, order="deterministic")
 
 
 def _unknown_outcome(claim: Claim) -> errors.AmbiguousOutcomeError:
-    why = f" ({claim.error.message})" if claim.error is not None else ""
+    error, key = claim.error, claim.record.key
+    why = f" ({error.message})" if error is not None else ""
     return errors.AmbiguousOutcomeError(
-        f"the call for key {claim.key!r} was begun in an earlier start of this job, and nobody "
+        f"the call for key {key!r} was begun in an earlier start of this job, and nobody "
         f"knows what became of it{why}. Choose: unknown='retry' calls again, unknown='skip' leaves "
         "it out",
     )

@@ -28,7 +28,7 @@ from dynamiq_async.batch.options import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
-    from dynamiq_async.batch.journal import Journal
+    from dynamiq_async.batch.journal import Journal, JournalStore
     from dynamiq_async.options import Adaptive
 
 T = TypeVar("T")
@@ -184,7 +184,7 @@ def _map(
     rate: float | str | None = None,
     include_input: bool = True,
     grace: float = 0.0,
-    journal: str | os.PathLike[str] | None = None,
+    journal: JournalStore | str | os.PathLike[str] | None = None,
     unknown: Unknown = "raise",
     retry_failed: bool = False,
 ) -> Map[Any]:
@@ -211,15 +211,17 @@ def _map(
 
 
 def _opening(
-    path: str | os.PathLike[str], mode: str, url: str, *, retry_failed: bool
+    journal: JournalStore | str | os.PathLike[str], mode: str, url: str, *, retry_failed: bool
 ) -> Callable[[], Awaitable[Journal]]:
-    if not isinstance(path, str | os.PathLike):
-        raise errors.InvalidArgumentError(
-            f"journal must be the path of a file, not {path!r}", argument="journal"
-        )
-    from dynamiq_async.batch.journal import Journal  # with SQLite, only where it is needed
+    # With SQLite, so only where it is needed.
+    from dynamiq_async.batch.journal import Journal, JournalStore
 
-    return partial(Journal.open, path, mode=mode, app_url=url, retry_failed=retry_failed)
+    if not isinstance(journal, str | os.PathLike | JournalStore):
+        raise errors.InvalidArgumentError(
+            f"journal must be the path of a file or a JournalStore, not {journal!r}",
+            argument="journal",
+        )
+    return partial(Journal.open, journal, mode=mode, app_url=url, retry_failed=retry_failed)
 
 
 def _run_session(session_id: str | UUID | None, retry: bool | None, journal: object) -> str | None:

@@ -76,8 +76,9 @@ class Batching(Client):
             include_input: whether results carry their input.
             grace: seconds that what is under way has to finish when the batch is closed or its
                 reader is cancelled. By default it is cancelled at once.
-            journal: the path of a file that survives the process. The same job started again with
-                it calls nothing again that is done; such a result says `from_journal`. It needs
+            journal: the path of a file that survives the process, or a store of your own
+                (`dynamiq_async.batch.journal.JournalStore`). The same job started again with it
+                calls nothing again that is done; such a result says `from_journal`. It needs
                 inputs that JSON can hold, and keys that stay the same.
             unknown: what to do about a call that was under way when an earlier start ended, so
                 that nobody knows its outcome. "raise" begins nothing more, hands out what is under

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dynamiq_async._http.request_options import TimeoutLike
     from dynamiq_async.batch.inputs import KeyOf
     from dynamiq_async.batch.jobs import OnError, Unknown
+    from dynamiq_async.batch.journal import JournalStore
     from dynamiq_async.runs.questions import OnQuestion
     from dynamiq_async.streaming.app_stream import OnBadEvent
 
@@ -29,7 +30,7 @@ class FanOutOptions(TypedDict, total=False):
     rate: float | str | None
     include_input: bool
     grace: float
-    journal: str | os.PathLike[str] | None
+    journal: JournalStore | str | os.PathLike[str] | None
     unknown: Unknown
     retry_failed: bool
 

@@ -1,276 +1,248 @@
-"""The journal: nothing it was told is lost, nothing that is not a journal is touched."""
+"""The journal, with each store: nothing it was told is lost, and no key is begun twice."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import io
-import json
-import math
-import os
-import signal
-import sqlite3
-import subprocess
-import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import example, given, settings, strategies
+from msgspec import structs
 
 from dynamiq_async import errors
-from dynamiq_async.batch.journal import (
-    Claim,
-    Journal,
-    JournalReader,
-    _database,
-    _failures,
-    _store,
-    _writer,
-)
-from dynamiq_async.runs.models import Run
+from dynamiq_async.batch.journal import Claim, Header, Journal, JournalStore, MemoryJournal, Record
+from dynamiq_async.batch.journal.sqlite import _AT_ONCE
+from tests.support.journals import KINDS, Checked, Held, Kept
 
 URL = "https://my-app.example"
 DIGEST = b"d" * 16
-ROOT = Path(__file__).parents[2]
-
-pytestmark = pytest.mark.usefixtures("leaves_nothing", "no_thread_is_left")
 
 
-@pytest.fixture
-def no_thread_is_left() -> Iterator[None]:
-    yield
-    for thread in threading.enumerate():
-        if isinstance(thread, _writer._Thread):
-            thread.join(5)
-            assert not thread.is_alive()
+@pytest.fixture(params=KINDS)
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
+    return Kept(request.param, tmp_path)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "job.db"
-
-
-@pytest.fixture
-async def journal(path: Path) -> AsyncIterator[Journal]:
-    async with await opened(path) as journal:
+async def journal(kept: Kept) -> AsyncIterator[Journal]:
+    async with await opened(kept) as journal:
         yield journal
 
 
-async def opened(path: Path, **options: Any) -> Journal:
-    return await Journal.open(path, **{"mode": "invoke", "app_url": URL, **options})
+async def opened(kept: Kept, **options: Any) -> Journal:
+    return await opened_by(Checked(kept.store()), **options)
+
+
+async def opened_by(store: JournalStore, **options: Any) -> Journal:
+    return await Journal.open(store, **{"mode": "invoke", "app_url": URL, **options})
 
 
 async def work(journal: Journal, key: str, **end: Any) -> Claim:
     claim = await journal.begin(key, DIGEST)
-    await journal.finish(key, claim.attempt, **end)
+    await journal.finish(key, claim.record.attempt, **end)
     return claim
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def content(path: Path) -> bytes | None:
-    return None if path.is_dir() else path.read_bytes()
-
-
-def states(path: Path) -> dict[str, str]:
-    with Journal.read(path) as reader:
-        return {entry.key: entry.state for entry in reader}
-
-
-def entry_of(path: Path, key: str) -> Any:
-    with Journal.read(path) as reader:
-        (entry,) = (entry for entry in reader if entry.key == key)
-    return entry
-
-
-class Limiter:
-    """Holds the journal's thread back before each group, until it is opened."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.reached, self.open = threading.Event(), threading.Event()
-        apply = _store.Store.apply
-
-        def held_back(store: _store.Store, group: Any) -> list[Any]:
-            self.reached.set()
-            self.open.wait()
-            return apply(store, group)
-
-        monkeypatch.setattr(_store.Store, "apply", held_back)
+def said(claim: Claim) -> tuple[str, int]:
+    return claim.state, claim.record.attempt
 
 
 # --- what it remembers ---------------------------------------------------------------------------
 
 
-async def test_what_is_done_is_told_to_the_next_start(path: Path) -> None:
-    async with await opened(path) as journal:
+async def test_what_is_done_is_told_to_the_next_start(kept: Kept) -> None:
+    async with await opened(kept) as journal:
         first = await journal.begin("a", DIGEST)
-        assert (first.state, first.attempt) == ("new", 1)
+        assert said(first) == ("new", 1)
         await journal.finish("a", 1, output=b'{"x": 1}', attempts=2, seconds=0.5)
-    async with await opened(path, retry_failed=True) as journal:
+    async with await opened(kept, retry_failed=True) as journal:
         claim = await journal.begin("a", DIGEST)
-    assert (claim.state, claim.attempt, claim.output) == ("done", 1, b'{"x": 1}')
-    assert (claim.attempts, claim.seconds) == (2, 0.5)
-    assert claim.started_at == first.started_at
+    assert (*said(claim), claim.record.output) == ("done", 1, b'{"x": 1}')
+    assert (claim.record.attempts, claim.record.seconds) == (2, 0.5)
+    assert claim.record.started_at == first.record.started_at
     assert claim.error is None
 
 
-async def test_what_failed_is_told_with_its_error_or_begun_again(path: Path) -> None:
+async def test_what_failed_is_told_with_its_error_or_begun_again(kept: Kept) -> None:
     error = errors.RateLimitError("slow down", status=429, retry_after=2.5, request_id="r")
-    async with await opened(path) as journal:
+    async with await opened(kept) as journal:
         await work(journal, "a", error=error)
-    async with await opened(path) as journal:
+    async with await opened(kept) as journal:
         claim = await journal.begin("a", DIGEST)
-        assert (claim.state, claim.attempt) == ("failed", 1)
+        assert said(claim) == ("failed", 1)
         assert isinstance(claim.error, errors.RateLimitError)
         assert vars(claim.error) == vars(error)
-    async with await opened(path, retry_failed=True) as journal:
+    async with await opened(kept, retry_failed=True) as journal:
         claim = await journal.begin("a", DIGEST)
-        assert (claim.state, claim.attempt, claim.error) == ("retry", 2, None)
+        assert (*said(claim), claim.error) == ("retry", 2, None)
         await journal.finish("a", 2, output=b"1")
-    with Journal.read(path) as reader:
-        (entry,) = reader
-    assert (entry.state, entry.attempt, entry.error, bytes(entry.output or b"")) == (
-        "done",
-        2,
-        None,
-        b"1",
-    )
+    entry = kept.entries()["a"]
+    assert (entry.state, entry.attempt, entry.error, bytes(entry.output)) == ("done", 2, None, b"1")
 
 
-async def test_what_was_under_way_is_unknown_with_its_session_and_run(path: Path) -> None:
-    async with await opened(path, mode="run") as journal:
+async def test_what_was_under_way_is_unknown_with_its_session_and_run(kept: Kept) -> None:
+    async with await opened(kept, mode="run") as journal:
         begun = await journal.begin("a", DIGEST)
         journal.note_run("a", 1, "run-1")
         untold = await journal.begin("b", DIGEST)
     assert UUID(begun.session_id) != UUID(untold.session_id)
-    async with await opened(path, mode="run") as journal:
+    async with await opened(kept, mode="run") as journal:
         claim = await journal.begin("a", DIGEST)
-        assert (claim.state, claim.attempt, claim.run_id) == ("unknown", 1, "run-1")
+        assert (*said(claim), claim.record.run_id) == ("unknown", 1, "run-1")
         assert claim.session_id == begun.session_id
-        await journal.finish("a", 1, output=b"{}", run_id=claim.run_id)
+        await journal.finish("a", 1, output=b"{}", run_id=claim.record.run_id)
         assert (await journal.begin("b", DIGEST)).state == "unknown"
         again = await journal.again("b")
-        assert (again.state, again.attempt, again.run_id) == ("retry", 2, None)
+        assert (*said(again), again.record.run_id) == ("retry", 2, None)
         assert again.session_id != untold.session_id
         await journal.finish("b", 2, output=b"{}")
-    with Journal.read(path) as reader:
-        assert [(e.key, e.state, e.run_id, e.session_id) for e in reader] == [
-            ("a", "done", "run-1", begun.session_id),
-            ("b", "done", None, again.session_id),
-        ]
+    assert [(key, e.state, e.run_id, e.attempt) for key, e in kept.entries().items()] == [
+        ("a", "done", "run-1", 1),
+        ("b", "done", None, 2),
+    ]
 
 
-async def test_an_unknown_outcome_that_is_skipped_stays_unknown(path: Path) -> None:
-    async with await opened(path) as journal:
+async def test_an_unknown_outcome_that_is_skipped_stays_unknown(kept: Kept) -> None:
+    async with await opened(kept) as journal:
         await journal.begin("a", DIGEST)
     for _ in range(2):
-        async with await opened(path) as journal:
-            claim = await journal.begin("a", DIGEST)
-            assert (claim.state, claim.attempt) == ("unknown", 1)
+        async with await opened(kept) as journal:
+            assert said(await journal.begin("a", DIGEST)) == ("unknown", 1)
 
 
 @pytest.mark.parametrize("noted", [False, True])
 async def test_withdrawing_the_attempt_after_an_unknown_one_goes_back_to_that(
-    path: Path, noted: bool
+    kept: Kept, noted: bool
 ) -> None:
-    async with await opened(path) as journal:
+    async with await opened(kept) as journal:
         await journal.begin("a", DIGEST)
         journal.note_run("a", 1, "run-1")
         if noted:
             lost = errors.AmbiguousOutcomeError("lost")
             await journal.finish("a", 1, error=lost, run_id="run-1")
-    before = [entry_of(path, "a")]
-    async with await opened(path) as journal:
+    before = kept.entries()
+    async with await opened(kept) as journal:
         assert (await journal.begin("a", DIGEST)).state == "unknown"
-        assert (await journal.again("a")).attempt == 2
-        during = entry_of(path, "a")
+        assert (await journal.again("a")).record.attempt == 2
+        during = kept.entries()["a"]
         assert (during.state, during.run_id, during.error) == ("running", None, None)
         journal.withdraw("a")
-    assert [entry_of(path, "a")] == before
+    assert kept.entries() == before
 
 
 @pytest.mark.parametrize("state", ["new", "retry"])
 async def test_a_key_that_is_withdrawn_and_begun_at_once_is_under_way(
-    path: Path, state: str
+    kept: Kept, state: str
 ) -> None:
-    async with await opened(path) as journal:
+    async with await opened(kept) as journal:
         await work(journal, "other", output=b"1")
         if state == "retry":
             await work(journal, "a", error=ValueError("no"))
-    async with await opened(path, retry_failed=True) as journal:
+    async with await opened(kept, retry_failed=True) as journal:
         claim = await journal.begin("a", DIGEST)
         journal.withdraw("a")
         again, _ = await asyncio.gather(journal.begin("a", DIGEST), journal.begin("b", DIGEST))
-        assert (again.state, again.attempt) == (claim.state, claim.attempt)
-        entry = entry_of(path, "a")
-        assert (entry.state, entry.attempt, entry.error) == ("running", claim.attempt, None)
+        assert said(again) == said(claim)
+        entry = kept.entries()["a"]
+        assert (entry.state, entry.attempt, entry.error) == ("running", claim.record.attempt, None)
 
 
-async def test_the_run_of_an_unknown_attempt_can_be_noted_late(path: Path) -> None:
+async def test_what_is_withdrawn_is_gone_with_the_run_that_was_noted(kept: Kept) -> None:
+    async with await opened(kept) as journal:
+        await journal.begin("a", DIGEST)
+        journal.note_run("a", 1, "run-1")
+        journal.withdraw("a")
+        await work(journal, "b", output=b"1")
+        assert kept.states() == {"b": "done"}
+
+
+async def test_the_run_of_an_unknown_attempt_can_be_noted_late(kept: Kept) -> None:
     lost = errors.AmbiguousOutcomeError("lost")
-    async with await opened(path) as journal:
+    async with await opened(kept) as journal:
         await work(journal, "a", error=lost, run_id="run-1")
-    async with await opened(path) as journal:
+    async with await opened(kept) as journal:
         await journal.begin("a", DIGEST)
         journal.note_run("a", 1, "run-2")
-    assert entry_of(path, "a").run_id == "run-2"
+    assert kept.entries()["a"].run_id == "run-2"
 
 
-async def test_an_ambiguous_error_leaves_the_outcome_unknown(path: Path) -> None:
-    async with await opened(path) as journal:
+async def test_an_ambiguous_error_leaves_the_outcome_unknown(kept: Kept) -> None:
+    async with await opened(kept) as journal:
         await work(journal, "a", error=errors.AmbiguousTimeoutError("late", limit="total"))
-    assert states(path) == {"a": "unknown"}
-    async with await opened(path, retry_failed=True) as journal:
+    assert kept.states() == {"a": "unknown"}
+    async with await opened(kept, retry_failed=True) as journal:
         claim = await journal.begin("a", DIGEST)
     assert claim.state == "unknown"
     assert isinstance(claim.error, errors.AmbiguousTimeoutError)
     assert claim.error.limit == "total"
 
 
-async def test_two_journals_have_different_sessions_for_one_key(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_two_journals_have_different_sessions_for_one_key(kind: str, tmp_path: Path) -> None:
     sessions = set()
-    for name in ("a.db", "b.db"):
-        async with await opened(tmp_path / name) as journal:
+    for name in ("a", "b"):
+        async with await opened(Kept(kind, tmp_path, name)) as journal:
             sessions.add((await journal.begin("a", DIGEST)).session_id)
     assert len(sessions) == 2
 
 
-async def test_a_late_note_about_a_run_changes_nothing(journal: Journal, path: Path) -> None:
+async def test_a_late_note_about_a_run_changes_nothing(journal: Journal, kept: Kept) -> None:
     await work(journal, "a", output=b"1")
     journal.note_run("a", 1, "run-1")
     await journal.begin("b", DIGEST)
     journal.note_run("b", 7, "run-2")
     await journal.begin("c", DIGEST)
-    with Journal.read(path) as reader:
-        assert {entry.run_id for entry in reader} == {None}
+    assert {entry.run_id for entry in kept.entries().values()} == {None}
 
 
-@pytest.mark.parametrize("count", [1, _store._AT_ONCE, 3 * _store._AT_ONCE + 7])
-async def test_groups_of_any_size_are_whole(path: Path, count: int) -> None:
+@pytest.mark.parametrize("count", [1, _AT_ONCE, 3 * _AT_ONCE + 7])
+async def test_groups_of_any_size_are_whole(kept: Kept, count: int) -> None:
     keys = [f"key {n} 'ü\0" for n in range(count)]
     for state in ("new", "done"):
-        async with await opened(path) as journal:
+        async with await opened(kept) as journal:
             claims = await asyncio.gather(*(journal.begin(key, DIGEST) for key in keys))
-            assert [(claim.key, claim.state) for claim in claims] == [(key, state) for key in keys]
+            assert [(c.record.key, c.state) for c in claims] == [(key, state) for key in keys]
             if state == "new":
                 ends = (journal.finish(key, 1, output=key[4:7].encode()) for key in keys)
                 await asyncio.gather(*ends)
-    with Journal.read(path) as reader:
-        assert [entry.key for entry in reader] == keys
+    assert list(kept.entries()) == keys
+
+
+async def test_one_group_may_hold_every_kind_of_key(kept: Kept) -> None:
+    async with await opened(kept) as journal:
+        for key in ("done", "failed", "withdrawn"):
+            await journal.begin(key, DIGEST)
+        await journal.finish("done", 1, output=b"1")
+        await journal.finish("failed", 1, error=ValueError("no"))
+        await journal.begin("running", DIGEST)
+        journal.withdraw("withdrawn")
+    keys = ("done", "failed", "withdrawn", "running", "other")
+    for _ in range(2):
+        async with await opened(kept, retry_failed=True) as journal:
+            claims = await asyncio.gather(*(journal.begin(key, DIGEST) for key in keys))
+            assert {c.record.key: said(c) for c in claims} == {
+                "done": ("done", 1),
+                "failed": ("retry", 2),
+                "withdrawn": ("new", 1),
+                "running": ("unknown", 1),
+                "other": ("new", 1),
+            }
+            for key in ("failed", "withdrawn", "other"):
+                journal.withdraw(key)
+    assert kept.states() == {"done": "done", "failed": "failed", "running": "running"}
 
 
 # --- misuse --------------------------------------------------------------------------------------
 
 
-async def test_another_input_under_a_key_is_noticed_and_harms_no_other(path: Path) -> None:
-    async with await opened(path) as journal:
+async def test_another_input_under_a_key_is_noticed_and_harms_no_other(kept: Kept) -> None:
+    async with await opened(kept) as journal:
         await work(journal, "a", output=b"1")
-    async with await opened(path) as journal:
+    async with await opened(kept) as journal:
         changed, other = await asyncio.gather(
             journal.begin("a", b"e" * 16), journal.begin("b", DIGEST), return_exceptions=True
         )
@@ -295,7 +267,7 @@ async def test_one_key_for_two_inputs_of_a_batch_is_an_error(journal: Journal) -
 
 
 async def test_a_key_given_twice_harms_nothing_else_of_its_group(
-    journal: Journal, path: Path
+    journal: Journal, kept: Kept
 ) -> None:
     await work(journal, "a", output=b"1")
     await journal.begin("b", DIGEST)
@@ -309,15 +281,26 @@ async def test_a_key_given_twice_harms_nothing_else_of_its_group(
         )
         assert isinstance(again, errors.JournalError)
         assert "given to two inputs" in again.message
-        assert states(path) == {"a": "done", "b": "done", "c": "running"}
+        assert kept.states() == {"a": "done", "b": "done", "c": "running"}
     assert isinstance(other, errors.JournalError)
     assert (await journal.begin("d", DIGEST)).state == "new"
 
 
+async def test_a_key_whose_unknown_outcome_was_noted_is_not_for_another_input(kept: Kept) -> None:
+    async with await opened(kept) as journal:
+        await journal.begin("a", DIGEST)
+    async with await opened(kept) as journal:
+        assert (await work(journal, "a", output=b"1")).state == "unknown"
+        with pytest.raises(errors.JournalError, match="given to two inputs"):
+            await journal.begin("a", DIGEST)
+    assert kept.states() == {"a": "done"}
+
+
 async def test_an_end_without_a_beginning_is_an_error(journal: Journal) -> None:
-    for ending in (journal.finish("a", 1, output=b"1"), journal.again("a")):
-        with pytest.raises(errors.JournalError, match="is not under way"):
-            await ending
+    with pytest.raises(errors.JournalError, match="is not under way"):
+        await journal.finish("a", 1, output=b"1")
+    with pytest.raises(errors.JournalError, match="is not under way"):
+        await journal.again("a")
 
 
 async def test_a_key_that_is_no_text_is_refused(journal: Journal) -> None:
@@ -326,21 +309,50 @@ async def test_a_key_that_is_no_text_is_refused(journal: Journal) -> None:
     assert caught.value.argument == "key"
 
 
-async def test_a_closed_journal_says_so(path: Path) -> None:
-    journal = await opened(path)
+async def test_a_closed_journal_says_so(kept: Kept) -> None:
+    store = Checked(kept.store())
+    journal = await opened_by(store)
     await asyncio.gather(journal.aclose(), journal.aclose())
     await journal.aclose()
-    with pytest.raises(errors.JournalError, match=r"job\.db is closed"):
+    assert store.closed == 1
+    with pytest.raises(errors.JournalError) as caught:
         await journal.begin("a", DIGEST)
+    assert caught.value.message == f"the journal {store} is closed"
+    with pytest.raises(errors.JournalError, match="is closed"):
+        journal.withdraw("a")
+
+
+async def test_a_journal_is_for_one_mode_and_one_app(kept: Kept) -> None:
+    await (await opened(kept)).aclose()
+    for other in ({"mode": "run"}, {"app_url": "https://other.example"}):
+        store = Checked(kept.store())
+        with pytest.raises(errors.JournalError) as caught:
+            await opened_by(store, **other)
+        assert f"is for mode 'invoke' at {URL}" in caught.value.message
+        assert store.closed == 1
+    await (await opened(kept)).aclose()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "memory"])
+async def test_a_second_batch_is_refused_and_the_first_goes_on(kind: str, tmp_path: Path) -> None:
+    kept = Kept(kind, tmp_path)
+    store = kept.store()
+    async with await opened_by(store) as journal:
+        for another in (kept.store(), store):
+            with pytest.raises(errors.JournalError, match="being written by another") as caught:
+                await opened_by(another)
+            assert caught.value.key is None
+        await work(journal, "a", output=b"1")
+    assert kept.states() == {"a": "done"}
 
 
 # --- cancellation and ends -----------------------------------------------------------------------
 
 
-async def test_a_cancelled_beginning_was_none_at_any_moment(path: Path) -> None:
-    async with await opened(path) as journal:
+async def test_a_cancelled_beginning_was_none_at_any_moment(kept: Kept) -> None:
+    async with await opened(kept) as journal:
         await work(journal, "failed", error=ValueError("no"))
-    async with await opened(path, retry_failed=True) as journal:
+    async with await opened(kept, retry_failed=True) as journal:
         for turns in range(12):
             key = f"key {turns}"
             begun = asyncio.create_task(journal.begin(key, DIGEST))
@@ -350,19 +362,23 @@ async def test_a_cancelled_beginning_was_none_at_any_moment(path: Path) -> None:
             await asyncio.wait([begun])
             if not begun.cancelled():
                 await journal.finish(key, 1, output=b"1")
-        again = asyncio.create_task(journal.begin("failed", DIGEST))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        again.cancel()
-    left = states(path)
+        for turns in range(12):
+            again = asyncio.create_task(journal.begin("failed", DIGEST))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            again.cancel()
+            await asyncio.wait([again])
+            if not (again.cancelled() or again.exception()):
+                journal.withdraw("failed")
+    left = kept.states()
     assert left.pop("failed") == "failed"
     assert set(left.values()) <= {"done"}
 
 
 async def test_a_beginning_cancelled_in_the_turn_it_succeeds_is_taken_back(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with await opened(path) as journal:
+    async with await opened(kept) as journal:
         begun: list[asyncio.Task[Claim]] = []
         settle = Journal._settle
 
@@ -380,66 +396,109 @@ async def test_a_beginning_cancelled_in_the_turn_it_succeeds_is_taken_back(
         await journal.finish("a", 1, output=b"1")
         begun.append(asyncio.create_task(journal.begin("b", DIGEST)))
         await asyncio.sleep(0)
-        journal._closed = True  # what cannot be taken back any more counts as begun, to be safe
-        await asyncio.wait(begun)
-    assert states(path) == {"a": "done", "b": "running"}
-    async with await opened(path) as journal:
+        closing = asyncio.create_task(journal.aclose())
+        await asyncio.sleep(0)  # what cannot be taken back any more counts as begun, to be safe
+        await asyncio.wait([*begun, closing])
+    assert kept.states() == {"a": "done", "b": "running"}
+    async with await opened(kept) as journal:
         begun[:] = [asyncio.create_task(journal.begin("a", DIGEST))]
         await asyncio.wait(begun)
-    assert states(path)["a"] == "done"  # an earlier outcome is not taken back
+    assert kept.states()["a"] == "done"  # an earlier outcome is not taken back
 
 
-async def test_a_beginning_cancelled_while_it_is_written_is_taken_back(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with await opened(path) as journal:
+async def test_a_beginning_cancelled_while_it_is_written_is_taken_back(kept: Kept) -> None:
+    async with await opened(kept) as journal:
         await work(journal, "failed", error=ValueError("no"))
-    limiter = Limiter(monkeypatch)
-    async with await opened(path, retry_failed=True) as journal:
+    store = Held(kept.store())
+    async with await opened_by(store, retry_failed=True) as journal:
         begun = [asyncio.create_task(journal.begin(key, DIGEST)) for key in ("new", "failed")]
-        await asyncio.to_thread(limiter.reached.wait)
+        await store.reached.wait()
         for task in begun:
             task.cancel()
         await asyncio.wait(begun)
-        limiter.open.set()
-    assert states(path) == {"failed": "failed"}
-    async with await opened(path, retry_failed=True) as journal:
-        assert (await journal.begin("failed", DIGEST)).attempt == 2
+        store.open.set()
+    assert kept.states() == {"failed": "failed"}
+    async with await opened(kept, retry_failed=True) as journal:
+        assert (await journal.begin("failed", DIGEST)).record.attempt == 2
 
 
-async def test_a_cancelled_end_is_written_all_the_same(path: Path) -> None:
-    async with await opened(path) as journal:
+async def test_a_changed_input_that_nobody_waits_for_is_told_to_nobody(kept: Kept) -> None:
+    async with await opened(kept) as journal:
+        await work(journal, "a", output=b"1")
+    store = Held(kept.store())
+    async with await opened_by(store) as journal:
+        begun = asyncio.create_task(journal.begin("a", b"e" * 16))
+        await store.reached.wait()
+        begun.cancel()
+        await asyncio.wait([begun])
+        store.open.set()
+    assert kept.states() == {"a": "done"}
+
+
+async def test_a_cancelled_end_is_written_all_the_same(kept: Kept) -> None:
+    async with await opened(kept) as journal:
         await journal.begin("a", DIGEST)
-        ending = asyncio.ensure_future(journal.finish("a", 1, output=b"1"))
+        ending = journal.finish("a", 1, output=b"1")
         await asyncio.sleep(0)
         ending.cancel()
-    assert states(path) == {"a": "done"}
+    assert kept.states() == {"a": "done"}
 
 
-async def test_cancelling_the_opening_leaves_no_lock(path: Path) -> None:
-    for turns in range(5):
-        opening = asyncio.create_task(opened(path))
-        await asyncio.sleep(0.001 * turns)
-        opening.cancel()
-        await asyncio.wait([opening])
-        if not opening.cancelled():
-            await opening.result().aclose()
-    async with asyncio.timeout(5):
-        while True:
-            try:
-                await (await opened(path)).aclose()
-                break
-            except errors.JournalError:
-                await asyncio.sleep(0.01)
+async def test_nothing_is_told_before_the_store_has_it(kept: Kept) -> None:
+    store = Held(kept.store())
+    async with await opened_by(store) as journal:
+        begun = asyncio.create_task(journal.begin("a", DIGEST))
+        await store.reached.wait()
+        assert not begun.done()
+        store.open.set()
+        await begun
+        assert kept.states() == {"a": "running"}
+        store.reached.clear()
+        store.open.clear()
+        ended = journal.finish("a", 1, output=b"1")
+        await store.reached.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not ended.done()
+        store.open.set()
+        await ended
+        assert kept.states() == {"a": "done"}
 
 
-async def test_cancelling_the_closing_closes_all_the_same(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limiter = Limiter(monkeypatch)
-    journal = await opened(path)
+async def test_what_is_asked_for_meanwhile_is_one_group(kept: Kept) -> None:
+    groups = []
+
+    class Counting(Held):
+        async def begin(self, records: Any) -> Any:
+            groups.append([record.key for record in records])
+            return await super().begin(records)
+
+    store = Counting(kept.store())
+    async with await opened_by(store) as journal:
+        first = asyncio.create_task(journal.begin("a", DIGEST))
+        await store.reached.wait()
+        others = [asyncio.create_task(journal.begin(key, DIGEST)) for key in "bcd"]
+        await asyncio.sleep(0)
+        store.open.set()
+        await asyncio.gather(first, *others)
+    assert groups == [["a"], ["b", "c", "d"]]
+
+
+async def test_a_group_does_not_gather_for_ever(kept: Kept) -> None:
+    async with await opened(kept) as journal:
+        begun = [asyncio.ensure_future(journal.begin("0", DIGEST))]
+        async with asyncio.timeout(10):
+            while not begun[0].done():
+                begun.append(asyncio.ensure_future(journal.begin(str(len(begun)), DIGEST)))
+                await asyncio.sleep(0)
+        await asyncio.gather(*begun)
+
+
+async def test_cancelling_the_closing_closes_all_the_same(kept: Kept) -> None:
+    store = Held(kept.store())
+    journal = await opened_by(store)
     first = asyncio.create_task(journal.begin("a", DIGEST))
-    await asyncio.to_thread(limiter.reached.wait)
+    await store.reached.wait()
     second = asyncio.create_task(journal.begin("b", DIGEST))
     await asyncio.sleep(0)
     closing = asyncio.create_task(journal.aclose())
@@ -447,469 +506,268 @@ async def test_cancelling_the_closing_closes_all_the_same(
     closing.cancel()
     await asyncio.wait([closing])
     assert closing.cancelled()
-    limiter.open.set()
+    store.open.set()
     assert (await first).state == "new"
     with pytest.raises(errors.JournalError, match="is closed"):
         await second
     await journal.aclose()
-    assert states(path) == {"a": "running"}
+    assert store.closed == 1
+    assert kept.states() == {"a": "running"}
 
 
-async def test_a_dropped_journal_lets_go_of_its_file(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limiter = Limiter(monkeypatch)
-    journal = await opened(path)
-    thread = journal._thread
-    journal._add(_store.Store.begin, ("a", DIGEST), None)
-    await asyncio.to_thread(limiter.reached.wait)
-    del journal
-    gc.collect()
-    limiter.open.set()
-    await asyncio.to_thread(thread.join)
-    await asyncio.sleep(0)
-    async with await opened(path) as journal:
-        assert (await journal.begin("a", DIGEST)).state == "unknown"
-
-
-@pytest.mark.parametrize("busy", [True, False])
-def test_an_event_loop_that_died_does_not_keep_the_journal(
-    path: Path, monkeypatch: pytest.MonkeyPatch, busy: bool
-) -> None:
-    limiter = Limiter(monkeypatch)
-
-    async def leave() -> Journal:
-        journal = await opened(path)
-        if busy:
-            journal._add(_store.Store.begin, ("a", DIGEST), None)
-            await asyncio.to_thread(limiter.reached.wait)
-        return journal
-
-    with asyncio.Runner() as runner:
-        journal = runner.run(leave())
-    limiter.open.set()
-    thread = journal._thread
-    if not busy:  # then the thread has not noticed
-        del journal
-        gc.collect()
-    thread.join(5)
-    assert not thread.is_alive()
-
-
-def test_a_forgotten_journal_does_not_keep_the_interpreter_from_ending(path: Path) -> None:
-    code = (
-        "import asyncio, sys\n"
-        "from dynamiq_async.batch.journal import Journal\n"
-        "async def main():\n"
-        "    global journal\n"
-        f"    journal = await Journal.open(sys.argv[1], mode='invoke', app_url={URL!r})\n"
-        "    await journal.begin('a', b'1')\n"
-        "asyncio.run(main())\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, path],
-        cwd=ROOT,
-        timeout=20,
-        capture_output=True,
-        check=True,
-    )
-    assert (done.stdout, done.stderr) == (b"", b"")
-    assert states(path) == {"a": "running"}
-
-
-# --- one writer, many readers --------------------------------------------------------------------
-
-
-async def test_a_second_writer_is_refused_and_the_first_goes_on(
-    journal: Journal, path: Path
-) -> None:
+async def test_cancelling_all_tasks_at_the_end_of_the_loop_closes_the_store(kept: Kept) -> None:
+    store = Held(kept.store())
+    journal = await opened_by(store)
+    tasks = asyncio.all_tasks()
+    begun = asyncio.create_task(journal.begin("a", DIGEST))
+    await store.reached.wait()
+    closing = asyncio.create_task(journal.aclose())
     for _ in range(2):
-        with pytest.raises(errors.JournalError, match="being written by another process") as caught:
-            await opened(path)
-        assert caught.value.key is None
-    await work(journal, "a", output=b"1")
+        await asyncio.sleep(0)
+    others = asyncio.all_tasks() - tasks
+    for task in others:
+        task.cancel()
+    await asyncio.wait(others)
+    assert begun.cancelled()
+    assert closing.cancelled()
+    assert store.closed == 1
 
 
-async def test_a_killed_writer_leaves_its_rows_and_no_lock(path: Path) -> None:
-    code = (
-        "import asyncio, sys\n"
-        "from dynamiq_async.batch.journal import Journal\n"
-        "async def main():\n"
-        f"    journal = await Journal.open(sys.argv[1], mode='invoke', app_url={URL!r})\n"
-        f"    await journal.begin('a', {DIGEST!r})\n"
-        "    await journal.finish('a', 1, output=b'1')\n"
-        f"    await journal.begin('b', {DIGEST!r})\n"
-        "    print(flush=True)\n"
-        "    await asyncio.Event().wait()\n"
-        "asyncio.run(main())\n"
-    )
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, path, stdout=asyncio.subprocess.PIPE, cwd=ROOT
-    )
-    assert child.stdout is not None
-    assert await child.stdout.readline()
-    with pytest.raises(errors.JournalError, match="another process"):
-        await opened(path)
-    child.send_signal(signal.SIGKILL)
-    await child.communicate()
-    assert states(path) == {"a": "done", "b": "running"}
-    async with await opened(path) as journal:
-        assert (await journal.begin("a", DIGEST)).state == "done"
-        assert (await journal.begin("b", DIGEST)).state == "unknown"
+# --- stores that fail ----------------------------------------------------------------------------
 
 
-async def test_it_can_be_read_while_it_is_written(
-    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+class Failing(Checked):
+    """Raises from the methods that `broken` names."""
+
+    def __init__(self, *broken: str, error: BaseException | None = None) -> None:
+        super().__init__(MemoryJournal())
+        self.broken = set(broken)
+        self.error = ConnectionResetError("gone") if error is None else error
+
+    def __str__(self) -> str:
+        return "in the cloud"
+
+    async def load(self, header: Header) -> Header:
+        self._fail("load")
+        return await super().load(header)
+
+    async def begin(self, records: Any) -> Any:
+        with self._call("begin", [record.key for record in records]):
+            self._fail("begin")
+        return await super().begin(records)
+
+    async def end(self, records: Any) -> None:
+        with self._call("end", [record.key for record in records]):
+            await asyncio.sleep(0.001)
+            self._fail("end")
+        await super().end(records)
+
+    async def close(self) -> None:
+        await super().close()
+        self._fail("close")
+
+    def _fail(self, method: str) -> None:
+        if method in self.broken:
+            raise self.error
+
+
+GONE = "the journal in the cloud cannot be used (ConnectionResetError('gone'))"
+
+
+async def test_what_a_store_raises_is_told_as_a_journals_error() -> None:
+    store = Failing("load")
+    with pytest.raises(errors.JournalError) as caught:
+        await opened_by(store)
+    assert (caught.value.message, caught.value.__cause__) == (GONE, store.error)
+    own = errors.JournalError("there is no such table")
+    with pytest.raises(errors.JournalError) as caught:
+        await opened_by(Failing("load", error=own))
+    assert caught.value is own
+    store = Failing("close")
+    await store.load(Header(job="j", mode="run", app_url=URL, created_at=0.0))
+    store._loaded = False
+    store._store._in_use = False  # type: ignore[attr-defined] # what became of another batch
+    with pytest.raises(errors.JournalError) as caught:
+        await opened_by(store)
+    assert caught.value.__cause__ is store.error
+
+
+@pytest.mark.parametrize("method", ["begin", "end"])
+@pytest.mark.parametrize("error", [None, asyncio.CancelledError()], ids=["error", "cancelled"])
+async def test_a_store_that_fails_is_told_to_everybody_and_not_used_again(
+    method: str, error: BaseException | None
 ) -> None:
-    monkeypatch.setattr("dynamiq_async.batch.journal._reader._AT_ONCE", 2)
-    with Journal.read(path) as reader:
-        assert (reader.mode, reader.app_url, list(reader)) == ("invoke", URL, [])
-        for n in range(5):
-            await work(journal, str(n), output=b"1")
-        await work(journal, "5", error=ValueError("no"))
-        await journal.begin("6", DIGEST)
-        assert reader.counts() == {"done": 5, "failed": 1, "running": 1, "unknown": 0}
-        seen = []
-        for entry in reader:
-            seen.append(entry.key)
-            if entry.key == "0":
-                await work(journal, "7", output=b"1")
-        assert seen == [str(n) for n in range(8)]
-        failed = next(entry for entry in reader if entry.key == "5")
-        assert failed.failure is not None
-        assert failed.failure.message == "ValueError: no"
-        assert next(iter(reader)).failure is None
-        assert UUID(reader.job)
-        assert reader.created_at <= (failed.started_at or 0.0) <= (failed.finished_at or 0.0)
-
-
-async def test_it_is_exported_as_json_lines(path: Path, tmp_path: Path) -> None:
-    async with await opened(path) as journal:
-        await work(journal, "plain", output=b'{"a": [1, 2]}', seconds=0.5)
-        await work(journal, "lines", output=b'{\r\n  "a": "\\n"\n}')
-        await work(journal, "broken", output=b'"\\ud83d \xff"')
-        await work(journal, "failed", error=errors.NotFoundError("gone", status=404))
-        await journal.begin("begun", DIGEST)
-        target = tmp_path / "out.jsonl"
-        target.write_text("old")
-        with Journal.read(path) as reader:
-            assert reader.export(target) == 5
-            memory = io.BytesIO()
-            assert reader.export(memory) == 5
-    assert target.read_bytes() == memory.getvalue()
-    lines = {line["key"]: line for line in map(json.loads, target.read_text().splitlines())}
-    assert [lines[key].get("output") for key in ("plain", "lines", "broken")] == [
-        {"a": [1, 2]},
-        {"a": "\n"},
-        "\ufffd \ufffd",
-    ]
-    assert lines["plain"]["seconds"] == 0.5
-    assert lines["failed"]["error"] == {"type": "NotFoundError", "message": "gone", "status": 404}
-    assert {"state", "attempt", "started_at", "key"} == lines["begun"].keys()
-    assert names(tmp_path) == ["job.db", "job.db-lock", "out.jsonl"]
-
-
-async def test_an_export_that_cannot_be_written_leaves_what_is_there(
-    journal: Journal, path: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "folder").mkdir()
-    with Journal.read(path) as reader, pytest.raises(errors.InvalidArgumentError) as caught:
-        reader.export(tmp_path / "folder")
-    assert caught.value.argument == "target"
-    assert (tmp_path / "folder").is_dir()
-    assert not [name for name in names(tmp_path) if name.startswith(".")]
-
-
-# --- files that are none of ours -----------------------------------------------------------------
-
-
-def text(path: Path) -> None:
-    path.write_bytes(b"key,value\n" * 100)
-
-
-def another_database(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE t (a)")
-    connection.close()
-
-
-def another_application(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA application_id = 1")
-    connection.close()
-
-
-def another_format(path: Path, version: int = 99) -> None:
-    write(path)
-    with sqlite3.connect(path) as connection:
-        connection.execute(f"PRAGMA user_version = {version}")
-    connection.close()
-
-
-def an_older_format(path: Path) -> None:
-    another_format(path, 1)
-
-
-def write(path: Path) -> None:
-    async def main() -> None:
-        async with await opened(path) as journal:
-            ends = (work(journal, str(n), output=b"1" * 500) for n in range(200))
-            await asyncio.gather(*ends)
-
-    thread = threading.Thread(target=lambda: asyncio.run(main()))
-    thread.start()
-    thread.join()
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def truncated(path: Path) -> None:
-    write(path)
-    os.truncate(path, path.stat().st_size // 2 // 4096 * 4096)
-
-
-def overwritten_in_the_middle(path: Path) -> None:
-    write(path)
-    with path.open("r+b") as file:
-        file.seek(8 * 4096)
-        file.write(os.urandom(16 * 4096))
-
-
-def without_what_it_is_for(path: Path) -> None:
-    write(path)
-    with sqlite3.connect(path) as connection:
-        connection.execute("DELETE FROM meta WHERE name = 'mode'")
-    connection.close()
-
-
-@pytest.mark.parametrize(
-    ("make", "says"),
-    [
-        (text, "is not a journal"),
-        (another_database, "database of another program"),
-        (another_application, "database of another program"),
-        (another_format, "has format 99"),
-        (an_older_format, "has format 1"),
-        (truncated, "is damaged"),
-        (overwritten_in_the_middle, "is damaged"),
-        (without_what_it_is_for, "is damaged"),
-        (Path.mkdir, "is a folder"),
-    ],
-)
-async def test_what_is_no_journal_is_refused_and_left_alone(
-    path: Path, make: Callable[[Path], None], says: str
-) -> None:
-    make(path)
-    before = content(path)
-    with pytest.raises(errors.JournalError, match=says):
-        await opened(path)
-    if make is not overwritten_in_the_middle:  # which only who writes has to know
-        with pytest.raises(errors.JournalError, match=says):
-            Journal.read(path)
-    assert content(path) == before
-
-
-async def test_a_table_that_is_damaged_is_told_when_it_is_opened(path: Path) -> None:
-    write(path)
-    with sqlite3.connect(path) as connection:
-        connection.execute("DROP TABLE item")
-    connection.close()
-    with pytest.raises(errors.JournalError, match="no such table"):
-        await opened(path)
-
-
-async def test_a_huge_journal_is_not_looked_through(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    overwritten_in_the_middle(path)
-    monkeypatch.setattr(_database, "_CHECKED_BYTES", 0)
-    async with await opened(path) as journal:
-        with pytest.raises(errors.JournalError, match="is damaged"):
-            for n in range(200):
-                await journal.begin(str(n), DIGEST)
-
-
-async def test_a_foreign_file_gets_no_companions(path: Path) -> None:
-    text(path)
-    with pytest.raises(errors.JournalError):
-        await opened(path)
-    assert list(path.parent.iterdir()) == [path]
-
-
-async def test_an_empty_file_becomes_a_journal(path: Path) -> None:
-    truncate(path)
-    with pytest.raises(errors.JournalError, match="is empty"):
-        Journal.read(path)
-    async with await opened(path) as journal:
-        await work(journal, "a", output=b"1")
-    assert states(path) == {"a": "done"}
-
-
-async def test_a_journal_is_for_one_mode_and_one_app(path: Path) -> None:
-    await (await opened(path)).aclose()
-    for other in ({"mode": "run"}, {"app_url": "https://other.example"}):
-        with pytest.raises(errors.JournalError) as caught:
-            await opened(path, **other)
-        assert f"is for mode 'invoke' at {URL}" in caught.value.message
-    await (await opened(path)).aclose()
-
-
-async def test_places_where_no_journal_can_be(tmp_path: Path) -> None:
-    with pytest.raises(errors.JournalError, match=r"folder .* does not exist"):
-        await opened(tmp_path / "none" / "job.db")
-    with pytest.raises(errors.JournalError, match="there is no journal"):
-        Journal.read(tmp_path / "job.db")
-    with pytest.raises(errors.JournalError, match="nothing can be written in its folder"):
-        await opened(Path("/proc/job.db"))
-
-
-async def test_a_name_that_a_url_would_read_otherwise(tmp_path: Path) -> None:
-    path = tmp_path / "a?mode=memory#%20 ü.db"
-    async with await opened(path) as journal:
-        await work(journal, "a", output=b"1")
-    assert path.exists()
-    assert states(path) == {"a": "done"}
-
-
-async def test_a_file_that_is_read_only_is_refused(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await (await opened(path)).aclose()
-    connect = _database._connect
-
-    def as_read_only(path: Path, mode: str, **options: Any) -> sqlite3.Connection:
-        beside = path.name.endswith("-lock")
-        return connect(path, mode if beside else "ro", **options)
-
-    monkeypatch.setattr(_database, "_connect", as_read_only)
-    with pytest.raises(errors.JournalError, match="read-only"):
-        await opened(path)
-
-
-async def test_a_lock_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "job.db"
-    path.with_name("job.db-lock").mkdir()
-    with pytest.raises(errors.JournalError, match=r"job\.db-lock is a folder"):
-        await opened(path)
-    path.with_name("job.db-lock").rmdir()
-    text(path.with_name("job.db-lock"))
-    with pytest.raises(errors.JournalError, match="is not a journal"):
-        await opened(path)
-
-
-# --- when it cannot be written any more ----------------------------------------------------------
-
-
-@pytest.fixture
-def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    full = threading.Event()
-    apply = _store.Store.apply
-
-    def seen(store: _store.Store, group: Any) -> list[Any]:
-        if full.is_set():
-            ((pages,),) = store._connection.execute("PRAGMA page_count")
-            store._connection.execute(f"PRAGMA max_page_count = {pages}")
-        return apply(store, group)
-
-    monkeypatch.setattr(_store.Store, "apply", seen)
-    return full.set
-
-
-async def test_a_full_disk_is_told_to_everybody_and_loses_nothing(
-    path: Path, full_disk: Callable[[], None]
-) -> None:
-    async with await opened(path) as journal:
-        await work(journal, "a", output=b"1")
-        await journal.begin("b", DIGEST)
-        full_disk()
-        big = b'"' + b"x" * 100_000 + b'"'
+    store = Failing(error=error)
+    async with await opened_by(store) as journal:
+        await journal.begin("a", DIGEST)
+        store.broken.add(method)
         results = await asyncio.gather(
-            journal.finish("b", 1, output=big), journal.begin("c", DIGEST), return_exceptions=True
+            journal.finish("a", 1, output=b"1"), journal.begin("b", DIGEST), return_exceptions=True
         )
         for result in results:
             assert isinstance(result, errors.JournalError)
-            assert "the disk is full" in result.message
+            assert "the journal in the cloud cannot be used" in result.message
+            assert type(result.__cause__) is type(store.error)
             assert result.key is None
         assert results[0] is not results[1]
-        with pytest.raises(errors.JournalError, match="the disk is full"):
-            await journal.begin("d", DIGEST)
-    assert states(path) == {"a": "done", "b": "running"}
+        with pytest.raises(errors.JournalError, match="cannot be used"):
+            await journal.begin("c", DIGEST)
+        journal.note_run("a", 1, "run-1")  # of no use any more, and no error
+        journal.withdraw("a")
+    assert store.closed == 1
 
 
-async def test_closing_tells_what_nobody_was_told(
-    path: Path, full_disk: Callable[[], None]
-) -> None:
-    journal = await opened(path)
+async def test_closing_tells_what_nobody_was_told() -> None:
+    store = Failing("end")
+    journal = await opened_by(store)
     await journal.begin("a", DIGEST)
-    full_disk()
-    ending = asyncio.ensure_future(journal.finish("a", 1, output=b"1" * 100_000))
+    ending = journal.finish("a", 1, output=b"1")
     await asyncio.sleep(0)
     ending.cancel()
-    with pytest.raises(errors.JournalError, match="the disk is full"):
+    with pytest.raises(errors.JournalError) as caught:
         await journal.aclose()
+    assert caught.value.message == GONE
     await journal.aclose()
+    journal = await opened_by(Failing("close"))
+    with pytest.raises(errors.JournalError) as caught:
+        await journal.aclose()
+    assert caught.value.message == GONE
 
 
-async def test_a_defect_of_the_thread_is_told_too(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with await opened(path) as journal:
-        with pytest.raises(errors.JournalError, match="cannot be used") as caught:
-            await journal.begin("a", 3)  # type: ignore[arg-type] # not bytes: wrong in the thread
-            await journal.begin("b", object())  # type: ignore[arg-type]
-        assert caught.value.key is None
+async def test_a_store_may_find_what_it_sent_twice() -> None:
+    class SentTwice(MemoryJournal):
+        async def begin(self, records: Any) -> Any:
+            await super().begin(records)
+            return [Record(**vars_of(record)) for record in await super().begin(records)]
+
+    async with await opened_by(Checked(SentTwice())) as journal:
+        assert said(await work(journal, "a", output=b"1")) == ("new", 1)
+        with pytest.raises(errors.JournalError, match="given to two inputs"):
+            await journal.begin("a", DIGEST)
 
 
-# --- errors as data ------------------------------------------------------------------------------
-
-KINDS = [
-    kind
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, errors.DynamiqError)
-]
+def vars_of(record: Record) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__struct_fields__}
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_an_error_comes_back_as_what_it_was(kind: type[errors.DynamiqError]) -> None:
-    error = kind("what happened")
-    for name in vars(error):
-        if name not in ("message", "events"):
-            setattr(error, name, {"status": 500, "details": {"a": "b"}}.get(name, "text"))
-    if isinstance(error, errors.RunError):
-        error.run = Run(id="r", status="failed", error={"message": "no"})
-    if isinstance(error, errors.EventDecodeError):
-        error.data = b"\xff"
-    back = _failures.decode(_failures.encode(error))
-    assert type(back) is kind
-    assert (str(back), vars(back)) == (str(error), vars(error))
+# --- the stores themselves -----------------------------------------------------------------------
+
+ACTS = strategies.tuples(
+    strategies.sampled_from(["begin", "end", "note", "withdraw", "load"]),
+    strategies.sets(strategies.sampled_from("abcd"), min_size=1),
+    strategies.integers(1, 3),
+    strategies.booleans(),
+)
 
 
-def test_other_errors_come_back_with_their_names() -> None:
-    class OwnError(errors.DynamiqError):
-        pass
+@settings(max_examples=60)
+@given(strategies.lists(ACTS, max_size=12))
+@example([("begin", {"a"}, 1, True), ("end", {"a"}, 1, True), ("begin", {"a", "b"}, 2, True)])
+@example([("begin", {"a"}, 1, True), ("load", {"a"}, 1, True), ("end", {"a"}, 1, True)])
+@example([("begin", {"a"}, 2, True), ("end", {"a"}, 1, False), ("begin", {"a"}, 2, True)])
+@example([("begin", {"a"}, 2, True), ("withdraw", {"a"}, 1, True), ("begin", {"a"}, 1, True)])
+async def test_every_store_keeps_the_same(acts: list[tuple[str, set[str], int, bool]]) -> None:
+    """Whatever is begun, ended and withdrawn, in any order that a batch may come to."""
+    with tempfile.TemporaryDirectory() as folder:
+        journals = [Kept(kind, Path(folder)) for kind in KINDS]
+        stores = [journal.store() for journal in journals]
+        for store in stores:
+            await store.load(HEADER)
+        model = Model()
+        for act, keys, attempt, flag in acts:
+            change, held = model.change(act, sorted(keys), attempt, flag)
+            for place, store in enumerate(stores):
+                if act == "load":
+                    await store.close()
+                    stores[place] = journals[place].store()
+                    other = structs.replace(HEADER, job="other")
+                    assert await stores[place].load(other) == HEADER
+                elif act == "begin":
+                    returned = await store.begin(change)
+                    assert sorted(returned, key=lambda record: record.key) == held
+                elif change:
+                    await getattr(store, "end" if act == "note" else act)(change)
+            for journal in journals:
+                assert shown(journal.entries()) == shown(model.records)
+        for store in stores:
+            await store.close()
 
-    for error, message in (
-        (OwnError("mine"), "OwnError: mine"),
-        (KeyError("x"), "KeyError: 'x'"),
-        (TimeoutError(), "TimeoutError"),
-        (ValueError("\ud83d"), "ValueError: \ufffd"),
-    ):
-        back = _failures.decode(_failures.encode(error))
-        assert (type(back), back.message) == (errors.DynamiqError, message)
-    assert _failures.decode(b'{"type": "annotations", "message": "m"}').message == "annotations: m"
+
+HEADER = Header(job="j", mode="invoke", app_url=URL, created_at=1.5)
 
 
-def test_what_json_cannot_hold_is_described() -> None:
-    error = errors.RunFailedError("no", run=object(), details={1: math.inf, "o": object})
-    described = json.loads(_failures.encode(error))
-    assert described["run"].startswith("<object object")
-    back = _failures.decode(_failures.encode(error))
-    assert (type(back), back.message) == (errors.RunFailedError, "no")
+class Model:
+    """What a store should hold, and what a batch may ask of it next."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        self._opening = 0
+        self._time = 0.5
+
+    def change(
+        self, act: str, keys: list[str], attempt: int, flag: bool
+    ) -> tuple[Any, list[Record]]:
+        """The argument for a store, and what it should return."""
+        self._time += 1
+        if act == "load":
+            self._opening += 1
+            return None, []
+        if act == "begin":
+            return self._begin(keys, attempt)
+        known = [self.records[key] for key in keys if key in self.records]
+        if act == "withdraw":
+            before = {record.key: self._failed(record) if flag else None for record in known}
+            self.records = {k: r for k, r in (self.records | before).items() if r is not None}
+            return before, []
+        known = [record for record in known if record.state in ("running", "unknown")]
+        changed: dict[str, Any] = {"opening": self._opening}
+        if act == "note":
+            changed["run_id"] = f"run {self._time}"
+        elif flag:
+            changed |= {"state": "done", "output": b'"x"', "attempts": 2, "error": None}
+        else:
+            changed |= {"state": "unknown", "error": b"{}", "finished_at": self._time}
+        ended = [structs.replace(record, **changed) for record in known]
+        self.records.update((record.key, record) for record in ended)
+        return ended, []
+
+    def _begin(self, keys: list[str], attempt: int) -> tuple[list[Record], list[Record]]:
+        begun, held = [], []
+        for key in keys:
+            record = Record(key, DIGEST, attempt, self._opening, "running", self._time)
+            begun.append(record)
+            if key in self.records and self.records[key].attempt >= attempt:
+                held.append(self.records[key])
+            else:
+                self.records[key] = record
+        return begun, held
+
+    def _failed(self, record: Record) -> Record:
+        return Record(record.key, DIGEST, 1, 0, "failed", 0.5, "r", 1, 0.5, 2.5, None, b"{}")
 
 
-def test_a_reader_is_closed_when_it_could_not_be_made(path: Path) -> None:
-    without_what_it_is_for(path)
-    with pytest.raises(errors.JournalError):
-        JournalReader(path)
+def shown(records: dict[str, Any]) -> dict[str, list[Any]]:
+    names = ("state", "attempt", "started_at", "run_id", "attempts", "seconds", "finished_at")
+    return {
+        key: [getattr(record, name) for name in names]
+        + [bytes(json or b"") for json in (record.output, record.error)]
+        for key, record in records.items()
+    }
+
+
+async def test_an_output_comes_back_as_the_bytes_that_it_was(kept: Kept) -> None:
+    output = b'{"broken": "\\ud83d \xff", "null": "\\u0000"}\r\n'
+    async with await opened(kept) as journal:
+        await work(journal, "a", output=output)
+    async with await opened(kept) as journal:
+        assert (await journal.begin("a", DIGEST)).record.output == output
+
+
+async def test_a_journal_in_memory_can_be_looked_at() -> None:
+    store = MemoryJournal()
+    assert (store.header, store.records) == (None, {})
+    async with await opened_by(store) as journal:
+        await work(journal, "a", output=b"1")
+    assert store.header is not None
+    assert store.header.app_url == URL
+    assert store.records["a"].output == b"1"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,9 +13,10 @@ import pytest
 from dynamiq_async import AsyncApp, errors
 from dynamiq_async.batch.journal import Journal
 from dynamiq_async.emulator import FOREVER, Fault, WorkflowFailedError
+from tests.support.journals import KINDS, Given, Kept, LinesJournal
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from dynamiq_async.emulator import Emulator
 
     from .conftest import Serve
 
@@ -26,9 +29,14 @@ async def numbered(input: dict[str, Any], run: Any) -> Any:
     return {"n": input["n"]}
 
 
+@pytest.fixture(params=KINDS)
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
+    return Kept(request.param, tmp_path)
+
+
 @pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    return tmp_path / "job.db"
+def journal(kept: Kept) -> Given:
+    return kept.argument()
 
 
 INPUTS = [{"n": n, "id": f"k{n}"} for n in range(8)]
@@ -39,7 +47,7 @@ def ran(emulator: Any) -> Counter[int]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_what_is_done_is_not_done_again(serve: Serve, journal: Path, mode: Any) -> None:
+async def test_what_is_done_is_not_done_again(serve: Serve, journal: Given, mode: Any) -> None:
     app, emulator = await serve(numbered)
     options: dict[str, Any] = {"mode": mode, "journal": journal, "key": "id", "concurrency": 3}
     first = await app.batch(INPUTS[:5], **options)
@@ -57,7 +65,7 @@ async def test_what_is_done_is_not_done_again(serve: Serve, journal: Path, mode:
     assert len(ran(emulator)) == 8
 
 
-async def test_what_failed_is_called_again_only_if_asked(serve: Serve, journal: Path) -> None:
+async def test_what_failed_is_called_again_only_if_asked(serve: Serve, journal: Given) -> None:
     app, emulator = await serve(numbered)
     options: dict[str, Any] = {"mode": "run", "journal": journal}
     await app.batch(INPUTS, **options)
@@ -72,7 +80,7 @@ async def test_what_failed_is_called_again_only_if_asked(serve: Serve, journal: 
 
 
 async def test_another_input_under_the_same_key_is_that_items_error(
-    serve: Serve, journal: Path
+    serve: Serve, journal: Given
 ) -> None:
     app, emulator = await serve(numbered)
     await app.batch([{"a": 1, "n": 2}], journal=journal)
@@ -85,7 +93,7 @@ async def test_another_input_under_the_same_key_is_that_items_error(
 
 
 async def test_a_key_that_comes_twice_is_noticed_however_far_apart(
-    app: AsyncApp, journal: Path, monkeypatch: pytest.MonkeyPatch
+    app: AsyncApp, journal: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dynamiq_async.batch import inputs as inputs_module
 
@@ -99,7 +107,9 @@ async def test_a_key_that_comes_twice_is_noticed_however_far_apart(
     assert "'a'" in str(results[7].error)
 
 
-async def test_an_input_that_cannot_be_encoded_is_never_begun(app: AsyncApp, journal: Path) -> None:
+async def test_an_input_that_cannot_be_encoded_is_never_begun(
+    app: AsyncApp, journal: Given
+) -> None:
     async def call(_: AsyncApp, input: Any) -> str:
         return "done"
 
@@ -108,7 +118,7 @@ async def test_an_input_that_cannot_be_encoded_is_never_begun(app: AsyncApp, jou
     assert results[1].unwrap() == "done"
 
 
-async def test_an_output_that_cannot_be_encoded_is_an_error(app: AsyncApp, journal: Path) -> None:
+async def test_an_output_that_cannot_be_encoded_is_an_error(app: AsyncApp, journal: Given) -> None:
     async def call(_: AsyncApp, input: Any) -> object:
         return object()
 
@@ -116,12 +126,14 @@ async def test_an_output_that_cannot_be_encoded_is_an_error(app: AsyncApp, journ
     assert isinstance(result.error, errors.InvalidArgumentError)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 async def test_an_output_of_the_wrong_type_is_kept_all_the_same(
-    serve: Serve, journal: Path
+    serve: Serve, kind: str, tmp_path: Path
 ) -> None:
     app, emulator = await serve(numbered)
     for mode in MODES:
-        options: dict[str, Any] = {"mode": mode, "journal": journal.with_name(mode)}
+        journal = Kept(kind, tmp_path, mode).argument()
+        options: dict[str, Any] = {"mode": mode, "journal": journal}
         for _ in range(2):
             [result] = await app.batch([{"n": 1}], output_type=list[int], **options)
             assert isinstance(result.error, errors.ResponseDecodeError)
@@ -131,12 +143,20 @@ async def test_an_output_of_the_wrong_type_is_kept_all_the_same(
     assert ran(emulator) == {1: 2}  # once for each mode
 
 
-async def interrupted(app: AsyncApp, journal: Path, inputs: list[Any], **options: Any) -> None:
-    """Leave a batch while its calls are under way."""
+async def interrupted(
+    app: AsyncApp,
+    emulator: Emulator,
+    journal: Given,
+    inputs: list[Any],
+    requests: int = 1,
+    **options: Any,
+) -> None:
+    """Leave a batch while its calls are under way, with so many requests for each."""
+    seen = emulator.requests.total
     async with app.map(inputs, journal=journal, **options) as results:
-        while results.progress.in_flight < len(inputs):
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(0.05)
+        await emulator.wait_for_requests(seen + requests * len(inputs))
+        await emulator.wait_until(lambda: len(emulator.executions) == len(inputs))
+        assert results.progress.in_flight == len(inputs)
 
 
 async def hangs_once(input: dict[str, Any], run: Any) -> Any:
@@ -155,19 +175,19 @@ def _nothing_seen() -> None:
 
 
 async def test_unknown_raise_begins_nothing_more_and_says_what_to_choose(
-    serve: Serve, journal: Path
+    serve: Serve, journal: Given
 ) -> None:
     app, emulator = await serve(hangs_once)
-    await interrupted(app, journal, [{"n": 1}])
+    await interrupted(app, emulator, journal, [{"n": 1}])
     results = app.map([{"n": 1}, *INPUTS[2:]], journal=journal, concurrency=1)
     with pytest.raises(errors.AmbiguousOutcomeError, match=r"key '0'.*unknown='retry'"):
         await anext(results)
     assert ran(emulator) == {1: 1}
 
 
-async def test_unknown_raise_hands_out_what_is_under_way(serve: Serve, journal: Path) -> None:
+async def test_unknown_raise_hands_out_what_is_under_way(serve: Serve, journal: Given) -> None:
     app, emulator = await serve(hangs_once)
-    await interrupted(app, journal, [{"n": 1}], key="n")
+    await interrupted(app, emulator, journal, [{"n": 1}], key="n")
     inputs = [{"n": 2}, {"n": 1}, {"n": 4}, {"n": 5}, {"n": 6}]
     seen = []
     with pytest.raises(errors.AmbiguousOutcomeError):
@@ -178,9 +198,9 @@ async def test_unknown_raise_hands_out_what_is_under_way(serve: Serve, journal: 
     assert set(ran(emulator).values()) == {1}  # nothing was cut off
 
 
-async def test_unknown_skip_leaves_it_out(serve: Serve, journal: Path) -> None:
+async def test_unknown_skip_leaves_it_out(serve: Serve, journal: Given) -> None:
     app, emulator = await serve(hangs_once)
-    await interrupted(app, journal, [{"n": 1}])
+    await interrupted(app, emulator, journal, [{"n": 1}])
     for _ in range(2):
         results = await app.batch([{"n": 1}, {"n": 2}], journal=journal, unknown="skip")
         assert isinstance(results[0].error, errors.AmbiguousOutcomeError)
@@ -188,16 +208,16 @@ async def test_unknown_skip_leaves_it_out(serve: Serve, journal: Path) -> None:
     assert ran(emulator) == {1: 1, 2: 1}
 
 
-async def test_unknown_retry_calls_again(serve: Serve, journal: Path) -> None:
+async def test_unknown_retry_calls_again(serve: Serve, journal: Given) -> None:
     app, emulator = await serve(hangs_once)
-    await interrupted(app, journal, [{"n": 1}])
+    await interrupted(app, emulator, journal, [{"n": 1}])
     [result] = await app.batch([{"n": 1}], journal=journal, unknown="retry")
     assert result.ok
     assert ran(emulator) == {1: 2}
 
 
 async def test_an_ambiguous_outcome_is_unknown_at_the_next_start(
-    serve: Serve, journal: Path
+    serve: Serve, journal: Given
 ) -> None:
     app, emulator = await serve(numbered)
     emulator.script(Fault(drop="reset", executes=True))
@@ -210,12 +230,12 @@ async def test_an_ambiguous_outcome_is_unknown_at_the_next_start(
 
 @pytest.mark.parametrize("answered", [True, False])
 async def test_a_run_under_way_is_found_again_and_followed(
-    serve: Serve, journal: Path, answered: bool
+    serve: Serve, journal: Given, answered: bool
 ) -> None:
     app, emulator = await serve(hangs_once)
     if not answered:
         emulator.script(Fault(at_byte=3, stall=FOREVER), match="POST /v1/runs")
-    await interrupted(app, journal, [{"n": 1}], mode="run")
+    await interrupted(app, emulator, journal, [{"n": 1}], 1 + answered, mode="run")
     [run] = emulator.runs.values()
     await app.runs.cancel(run.id)
     [result] = await app.batch([{"n": 1}], journal=journal, mode="run")
@@ -227,7 +247,7 @@ async def test_a_run_under_way_is_found_again_and_followed(
 
 
 async def test_a_run_that_never_was_is_created_with_a_session_of_its_own(
-    serve: Serve, journal: Path
+    serve: Serve, journal: Given
 ) -> None:
     app, emulator = await serve(numbered)
     emulator.script(Fault(drop="reset"), match="POST /v1/runs")
@@ -242,7 +262,7 @@ async def test_a_run_that_never_was_is_created_with_a_session_of_its_own(
 
 
 async def test_a_run_that_cannot_be_looked_for_is_not_created_anew(
-    serve: Serve, journal: Path
+    serve: Serve, journal: Given
 ) -> None:
     app, emulator = await serve(numbered)
     emulator.script(Fault(drop="reset", executes=True), match="POST /v1/runs")
@@ -256,7 +276,7 @@ async def test_a_run_that_cannot_be_looked_for_is_not_created_anew(
     assert ran(emulator) == {1: 1}
 
 
-async def test_with_grace_the_journal_is_complete(app: AsyncApp, journal: Path) -> None:
+async def test_with_grace_the_journal_is_complete(app: AsyncApp, journal: Given) -> None:
     calls = 0
 
     async def call(_: AsyncApp, n: int) -> int:
@@ -275,6 +295,64 @@ async def test_with_grace_the_journal_is_complete(app: AsyncApp, journal: Path) 
     assert calls == 5
 
 
+async def test_a_batch_is_stopped_and_started_again_until_it_is_done(
+    serve: Serve, kept: Kept
+) -> None:
+    """Each start has a store of its own, as in a process of its own."""
+    app, emulator = await serve(numbered)
+    options: dict[str, Any] = {"key": "id", "concurrency": 2, "unknown": "skip"}
+    seen: Counter[str] = Counter()
+    for _ in range(len(INPUTS)):
+        async with app.map(INPUTS, journal=kept.argument(), **options) as results:
+            async for result in results:
+                seen[result.key] += not result.from_journal
+                if not result.from_journal:
+                    break
+    results = await app.batch(INPUTS, journal=kept.argument(), **options)
+    unknown = [r for r in results if isinstance(r.error, errors.AmbiguousOutcomeError)]
+    assert all(r.from_journal for r in results if r not in unknown)
+    assert max(ran(emulator).values()) == 1  # whatever was under way when it was stopped
+    assert set(kept.states()) == {item["id"] for item in INPUTS}
+    assert len(unknown) < len(INPUTS)
+    assert max(seen.values()) == 1
+
+
+async def test_a_store_of_ones_own_outlasts_a_process_that_dies(
+    app: AsyncApp, tmp_path: Path
+) -> None:
+    code = (
+        "import asyncio, os, sys\n"
+        "from pathlib import Path\n"
+        "from dynamiq_async import AsyncApp\n"
+        "from tests.support.journals import LinesJournal\n"
+        "async def call(_, n):\n"
+        "    if n == 5:\n"
+        "        os._exit(9)\n"
+        "    return n\n"
+        "async def main():\n"
+        "    async with AsyncApp('http://127.0.0.1:9', access_key='k') as app:\n"
+        "        journal = LinesJournal(Path(sys.argv[1]))\n"
+        "        await app.batch(range(8), call=call, journal=journal, concurrency=1)\n"
+        "asyncio.run(main())\n"
+    )
+    died = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code, tmp_path / "job.lines"), cwd=Path(__file__).parents[2]
+    )
+    assert await died.wait() == 9
+    called = []
+
+    async def call(_: AsyncApp, n: int) -> int:
+        called.append(n)
+        return n
+
+    journal = LinesJournal(tmp_path / "job.lines")
+    results = await app.batch(range(8), call=call, journal=journal, unknown="skip")
+    assert [r.from_journal for r in results] == [True] * 5 + [False] * 3
+    assert isinstance(results[5].error, errors.AmbiguousOutcomeError)
+    assert [r.output for r in results if r.ok] == [0, 1, 2, 3, 4, 6, 7]
+    assert called == [6, 7]
+
+
 async def test_a_journal_that_cannot_be_used_raises(app: AsyncApp, tmp_path: Path) -> None:
     with pytest.raises(errors.JournalError):
         await app.batch([1], call=unused, journal=tmp_path)
@@ -287,10 +365,8 @@ async def unused(_: AsyncApp, input: Any) -> None:
 
 
 async def test_a_journal_that_breaks_down_ends_the_batch(
-    app: AsyncApp, journal: Path, monkeypatch: pytest.MonkeyPatch
+    app: AsyncApp, journal: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dynamiq_async.batch.journal import Journal
-
     async def finish(*_: Any, **__: Any) -> None:
         raise errors.JournalError("the disk is full")
 
@@ -303,7 +379,7 @@ async def test_a_journal_that_breaks_down_ends_the_batch(
         await app.batch(range(100), call=call, journal=journal)
 
 
-async def test_another_journals_error_is_the_items(app: AsyncApp, journal: Path) -> None:
+async def test_another_journals_error_is_the_items(app: AsyncApp, journal: Given) -> None:
     async def call(app: AsyncApp, n: int) -> Any:
         return [r.unwrap() for r in await app.batch([n], call=call, journal=journal)]
 
@@ -311,7 +387,7 @@ async def test_another_journals_error_is_the_items(app: AsyncApp, journal: Path)
     assert all(isinstance(r.error, errors.JournalError) for r in results)
 
 
-async def test_a_dropped_batch_lets_go_of_its_journal(app: AsyncApp, journal: Path) -> None:
+async def test_a_dropped_batch_lets_go_of_its_journal(app: AsyncApp, journal: Given) -> None:
     async def call(_: AsyncApp, n: int) -> int:
         return n
 
@@ -326,7 +402,7 @@ async def test_a_dropped_batch_lets_go_of_its_journal(app: AsyncApp, journal: Pa
 
 
 async def test_what_was_under_way_when_the_client_was_closed_is_not_called_again(
-    serve: Serve, journal: Path
+    serve: Serve, journal: Given
 ) -> None:
     served = await serve(numbered)
     served.emulator.script(Fault(delay=60), match="POST /*", times=2)
@@ -344,7 +420,7 @@ async def test_what_was_under_way_when_the_client_was_closed_is_not_called_again
 
 
 async def test_a_call_that_others_cancelled_is_of_unknown_outcome(
-    app: AsyncApp, journal: Path
+    app: AsyncApp, journal: Given
 ) -> None:
     async def cancelled(_: AsyncApp, input: Any) -> Any:
         raise asyncio.CancelledError
@@ -356,7 +432,7 @@ async def test_a_call_that_others_cancelled_is_of_unknown_outcome(
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_what_only_waited_for_its_turn_is_not_of_unknown_outcome(
-    serve: Serve, journal: Path, mode: Any
+    serve: Serve, kept: Kept, journal: Given, mode: Any
 ) -> None:
     app, emulator = await serve(numbered)
     emulator.script(Fault(status=429, headers={"Retry-After": "3600"}), times=None)
@@ -366,15 +442,13 @@ async def test_what_only_waited_for_its_turn_is_not_of_unknown_outcome(
         while not app._api.sender.limiter.cooldown:
             await asyncio.sleep(0)
         await batch.aclose()
-    with Journal.read(journal) as kept:
-        assert list(kept) == []
+    assert kept.entries() == {}
 
 
-async def test_what_was_sent_is_taken_for_begun(serve: Serve, journal: Path) -> None:
+async def test_what_was_sent_is_taken_for_begun(serve: Serve, kept: Kept, journal: Given) -> None:
     app, emulator = await serve(numbered)
     emulator.script(Fault(delay=FOREVER), times=None)
     async with app.map(INPUTS, journal=journal, concurrency=3) as batch:
         await emulator.wait_for_requests(3)
         await batch.aclose()
-    with Journal.read(journal) as kept:
-        assert [entry.state for entry in kept] == ["running"] * 3
+    assert list(kept.states().values()) == ["running"] * 3

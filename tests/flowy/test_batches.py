@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from dynamiq_async import AsyncFlowy, FlowyRun, errors
+from dynamiq_async.batch.journal import MemoryJournal
 from dynamiq_async.emulator import Emulator, FlowyApp
 from dynamiq_async.options import Adaptive
 from tests.support.travel import travel
@@ -106,8 +107,11 @@ async def test_outputs_of_a_batch_can_be_downloaded(flowy: Served, tmp_path: Pat
     assert (await result.unwrap().output("out-1").save(tmp_path)).read_bytes().endswith(b"a")
 
 
-async def test_a_journal_starts_nothing_twice(flowy: Served, tmp_path: Path) -> None:
-    journal = tmp_path / "journal"
+@pytest.mark.parametrize("in_memory", [False, True])
+async def test_a_journal_starts_nothing_twice(
+    flowy: Served, tmp_path: Path, in_memory: bool
+) -> None:
+    journal = MemoryJournal() if in_memory else tmp_path / "journal"
     for from_journal in (False, True):
         found = await flowy.client.batch("poster", [{"Slogan": "a"}], journal=journal)
         result = found[0]

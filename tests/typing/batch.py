@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, assert_type
 
 import msgspec
@@ -19,6 +20,7 @@ from dynamiq_async import (
     StreamItem,
     StreamMany,
 )
+from dynamiq_async.batch.journal import Header, MemoryJournal, Record
 
 
 class Answer(msgspec.Struct):
@@ -27,6 +29,20 @@ class Answer(msgspec.Struct):
 
 async def length(app: AsyncApp, input: Any) -> int:
     return len(await app.invoke(input))
+
+
+class OwnJournal:
+    async def load(self, header: Header) -> Header:
+        return header
+
+    async def begin(self, records: Sequence[Record]) -> list[Record]:
+        return []
+
+    async def end(self, records: Sequence[Record]) -> None: ...
+
+    async def withdraw(self, before: Mapping[str, Record | None]) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 async def maps(app: AsyncApp, inputs: list[dict[str, str]]) -> None:
@@ -51,6 +67,9 @@ async def maps(app: AsyncApp, inputs: list[dict[str, str]]) -> None:
                 assert_type(result, MapFailure)
             assert_type(result.key, str | int)
     assert_type(await app.batch(inputs, mode="run"), list[MapResult[Any]])
+    app.map(inputs, journal=MemoryJournal())
+    app.map(inputs, journal=OwnJournal())
+    app.map(inputs, journal=5)  # type: ignore[call-overload] # neither a path nor a store
     assert_type(await app.batch(inputs, output_type=Answer), list[MapResult[Answer]])
     assert_type(await app.batch(inputs, call=length), list[MapResult[int]])
     assert_type(await app.batch(inputs, call=length, output_type=int), list[MapResult[int]])

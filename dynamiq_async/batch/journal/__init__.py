@@ -1,17 +1,33 @@
-"""The journal of a batch: what became of each input, in a file that survives `kill -9`.
+"""The journal of a batch: what became of each input, kept where it outlasts the process.
 
-`Journal` is what a batch writes while it runs, one row for each key. What it was told is committed
-when it returns, so that a process that is killed loses nothing it was told of. `Journal.read` looks
-into a journal, also while a batch writes it, and exports it as JSON lines.
+`Journal` is what a batch writes while it runs, one record for each key, and `JournalStore` is where
+the records are kept: a class of your own with five methods, `SQLiteJournal` or `MemoryJournal`.
+What a journal was told is committed when it returns, so that a process that is killed loses nothing
+of it. What a journal says of a key is one set of rules, for every store.
 
-The file is an SQLite database. Beside it, the empty file with `-lock` behind its name keeps a
-second process from writing; that lock vanishes with the process. A file that is damaged, or is no
-journal, is refused and never changed.
+A path stands for `SQLiteJournal`. `Journal.read` looks into such a file, also while a batch writes
+it, and exports it as JSON lines.
 """
 
-from dynamiq_async.batch.journal._failures import describe
-from dynamiq_async.batch.journal._reader import Entry, JournalReader, json_line
-from dynamiq_async.batch.journal._store import Claim
-from dynamiq_async.batch.journal._writer import Journal
+from dynamiq_async.batch.journal.error_codec import describe
+from dynamiq_async.batch.journal.memory import MemoryJournal
+from dynamiq_async.batch.journal.reader import Entry, JournalReader, json_line
+from dynamiq_async.batch.journal.sqlite import SQLiteJournal
+from dynamiq_async.batch.journal.state import Claim
+from dynamiq_async.batch.journal.store import Header, JournalStore, Record, RecordState
+from dynamiq_async.batch.journal.writer import Journal
 
-__all__ = ["Claim", "Entry", "Journal", "JournalReader", "describe", "json_line"]
+__all__ = [
+    "Claim",
+    "Entry",
+    "Header",
+    "Journal",
+    "JournalReader",
+    "JournalStore",
+    "MemoryJournal",
+    "Record",
+    "RecordState",
+    "SQLiteJournal",
+    "describe",
+    "json_line",
+]

@@ -1,4 +1,4 @@
-"""`JournalReader`: a journal as others see it, also while a batch writes it."""
+"""`JournalReader`: a journal in a file as others see it, also while a batch writes it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import msgspec
 from msgspec import Struct
 
 from dynamiq_async import _json
-from dynamiq_async.batch.journal import _database, _failures
-from dynamiq_async.batch.journal._store import SELECTED, Row, session_of
+from dynamiq_async.batch.journal import database, error_codec
+from dynamiq_async.batch.journal.database import SELECTED
+from dynamiq_async.batch.journal.state import session_of
+from dynamiq_async.batch.journal.store import Record
 from dynamiq_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -54,11 +56,11 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def failure(self) -> DynamiqError | None:
         """The error, as it was raised."""
-        return None if self.error is None else _failures.decode(bytes(self.error))
+        return None if self.error is None else error_codec.decode(bytes(self.error))
 
 
 class JournalReader:
-    """A look into a journal. It never changes it, and does not hold up who writes it.
+    """A look into a journal in a file. It never changes it, and does not hold up who writes it.
 
     Reads are short and block; use a thread where that matters. Iterate it for its entries, in the
     order in which they were first begun; what changes meanwhile is seen as it is when its turn
@@ -72,14 +74,14 @@ class JournalReader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         with self._reading():
-            self._connection = _database.open_for_reading(self.path)
+            self._connection = database.open_for_reading(self.path)
             try:
-                facts = _database.read_facts(self.path, self._connection)
+                header = database.read_header(self.path, self._connection)
             except BaseException:
                 self._connection.close()
                 raise
-        self.job, self.mode, self.app_url = facts.job, facts.mode, facts.app_url
-        self.created_at = facts.created_at
+        self.job, self.mode, self.app_url = header.job, header.mode, header.app_url
+        self.created_at = header.created_at
 
     def __enter__(self) -> JournalReader:
         return self
@@ -103,14 +105,14 @@ class JournalReader:
         """The entries that are in this state; None: all of them."""
         last = 0
         while rows := self._rows(
-            f"SELECT {SELECTED} FROM entry WHERE id > ? AND coalesce(state = ?, true) "  # noqa: S608
+            f"SELECT id, {SELECTED} FROM entry WHERE id > ? AND coalesce(state = ?, true) "  # noqa: S608
             f"ORDER BY id LIMIT {_AT_ONCE}",
             last,
             state,
         ):
             last = rows[-1][0]
-            for row in rows:
-                yield self._entry(Row(*row))
+            for _, *values in rows:
+                yield self._entry(Record(*values))
 
     def export(self, target: str | os.PathLike[str] | BinaryIO, *, state: str | None = None) -> int:
         """Write the entries, or those in one state, as JSON lines; return how many there were.
@@ -135,22 +137,22 @@ class JournalReader:
             count += 1
         return count
 
-    def _entry(self, row: Row) -> Entry:
+    def _entry(self, record: Record) -> Entry:
         session = None
         if self.mode == "run":
-            session = session_of(self.job, row.key, row.attempt)
+            session = session_of(self.job, record.key, record.attempt)
         return Entry(
-            key=row.key,
-            state=row.state,
-            attempt=row.attempt,
+            key=record.key,
+            state=record.state,
+            attempt=record.attempt,
             session_id=session,
-            run_id=row.run_id,
-            output=_raw(row.output),
-            error=_raw(row.error),
-            attempts=row.attempts,
-            seconds=row.seconds,
-            started_at=row.started_at,
-            finished_at=row.finished_at,
+            run_id=record.run_id,
+            output=_raw(record.output),
+            error=_raw(record.error),
+            attempts=record.attempts,
+            seconds=record.seconds,
+            started_at=record.started_at,
+            finished_at=record.finished_at,
         )
 
     def _rows(self, query: str, *values: Any) -> list[Any]:
@@ -162,7 +164,7 @@ class JournalReader:
         try:
             yield
         except sqlite3.Error as error:
-            raise _database.complaint(self.path, error) from error
+            raise database.complaint(self.path, error) from error
 
 
 def _raw(data: bytes | None) -> msgspec.Raw | None:

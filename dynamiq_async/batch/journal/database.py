@@ -6,23 +6,21 @@ Nothing here changes a file before it is known to be a journal of ours, or to ho
 from __future__ import annotations
 
 import sqlite3
-import time
-from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, NamedTuple
-from uuid import uuid4
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING
 
-from msgspec import Struct, convert
+from msgspec import convert
+from msgspec.structs import asdict
 
+from dynamiq_async.batch.journal.store import RUNNING, Header, Record
 from dynamiq_async.errors import JournalError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 APPLICATION_ID = 0x44594A4C  # "DYJL"
 FORMAT = 2
-
-# An item's state. What is `running` while nobody writes the journal is unknown, too.
-RUNNING, DONE, FAILED, UNKNOWN = "running", "done", "failed", "unknown"
 
 _CHECKED_BYTES = 64 * 1024 * 1024
 """Up to this size, a journal is looked through whole before it is used (a tenth of a second)."""
@@ -43,7 +41,7 @@ CREATE TABLE item (
     key TEXT NOT NULL UNIQUE,
     digest BLOB NOT NULL,       -- of the input
     attempt INTEGER NOT NULL,   -- how often it was begun
-    opening INTEGER NOT NULL,   -- which opening of the journal touched it last
+    opening INTEGER NOT NULL,   -- the number of the opening that wrote it last
     started_at REAL NOT NULL,   -- Unix time
     run_id TEXT                 -- as far as it was noted before the end
 );
@@ -64,6 +62,14 @@ CREATE VIEW entry AS
     FROM item LEFT JOIN outcome USING (id);
 """  # noqa: S608
 
+_TRIAL = "BEGIN IMMEDIATE; UPDATE meta SET value = value; ROLLBACK;"
+"""Fails where nothing can be written, and changes nothing."""
+
+SELECTED = ", ".join(Record.__struct_fields__).replace(
+    "output, error", "CAST(output AS BLOB), CAST(error AS BLOB)"
+)
+"""What makes a record of a row of `entry`. What is JSON was not always UTF-8."""
+
 _COMPLAINTS = {
     "SQLITE_NOTADB": "is not a journal, nor any other SQLite database; it is left as it is",
     "SQLITE_CORRUPT": "is damaged; keep it for what can be saved, and begin a new one",
@@ -74,64 +80,25 @@ _COMPLAINTS = {
 }
 
 
-class Facts(Struct, frozen=True, kw_only=True):
-    """What a journal is for.
-
-    Attributes:
-        job: a UUID of its own, from which sessions are derived.
-        mode: "invoke", "run" or what else the batch calls it.
-        app_url: of the App.
-        created_at: Unix time.
-        opening: how often it was opened for writing.
-    """
-
-    job: str
-    mode: str
-    app_url: str
-    created_at: float
-    opening: int
-
-
-class Opened(NamedTuple):
-    """A journal that is open for writing, with the last item's id. Close it with `close`."""
-
-    connection: sqlite3.Connection
-    lock: sqlite3.Connection
-    facts: Facts
-    last_id: int
-
-    def close(self) -> None:
-        """Close the journal and let others write it."""
-        try:
-            self.connection.close()
-        finally:
-            self.lock.close()
-
-
-def open_for_writing(path: Path, *, mode: str, app_url: str) -> Opened:
-    """The journal at `path`, a new one where there is none.
+@contextmanager
+def writing(path: Path, header: Header) -> Iterator[tuple[sqlite3.Connection, Header]]:
+    """The journal at `path` and its header; where there is none, a new one with `header`. Others
+    cannot write it meanwhile.
 
     Raises:
-        JournalError: there is something else, it is for another job, or another process writes it.
+        JournalError: there is something else, or another process writes it.
     """
     if path.exists():
         with closing(_connect(path, "ro")) as connection:
             if not _is_empty(path, connection):
                 _check_whole(path, connection)
-    with ExitStack() as opened:
-        lock = opened.enter_context(closing(_lock(path)))
-        connection = opened.enter_context(closing(_connect(path, "rwc")))
+    with closing(_lock(path)), closing(_connect(path, "rwc")) as connection:
         if _is_empty(path, connection):
-            _create(connection, mode, app_url)
-        facts = read_facts(path, connection)
-        _check_purpose(path, facts, mode, app_url)
+            _create(connection, header)
         # What it is told has to outlast this process, not the machine's power.
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("UPDATE meta SET value = ? WHERE name = 'opening'", [facts.opening + 1])
-        facts = read_facts(path, connection)
-        ((last_id,),) = connection.execute("SELECT coalesce(max(id), 0) FROM item")
-        opened.pop_all()
-    return Opened(connection, lock, facts, last_id)
+        connection.executescript(_TRIAL)
+        yield connection, read_header(path, connection)
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
@@ -183,11 +150,11 @@ def complaint(path: Path, error: Exception) -> JournalError:
     return wrong
 
 
-def read_facts(path: Path, connection: sqlite3.Connection) -> Facts:
+def read_header(path: Path, connection: sqlite3.Connection) -> Header:
     """What the journal is for."""
     try:
         return convert(
-            dict(connection.execute("SELECT name, value FROM meta")), Facts, strict=False
+            dict(connection.execute("SELECT name, value FROM meta")), Header, strict=False
         )
     except ValueError as error:
         raise JournalError(f"the journal {path} is damaged: {error}") from error
@@ -237,27 +204,10 @@ def _check_whole(path: Path, connection: sqlite3.Connection) -> None:
             raise JournalError(f"the journal {path} {_COMPLAINTS['SQLITE_CORRUPT']} ({verdict})")
 
 
-def _create(connection: sqlite3.Connection, mode: str, app_url: str) -> None:
+def _create(connection: sqlite3.Connection, header: Header) -> None:
     connection.executescript(_SCHEMA)
-    connection.executemany(
-        "INSERT INTO meta VALUES (?, ?)",
-        [
-            ("job", str(uuid4())),
-            ("mode", mode),
-            ("app_url", app_url),
-            ("created_at", str(time.time())),
-            ("opening", "0"),
-        ],
-    )
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", asdict(header).items())
     connection.execute("COMMIT")
-
-
-def _check_purpose(path: Path, facts: Facts, mode: str, app_url: str) -> None:
-    if (facts.mode, facts.app_url) != (mode, app_url):
-        raise JournalError(
-            f"the journal {path} is for mode {facts.mode!r} at {facts.app_url}, not for mode "
-            f"{mode!r} at {app_url}; use another journal for that"
-        )
 
 
 def _code(error: Exception) -> str:

@@ -1,0 +1,285 @@
+"""`SQLiteJournal`: a journal in a file.
+
+The database lives in a thread. What is asked for in one turn of the event loop is one transaction
+of few statements: each statement that another thread's Python has to be waited for costs more than
+the rows in it. What an attempt came to has a table of its own, because a row that grows when its
+attempt ends is dearer than two that are written once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cache
+from operator import attrgetter
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dynamiq_async.batch.journal import database
+from dynamiq_async.batch.journal.database import SELECTED
+from dynamiq_async.batch.journal.store import RUNNING, Record
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from dynamiq_async.batch.journal.store import Header
+
+S = TypeVar("S")
+_Act = Callable[["_Tables", Any], Any]
+_Call = tuple[_Act, Any, asyncio.Future[Any]]
+
+_AT_ONCE = 120
+"""Rows in a statement: old builds of SQLite take 999 values."""
+
+
+class SQLiteJournal:
+    """A store in an SQLite database, which survives the death of its process.
+
+    Beside the file, the empty one with `-lock` behind its name keeps a second process from writing;
+    that lock vanishes with the process. A file that is damaged, or is no journal, is refused and
+    never changed. `Journal.read` looks into it.
+
+    Args:
+        path: of the file, which is made when there is none.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._calls: list[_Call] = []
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    async def load(self, header: Header) -> Header:
+        """See `JournalStore`."""
+        thread = _Thread(self.path)
+        thread.start()
+        # Whatever happens to this object, the thread ends, and with it the lock.
+        end = weakref.finalize(self, thread.work.put, None)
+        answer: asyncio.Future[Header] = asyncio.get_running_loop().create_future()
+        thread.work.put((_Tables.load, header, [answer]))
+        try:
+            header = await answer
+        except BaseException:
+            end()
+            raise
+        self._thread, self._end, self._calls = thread, end, []
+        return header
+
+    async def begin(self, records: Sequence[Record]) -> Sequence[Record]:
+        """See `JournalStore`."""
+        held: list[Record] = await self._ask(_Tables.begin, records)
+        return held
+
+    async def end(self, records: Sequence[Record]) -> None:
+        """See `JournalStore`."""
+        await self._ask(_Tables.end, records)
+
+    async def withdraw(self, before: Mapping[str, Record | None]) -> None:
+        """See `JournalStore`."""
+        await self._ask(_Tables.withdraw, before)
+
+    async def close(self) -> None:
+        """See `JournalStore`."""
+        self._end()
+        await self._thread.ended.wait()
+
+    def _ask(self, act: _Act, what: object) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        if not self._calls:
+            loop.call_soon(self._hand_over)
+        self._calls.append((act, what, answer))
+        return answer
+
+    def _hand_over(self) -> None:
+        calls, self._calls = self._calls, []
+        answers = [answer for _, _, answer in calls]
+        self._thread.work.put((_Tables.carry_out, calls, answers))
+
+
+class _Thread(threading.Thread):
+    """Where the database lives.
+
+    Attributes:
+        work: what to do there with what, and whom to tell; None: nothing more, close the journal.
+        ended: set at the end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # Nothing that is committed is lost when the interpreter leaves it behind.
+        super().__init__(name=f"journal {path.name}", daemon=True)
+        self._path = path
+        self._loop = asyncio.get_running_loop()
+        self.work: SimpleQueue[tuple[_Act, Any, list[asyncio.Future[Any]]] | None] = SimpleQueue()
+        self.ended = asyncio.Event()
+
+    def run(self) -> None:
+        with ExitStack() as opened:
+            opened.callback(self._tell, self.ended.set)
+            tables = _Tables(self._path, opened)
+            while (work := self.work.get()) is not None:
+                act, what, answers = work
+                outcome: list[Any] | Exception
+                try:
+                    outcome = act(tables, what)
+                except Exception as error:  # noqa: BLE001 - whoever waits is told
+                    outcome = database.complaint(self._path, error)
+                if not self._tell(_settle, answers, outcome):
+                    break
+                del work, what, answers, outcome  # and with them outputs, until there is more
+
+    def _tell(self, function: Callable[..., Any], *arguments: Any) -> bool:
+        """Have the event loop call the function; whether there still is one."""
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            return False
+        return True
+
+
+def _settle(answers: list[asyncio.Future[Any]], outcome: list[Any] | Exception) -> None:
+    for place, answer in enumerate(answers):
+        if answer.done():
+            continue  # nobody waits any more
+        if isinstance(outcome, list):
+            answer.set_result(outcome[place])
+        else:
+            answer.set_exception(outcome)
+
+
+class _Tables:
+    """The rows of the journal, in its thread.
+
+    Args:
+        opened: what closes it.
+    """
+
+    def __init__(self, path: Path, opened: ExitStack) -> None:
+        self._path = path
+        self._opened = opened
+        self._ids: dict[str, int] = {}  # of the items that were begun since, until they end
+
+    def load(self, header: Header) -> list[Header]:
+        opening = database.writing(self._path, header)
+        self._connection, header = self._opened.enter_context(opening)
+        last = self._connection.execute("SELECT coalesce(max(id), 0) FROM item")
+        ((self._last_id,),) = last
+        self._held_some = self._last_id > 0
+        return [header]
+
+    def carry_out(self, calls: list[_Call]) -> list[Any]:
+        """What the calls return, once all of them are committed."""
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            return [act(self, what) for act, what, _ in calls]
+
+    def begin(self, records: Sequence[Record]) -> list[Record]:
+        held: list[Record] = []
+        for some in _pieces(records):
+            begun = {record.key: record for record in some}
+            if self._held_some:  # in a journal that was empty, most keys are new without a look
+                held += self._look_up(begun)
+            if begun and not self._insert(list(begun.values())):
+                held += self._look_up(begun)
+        return held
+
+    def _look_up(self, begun: dict[str, Record]) -> list[Record]:
+        """Take out of `begun` those records whose place another one keeps; return the others."""
+        held = []
+        for id, *values in self._connection.execute(_select(len(begun)), list(begun)):
+            record = Record(*values)
+            if record == begun[record.key]:
+                self._ids[record.key] = id
+            elif record.attempt >= begun[record.key].attempt:
+                held.append(record)
+                del begun[record.key]
+        return held
+
+    def _insert(self, records: list[Record]) -> bool:
+        """Whether all of them are new."""
+        rows = list(enumerate(records, self._last_id + 1))
+        self._last_id += len(rows)
+        values = [value for id, record in rows for value in (id, *_item_of(record))]
+        again = [(record.key, record.attempt) for record in records if record.attempt > 1]
+        self._connection.executemany(_FORGET_EARLIER, again)
+        written = self._connection.execute(_begin(len(rows)), values).rowcount
+        if again or written < len(rows):
+            return False
+        self._ids.update((record.key, id) for id, record in rows)
+        return True
+
+    def end(self, records: Sequence[Record]) -> None:
+        ended = []
+        for record in records:
+            if record.state == RUNNING or record.key not in self._ids:
+                self._replace(record)
+            else:
+                ended.append((self._ids.pop(record.key), record))
+        for some in _pieces(ended):
+            self._write_outcomes(some)
+
+    def withdraw(self, before: Mapping[str, Record | None]) -> None:
+        for key, record in before.items():
+            self._ids.pop(key, None)
+            if record is not None:
+                self._replace(record)
+            else:
+                self._connection.execute(_FORGET, [key])
+                self._connection.execute("DELETE FROM item WHERE key = ?", [key])
+
+    def _replace(self, record: Record) -> None:
+        key, *values = _item_of(record)
+        self._connection.execute(_FORGET, [key])
+        self._connection.execute(_REPLACE, [*values, key])
+        if record.state != RUNNING:
+            found = self._connection.execute("SELECT id FROM item WHERE key = ?", [key])
+            self._write_outcomes([(id, record) for (id,) in found])
+
+    def _write_outcomes(self, rows: Sequence[tuple[int, Record]]) -> None:
+        values = [value for id, record in rows for value in (id, *_outcome_of(record))]
+        self._connection.execute(_end(len(rows)), values)
+
+
+_ITEM = ("key", "digest", "attempt", "opening", "started_at", "run_id")
+_OUTCOME = ("state", "run_id", "attempts", "seconds", "finished_at", "output", "error")
+
+_item_of = attrgetter(*_ITEM)
+_outcome_of = attrgetter(*_OUTCOME)
+
+_REPLACE = f"UPDATE item SET {', '.join(f'{name} = ?' for name in _ITEM[1:])} WHERE key = ?"  # noqa: S608
+_FORGET = "DELETE FROM outcome WHERE id = (SELECT id FROM item WHERE key = ?)"
+_FORGET_EARLIER = _FORGET.replace("key = ?", "key = ? AND attempt < ?")
+
+# Each number of rows has a statement of its own; SQLite prepares it once, and keeps it.
+
+
+@cache
+def _select(count: int) -> str:
+    places = ", ".join("?" * count)
+    return f"SELECT id, {SELECTED} FROM entry WHERE key IN ({places})"  # noqa: S608
+
+
+@cache
+def _begin(count: int) -> str:
+    changes = ", ".join(f"{name} = excluded.{name}" for name in _ITEM[1:])
+    places = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * count)
+    return (
+        f"INSERT INTO item (id, {', '.join(_ITEM)}) VALUES {places} "  # noqa: S608
+        f"ON CONFLICT (key) DO UPDATE SET {changes} WHERE attempt < excluded.attempt"
+    )
+
+
+@cache
+def _end(count: int) -> str:
+    places = ", ".join(["(?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT))"] * count)
+    return f"REPLACE INTO outcome (id, {', '.join(_OUTCOME)}) VALUES {places}"  # noqa: S608
+
+
+def _pieces(things: Sequence[S]) -> Iterator[Sequence[S]]:
+    return (things[start : start + _AT_ONCE] for start in range(0, len(things), _AT_ONCE))

@@ -1,0 +1,236 @@
+"""What a journal says of each key, and what becomes of it: `JournalState`.
+
+It is pure: it is told the time, and what a store holds, and says what the store is to hold next.
+
+A key that is begun is running, until its attempt has ended: done, failed or unknown. What an
+earlier start of the job left running or unknown has an unknown outcome: it can be ended after all,
+or begun again. What failed can be begun again. What is done stays done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+from uuid import UUID, uuid5
+
+from msgspec import Struct, structs
+
+from dynamiq_async.batch.journal import error_codec
+from dynamiq_async.batch.journal.store import DONE, FAILED, RUNNING, UNKNOWN, Record, RecordState
+from dynamiq_async.errors import (
+    AmbiguousOutcomeError,
+    DynamiqError,
+    InvalidArgumentError,
+    JournalError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ClaimState = Literal["new", "retry", "done", "failed", "unknown"]
+
+
+class Claim(Struct, frozen=True):
+    """What `Journal.begin` says of a key.
+
+    Attributes:
+        state: "new" or "retry": this attempt is to be made now. "done" or "failed": it was made,
+            with this output or error. "unknown": it was begun, and nobody noted its end.
+        record: of the attempt.
+        job: the UUID of the journal.
+    """
+
+    state: ClaimState
+    record: Record
+    job: str
+
+    @property
+    def to_be_made(self) -> bool:
+        """Whether the attempt is to be made now."""
+        return self.state in ("new", "retry")
+
+    @property
+    def session_id(self) -> str:
+        """A session for this attempt alone, the same whenever the journal is asked for it."""
+        return session_of(self.job, self.record.key, self.record.attempt)
+
+    @property
+    def error(self) -> DynamiqError | None:
+        """What went wrong, as it was raised; with "unknown", why nobody knows."""
+        error = self.record.error
+        return None if error is None else error_codec.decode(error)
+
+
+def session_of(job: str, key: str, attempt: int) -> str:
+    """The session of an attempt: by it, a run whose response was lost is found again."""
+    return str(uuid5(UUID(job), f"{attempt}:{key}"))
+
+
+class JournalState:
+    """The keys that one batch has begun and not ended, and the rules for all others.
+
+    A record that a method returns is for the store. It counts from then on, so the store has to be
+    told of it, in the order in which the records of its key were returned.
+
+    Args:
+        job: the UUID of the journal.
+        opening: the number that tells this use of the journal from the others.
+        retry_failed: begin what failed again.
+    """
+
+    def __init__(self, job: str, opening: int, *, retry_failed: bool = False) -> None:
+        self._job = job
+        self._opening = opening
+        self._retry_failed = retry_failed
+        self._running: dict[str, Record] = {}  # as many as are under way
+        self._ending: dict[str, Record] = {}  # over, until the store has them
+        self._before: dict[str, Record] = {}  # of those begun again: what `withdraw` goes back to
+
+    def begin(self, key: str, digest: bytes, now: float) -> Record:
+        """The first attempt at a key, for the store to begin unless it has one; then `claim`.
+
+        Raises:
+            JournalError: the key is that of another input of this batch, or of a changed input.
+            InvalidArgumentError: the key cannot be written as UTF-8.
+        """
+        held = self._running.get(key) or self._ending.get(key)
+        if held is not None:
+            self._check_input(held, digest)
+            raise _given_twice(key)
+        if not key.isascii():
+            _check_text(key)
+        record = Record(key, digest, 1, self._opening, RUNNING, now)
+        self._running[key] = record
+        return record
+
+    def claim(self, begun: Record, held: Record | None, now: float) -> Claim | Record:
+        """What is to be done about a key that was to be begun.
+
+        Args:
+            begun: the record that the store was given.
+            held: the one that it had already and therefore kept.
+
+        Returns:
+            The claim; or a record that the store is to begin first, to be asked about it again.
+
+        Raises:
+            JournalError: the key is that of another input of this batch, or of a changed input.
+        """
+        if held is None or held == begun:
+            return Claim("new" if begun.attempt == 1 else "retry", begun, self._job)
+        del self._running[begun.key]
+        self._before.pop(begun.key, None)
+        self._check_input(held, begun.digest)
+        if held.opening == self._opening:
+            raise _given_twice(held.key)
+        if held.state == DONE:
+            return Claim("done", held, self._job)
+        if held.state == FAILED and not self._retry_failed:
+            return Claim("failed", held, self._job)
+        self._running[held.key] = held
+        if held.state == FAILED:
+            return self.again(held.key, now)
+        return Claim("unknown", held, self._job)
+
+    def again(self, key: str, now: float) -> Record:
+        """The attempt after one of unknown outcome, for the store to begin; then `claim`.
+
+        Raises:
+            JournalError: the key is not under way.
+        """
+        before = self._under_way(key)
+        record = Record(key, before.digest, before.attempt + 1, self._opening, RUNNING, now)
+        self._running[key], self._before[key] = record, before
+        return record
+
+    def withdraw(self, key: str) -> Record | None:
+        """Nothing was sent for the attempt that was begun last. What the store held before it.
+
+        Raises:
+            JournalError: the key is not under way.
+        """
+        del self._running[self._under_way(key).key]
+        return self._before.pop(key, None)
+
+    def note_run(self, key: str, attempt: int, run_id: str) -> Record | None:
+        """The attempt is this run. For the store's `end`; None when the attempt is over."""
+        record = self._running.get(key)
+        if record is None or record.attempt != attempt:
+            return None
+        record = structs.replace(record, run_id=run_id, opening=self._opening)
+        self._running[key] = record
+        return record
+
+    def end(
+        self,
+        key: str,
+        attempt: int,
+        now: float,
+        output: bytes | None = None,
+        error: BaseException | None = None,
+        run_id: str | None = None,
+        attempts: int = 1,
+        seconds: float = 0.0,
+    ) -> Record:
+        """An attempt is over. For the store's `end`; then `ended`.
+
+        The arguments are those of `Journal.finish`.
+
+        Raises:
+            JournalError: the attempt is not under way.
+        """
+        record = self._under_way(key, attempt)
+        state: RecordState = DONE
+        described = None
+        if error is not None:
+            state = UNKNOWN if isinstance(error, AmbiguousOutcomeError) else FAILED
+            described = error_codec.encode(error)
+        record = Record(
+            key,
+            record.digest,
+            attempt,
+            self._opening,
+            state,
+            record.started_at,
+            run_id or record.run_id,
+            attempts,
+            seconds,
+            now,
+            output,
+            described,
+        )
+        del self._running[key]
+        self._before.pop(key, None)
+        self._ending[key] = record
+        return record
+
+    def ended(self, keys: Iterable[str]) -> None:
+        """The store has what these keys' attempts came to, of those that are over."""
+        for key in keys:
+            self._ending.pop(key, None)
+
+    def _under_way(self, key: str, attempt: int | None = None) -> Record:
+        record = self._running.get(key)
+        if record is None or attempt not in (None, record.attempt):
+            raise JournalError(f"attempt {attempt} at key {key!r} is not under way", key=key)
+        return record
+
+    def _check_input(self, held: Record, digest: bytes) -> None:
+        if held.digest != digest:
+            raise JournalError(
+                f"the journal knows key {held.key!r} with another input; give the changed input "
+                "another key, or use a new journal",
+                key=held.key,
+            )
+
+
+def _given_twice(key: str) -> JournalError:
+    return JournalError(f"key {key!r} was given to two inputs of this batch", key=key)
+
+
+def _check_text(key: str) -> None:
+    try:
+        key.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(
+            f"the key {key!r} cannot be written to a journal: {error.reason}", argument="key"
+        ) from error
