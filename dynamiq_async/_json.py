@@ -28,6 +28,8 @@ T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 Buffer = bytes | bytearray | memoryview
 
+_LF = b"\n"[0]
+
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 """What msgspec raises for bad input: malformed, misfitting, not UTF-8, nested too deeply."""
 
@@ -39,6 +41,41 @@ _ESCAPE = re.compile(
     rb"|.)",
     re.DOTALL,
 )
+
+
+class KeepsRaw:
+    """A mixin for Structs that keep the JSON they were decoded from, as `raw`.
+
+    What is kept is no field: it takes no part in comparing, printing and encoding. Copies, pickles
+    and what `msgspec.structs.replace` returns do not have it. It costs no memory beside a pointer
+    where the Struct has a `Raw` field, which holds on to the same bytes.
+    """
+
+    __slots__ = ("_line",)
+
+    _line: Buffer
+
+    @property
+    def raw(self) -> bytes:
+        """The JSON that this was decoded from, byte for byte, with what the type does not know.
+        For what was not decoded but made by hand, copied or changed: JSON of its fields."""
+        try:
+            line = self._line
+        except AttributeError:
+            return msgspec.json.encode(self)
+        if line and line[-1] == _LF:
+            line = line[:-1]
+        return line if type(line) is bytes else bytes(line)
+
+
+def keep(value: Any, data: Buffer) -> None:
+    """Have a value keep the JSON it was decoded from."""
+    keep_line(value, LINE, bytes(data) + b"\n" if data[-1:] == b"\n" else data)
+
+
+# `keep_line(value, LINE, line)` does the same for a line of a stream, with its LF or without. A
+# stream does it for every event, so it is one call into C, and `raw` is what cuts the LF off.
+keep_line, LINE = msgspec.structs.force_setattr, "_line"
 
 
 def repair(data: Buffer) -> bytes:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from dynamiq_async._http.request_options import SendOptions
-    from dynamiq_async._http.timers import Clock
+    from dynamiq_async._http.timers import TaskLimits
     from dynamiq_async.transport.base import Response
 
 
@@ -109,7 +109,7 @@ class Downloader(Sender):
         )
 
     async def read_body(
-        self, request: Request, response: Response, clock: Clock
+        self, request: Request, response: Response, limits: TaskLimits
     ) -> BufferedResponse:
         assert isinstance(request, _Get)  # noqa: S101 - for the type checker: it sends nothing else
         size, received = _length(response.headers), 0
@@ -117,9 +117,9 @@ class Downloader(Sender):
         await request.sink.restart()
         while not response.at_end:
             if not response.received:
-                clock.turn_to("idle")
+                limits.run("idle")
             piece = await response.read()
-            clock.turn_to("total")  # a slow disk is no silent server
+            limits.run("total")  # a slow disk is no silent server
             received += len(piece)
             _check_size(request, response, received)
             await request.sink.write(piece)
@@ -128,9 +128,9 @@ class Downloader(Sender):
         return BufferedResponse(response.status, response.headers, b"")
 
     async def refusal(
-        self, request: Request, response: Response, clock: Clock
+        self, request: Request, response: Response, limits: TaskLimits
     ) -> errors.APIStatusError:
-        clock.turn_to("total")
+        limits.run("total")
         status, headers = response.status, response.headers
         body = await read_beginning(response)
         said = read_envelope(body).message

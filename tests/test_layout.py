@@ -60,6 +60,12 @@ MAY_IMPORT = {room: set(rooms.split()) for room, rooms, _ in ARROWS}
 CLIENT_NAMES = {"ClientSession", "ClientTimeout", "ClientResponse", "TCPConnector"}
 SERVERS = {"emulator", "relay", "callbacks"}  # of aiohttp they know the server only
 
+# Private by their spelling only.
+FOREIGN_PRIVATES = {
+    "_replace": "a method that NamedTuple documents",
+    "_get_running_loop": "asyncio's own, documented for libraries: it does not raise",
+}
+
 MAX_MODULE = 500
 MAX_FUNCTION = 45
 
@@ -136,7 +142,7 @@ def test_the_walk_sees_the_imports_it_is_about() -> None:
     for module, imported in (
         ("events.run_events", Import(f"{NAME}._json", at_import=True, for_types=False)),
         ("_http.client", Import("aiohttp", at_import=True, for_types=True)),
-        ("emulator", Import(f"{NAME}.emulator.server", at_import=True, for_types=False)),
+        ("emulator", Import(f"{NAME}.emulator.emulator", at_import=True, for_types=False)),
     ):
         found = {i for i in MODULES[f"{NAME}.{module}"].imports if i.module == imported.module}
         assert found == {imported}
@@ -164,18 +170,61 @@ def test_every_import_from_the_package_is_of_a_module_that_exists(module: Module
 
 
 def test_there_are_no_cycles() -> None:
+    """Imports for types only, and those within functions, count too."""
     graph = {
-        module.name: {
-            i.module
-            for i in module.imports
-            if i.at_import and not i.for_types and own(i) and i.module != NAME
-        }
+        module.name: {i.module for i in module.imports if own(i) and i.module != NAME}
         for module in MODULES.values()
     }
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+@each_module
+def test_private_names_stay_in_their_module(module: Module) -> None:
+    """Of an object other than itself, a module uses the private names that it defines, no others.
+
+    From another room it imports none either.
+    """
+    used = {
+        f"{ast.unparse(node)}, line {node.lineno}"
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute)
+        and is_private(node.attr)
+        and ast.unparse(node.value) not in {"self", "cls", "super()"}
+        and node.attr not in defined_names(module.tree)
+        and node.attr not in FOREIGN_PRIVATES
+        and not (module.room == "transport" and node.attr in AIOHTTP_PRIVATES)
+    }
+    imported = {
+        f"{name}, line {node.lineno}"
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ImportFrom)
+        for name in (*(node.module or "").split(".")[2:], *(alias.name for alias in node.names))
+        if is_private(name)
+        and (node.module or "").startswith(f"{NAME}.")
+        and (node.module or "").split(".")[1] != module.room
+    }
+    assert not used | imported
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def defined_names(tree: ast.AST) -> set[str]:
+    """What a module defines: functions, classes, variables, attributes of `self`."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            if ast.unparse(node.value) in {"self", "cls"}:
+                names.add(node.attr)
+    return names
 
 
 @each_module

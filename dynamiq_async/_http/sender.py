@@ -19,7 +19,7 @@ from dynamiq_async._http.limiter import now
 from dynamiq_async._http.response import BufferedResponse
 from dynamiq_async._http.retry import RetryPolicy, parse_retry_after, server_time
 from dynamiq_async._http.status import Outcome, asks_to_slow_down, may_have_run, meaning_of
-from dynamiq_async._http.timers import Alarm, Clock, deadline_in
+from dynamiq_async._http.timers import TaskLimits, Timer, deadline_in
 from dynamiq_async.options import NO_TIMEOUT, Timeout
 from dynamiq_async.transport.base import Attempt
 
@@ -84,14 +84,15 @@ class Sender:
         self.max_response_bytes = max_response_bytes
         self.credential = credential
         self.closed = False
-        self._alarm_here: Alarm | None = None
+        self._timer: Timer | None = None
 
-    def _alarm(self) -> Alarm:
+    def timer(self) -> Timer:
+        """What keeps the time limits on the running loop."""
         loop = asyncio.get_running_loop()
-        alarm = self._alarm_here
-        if alarm is None or alarm.loop is not loop:
-            alarm = self._alarm_here = Alarm(loop)
-        return alarm
+        timer = self._timer
+        if timer is None or timer.loop is not loop:
+            timer = self._timer = Timer(loop)
+        return timer
 
     def closed_error(self, what: str) -> errors.ClientClosedError:
         """For what broke because the client was closed; no server is to blame."""
@@ -193,14 +194,14 @@ class Sender:
         *,
         whole: bool,
     ) -> BufferedResponse | OpenResponse:
-        """Send once, in a slot of the gate that was taken before and is given back here."""
+        """Send once, in a slot of the limiter that was taken before and is given back here."""
         attempt = Attempt()
-        clock = Clock(timeout, deadline, self._alarm())
+        limits = TaskLimits(timeout, deadline, self.timer())
         started = time.perf_counter()
         response: Response | None = None
         opened: OpenResponse | None = None
         try:
-            with clock.start("first_byte"):
+            with limits.starting("first_byte"):
                 response = await self._over().send(
                     request, attempt, connect_timeout=timeout.connect
                 )
@@ -211,17 +212,17 @@ class Sender:
                         response.headers, now(), server_time=server_time(response.headers)
                     )
                 if not _is_success(request, response.status):
-                    raise await self.refusal(request, response, clock)
+                    raise await self.refusal(request, response, limits)
                 self.limiter.succeeded()
                 if whole:
-                    return await self.read_body(request, response, clock)
+                    return await self.read_body(request, response, limits)
                 opened = OpenResponse(response, self.limiter)
             return opened
         except TimeoutError as error:
             opened = None
             if isinstance(error, errors.DynamiqError):
                 raise
-            raise _expired(request, clock, sent=attempt.sent) from None
+            raise _expired(request, limits, sent=attempt.sent) from None
         except BaseException:
             opened = None
             raise
@@ -244,9 +245,9 @@ class Sender:
             until, timeout = None, NO_TIMEOUT
         while True:
             await self._wait_cooldown(request, options.policy, until)
-            clock = Clock(timeout, until, self._alarm())
+            limits = TaskLimits(timeout, until, self.timer())
             try:
-                with clock.start("total" if self.limiter.metered else "pool"):
+                with limits.starting("total" if self.limiter.metered else "pool"):
                     if await self.limiter.acquire():
                         return _later(deadline, now() - began) if options.queued else deadline
             except TimeoutError:
@@ -257,10 +258,10 @@ class Sender:
             lacking = f"none of the client's {self.limiter.limit} connections came free"
             advice = "raise max_connections"
         raise errors.PoolTimeoutError(
-            f"{request} was not sent: {lacking} within {clock.seconds} s; {advice} or lower the "
+            f"{request} was not sent: {lacking} within {limits.seconds} s; {advice} or lower the "
             "concurrency",
-            limit=clock.limit,
-            seconds=clock.seconds,
+            limit=limits.limit,
+            seconds=limits.seconds,
         )
 
     async def _wait_cooldown(
@@ -278,13 +279,13 @@ class Sender:
             await asyncio.sleep(pause)
 
     async def read_body(
-        self, request: Request, response: Response, clock: Clock
+        self, request: Request, response: Response, limits: TaskLimits
     ) -> BufferedResponse:
         pieces: list[bytes] = []
         size = 0
         while not response.at_end:
             if not response.received:
-                clock.turn_to("idle")
+                limits.run("idle")
             piece = await response.read()
             size += len(piece)
             if size > self.max_response_bytes:
@@ -299,9 +300,9 @@ class Sender:
         return BufferedResponse(response.status, response.headers, b"".join(pieces))
 
     async def refusal(
-        self, request: Request, response: Response, clock: Clock
+        self, request: Request, response: Response, limits: TaskLimits
     ) -> errors.APIStatusError:
-        clock.turn_to("total")  # the status is here; its body has a limit of its own
+        limits.run("total")  # the status is here; its body has a limit of its own
         return status_error(
             str(request),
             response.status,
@@ -350,13 +351,13 @@ def _trace(request: Request, response: Response, started: float) -> None:
     )
 
 
-def _expired(request: Request, clock: Clock, *, sent: bool) -> errors.APITimeoutError:
-    said = f"the {clock.limit} limit of {clock.seconds} s passed"
+def _expired(request: Request, limits: TaskLimits, *, sent: bool) -> errors.APITimeoutError:
+    said = f"the {limits.limit} limit of {limits.seconds} s passed"
     if sent or request.body is None:
         kind, when = errors.APITimeoutError, "before the answer was whole"
     else:
         kind, when = errors.ConnectTimeoutError, "before the request was sent"
-    return kind(f"{request}: {said} {when}", limit=clock.limit, seconds=clock.seconds)
+    return kind(f"{request}: {said} {when}", limit=limits.limit, seconds=limits.seconds)
 
 
 _AMBIGUOUS: tuple[tuple[type[errors.DynamiqError], type[errors.AmbiguousOutcomeError]], ...] = (

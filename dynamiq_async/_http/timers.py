@@ -1,22 +1,27 @@
-"""The time limits of calls, kept by one timer for all calls of an event loop.
+"""The time limits of calls and streams, kept by one timer for all of an event loop.
 
 Nearly every call is over long before its limit. So a call only notes when its time is up, and the
 timer, armed for the nearest such point, looks at the notes when it goes off. That costs a call
-a tenth of a timer of its own, which would be made, sorted in and cancelled.
+a tenth of a timer of its own, which would be made, sorted in and cancelled. A stream starts its
+idle limit anew with every read; that moves its note, and not the timer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Self, cast
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol, Self, cast
+
+from dynamiq_async import errors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from dynamiq_async.options import Timeout
-from typing import TYPE_CHECKING, Protocol
 
-from dynamiq_async import errors
+MAX_SHARE = 0.05
+"""The part of the loop's time that looking at the notes may take, however many there are."""
 
 
 def deadline_in(seconds: float | None) -> float | None:
@@ -24,114 +29,113 @@ def deadline_in(seconds: float | None) -> float | None:
     return None if seconds is None else asyncio.get_running_loop().time() + seconds
 
 
-class Alarm:
-    """Ends what runs over its time, on one event loop."""
+class Timer:
+    """Looks at the limits that run on one event loop, no later than the nearest one passes."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._due: dict[Clock, float] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._looks: dict[TimeLimits, float] = {}
+        self._handle: asyncio.TimerHandle | None = None
 
-    def set(self, clock: Clock, when: float | None) -> None:
-        """Call `clock.expire()` at `when`, in the loop's time; None for never."""
-        if when is None:
-            self._due.pop(clock, None)
-            return
-        self._due[clock] = when
-        if self._timer is None or when < self._timer.when():
-            self._arm(when)
+    def look_at(self, limits: TimeLimits, when: float) -> None:
+        """Call `limits.look()` at `when`, in the loop's time, unless that is due earlier."""
+        look = self._looks.get(limits)
+        if look is None or when < look:
+            self._looks[limits] = when
+            if self._handle is None or when < self._handle.when():
+                self._arm(when)
+
+    def forget(self, limits: TimeLimits) -> None:
+        self._looks.pop(limits, None)
 
     def _arm(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self.loop.call_at(when, self._ring)
+        if self._handle is not None:
+            self._handle.cancel()
+        self._handle = self.loop.call_at(when, self._ring)
 
     def _ring(self) -> None:
-        self._timer = None
+        began = perf_counter()
+        self._handle = None
         now = self.loop.time()
-        for clock in [clock for clock, when in self._due.items() if when <= now]:
-            del self._due[clock]
-            clock.expire()
-        if self._due:
-            self._arm(min(self._due.values()))
+        for limits in [limits for limits, when in self._looks.items() if when <= now]:
+            del self._looks[limits]
+            limits.look(now)
+        if self._looks:
+            rest = (perf_counter() - began) / MAX_SHARE
+            self._arm(max(min(self._looks.values()), now + rest))
 
 
-class Clock:
-    """The limits of one attempt. The nearest one counts; `limit` is its name and `seconds` its
-    length.
+class TimeLimits:
+    """The limits of `timeout` for one attempt or stream. One of them runs at a time, beside the
+    deadline of the whole call; the nearer one counts.
 
-        with clock.start("first_byte"):
-            ...
-            clock.turn_to("idle")
+    Args:
+        timeout: the limits, in seconds.
+        deadline: of the whole call, in the loop's time; None for none.
+        timer: the loop's.
+        expire: called once when a limit has passed.
 
-    raises TimeoutError when it passes, as `asyncio.timeout` does and by the same means.
+    Attributes:
+        limit: the name of the limit that counts, `total` for the deadline.
+        seconds: how long it is.
     """
 
-    __slots__ = (
-        "_alarm",
-        "_cancelling",
-        "_deadline",
-        "_expired",
-        "_task",
-        "_timeout",
-        "limit",
-        "seconds",
-    )
+    __slots__ = ("_deadline", "_due", "_expire", "_timeout", "_timer", "limit", "seconds")
 
-    _task: asyncio.Task[object]
-
-    def __init__(self, timeout: Timeout, deadline: float | None, alarm: Alarm) -> None:
+    def __init__(
+        self,
+        timeout: Timeout,
+        deadline: float | None,
+        timer: Timer,
+        expire: Callable[[], None],
+    ) -> None:
         self._timeout = timeout
         self._deadline = deadline
-        self._alarm = alarm
-        self._expired = False
-        self.limit = "total"
-        self.seconds = timeout.total
+        self._timer = timer
+        self._expire: Callable[[], None] | None = expire
+        self.limit, self.seconds, self._due = "total", timeout.total, deadline
 
-    def start(self, limit: str) -> Self:
-        self.limit = limit
-        return self
-
-    def turn_to(self, limit: str) -> None:
+    def run(self, limit: str) -> None:
         """From now on, `limit` is the one that runs."""
-        if not self._expired:
-            self._alarm.set(self, self._point(limit))
-
-    def expire(self) -> None:
-        """The time is up."""
-        self._expired = True
-        self._task.cancel()
-
-    def __enter__(self) -> None:
-        self._task = cast("asyncio.Task[object]", asyncio.current_task())
-        self._cancelling = self._task.cancelling()
-        self.turn_to(self.limit)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._alarm.set(self, None)
-        # Somebody else may have cancelled the task too, and then that counts.
-        if (
-            self._expired
-            and self._task.uncancel() <= self._cancelling
-            and kind is asyncio.CancelledError
-        ):
-            raise TimeoutError from error
-
-    def _point(self, limit: str) -> float | None:
         seconds: float | None = getattr(self._timeout, limit)
-        deadline = self._deadline
-        if seconds is not None:
-            point = self._alarm.loop.time() + seconds
-            if deadline is None or point < deadline:
-                self.limit, self.seconds = limit, seconds
-                return point
-        self.limit, self.seconds = "total", self._timeout.total
-        return deadline
+        if seconds is None:
+            self.pause()
+            return
+        due = self._timer.loop.time() + seconds
+        if self._deadline is not None and self._deadline <= due:
+            self.pause()
+            return
+        self.limit, self.seconds, self._due = limit, seconds, due
+        if self._expire is not None:
+            self._timer.look_at(self, due)
+
+    def pause(self) -> None:
+        """From now on, only the deadline runs."""
+        self.limit, self.seconds, self._due = "total", self._timeout.total, self._deadline
+        if self._due is not None and self._expire is not None:
+            self._timer.look_at(self, self._due)
+
+    def stop(self) -> None:
+        """Nothing runs any more. May be called any number of times, also by a finaliser."""
+        self._expire = None
+        self._timer.forget(self)
+
+    def look(self, now: float) -> None:
+        """Whether a limit has passed: what the timer asks."""
+        if self._due is None:
+            return
+        if now < self._due:
+            self._timer.look_at(self, self._due)
+        else:
+            # If the loop was held up, what was waited for may be here and not have had its turn.
+            self._timer.loop.call_soon(self._look_again, self._due)
+
+    def _look_again(self, due: float) -> None:
+        if self._due != due:
+            self.look(self._timer.loop.time())
+        elif self._expire is not None:
+            expire, self._expire = self._expire, None
+            expire()
 
 
 class Failing(Protocol):
@@ -141,76 +145,69 @@ class Failing(Protocol):
         """Make a read that waits, and every later one, raise `error`."""
 
 
-class IdleWatch:
-    """Fails a response whose next bytes are waited for longer than `idle` seconds, or beyond
-    `deadline` (in the loop's time; `total` is what it is called in the error)."""
+def reading_limits(
+    reading: Failing, label: str, timeout: Timeout, deadline: float | None, timer: Timer
+) -> TimeLimits:
+    """Limits that make a read fail when they pass: for what is read by whoever wants to."""
 
-    __slots__ = (
-        "_alarm",
-        "_deadline",
-        "_deadline_alarm",
-        "_loop",
-        "_response",
-        "_waiting_since",
-        "label",
-        "total",
-    )
-
-    def __init__(
-        self,
-        response: Failing,
-        label: str,
-        *,
-        idle: float | None,
-        total: float | None,
-        deadline: float | None,
-    ) -> None:
-        self._response = response
-        self.label = label
-        self.total = total
-        self._loop = loop = asyncio.get_running_loop()
-        self._waiting_since: float | None = None
-        self._alarm: asyncio.Handle | None = (
-            loop.call_later(idle, self._check, idle) if idle is not None else None
-        )
-        self._deadline_alarm = (
-            loop.call_at(deadline, self._expire) if deadline is not None else None
-        )
-
-    def wait(self) -> None:
-        """Bytes are waited for from now on."""
-        self._waiting_since = self._loop.time()
-
-    def arrived(self) -> None:
-        self._waiting_since = None
-
-    def stop(self) -> None:
-        for alarm in (self._alarm, self._deadline_alarm):
-            if alarm is not None:
-                alarm.cancel()
-
-    def _check(self, idle: float, again: bool = False) -> None:
-        now = self._loop.time()
-        since = self._waiting_since if self._waiting_since is not None else now
-        if now - since < idle:
-            self._alarm = self._loop.call_at(since + idle, self._check, idle)
-        elif not again:
-            # If the loop was held up, bytes may be here whose reader has not had its turn yet.
-            self._alarm = self._loop.call_soon(self._check, idle, True)
+    def expire() -> None:
+        if limits.limit == "idle":
+            kind: type[errors.APITimeoutError] = errors.IdleTimeoutError
+            said = f"not a byte for {limits.seconds} s, the idle limit"
         else:
-            self._response.fail(
-                errors.IdleTimeoutError(
-                    f"{self.label}: not a byte for {idle} s, the idle limit",
-                    limit="idle",
-                    seconds=idle,
-                )
-            )
+            kind = errors.APITimeoutError
+            said = f"the {limits.limit} limit of {limits.seconds} s passed"
+        reading.fail(kind(f"{label}: {said}", limit=limits.limit, seconds=limits.seconds))
 
-    def _expire(self) -> None:
-        self._response.fail(
-            errors.APITimeoutError(
-                f"{self.label}: the total limit of {self.total} s passed",
-                limit="total",
-                seconds=self.total,
-            )
-        )
+    limits = TimeLimits(timeout, deadline, timer, expire)
+    limits.pause()
+    return limits
+
+
+class TaskLimits(TimeLimits):
+    """Limits that end what the task within does.
+
+        with TaskLimits(timeout, deadline, timer).starting("first_byte") as limits:
+            ...
+            limits.run("idle")
+
+    raises TimeoutError when one passes, as `asyncio.timeout` does and by the same means.
+    """
+
+    __slots__ = ("_cancelling", "_passed", "_task")
+
+    _task: asyncio.Task[object]
+
+    def __init__(self, timeout: Timeout, deadline: float | None, timer: Timer) -> None:
+        super().__init__(timeout, deadline, timer, self._cancel)
+        self._passed = False
+
+    def starting(self, limit: str) -> Self:
+        """With `limit` as the one that runs first."""
+        self.limit = limit
+        return self
+
+    def _cancel(self) -> None:
+        self._passed = True
+        self._task.cancel()
+
+    def __enter__(self) -> Self:
+        self._task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._cancelling = self._task.cancelling()
+        self.run(self.limit)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        # Somebody else may have cancelled the task too, and then that counts.
+        if (
+            self._passed
+            and self._task.uncancel() <= self._cancelling
+            and kind is asyncio.CancelledError
+        ):
+            raise TimeoutError from error

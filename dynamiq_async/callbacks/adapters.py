@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aiohttp import StreamReader, web
 
-    from .receiver import CallbackReceiver
     from .verifier import CallbackReply
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Take = Callable[..., Awaitable["CallbackReply"]]
+"""What takes a request: `CallbackReceiver.receive`."""
 
 
 class _DisconnectedError(Exception):
@@ -61,9 +62,7 @@ class _Stream:
         return piece
 
 
-async def serve_asgi(
-    receiver: CallbackReceiver, scope: Scope, receive: Receive, send: Send
-) -> None:
+async def serve_asgi(take: Take, scope: Scope, receive: Receive, send: Send) -> None:
     """One ASGI call: a request, the server's lifespan, or a WebSocket, which is refused."""
     if scope["type"] == "lifespan":
         await _live(receive, send)
@@ -72,9 +71,7 @@ async def serve_asgi(
         await send({"type": "websocket.close"})
     else:
         try:
-            reply = await receiver.receive(
-                scope["headers"], _Messages(receive), method=scope["method"]
-            )
+            reply = await take(scope["headers"], _Messages(receive), method=scope["method"])
         except _DisconnectedError:
             return  # nobody is left to answer
         await _send(reply, send)
@@ -99,13 +96,13 @@ async def _send(reply: CallbackReply, send: Send) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def serve_aiohttp(receiver: CallbackReceiver, request: web.BaseRequest) -> web.Response:
+async def serve_aiohttp(take: Take, request: web.BaseRequest) -> web.Response:
     """One request to aiohttp's server."""
     from aiohttp import web
 
     body = _Stream(request.content)
     try:
-        reply = await receiver.receive(request.headers, body, method=request.method)
+        reply = await take(request.headers, body, method=request.method)
     except _DisconnectedError:
         return web.Response(status=400)  # nobody is left to read it
     return web.Response(status=reply.status, headers=reply.headers, body=reply.body)

@@ -119,11 +119,11 @@ class CallbackReceiver:
         self, scope: adapters.Scope, receive: adapters.Receive, send: adapters.Send
     ) -> None:
         """The ASGI application. It answers at every path it is put at."""
-        await adapters.serve_asgi(self, scope, receive, send)
+        await adapters.serve_asgi(self.receive, scope, receive, send)
 
     async def aiohttp_handler(self, request: web.BaseRequest) -> web.Response:
         """The handler for `aiohttp.web`. The application's `client_max_size` does not apply."""
-        return await adapters.serve_aiohttp(self, request)
+        return await adapters.serve_aiohttp(self.receive, request)
 
     async def _whole(self, body: Body) -> bytes:
         if not isinstance(body, AsyncIterable):

@@ -8,33 +8,36 @@ async with Emulator("llm") as emulator:
     ...  # talk to emulator.url with emulator.access_key
 ```
 
-It answers as the vendor's documentation says, streams what the vendor's library streams, and
-where neither says anything, makes a guess that is named as such in one place (`root`, `runs`).
+It responds as the vendor's documentation says, and streams what the vendor's library streams. Where
+neither says anything it makes a guess, which is called one in the module that makes it
+(`app.root_endpoint`, `app.run_events`).
 
 The wire facts and their sources are in docs/contract.md.
 """
 
-from .apps import (
+from .app import (
+    BUILTIN,
     App,
     Approval,
+    Delivery,
+    Execution,
+    InputFile,
     Question,
+    Run,
     RunContext,
     WorkflowCanceledError,
     WorkflowFailedError,
+    agent_chunk,
+    llm_source,
+    node_error,
+    node_result,
+    node_source,
+    tool_source,
 )
-from .bodies import Part
-from .builtin import BUILTIN
-from .callbacks import Delivery
-from .execution import Execution
-from .faults import FOREVER, HTML_PAGE, Fault
-from .files import InputFile
-from .flowy import Flowy
-from .flowy_apps import FlowyApp, FlowyContent, FlowyFailedError
-from .log import Log, RequestRecord
+from .core import FOREVER, HTML_PAGE, Fault, Log, Part, RequestRecord
+from .emulator import DEFAULT_KEY, Emulator
+from .flowy import Flowy, FlowyApp, FlowyContent, FlowyFailedError
 from .management import DEFAULT_PROJECT, DEFAULT_TOKEN, ManagedApp
-from .messages import agent_chunk, llm_source, node_error, node_result, node_source, tool_source
-from .runs import Run
-from .server import DEFAULT_KEY, Emulator
 
 __all__ = [
     "BUILTIN",

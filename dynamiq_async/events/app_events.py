@@ -116,7 +116,7 @@ _STATUS: dict[str, ToolCallStatus] = {
 """What an agent's step means to a tool call; of the thoughts, the finished ones that chose one."""
 
 
-class StreamEvent(Struct, frozen=True, gc=False, kw_only=True):
+class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
     """One message of a root stream.
 
     Attributes:
@@ -128,6 +128,7 @@ class StreamEvent(Struct, frozen=True, gc=False, kw_only=True):
             `streaming` in the library.
         source: who sent it.
         raw_data: `data` as the JSON that arrived.
+        raw: the whole message as the JSON that arrived.
 
     Its views are those of `Event` and, for what only this wire has, `thought`, `notice` and
     `finish_reason`.
@@ -334,8 +335,12 @@ class StreamEvent(Struct, frozen=True, gc=False, kw_only=True):
 class BrokenEvent(StreamEvent, frozen=True, gc=False, kw_only=True):
     """An event that is not JSON, handed out because the stream was opened to pass such on.
 
-    `raw_data` holds what arrived, and `data` is the same as text.
+    `raw_data` and `raw` hold what arrived, and `data` is the same as text.
     """
+
+    @property
+    def raw(self) -> bytes:
+        return bytes(self.raw_data)
 
     @property
     def data(self) -> str:

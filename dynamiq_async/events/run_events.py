@@ -134,7 +134,7 @@ _NOTHING = _Told()
 _decode_told = msgspec.json.Decoder(_Told).decode
 
 
-class RunEvent(Struct, frozen=True, kw_only=True):
+class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
     """One event of a run.
 
     Attributes:
@@ -142,6 +142,7 @@ class RunEvent(Struct, frozen=True, kw_only=True):
         sequence: the position in the run's stream, strictly increasing; what to resume behind.
         id, timestamp: of the event; the time is an RFC 3339 text.
         raw_data: `data` as the JSON that arrived.
+        raw: the whole event as the JSON that arrived.
 
     Its views are those of `Event` and, for what only this wire has, `state`.
     """
@@ -285,9 +286,11 @@ def _decoded(result: Any) -> Any:
 def stored_event(data: Raw) -> RunEvent:
     """An event of a list, as tolerantly as one of a stream. Raises one of `_json.DECODE_ERRORS`."""
     try:
-        return _decode_event(data)
+        event = _decode_event(data)
     except msgspec.ValidationError:
-        return _lenient(_json.decode(bytes(data), dict[str, Any]))
+        event = _lenient(_json.decode(bytes(data), dict[str, Any]))
+    _json.keep(event, memoryview(data))
+    return event
 
 
 def run_event(data: bytes) -> RunEvent | None:

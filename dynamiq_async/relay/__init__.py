@@ -8,7 +8,10 @@
         return RelayResponse(resume(app.runs, run, request.headers))
 
 `relay` is the core, for any framework: an async iterator of bytes with a status and headers.
-`dynamiq_async.relay.starlette` (FastAPI, too), `.aiohttp` and `.asgi` send it. It promises:
+`dynamiq_async.relay.starlette` (FastAPI, too), `.aiohttp` and `.asgi` send it. What the bytes look
+like is a format's business; `dynamiq_async.relay.formats` has ours, and what yours is made of.
+
+It promises:
 
 - The browser gets the end, or is told that there is none. It goes on where it was, if it was a run.
 - The upstream is closed within a second after the browser has left, whatever was going on. Only

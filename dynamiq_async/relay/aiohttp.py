@@ -64,7 +64,7 @@ async def relay_response(
 
 @web.middleware
 async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answers with errors of this package as the relay would tell them, for everything that is not
+    """Responds to errors of this package as the relay would tell them, for everything that is not
     streamed: `web.Application(middlewares=[error_middleware])`.
 
     What is the backend's own mistake is raised on, so that it shows.

@@ -24,7 +24,7 @@ _FIXED = frozenset({b"content-type", b"content-length"})
 
 LEFT = 499
 """The status for a browser that left before there was one, as nginx notes it. Nobody gets it but
-middleware, which takes an answer without a status for a mistake."""
+middleware, which takes a request without a response for a mistake."""
 
 
 async def respond(
@@ -63,7 +63,7 @@ async def respond(
             async for piece in body:
                 await put(_piece(piece))
         except Exception as error:
-            if not body.tells_failure and not isinstance(error, LeftError):
+            if not body.told and not isinstance(error, LeftError):
                 await _break_off(send, error)
             raise
         await put(_piece(b"", more=False))

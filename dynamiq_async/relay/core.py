@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from dynamiq_async import errors
 from dynamiq_async.options import check_seconds
-from dynamiq_async.relay.formats import JSONLines, SSEFrames, Text
-from dynamiq_async.relay.problems import problem_of
+from dynamiq_async.relay.formats import Context, Format, FormatName, format_of
+from dynamiq_async.relay.problems import end_kind, problem_of
 from dynamiq_async.relay.pump import Pump
-from dynamiq_async.relay.sources import Source, source_of
+from dynamiq_async.relay.upstream import upstream_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable
 
-    from dynamiq_async.relay.formats import Format, Frames
+    from dynamiq_async.relay.problems import EndKind
+    from dynamiq_async.relay.upstream import Upstream
 
 E = TypeVar("E")
 
@@ -37,34 +38,28 @@ class Relay:
 
     The upstream is closed by `aclose()`, when a read is cancelled, and when the last reference
     goes. Iterating raises an error of the backend's own (such as one of its `map`) after it was
-    told the browser in general terms; the upstream's errors are only told, except with
-    `format="text"`, where they can only be raised.
+    told the browser in general terms; the upstream's errors are only told, except where the format
+    cannot tell them (`format="text"`) and they can only be raised.
 
     Attributes:
-        status: what to answer with; known after `open()`, as the headers are.
+        status: the response's status; known after `open()`, as the headers are.
+        told: at the end, whether what was sent says how it ended. Where it does not, and iterating
+            has raised, the connection has to be broken for the browser to see that.
         error: why the upstream's events ended early, if they did.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        frames: Frames,
-        show: Callable[[Any], Any] | None,
-        *,
-        heartbeat: float | None,
-        cancel_run: bool,
-    ) -> None:
-        beats = heartbeat if frames.heartbeat else None
-        self._source = source
-        self._frames = frames
-        self._patience = beats
-        self._pump = Pump(source, frames, show, heartbeat=beats, cancel_run=cancel_run)
+    def __init__(self, upstream: Upstream, format: Format, context: Context, pump: Pump) -> None:
+        self._upstream = upstream
+        self._format = format
+        self._context = context
+        self._pump = pump
         self._reading = False
-        self._begun = False
+        self._opening: bytes | None = None
         # What is still to come behind the events, once they are over.
         self._last: list[bytes | Exception] | None = None
         self.status = 200
-        self.headers = {"Content-Type": frames.media_type, **HEADERS}
+        self.headers = {"Content-Type": format.media_type, **HEADERS, **format.headers}
+        self.told = False
 
     @property
     def media_type(self) -> str:
@@ -72,39 +67,33 @@ class Relay:
         return self.headers.get("Content-Type", "").partition(";")[0]
 
     @property
-    def tells_failure(self) -> bool:
-        """Whether the browser is told in the body when something goes wrong. If not, the
-        connection has to be broken for it to see that."""
-        return self._frames.tells
-
-    @property
     def error(self) -> Exception | None:
         return self._pump.failure
 
     async def open(self, *, last_event_id: str = "") -> None:
-        """Send the request, and wait until it is known how the answer begins.
+        """Send the request, and wait until it is known how the response begins.
 
         That is when the upstream's headers are there, or an error is; with heartbeats, after the
-        first interval at the latest: then the answer begins with 200 all the same.
+        first interval at the latest: then the response begins with 200 all the same.
 
         Args:
             last_event_id: the browser's header of that name. Where it says that the browser has
-                seen the end, or was cut off from what cannot be resumed, the answer is 204, by
+                seen the end, or was cut off from what cannot be resumed, the response is 204, by
                 which an `EventSource` knows to come no more, and nothing is sent upstream.
 
         Raises:
             StreamClosedError: the relay was closed before.
-            An error of the backend's own, such as a wrong argument: answer 500.
+            An error of the backend's own, such as a wrong argument: respond with 500.
         """
         if self._pump.left:
             raise _closed()
-        if last_event_id and self._source.repeats(last_event_id):
-            self._answer(204, {"Cache-Control": "no-store"})
+        if last_event_id and self._upstream.repeats(last_event_id):
+            self._replace(204, {"Cache-Control": "no-store"})
             return
         pump = self._pump
-        pump.start()
+        self._start()
         try:
-            await asyncio.wait([pump.opened], timeout=self._patience)
+            await asyncio.wait([pump.opened], timeout=self._context.heartbeat)
         except BaseException:
             pump.leave()
             raise
@@ -113,9 +102,14 @@ class Relay:
             if problem.internal:
                 raise pump.failure
             body = problem.json()
-            self._answer(problem.status, problem.headers(len(body)), body)
+            self._replace(problem.status, problem.headers(len(body)), body)
 
-    def _answer(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
+    def _start(self) -> None:
+        if self._opening is None:
+            self._opening = self._format.opening(self._context)
+            self._pump.start()
+
+    def _replace(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
         """Have this in place of the events."""
         self.status, self.headers, self._last = status, headers, [body] if body else []
 
@@ -139,11 +133,10 @@ class Relay:
         if self._last is None:
             if pump.left:
                 raise _closed()
-            pump.start()
-            if not self._begun:
-                self._begun = True
-                if opening := self._frames.opening():
-                    return opening
+            self._start()
+            if opening := self._opening:
+                self._opening = b""
+                return opening
             if data := await pump.take():
                 return data
             if pump.left:
@@ -159,12 +152,35 @@ class Relay:
         return step
 
     def _ending(self, failure: Exception | None) -> list[bytes | Exception]:
-        if failure is None:
-            return [frame] if (frame := self._frames.end()) else []
+        """What comes behind the events: the last frame, and what is raised."""
+        frame = self._end("completed") if failure is None else self._failure(failure)
+        self.told = bool(frame) or failure is None
+        steps: list[bytes | Exception] = [frame] if frame else []
+        if failure is not None and (not frame or problem_of(failure).internal):
+            steps.append(failure)
+        return steps
+
+    def _failure(self, failure: Exception) -> bytes:
+        if (kind := end_kind(failure)) is not None:
+            return self._end(kind)
+        if self._pump.stopped and self._format.on_shutdown == "abort":
+            return b""
         problem = problem_of(failure)
-        told = self._frames.failure(problem)
-        raised = [failure] if problem.internal or not self.tells_failure else []
-        return [told, *raised] if told else [*raised]
+        position = None if problem.lasting else self._context.position
+        return self._format.failure(problem, position)
+
+    def _end(self, kind: EndKind) -> bytes:
+        self._context.ended = True
+        return self._format.end(kind)
+
+    def shut_down(self) -> None:
+        """End the response because the server that sends it has to stop.
+
+        What was read of the upstream is still sent, then what the format's `on_shutdown` says: that
+        there is more and where to go on, or nothing, and iterating raises `StreamClosedError`. The
+        run goes on, whatever `on_disconnect` is, since its reader has not left.
+        """
+        self._pump.stop()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -192,7 +208,7 @@ def _closed() -> errors.StreamClosedError:
 def relay(
     stream: AsyncIterable[E],
     *,
-    format: Format = "sse",
+    format: FormatName | Format = "sse",
     map: Callable[[E], Any] | None = None,
     heartbeat: float | None = 15.0,
     retry: float | None = 2.0,
@@ -204,13 +220,14 @@ def relay(
         stream: `app.stream(...)`, its `text()`, `app.runs.follow(...)`, `app.runs.stream(...)`, or
             any async iterable of events, texts or JSON values. It need not be open, and is closed
             by the relay.
-        format: "sse", "jsonl" (a line of JSON for each event) or "text" (the reader's text only).
+        format: "sse", "jsonl" (a line of JSON for each event), "text" (the reader's text only), or
+            a `Format` of yours, which belongs to this relay.
         map: called with each event; what it returns, or what that gives when awaited, is sent in
             the event's place: any JSON value, text, bytes, a `ServerSentEvent`, an event, or None
-            to send nothing. Without it, events are sent byte for byte as they came, with all that
-            the App tells in them, also of its failures.
-        heartbeat: seconds of silence after which a comment is sent, so that proxies keep the
-            connection; None for never. Only "sse" has comments.
+            to send nothing. Without it, "sse" and "jsonl" send events byte for byte as they came,
+            with all that the App tells in them, also of its failures.
+        heartbeat: seconds of silence after which the format's heartbeat is sent, so that proxies
+            keep the connection; None for never. Of ours, only "sse" has one, a comment.
         retry: seconds after which an `EventSource` that lost its connection is to come back; None
             leaves it to the browser.
         on_disconnect: what becomes of a run when the browser leaves before its end: "detach" lets
@@ -223,29 +240,25 @@ def relay(
     Raises:
         InvalidArgumentError: an argument cannot be used.
     """
-    source = source_of(stream)
-    _check(format, ("sse", "jsonl", "text"), "format")
-    _check(on_disconnect, ("detach", "cancel"), "on_disconnect")
+    upstream = upstream_of(stream)
+    chosen = format_of(format)
+    if on_disconnect not in ("detach", "cancel"):
+        raise errors.InvalidArgumentError(
+            f"on_disconnect must be one of 'detach', 'cancel', not {on_disconnect!r}",
+            argument="on_disconnect",
+        )
     check_seconds(heartbeat, "heartbeat")
     if retry != 0:
         check_seconds(retry, "retry")
     if map is not None and not callable(map):
         raise errors.InvalidArgumentError("map must be a function of an event", argument="map")
     cancel_run = on_disconnect == "cancel"
-    if cancel_run and not source.has_cancel:
+    if cancel_run and not upstream.has_cancel:
         raise errors.InvalidArgumentError(
             "on_disconnect='cancel' is for streams of runs; this stream has no cancel()",
             argument="on_disconnect",
         )
-    frames: Frames = Text() if format == "text" else JSONLines()
-    if format == "sse":
-        frames = SSEFrames(source, retry)
-    return Relay(source, frames, map, heartbeat=heartbeat, cancel_run=cancel_run)
-
-
-def _check(value: str, known: tuple[str, ...], argument: str) -> None:
-    if value not in known:
-        raise errors.InvalidArgumentError(
-            f"{argument} must be one of {', '.join(map(repr, known))}, not {value!r}",
-            argument=argument,
-        )
+    beats = heartbeat if chosen.heartbeat else None
+    context = Context(upstream, heartbeat=beats, retry=retry)
+    pump = Pump(upstream, chosen, context, map, cancel_run=cancel_run)
+    return Relay(upstream, chosen, context, pump)

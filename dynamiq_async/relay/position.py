@@ -3,12 +3,13 @@
 Each frame of a relayed run has an `id:` line, `<run id>:<sequence>`. A browser's `EventSource`
 that loses its connection makes a new one by itself and sends the last of them as `Last-Event-ID`.
 The id of the last frame of all ends in `:end`: a browser that comes back with that one has it all,
-and a relay answers 204, which is how an `EventSource` is told to come no more.
+and a relay responds with 204, which is how an `EventSource` is told to come no more.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamiq_async import errors
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 NO_POSITION = "-"
 """The id of frames that nothing can be resumed behind. A browser that comes back with it would
-have the App run a second time, so a relay answers 204 to it."""
+have the App run a second time, so a relay responds with 204."""
 
 _RUN_ID = re.compile(r"[\w.~-]{1,200}", re.ASCII)
 _POSITION = re.compile(r"(?P<run>[\w.~-]{1,200}):(?P<sequence>[0-9]{1,18})(?P<end>:end)?", re.ASCII)
@@ -55,7 +56,7 @@ def resume_position(headers: Mapping[str, str]) -> Position | None:
         headers: those of the browser's request, in whatever mapping the framework has.
 
     Raises:
-        InvalidArgumentError: the header holds something else; answer 400. Its `argument` is
+        InvalidArgumentError: the header holds something else; respond with 400. Its `argument` is
             "Last-Event-ID".
     """
     value = last_event_id(headers)
@@ -81,8 +82,8 @@ def resume(runs: Runs, run_id: str, headers: Mapping[str, str], **options: Any) 
         options: those of `Runs.follow`; its `after_sequence` is for browsers that send no position.
 
     Raises:
-        InvalidArgumentError: the header holds no position, or one of another run; answer 400. Its
-            `argument` is "Last-Event-ID".
+        InvalidArgumentError: the header holds no position, or one of another run; respond with
+            400. Its `argument` is "Last-Event-ID".
     """
     position = resume_position(headers)
     if position is None:
@@ -109,6 +110,7 @@ def parse(value: str) -> Position | None:
     return Position(match["run"], int(match["sequence"]), match["end"] is not None)
 
 
+@lru_cache
 def can_be_told(run_id: str) -> bool:
     """Whether a run of this id has positions that come back as they were sent."""
     return _RUN_ID.fullmatch(run_id) is not None

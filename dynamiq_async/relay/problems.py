@@ -21,7 +21,7 @@ nobody's business outside the backend. The error goes to the log of `dynamiq_asy
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -29,12 +29,15 @@ from dynamiq_async import errors
 
 POSITION_HEADER = "Last-Event-ID"
 
+EndKind = Literal["completed", "failed", "canceled"]
+"""How a run ended, as far as its stream tells."""
+
 
 class Problem(NamedTuple):
     """What can be told of an error.
 
     Attributes:
-        status: for an answer that has not begun.
+        status: for a response that has not begun.
         code: for programs.
         message: for people.
         retry_after: seconds that the upstream asked to wait.
@@ -53,7 +56,7 @@ class Problem(NamedTuple):
         return self.status == 500
 
     def headers(self, length: int) -> dict[str, str]:
-        """The headers of an answer that tells it in a body of `length` bytes."""
+        """The headers of a response that tells it in a body of `length` bytes."""
         headers = {
             "Content-Type": "application/json",
             "Content-Length": str(length),
@@ -79,11 +82,17 @@ _UPSTREAM = Problem(502, "upstream_error", "The service behind this one did not 
 _NO_SUCH_RUN = "There is no such run."
 _REFUSED = "The input was not accepted."
 
+ENDS: dict[EndKind, Problem] = {
+    "failed": Problem(502, "run_failed", "The run failed."),
+    "canceled": Problem(502, "run_canceled", "The run was canceled."),
+}
+"""What can be told of a run that did not complete."""
+
 # The first class that fits decides. An event that cannot be read is asked for again by the stream
 # itself, so it is not for the browser to try.
 _PROBLEMS: tuple[tuple[type[errors.DynamiqError], Problem], ...] = (
-    (errors.RunFailedError, Problem(502, "run_failed", "The run failed.")),
-    (errors.RunCanceledError, Problem(502, "run_canceled", "The run was canceled.")),
+    (errors.RunFailedError, ENDS["failed"]),
+    (errors.RunCanceledError, ENDS["canceled"]),
     (errors.SSEError, _UPSTREAM._replace(lasting=True)),
     (errors.PoolTimeoutError, Problem(503, "unavailable", "Too much is going on; try again.")),
     (errors.APITimeoutError, Problem(504, "timeout", "No answer came in time.")),
@@ -106,6 +115,13 @@ _PROBLEMS: tuple[tuple[type[errors.DynamiqError], Problem], ...] = (
         )
     ),
 )
+
+
+def end_kind(error: Exception) -> EndKind | None:
+    """How the run ended, if that is what `error` says; None if it came before the end."""
+    if isinstance(error, errors.RunFailedError):
+        return "failed"
+    return "canceled" if isinstance(error, errors.RunCanceledError) else None
 
 
 def problem_of(error: BaseException) -> Problem:

@@ -1,6 +1,6 @@
-"""The task that reads a relay's source, and what it has read ahead.
+"""The task that reads a relay's upstream, and what it has read ahead.
 
-Reading cannot be interrupted to send a heartbeat, so a task of its own reads; it owns the source
+Reading cannot be interrupted to send a heartbeat, so a task of its own reads; it owns the upstream
 from its opening to its closing, and closes it on every way out. It reads at most `LOOK_AHEAD`
 bytes, and one read from the network, beyond what the browser has taken.
 """
@@ -13,12 +13,13 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from dynamiq_async import errors
+from dynamiq_async._tasks import release_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dynamiq_async.relay.formats import Frames
-    from dynamiq_async.relay.sources import Source
+    from dynamiq_async.relay.formats.base import Context, Format
+    from dynamiq_async.relay.upstream import Upstream
 
 log = logging.getLogger("dynamiq_async")
 
@@ -35,25 +36,27 @@ class Pump:
     """Reads, frames and keeps.
 
     Attributes:
-        opened: done once the source was opened (true), or could not be (false).
+        opened: done once the upstream was opened (true), or could not be (false).
         left: whether nobody reads any more.
-        failure: what ended it before its end.
-        ended: whether nothing more comes, and the source is closed.
+        stopped: whether it was told to read no more.
+        failure: what ended it before its end, or why the end is none to be content with.
+        ended: whether nothing more comes, and the upstream is closed.
     """
 
     def __init__(
         self,
-        source: Source,
-        frames: Frames,
+        upstream: Upstream,
+        format: Format,
+        context: Context,
         show: Callable[[Any], Any] | None,
         *,
-        heartbeat: float | None,
         cancel_run: bool,
     ) -> None:
-        self._source = source
-        self._frames = frames
+        self._upstream = upstream
+        self._format = format
+        self._context = context
         self._show = show
-        self._heartbeat = heartbeat
+        self._heartbeat = context.heartbeat
         self._cancel_run = cancel_run
         self._ready: list[bytes] = []
         self._size = 0
@@ -67,17 +70,17 @@ class Pump:
         self._loop: asyncio.AbstractEventLoop
         self.opened: asyncio.Future[bool]
         self.left = False
+        self.stopped = False
         self.ended = False
         self.failure: Exception | None = None
 
     def start(self) -> None:
-        """Begin to read. Does nothing the second time."""
-        if self._task is None:
-            self._loop = asyncio.get_running_loop()
-            self.opened = self._loop.create_future()
-            self._task = self._loop.create_task(self._run())
-            _tasks.add(self._task)
-            self._task.add_done_callback(_tasks.discard)
+        """Begin to read. To be called once."""
+        self._loop = asyncio.get_running_loop()
+        self.opened = self._loop.create_future()
+        self._task = self._loop.create_task(self._run())
+        _tasks.add(self._task)
+        self._task.add_done_callback(_tasks.discard)
 
     async def take(self) -> bytes:
         """What is to be sent next; `b""` when nothing more comes."""
@@ -94,7 +97,7 @@ class Pump:
         return data
 
     def leave(self) -> None:
-        """Nobody reads any more: stop, close the source and, if so agreed, cancel the run."""
+        """Nobody reads any more: stop, close the upstream and, if so agreed, cancel the run."""
         if self.left or self.ended:
             return
         self.left = True
@@ -106,6 +109,13 @@ class Pump:
         else:
             self._task.cancel()
 
+    def stop(self) -> None:
+        """Read no more: what was read can still be taken, and `failure` says that it is not all.
+        The run goes on."""
+        self.stopped = True
+        if self._task is not None and self._begun and not self.left:
+            self._task.cancel()
+
     async def aclose(self) -> None:
         """Leave, and wait until all is closed. What was never started is only closed."""
         self.leave()
@@ -113,17 +123,12 @@ class Pump:
             await asyncio.wait([self._task])
         elif not self.ended:
             self.ended = True
-            await self._source.aclose()
+            await self._upstream.aclose()
 
     def abandon(self) -> None:
         """Leave, from a finaliser."""
-        if self._task is None or self.ended or self._loop.is_closed():
-            return
-        if asyncio._get_running_loop() is self._loop:
-            self.leave()
-        else:
-            # Collected in another thread, or between two runs of the loop.
-            self._loop.call_soon_threadsafe(self.leave)
+        if self._task is not None and not (self.ended or self._loop.is_closed()):
+            release_on(self._loop, self.leave)
 
     # The task.
 
@@ -131,13 +136,15 @@ class Pump:
         self._begun = True
         failure: Exception | None = None
         try:
+            if self.stopped:
+                raise _cut_off("shut down")
             if not self.left:
                 await self._read()
         except Exception as error:  # noqa: BLE001 - whoever takes gets it
             failure = error
         except BaseException:
             if not self.left:  # somebody else's cancelling is no end to be content with
-                failure = errors.StreamClosedError("the task of the relay was cancelled")
+                failure = _cut_off("shut down" if self.stopped else "cancelled")
             raise
         finally:
             try:
@@ -165,38 +172,40 @@ class Pump:
     def _wanted(self) -> bool:
         """Whether anything is to be read: for the browser or, when it has left, for the id of a run
         that is to be canceled, which is there or about to be."""
-        return not self.left or (self._cancel_run and not self._source.can_cancel)
+        return not self.left or (self._cancel_run and not self._upstream.can_cancel)
 
     async def _read(self) -> None:
-        source = self._source
-        await source.open()
+        upstream = self._upstream
+        await upstream.open()
         self.opened.set_result(True)
         while self._wanted:
-            batch = await source.batch()
+            batch = await upstream.batch()
             if batch is None:
-                source.raise_for_failure()
+                upstream.raise_for_failure()
                 return
             if self.left:
                 continue
-            if self._show is None:
-                self._add([self._frames.event(event, event) for event in batch])
-            else:
-                await self._map(batch, self._show)
+            await self._frame(batch)
             while self._size >= LOOK_AHEAD and not self.left:
                 self._room = self._loop.create_future()
                 await self._room
 
-    async def _map(self, batch: list[Any], show: Callable[[Any], Any]) -> None:
+    async def _frame(self, batch: list[Any]) -> None:
+        show, context, frame = self._show, self._context, self._format.event
         frames: list[bytes] = []
         try:
             for event in batch:
-                shown = show(event)
-                if inspect.isawaitable(shown):
-                    self._add(frames)
-                    frames = []
-                    shown = await shown
-                if shown is not None:
-                    frames.append(self._frames.event(event, shown))
+                shown = event
+                if show is not None:
+                    shown = show(event)
+                    if inspect.isawaitable(shown):
+                        self._add(frames)
+                        frames = []
+                        shown = await shown
+                    if shown is None:
+                        continue
+                context.event = event
+                frames.append(frame(shown))
         finally:
             self._add(frames)
 
@@ -207,16 +216,16 @@ class Pump:
             _wake(self._news)
 
     async def _finish(self) -> None:
-        """Close the source. This is the way out in every case, so it must not take long."""
+        """Close the upstream. This is the way out in every case, so it must not take long."""
         try:
             if self.left and self._cancel_run:
                 async with asyncio.timeout(CANCEL_SECONDS):
-                    await self._source.aclose()
-                    await self._source.cancel()
+                    await self._upstream.aclose()
+                    await self._upstream.cancel()
         except (errors.DynamiqError, TimeoutError) as error:
             log.info("a run whose reader has left could not be canceled: %s", error)
         finally:
-            await self._source.aclose()
+            await self._upstream.aclose()
 
     # Heartbeats.
 
@@ -225,9 +234,13 @@ class Pump:
         waiting = self._news is not None and not self._news.done()
         since = self._idle_since if waiting else now
         if now - since >= interval:
-            self._add([self._frames.heartbeat])
+            self._add([self._format.heartbeat])
             since = now
         self._timer = self._loop.call_at(since + interval, self._beat, interval)
+
+
+def _cut_off(how: str) -> errors.StreamClosedError:
+    return errors.StreamClosedError(f"the relay was {how}")
 
 
 def _wake(waiting: asyncio.Future[None] | None) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from dynamiq_async import _json
 from dynamiq_async.errors import BadRequestError, ConflictError, InvalidArgumentError
 from dynamiq_async.events import Question, RunEvent
 
@@ -192,8 +193,8 @@ class QuestionEvent(RunEvent, frozen=True, kw_only=True, dict=True):
     @classmethod
     def of(cls, event: RunEvent, question: RunQuestion) -> Self:
         asking = cls(**_fields(event, RunEvent))
-        # No field: it knows a client, and is no data. Nor is what else an event may carry along.
-        vars(asking).update(getattr(event, "__dict__", {}), question=question)
+        vars(asking)["question"] = question  # no field: it knows a client, and is no data
+        _json.keep(asking, event.raw)
         return asking
 
     @property

@@ -50,8 +50,6 @@ class RunRequests:
         api: the App's.
     """
 
-    read_stored = staticmethod(stored_event)
-
     def __init__(self, api: Api) -> None:
         self.api = api
 
@@ -146,8 +144,10 @@ class RunRequests:
         request = self.about(run_id, "GET", "events", query=query, urgent=urgent)
         found = await self.api.fetch(request, options, PageBody, deadline=deadline)
         wrong = f"{request}: a stored event of run {run_id} is broken"
-        read, key = self.read_stored, self.api.sender.key
-        events = [read_with(read, raw, wrong, key=key, run_id=run_id) for raw in found.data or []]
+        key = self.api.sender.key
+        events = [
+            read_with(stored_event, raw, wrong, key=key, run_id=run_id) for raw in found.data or []
+        ]
         return found.page(events)
 
     async def stored(

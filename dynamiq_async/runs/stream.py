@@ -16,7 +16,7 @@ from msgspec import Raw, structs
 
 from dynamiq_async import errors
 from dynamiq_async._http.status import may_have_run, may_pass
-from dynamiq_async._http.timers import IdleWatch, deadline_in
+from dynamiq_async._http.timers import deadline_in
 from dynamiq_async.events.run_events import (
     DELTAS,
     QUESTION_EVENTS,
@@ -27,7 +27,7 @@ from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout
 from dynamiq_async.runs.models import Run
 from dynamiq_async.runs.questions import OnQuestion, QuestionEvent, RunQuestion, ask
 from dynamiq_async.runs.resumption import Cursor, Gap, Hole
-from dynamiq_async.streaming.event_reader import EventReader, event_stream_info
+from dynamiq_async.streaming.event_reader import EventReader, open_events
 from dynamiq_async.streaming.output_stream import OutputStream, T_co
 
 if TYPE_CHECKING:
@@ -99,6 +99,11 @@ class RunStream(OutputStream[RunEvent, T_co]):
         self.sequence = after_sequence
         self.reconnects = 0
         self.response: ResponseInfo | None = None
+
+    @property
+    def starts_run(self) -> bool:
+        """Whether opening this stream creates its run, rather than attaching to one."""
+        return self._create is not None
 
     @property
     def gaps(self) -> list[Gap]:
@@ -201,28 +206,20 @@ class RunStream(OutputStream[RunEvent, T_co]):
 
     async def _attach(self, options: SendOptions) -> None:
         request = self._requests.stream_request(self._id(), self._cursor.sequence)
-        timeout = _with_heartbeats(options.timeout)
-        await self._connect(request, structs.replace(options, timeout=timeout))
+        await self._connect(request, options.with_timeout(_with_heartbeats(options.timeout)))
         self._cursor.attached()
 
     async def _connect(self, request: Request, options: SendOptions) -> None:
-        opened = await self._requests.api.sender.open(request, options, deadline=self._deadline)
-        total = self._options.timeout.total
-        try:
-            self.response = await event_stream_info(
-                opened, self._label, self._requests.api.sender.key
-            )
-            watch = IdleWatch(
-                opened.response,
-                self._label,
-                idle=_with_heartbeats(options.timeout).idle,
-                total=total,
-                deadline=self._deadline,
-            )
-        except BaseException:
-            opened.close()
-            raise
-        self._reader = EventReader(opened, self._requests.decoder(), watch)
+        idle = _with_heartbeats(options.timeout).idle
+        options = options.with_timeout(structs.replace(options.timeout, idle=idle))
+        self._reader, self.response = await open_events(
+            self._requests.api.sender,
+            request,
+            options,
+            self._requests.decoder(),
+            label=self._label,
+            deadline=self._deadline,
+        )
 
     # Events.
 

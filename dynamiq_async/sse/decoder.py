@@ -17,6 +17,7 @@ Promises:
 
 from __future__ import annotations
 
+from collections import deque
 from io import BytesIO
 from itertools import islice, repeat
 from operator import is_
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 import msgspec
 
 from dynamiq_async import _json
+from dynamiq_async._json import LINE, keep_line
 from dynamiq_async.errors import (
     EventTooLargeError,
     InvalidArgumentError,
@@ -60,7 +62,8 @@ class SSEDecoder(Generic[E]):
 
     Args:
         type: what each event's data is decoded to as JSON: any type that msgspec knows. Without
-            it, the events are `ServerSentEvent`.
+            it, the events are `ServerSentEvent`. Events of a Struct that derives from `KeepsRaw`
+            have the bytes of their data, too, as `raw`.
         max_event_bytes: how large one event may be: all its `data`, `event`, `id` and `retry`
             lines, each with one byte for its end. Comments and lines of unknown names do not
             add up, but each one, too, has to fit in what the event under way leaves.
@@ -105,6 +108,7 @@ class SSEDecoder(Generic[E]):
                 argument="max_event_bytes",
             )
         self._decode = None if type is None else msgspec.json.Decoder(type).decode
+        self._keeps_raw = _json.KeepsRaw in getattr(type, "__mro__", ())
         self._recover = recover
         self._limit = max_event_bytes
         self._small = min(_SMALL, max_event_bytes)
@@ -365,6 +369,13 @@ class SSEDecoder(Generic[E]):
             decoded = self._look_again(self._decode, bytes(data))
             if decoded is None:
                 return
+            if isinstance(decoded, _json.KeepsRaw):
+                _json.keep(decoded, data)
+        else:
+            if self._keeps_raw and type(data) is not bytearray:
+                keep_line(decoded, LINE, data)
+            elif self._keeps_raw:  # of several lines, so it may itself end in an LF
+                _json.keep(decoded, data)
         self._events.append(decoded)
 
     # --- fast paths: they do what _interpret would do with the same lines, or nothing ----------
@@ -391,6 +402,8 @@ class SSEDecoder(Generic[E]):
         try:
             if self._decode is not None:
                 decoded = self._decode(data)
+                if self._keeps_raw:
+                    keep_line(decoded, LINE, data)
             else:
                 decoded = ServerSentEvent(
                     event_type(event), data.decode("utf-8", "replace"), event_id(id_)
@@ -446,7 +459,10 @@ class SSEDecoder(Generic[E]):
     def _build(self, columns: dict[int, list[bytes]]) -> Iterable[Any]:
         """The events of values of `data: `, each with its LF, and of whole lines beside them."""
         if self._decode is not None:
-            return list(map(self._decode, columns[_D]))  # to JSON, the LF is white space
+            events = list(map(self._decode, columns[_D]))  # to JSON, the LF is white space
+            if self._keeps_raw:
+                deque(map(keep_line, events, repeat(LINE), columns[_D]), maxlen=0)
+            return events
         return map(
             ServerSentEvent,
             map(event_type, columns[_E]) if _E in columns else repeat("message"),

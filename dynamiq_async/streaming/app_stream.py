@@ -14,10 +14,10 @@ from msgspec import Raw
 
 from dynamiq_async import _json, errors
 from dynamiq_async._http.error_responses import beginning, stream_error
-from dynamiq_async._http.timers import IdleWatch, deadline_in
+from dynamiq_async._http.timers import deadline_in
 from dynamiq_async.events.app_events import AGENT_TYPE, BrokenEvent, StreamEvent, stream_event
 from dynamiq_async.sse import SSEDecoder
-from dynamiq_async.streaming.event_reader import EventReader, event_stream_info, read_event
+from dynamiq_async.streaming.event_reader import EventReader, open_events, read_event
 from dynamiq_async.streaming.event_stream import Source
 from dynamiq_async.streaming.output_stream import OutputStream, T_co
 
@@ -195,22 +195,14 @@ class AppStream(WorkflowStream[T_co]):
     # What EventStream asks for.
 
     async def _open(self) -> None:
-        timeout = self._options.timeout
-        deadline = deadline_in(timeout.total)
-        opened = await self._sender.open(self._request, self._options, deadline=deadline)
-        try:
-            self.response = await event_stream_info(opened, self._label, self._sender.key)
-            watch = IdleWatch(
-                opened.response,
-                self._label,
-                idle=timeout.idle,
-                total=timeout.total,
-                deadline=deadline,
-            )
-        except BaseException:
-            opened.close()
-            raise
-        self._reader = EventReader(opened, self._decoder, watch)
+        self._reader, self.response = await open_events(
+            self._sender,
+            self._request,
+            self._options,
+            self._decoder,
+            label=self._label,
+            deadline=deadline_in(self._options.timeout.total),
+        )
 
     def _check_whole(self) -> None:
         reader = self._reader

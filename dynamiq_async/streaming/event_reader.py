@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dynamiq_async import _json, errors
 from dynamiq_async._credentials import mask
+from dynamiq_async._http.request import Request
+from dynamiq_async._http.request_options import SendOptions
+from dynamiq_async._http.sender import Sender
+from dynamiq_async._http.timers import reading_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dynamiq_async._http.timers import IdleWatch
+    from dynamiq_async._http.timers import TimeLimits
 import asyncio
 from typing import TYPE_CHECKING, Generic
 
@@ -62,11 +66,11 @@ class EventReader(Generic[E]):
     Everything complete that arrived is handed out before the error behind it is raised.
     """
 
-    __slots__ = ("_deferred", "_feed", "_opened", "_read", "_watch", "decoder", "response")
+    __slots__ = ("_deferred", "_feed", "_limits", "_opened", "_read", "decoder", "response")
 
-    def __init__(self, opened: OpenResponse, decoder: SSEDecoder[E], watch: IdleWatch) -> None:
+    def __init__(self, opened: OpenResponse, decoder: SSEDecoder[E], limits: TimeLimits) -> None:
         self._opened = opened
-        self._watch = watch
+        self._limits = limits
         self._deferred: errors.SSEError | None = None
         self.response = opened.response
         self.decoder = decoder
@@ -87,11 +91,11 @@ class EventReader(Generic[E]):
         """
         if self._deferred is not None:
             raise self._deferred
-        watch = self._watch
+        limits = self._limits
         while True:
-            watch.wait()
+            limits.run("idle")
             chunk = await self._read()
-            watch.arrived()
+            limits.pause()
             if not chunk:
                 return None
             try:
@@ -123,11 +127,40 @@ class EventReader(Generic[E]):
         self.response.fail(error)
 
     def close(self) -> None:
-        self._watch.stop()
+        self._limits.stop()
         self._opened.close()
 
 
-async def event_stream_info(opened: OpenResponse, label: str, key: str | None) -> ResponseInfo:
+async def open_events(
+    sender: Sender,
+    request: Request,
+    options: SendOptions,
+    decoder: SSEDecoder[E],
+    *,
+    label: str,
+    deadline: float | None,
+) -> tuple[EventReader[E], ResponseInfo]:
+    """Send a request whose response has to be an event stream; what is known of the response.
+
+    Args:
+        label: what errors call the stream.
+        deadline: of the whole stream, in the loop's time.
+
+    Raises:
+        ContentTypeError: the response is something else.
+        DynamiqError: what `AsyncApp.invoke` raises for a request that does not succeed.
+    """
+    opened = await sender.open(request, options, deadline=deadline)
+    try:
+        info = await _event_stream_info(opened, label, sender.key)
+    except BaseException:
+        opened.close()
+        raise
+    limits = reading_limits(opened.response, label, options.timeout, deadline, sender.timer())
+    return EventReader(opened, decoder, limits), info
+
+
+async def _event_stream_info(opened: OpenResponse, label: str, key: str | None) -> ResponseInfo:
     """What is known of a response that has to be an event stream.
 
     Raises:

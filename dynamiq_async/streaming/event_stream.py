@@ -189,6 +189,11 @@ class View(Generic[V, E]):
     def __init__(self, stream: EventStream[E]) -> None:
         self._stream = stream
 
+    @property
+    def stream(self) -> EventStream[E]:
+        """The stream behind it."""
+        return self._stream
+
     def __aiter__(self) -> Self:
         return self
 

@@ -14,7 +14,7 @@ from dynamiq_async.streaming.output_stream import T_co
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from dynamiq_async._http.timers import IdleWatch
+    from dynamiq_async._http.timers import TimeLimits
     from dynamiq_async.options import Timeout
     from dynamiq_async.transport.base import WebSocket
     from dynamiq_async.websocket.socket import AppSocket
@@ -85,12 +85,12 @@ class RunReader:
     """The events of one run, out of the messages of its socket."""
 
     def __init__(
-        self, socket: AppSocket, wire: WebSocket, watch: IdleWatch, recover: Recover
+        self, socket: AppSocket, wire: WebSocket, limits: TimeLimits, recover: Recover
     ) -> None:
         self._socket = socket
         self._protocol = socket._protocol
         self._ended: Collection[str] = socket._ended
-        self._watch = watch
+        self._limits = limits
         self._recover = recover
         self._deferred: errors.SSEError | None = None
         self._waiting = False
@@ -119,12 +119,12 @@ class RunReader:
             return await self.wire.receive()
         finally:
             self._waiting = False
-            self._watch.arrived()
+            self._limits.pause()
 
     def _watch_silence(self) -> None:
         """While a question is open, the silence is ours."""
         if self._waiting and not self._open_questions:
-            self._watch.wait()
+            self._limits.run("idle")
 
     def _events(self, messages: list[bytes | None]) -> list[StreamEvent]:
         events: list[StreamEvent] = []
@@ -149,9 +149,12 @@ class RunReader:
 
     def _event(self, message: bytes) -> StreamEvent | None:
         try:
-            return self._protocol.read(message)
+            event = self._protocol.read(message)
         except _json.DECODE_ERRORS as error:
-            return self._recover(message, error)
+            event = self._recover(message, error)
+        if event is not None:
+            _json.keep(event, message)
+        return event
 
     def _takes(self, event: StreamEvent) -> bool:
         """Note what an event of this run tells; False if it is none."""
@@ -187,5 +190,5 @@ class RunReader:
 
     def close(self) -> None:
         """Let go of the socket, and close it if the run is not complete."""
-        self._watch.stop()
+        self._limits.stop()
         self._socket._finish(self)

@@ -13,7 +13,7 @@ from dynamiq_async._http.error_responses import beginning, error_class, request_
 from dynamiq_async._http.request_options import UNSET, TimeoutLike
 from dynamiq_async._http.response import ResponseInfo
 from dynamiq_async._http.sender import read_beginning
-from dynamiq_async._http.timers import IdleWatch
+from dynamiq_async._http.timers import reading_limits
 from dynamiq_async._json import encode, encode_object
 from dynamiq_async._tasks import Openable, release_on
 from dynamiq_async.events import Question, StreamEvent
@@ -312,10 +312,8 @@ class AppSocket(Openable):
             wire.take()  # what came behind the end of the run before; more may be on its way
             wire.fence()
         self._used = True
-        watch = IdleWatch(
-            wire, self._label, idle=timeout.idle, total=timeout.total, deadline=deadline
-        )
-        self._reader = RunReader(self, wire, watch, recover)
+        limits = reading_limits(wire, self._label, timeout, deadline, self._sender.timer())
+        self._reader = RunReader(self, wire, limits, recover)
         return self._reader
 
     def _open_wire(self) -> WebSocket:

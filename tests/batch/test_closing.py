@@ -205,7 +205,8 @@ async def test_on_error_raise_ends_everything_and_names_the_key(app: AsyncApp) -
     async def call(app: AsyncApp, n: int) -> int:
         if n == 3:
             raise ValueError("no")
-        return await calls(app, n)
+        made: int = await calls(app, n)
+        return made
 
     results = app.map(range(100), call=call, key=lambda n: f"k{n}", on_error="raise", concurrency=5)
     with pytest.raises(ValueError, match="no") as caught:

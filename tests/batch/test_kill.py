@@ -21,8 +21,7 @@ from typing import Any
 import pytest
 
 from dynamiq_async.batch.journal import Journal
-from dynamiq_async.emulator import Emulator, Fault, RunContext
-from dynamiq_async.emulator.faults import FOREVER
+from dynamiq_async.emulator import FOREVER, Emulator, Fault, RunContext
 
 KILLS = int(os.environ.get("DYNAMIQ_TEST_KILLS", "12"))
 INPUTS = 40 + 8 * KILLS

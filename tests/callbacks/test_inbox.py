@@ -332,7 +332,8 @@ async def test_iterating_gives_what_came_and_then_what_comes() -> None:
         await deliver(inbox, "run-1")
         await deliver(inbox, "run-2")
         assert (await inbox.result("run-2")).id == "run-2"
-        seen = []
+        seen: list[str] = []
+        coming: asyncio.Future[Any] | None = None
         async for result in inbox:
             seen.append(result.id)
             if result.id == "run-2":
@@ -340,6 +341,7 @@ async def test_iterating_gives_what_came_and_then_what_comes() -> None:
             if result.id == "run-3":
                 break
         assert seen == ["run-1", "run-2", "run-3"]
+        assert coming is not None
         await coming
 
 

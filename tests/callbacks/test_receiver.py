@@ -437,6 +437,7 @@ async def test_without_a_limit_it_waits_for_the_other_process(
 def test_arguments_that_cannot_be_used_are_refused(
     arguments: dict[str, Any], argument: str
 ) -> None:
+    given: dict[str, Any] = {"tokens": TOKEN, "on_result": print} | arguments
     with pytest.raises(InvalidArgumentError) as caught:
-        CallbackReceiver(**{"tokens": TOKEN, "on_result": print} | arguments)
+        CallbackReceiver(**given)
     assert caught.value.argument == argument

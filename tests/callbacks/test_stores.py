@@ -240,7 +240,8 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         if first:
             first.clear()
             assert gate.wait(10)
-        return connect(*args, **options)
+        connection: sqlite3.Connection = connect(*args, **options)
+        return connection
 
     monkeypatch.setattr(sqlite3, "connect", held)
     return gate

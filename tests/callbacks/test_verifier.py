@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hmac
 import json
 import pickle
 from typing import Any
@@ -19,7 +20,6 @@ from dynamiq_async.callbacks import (
     CallbackResult,
     CallbackVerifier,
 )
-from dynamiq_async.callbacks import verifier as module
 from dynamiq_async.errors import DynamiqError, InvalidArgumentError
 from tests.support.callback_senders import callback
 
@@ -101,7 +101,7 @@ def test_every_token_is_compared_whichever_fits(
         compared.append((len(one), len(other)))
         return one == other
 
-    monkeypatch.setattr(module.hmac, "compare_digest", compare)
+    monkeypatch.setattr(hmac, "compare_digest", compare)
     for token in ("new", "old", "", "x" * 500):
         compared.clear()
         if token in ("new", "old"):

@@ -213,7 +213,7 @@ async def test_a_run_is_shown_as_it_is(cli: CLI) -> None:
 
 async def test_or_once_it_is_over(cli: CLI, emulator: Emulator) -> None:
     run_id = await started(cli, "clip")
-    waiting = asyncio.create_task(cli("flowy", "get", run_id, "--wait", "--timeout", "60"))
+    waiting = asyncio.ensure_future(cli("flowy", "get", run_id, "--wait", "--timeout", "60"))
     await emulator.wait_until(lambda: emulator.requests[-1].method == "GET")
     emulator.flowy.runs[run_id].ends_at = 0
     assert json.loads((await waiting).out)["status"] == "completed"

@@ -1,182 +1,22 @@
-"""A client of sockets only, so that what the emulator puts on the wire is seen as it is."""
+"""A client of sockets only shows what the emulator puts on the wire."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from dynamiq_async.emulator import Emulator
+from tests.support.raw_http import RawClients
 
-BOUNDARY = "----boundary"
-
-
-@dataclass
-class Answer:
-    """An answer, chunk by chunk, and how it ended: whole, closed (FIN too early) or reset."""
-
-    status: int
-    headers: dict[str, str]
-    chunks: list[bytes] = field(default_factory=list)
-    end: str = "whole"
-    announced: int = 0  # the size of a chunk or body that did not come whole
-
-    @property
-    def body(self) -> bytes:
-        return b"".join(self.chunks)
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def error(self) -> Any:
-        return self.json["error"]
-
-    @property
-    def blocks(self) -> list[bytes]:
-        return [block for block in self.body.split(b"\n\n") if block]
-
-    @property
-    def events(self) -> list[Any]:
-        lines = [block.rsplit(b"data: ", 1) for block in self.blocks if b"data: " in block]
-        return [json.loads(line[1]) for line in lines]
-
-    @property
-    def sequences(self) -> list[int]:
-        return [event["sequence"] for event in self.events]
-
-    @property
-    def sequences_stored(self) -> list[int]:
-        return [event["sequence"] for event in self.json["data"]]
-
-
-class Client:
-    """One connection."""
-
-    def __init__(self, emulator: Emulator) -> None:
-        self.emulator = emulator
-        self.reader: asyncio.StreamReader
-        self.writer: asyncio.StreamWriter
-
-    async def connect(self) -> Client:
-        self.reader, self.writer = await asyncio.open_connection(
-            self.emulator.host, self.emulator.port
-        )
-        return self
-
-    async def send(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        key: str | None = "",
-        version: str = "1.1",
-        **headers: str,
-    ) -> None:
-        if body is not None and not isinstance(body, bytes):
-            body = json.dumps(body).encode()
-            headers = {"content_type": "application/json", **headers}
-        lines = [f"{method} {path} HTTP/{version}", "Host: emulator"]
-        if key is not None and (token := key or self.emulator.access_key):
-            lines.append(f"Authorization: Bearer {token}")
-        if body is not None:
-            lines.append(f"Content-Length: {len(body)}")
-        lines += (f"{name.replace('_', '-')}: {value}" for name, value in headers.items())
-        self.writer.write("\r\n".join((*lines, "", "")).encode() + (body or b""))
-        await self.writer.drain()
-
-    async def head(self) -> Answer:
-        status_line = await self.reader.readuntil(b"\r\n")
-        headers = {}
-        while (line := await self.reader.readuntil(b"\r\n")) != b"\r\n":
-            name, _, value = line.decode().partition(":")
-            headers[name.lower()] = value.strip()
-        return Answer(int(status_line.split()[1]), headers)
-
-    async def read(self) -> Answer:
-        answer = await self.head()
-        try:
-            await self._read_body(answer)
-        except asyncio.IncompleteReadError as error:
-            answer.chunks.append(error.partial)
-            answer.end = "closed"
-        except ConnectionResetError:
-            answer.end = "reset"
-        return answer
-
-    async def _read_body(self, answer: Answer) -> None:
-        if answer.headers.get("transfer-encoding") == "chunked":
-            while True:
-                answer.announced = int(await self.reader.readuntil(b"\r\n"), 16)
-                if not answer.announced:
-                    break
-                answer.chunks.append(await self.reader.readexactly(answer.announced))
-                answer.announced = 0
-                assert await self.reader.readexactly(2) == b"\r\n"
-            assert await self.reader.readexactly(2) == b"\r\n"
-        else:
-            length = int(answer.headers.get("content-length", -1))
-            answer.announced = max(length, 0)
-            while len(answer.body) != length and (piece := await self.reader.read(2**16)):
-                answer.chunks.append(piece)
-            if length > len(answer.body):
-                raise asyncio.IncompleteReadError(b"", None)
-            answer.announced = 0
-
-    async def call(self, method: str, path: str, body: Any = None, **more: Any) -> Answer:
-        await self.send(method, path, body, **more)
-        return await self.read()
-
-    async def post(self, path: str = "/", body: Any = None, **more: Any) -> Answer:
-        return await self.call("POST", path, {"input": {}} if body is None else body, **more)
-
-    async def stream(self, path: str = "/", **more: Any) -> Answer:
-        return await self.post(path, {"input": {}, "stream": True}, **more)
-
-    async def get(self, path: str, **more: Any) -> Answer:
-        return await self.call("GET", path, **more)
-
-    async def form(self, path: str, *parts: tuple[str, bytes]) -> Answer:
-        """Send parts, each a content disposition behind `form-data; ` and a content."""
-        body = b"".join(
-            f"--{BOUNDARY}\r\nContent-Disposition: form-data; {what}\r\n\r\n".encode()
-            + content
-            + b"\r\n"
-            for what, content in parts
-        )
-        kind = f"multipart/form-data; boundary={BOUNDARY}"
-        return await self.post(path, body + f"--{BOUNDARY}--\r\n".encode(), content_type=kind)
-
-    def close(self) -> None:
-        self.writer.close()
-
-    def abort(self) -> None:
-        self.writer.transport.abort()
-
-
-class Clients:
-    """Opens connections, and closes them after the test."""
-
-    def __init__(self) -> None:
-        self.opened: list[Client] = []
-
-    async def __call__(self, emulator: Emulator) -> Client:
-        client = await Client(emulator).connect()
-        self.opened.append(client)
-        return client
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 @pytest.fixture
-async def connect() -> AsyncIterator[Clients]:
+async def connect() -> AsyncIterator[RawClients]:
     """Opens connections to an emulator."""
-    clients = Clients()
+    clients = RawClients()
     yield clients
-    for client in clients.opened:
-        client.close()
+    clients.close()
     await asyncio.sleep(0)

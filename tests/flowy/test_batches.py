@@ -109,16 +109,19 @@ async def test_outputs_of_a_batch_can_be_downloaded(flowy: Served, tmp_path: Pat
 async def test_a_journal_starts_nothing_twice(flowy: Served, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     for from_journal in (False, True):
-        (result,) = await flowy.client.batch("poster", [{"Slogan": "a"}], journal=journal)
+        found = await flowy.client.batch("poster", [{"Slogan": "a"}], journal=journal)
+        result = found[0]
         assert result.from_journal is from_journal
         assert result.unwrap().output("out-2").text == "A"
     assert len(flowy.service.runs) == 1
+    (recalled,) = await flowy.client.batch("poster", [{"Slogan": "a"}], journal=journal)
     with pytest.raises(errors.OutputMissingError, match=r"flowy\.runs\.get"):
-        await result.unwrap().output("out-1").read()
+        await recalled.unwrap().output("out-1").read()
 
 
 async def test_a_batch_of_nothing_that_can_run_is_refused_at_once(flowy: Served) -> None:
-    for wrong in ({"app": ""}, {"app": "haiku", "timeout": -1}, {"app": "haiku", "rate": "fast"}):
+    wrong: list[dict[str, Any]] = [{"app": ""}, {"timeout": -1}, {"rate": "fast"}]
+    for arguments in wrong:
         with pytest.raises(errors.InvalidArgumentError):
-            flowy.client.map(**{"inputs": [], **wrong})
+            flowy.client.map(**{"app": "haiku", "inputs": [], **arguments})
     assert not flowy.emulator.requests.total

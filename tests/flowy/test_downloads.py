@@ -396,13 +396,17 @@ async def test_a_host_that_is_busy_is_not_asked_for_ever(flowy: Served) -> None:
 async def test_progress_is_told(flowy: Served, tmp_path: Path) -> None:
     output = await output_of(flowy)
     told: list[tuple[int, int | None]] = []
-    await output.save(tmp_path / "x.png", progress=lambda *numbers: told.append(numbers))
+
+    def progress(received: int, size: int | None) -> None:
+        told.append((received, size))
+
+    await output.save(tmp_path / "x.png", progress=progress)
     assert told[-1] == (len(BIG), len(BIG))
     assert told == sorted(told)
     script(flowy, Fault(framing="chunked"))
     told.clear()
-    await output.read(progress=lambda *numbers: told.append(numbers))
-    assert told[-1] == (len(BIG), None)
+    await output.read(progress=progress)
+    assert told[-1:] == [(len(BIG), None)]
 
 
 async def test_whose_progress_fails_is_told_so(flowy: Served, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_kinds_that_are_new_take_anything() -> None:
 async def test_where_nothing_is_known_everything_is_sent(flowy: Served) -> None:
     shown = {"data": {"id": "haiku", "title": "Haiku"}}
     flowy.emulator.script(Fault(body=shown), match="GET /apps/*")
-    assert await flowy.client.run("haiku", {"topic-1": "x"})
+    assert (await flowy.client.run("haiku", {"topic-1": "x"})).is_terminal
 
 
 async def test_unchecked_inputs_are_sent_as_they_are(flowy: Served) -> None:
@@ -201,4 +201,4 @@ async def test_a_deadline_holds_for_learning_too(flowy: Served) -> None:
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    assert await flowy.client.run("haiku", {"Topic": "x"})
+    assert (await flowy.client.run("haiku", {"Topic": "x"})).is_terminal

@@ -434,8 +434,7 @@ async def test_the_limits_of_a_stream_end_with_it(
     app = app_for(wire, timeout=Timeout(total=100, idle=50))
     stream = app.stream(INPUT)
     assert len([event async for event in stream]) == 2
-    timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
-    assert not [timer for timer in timers if "IdleWatch" in repr(timer)]
+    assert not app._api.sender.timer()._looks
     await clock.pass_by(200)
     assert await anext(stream, None) is None
     assert (await app.stream(INPUT).output("agent-1")) == {"content": "hi"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pickle
 import time
@@ -30,7 +29,7 @@ from dynamiq_async._http.error_responses import (
 from dynamiq_async._http.response import BufferedResponse, decode_body, decode_output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    pass
 
 KEY = "dynamiq_acc_s3cr3t-0123456789"
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
@@ -408,18 +407,11 @@ def test_no_body_raises_anything_else(body: bytes, content_type: str | None) -> 
 # --- results of a whole run ----------------------------------------------------------------------
 
 
-@dataclasses.dataclass
-class Answer:
-    body: bytes
-    status: int = 200
-    headers: Mapping[str, str] = dataclasses.field(
-        default_factory=lambda: {"content-type": "application/json", "x-request-id": "req-1"}
-    )
-    attempts: int = 2
-
-
 def output(body: bytes, type: Any = Any, key: str | None = KEY) -> Any:
-    return decode_output(REQUEST, Answer(body), type, key=key)
+    headers = {"content-type": "application/json", "x-request-id": "req-1"}
+    response = BufferedResponse(200, headers, body)
+    response.attempts = 2
+    return decode_output(REQUEST, response, type, key=key)
 
 
 RESULTS = {path.name.partition(".")[0]: path for path in sorted(CAPTURES.glob("*.result.json"))}

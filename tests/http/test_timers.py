@@ -3,84 +3,85 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
-from dynamiq_async._http.timers import Alarm, Clock
+from dynamiq_async._http.timers import TaskLimits, Timer
 from dynamiq_async.options import NO_TIMEOUT, Timeout
 
 
 @pytest.fixture
-async def alarm() -> Alarm:
-    return Alarm(asyncio.get_running_loop())
+async def timer() -> Timer:
+    return Timer(asyncio.get_running_loop())
 
 
 async def never() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-async def test_the_limit_ends_what_is_waited_for(alarm: Alarm) -> None:
-    clock = Clock(Timeout(first_byte=0.01), None, alarm)
-    with pytest.raises(TimeoutError), clock.start("first_byte"):
+async def test_the_limit_ends_what_is_waited_for(timer: Timer) -> None:
+    limits = TaskLimits(Timeout(first_byte=0.01), None, timer)
+    with pytest.raises(TimeoutError), limits.starting("first_byte"):
         await never()
-    assert (clock.limit, clock.seconds) == ("first_byte", 0.01)
+    assert (limits.limit, limits.seconds) == ("first_byte", 0.01)
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
 
 
-async def test_the_deadline_counts_when_it_is_nearer(alarm: Alarm) -> None:
-    deadline = alarm.loop.time() + 0.01
-    clock = Clock(Timeout(idle=60, total=0.01), deadline, alarm)
-    with pytest.raises(TimeoutError), clock.start("idle"):
+async def test_the_deadline_counts_when_it_is_nearer(timer: Timer) -> None:
+    deadline = timer.loop.time() + 0.01
+    limits = TaskLimits(Timeout(idle=60, total=0.01), deadline, timer)
+    with pytest.raises(TimeoutError), limits.starting("idle"):
         await never()
-    assert (clock.limit, clock.seconds) == ("total", 0.01)
+    assert (limits.limit, limits.seconds) == ("total", 0.01)
 
 
-async def test_another_limit_can_take_over(alarm: Alarm) -> None:
-    clock = Clock(Timeout(first_byte=60, idle=0.01), None, alarm)
-    with pytest.raises(TimeoutError), clock.start("first_byte"):
-        clock.turn_to("idle")
+async def test_another_limit_can_take_over(timer: Timer) -> None:
+    limits = TaskLimits(Timeout(first_byte=60, idle=0.01), None, timer)
+    with pytest.raises(TimeoutError), limits.starting("first_byte"):
+        limits.run("idle")
         await never()
-    assert clock.limit == "idle"
+    assert limits.limit == "idle"
 
 
-async def test_a_limit_that_was_turned_off_does_not_ring(alarm: Alarm) -> None:
-    clock = Clock(Timeout(first_byte=0.01, idle=None), None, alarm)
-    with clock.start("first_byte"):
-        clock.turn_to("idle")
+async def test_a_limit_that_was_turned_off_does_not_ring(timer: Timer) -> None:
+    limits = TaskLimits(Timeout(first_byte=0.01, idle=None), None, timer)
+    with limits.starting("first_byte"):
+        limits.run("idle")
         await asyncio.sleep(0.03)
 
 
-async def test_without_limits_nothing_is_armed(alarm: Alarm) -> None:
-    with Clock(NO_TIMEOUT, None, alarm).start("first_byte"):
-        assert alarm._timer is None
+async def test_without_limits_nothing_is_armed(timer: Timer) -> None:
+    with TaskLimits(NO_TIMEOUT, None, timer).starting("first_byte"):
+        assert timer._handle is None
 
 
-async def test_each_call_ends_at_its_own_time(alarm: Alarm) -> None:
+async def test_each_call_ends_at_its_own_time(timer: Timer) -> None:
     ended: list[float] = []
 
     async def call(seconds: float) -> None:
         try:
-            with Clock(Timeout(first_byte=seconds), None, alarm).start("first_byte"):
+            with TaskLimits(Timeout(first_byte=seconds), None, timer).starting("first_byte"):
                 await never()
         except TimeoutError:
             ended.append(seconds)
 
     async def quick() -> None:
-        with Clock(Timeout(first_byte=0.02), None, alarm).start("first_byte"):
+        with TaskLimits(Timeout(first_byte=0.02), None, timer).starting("first_byte"):
             await asyncio.sleep(0)
 
     seconds = [0.05, 0.01, 0.03]
     await asyncio.gather(*map(call, seconds), quick())
     assert ended == sorted(seconds)
-    assert not alarm._due
-    assert alarm._timer is None
+    assert not timer._looks
+    assert timer._handle is None
 
 
-async def test_a_cancellation_from_elsewhere_is_not_a_timeout(alarm: Alarm) -> None:
+async def test_a_cancellation_from_elsewhere_is_not_a_timeout(timer: Timer) -> None:
     async def call() -> None:
-        with Clock(Timeout(first_byte=60), None, alarm).start("first_byte"):
+        with TaskLimits(Timeout(first_byte=60), None, timer).starting("first_byte"):
             await never()
 
     task = asyncio.create_task(call())
@@ -88,46 +89,70 @@ async def test_a_cancellation_from_elsewhere_is_not_a_timeout(alarm: Alarm) -> N
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not alarm._due
+    assert not timer._looks
 
 
-async def test_a_cancellation_in_the_same_moment_wins(alarm: Alarm) -> None:
-    clock = Clock(Timeout(first_byte=60), None, alarm)
+async def test_a_cancellation_in_the_same_moment_wins(timer: Timer) -> None:
+    limits = TaskLimits(Timeout(first_byte=60), None, timer)
 
     async def call() -> None:
-        with clock.start("first_byte"):
+        with limits.starting("first_byte"):
             await never()
 
     task = asyncio.create_task(call())
     await asyncio.sleep(0)
-    clock.expire()
+    limits._cancel()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
 
-async def test_what_has_expired_is_not_armed_again(alarm: Alarm) -> None:
-    clock = Clock(Timeout(first_byte=60, idle=60), None, alarm)
+async def test_what_has_expired_is_not_armed_again(timer: Timer) -> None:
+    limits = TaskLimits(Timeout(first_byte=60, idle=60), None, timer)
 
     async def call() -> None:
-        with clock.start("first_byte"):
+        with limits.starting("first_byte"):
             try:
                 await never()
             finally:
-                clock.turn_to("idle")
+                limits.run("idle")
 
     task = asyncio.create_task(call())
     await asyncio.sleep(0)
-    clock.expire()
+    limits._cancel()
     with pytest.raises(TimeoutError):
         await task
-    assert not alarm._due
+    assert not timer._looks
 
 
-async def test_an_error_of_the_call_stays_what_it_is(alarm: Alarm) -> None:
+async def test_an_error_of_the_call_stays_what_it_is(timer: Timer) -> None:
     with (
         pytest.raises(ZeroDivisionError),
-        Clock(Timeout(first_byte=60), None, alarm).start("first_byte"),
+        TaskLimits(Timeout(first_byte=60), None, timer).starting("first_byte"),
     ):
         raise ZeroDivisionError
-    assert not alarm._due
+    assert not timer._looks
+
+
+async def test_a_limit_that_begins_anew_is_looked_at_and_not_ended(timer: Timer) -> None:
+    limits = TaskLimits(Timeout(idle=0.03), None, timer)
+    with limits.starting("idle"):
+        for _ in range(6):
+            await asyncio.sleep(0.01)
+            limits.run("idle")
+    assert not timer._looks
+
+
+async def test_what_came_while_the_loop_stood_still_counts_before_the_limit(timer: Timer) -> None:
+    limits = TaskLimits(Timeout(idle=0.01), None, timer)
+    with limits.starting("idle"):
+        arrived: asyncio.Future[None] = timer.loop.create_future()
+
+        def stand_still() -> None:
+            time.sleep(0.02)
+            arrived.set_result(None)
+
+        timer.loop.call_later(0.005, stand_still)
+        await arrived
+        limits.run("idle")
+        await asyncio.sleep(0)

@@ -328,17 +328,21 @@ async def test_what_leads_to_the_network_is_inherited(tmp_path: Path) -> None:
                         await app.invoke({"a": 1})
 
 
+def closed(app: AsyncApp) -> bool:
+    return app._api.sender.closed
+
+
 async def test_one_opening_makes_one_client_after_another(management: AsyncManagement) -> None:
     opening = management.open(App(hostname="x.example"), access_key=KEY)
     async with opening as first:
         with pytest.raises(errors.DynamiqError, match="entered already"):
             await opening.__aenter__()
         assert await opening is not first
-        assert not first._api.sender.closed
-    assert first._api.sender.closed
+        assert not closed(first)
+    assert closed(first)
     async with opening as second:
-        assert not second._api.sender.closed
-    assert second._api.sender.closed
+        assert not closed(second)
+    assert closed(second)
 
 
 async def test_tasks_do_not_close_each_others_clients(

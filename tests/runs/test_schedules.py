@@ -87,7 +87,7 @@ class Reader:
                     return  # it never came to be
                 assert len(self.failures) < 3
                 if self.failures:
-                    emulator._state.script.clear()
+                    emulator.clear_script()
                 after = self.handed[-1] if self.handed else self.played.after
                 stream = self.served.app.runs.follow(
                     next(iter(emulator.runs)), after_sequence=after, on_question=yes

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.support.network import MakeApp, Serve
 
 INPUT = {"question": "?"}
-CAPTURE = files("dynamiq_async.emulator") / "data" / "agent.jsonl"
+CAPTURE = files("dynamiq_async.emulator.app") / "data" / "agent.jsonl"
 
 
 @pytest.fixture

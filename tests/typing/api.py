@@ -146,6 +146,7 @@ def views(event: StreamEvent) -> None:
     assert_type(event.text, str)
     assert_type(event.data, Any)
     assert_type(event.raw_data, Raw)
+    assert_type(event.raw, bytes)
     assert_type(event.source, Source | None)
     assert_type(event.entity_id, str | None)
     assert_type(event.reasoning, str)

@@ -79,6 +79,7 @@ async def lists(app: AsyncApp) -> None:
     assert_type(page, Page[RunEvent])
     for event in page:
         assert_type(event, RunEvent)
+        assert_type(event.raw, bytes)
     assert_type(page.data, list[RunEvent])
     assert_type(page.has_next, bool)
     assert_type(page.pagination.total_count, int | None)

@@ -1,0 +1,40 @@
+"""A deployed App: its endpoints, its runs, its callbacks and files.
+
+| to find | look in |
+|---|---|
+| what an App is written against | `run_context`, `questions`, `messages`, `builtin` |
+| the root endpoint | `root_endpoint`, `root_streaming`, `callbacks` |
+| the WebSocket | `websocket` |
+| runs | `runs`, `run_events`, `runs_api` |
+| files, and accounts of end users | `files_api`, `requirements_api` |
+| paths, and the Access Key | `routes` |
+"""
+
+from .builtin import BUILTIN
+from .callbacks import Delivery
+from .execution import Execution
+from .input_files import InputFile
+from .messages import agent_chunk, llm_source, node_error, node_result, node_source, tool_source
+from .questions import Approval, Question
+from .run_context import App, RunContext, WorkflowCanceledError, WorkflowFailedError
+from .runs import Run
+
+__all__ = [
+    "BUILTIN",
+    "App",
+    "Approval",
+    "Delivery",
+    "Execution",
+    "InputFile",
+    "Question",
+    "Run",
+    "RunContext",
+    "WorkflowCanceledError",
+    "WorkflowFailedError",
+    "agent_chunk",
+    "llm_source",
+    "node_error",
+    "node_result",
+    "node_source",
+    "tool_source",
+]

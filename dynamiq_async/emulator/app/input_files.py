@@ -1,0 +1,40 @@
+"""Files that an App is given: sent along with a request, or uploaded before and named by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..core.multipart import Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFile:
+    """A file as an App sees it. `read` returns its whole content."""
+
+    id: str
+    app_id: str
+    name: str
+    size: int
+    mime_type: str
+    read: Callable[[], bytes] = field(repr=False)
+
+    @classmethod
+    def from_part(cls, part: Part) -> InputFile:
+        """A file that was sent along with a request."""
+        return cls(
+            id=str(uuid4()),
+            app_id="",
+            name=part.filename or part.name,
+            size=part.size,
+            mime_type=part.content_type,
+            read=lambda: b"".join(part.pieces()),
+        )
+
+    def public(self) -> dict[str, Any]:
+        """The file as the API shows it."""
+        return {"id": self.id, "name": self.name, "size": self.size, "mime_type": self.mime_type}

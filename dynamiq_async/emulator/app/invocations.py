@@ -1,0 +1,133 @@
+"""Invocations of an App, by the root endpoint or the WebSocket: its input and its messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from ..core.json import encode
+from .execution import Execution
+from .input_files import InputFile
+from .messages import workflow_source
+from .questions import question_message
+from .run_context import RunContext
+from .state import deployment_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..core.feed import Feed
+    from ..core.fields import Fields
+    from ..core.log import Changes
+    from ..core.multipart import Part
+    from .questions import Question
+    from .state import AppExchange
+
+STREAM_WINDOW = 256
+"""How many events of a stream may wait for a slow client before the App does."""
+
+
+@dataclass(kw_only=True)
+class Invocation:
+    """What an App is invoked with, and how the response shows its output."""
+
+    input: dict[str, Any]
+    user_id: str | None
+    session_id: str | None
+    last_node_output: bool
+    error_on_node_failure: bool
+    chat_history: Any
+    files: list[Part]
+
+    @classmethod
+    def of(cls, fields: Fields) -> Invocation:
+        """The invocation that the fields describe. Complaints are noted there."""
+        return cls(
+            input=fields.require("input", dict) or {},
+            user_id=fields.get("user_id", str),
+            session_id=fields.get("session_id", str),
+            last_node_output=fields.get("last_node_output", bool) or False,
+            error_on_node_failure=fields.get("error_on_node_failure", bool) or False,
+            chat_history=fields.json("chat_history"),
+            files=fields.files,
+        )
+
+
+class RootChannel:
+    """A run's output as the library streams it."""
+
+    def __init__(self, execution: Execution, feed: Feed, changes: Changes) -> None:
+        self._execution = execution
+        self._feed = feed
+        self._changes = changes
+
+    async def message(self, name: str, message: bytes | Mapping[str, Any]) -> None:
+        """Add the message to the feed, if anything reads it."""
+        if not self._feed.unread:
+            data = message if isinstance(message, bytes) else encode(message)
+            await self._feed.room()
+            self._feed.append(name, data)
+
+    async def event(self, type: str, data: Any) -> None:
+        """Do nothing: the root endpoint has no such events."""
+
+    async def ask(self, question: Question) -> None:
+        """Add the message of the question. Only the WebSocket and `Question` can answer it."""
+        self._execution.questions.append(question)
+        self._changes.notify()
+        asked = question_message(question, self._execution.id, self._execution.app)
+        await self.message(question.event, asked)
+
+    async def answered(self, question: Question) -> None:
+        """Do nothing: the library sends no message about an answer."""
+
+    def skip(self, count: int) -> None:
+        """Leave out sequence numbers: the messages show none, but faults count by them."""
+        self._feed.skip(count)
+
+    def end(self) -> None:
+        """Add the workflow's own message, the last one."""
+        execution = self._execution
+        workflow = f"wf-{execution.app}"
+        message = {
+            "run_id": str(uuid4()),
+            "wf_run_id": execution.id,
+            "entity_id": workflow,
+            "data": execution.terminal_data(),
+            "event": "streaming",
+            "source": workflow_source(workflow, execution.app),
+        }
+        self._feed.append("streaming", encode(message))
+        self._feed.close()
+
+
+def new_execution(exchange: AppExchange, invocation: Invocation) -> Execution:
+    """The execution that `run` is to carry out."""
+    return Execution(
+        id=str(uuid4()),
+        app=deployment_of(exchange).name,
+        input=invocation.input,
+        user_id=invocation.user_id,
+        session_id=invocation.session_id,
+    )
+
+
+async def run(
+    exchange: AppExchange, invocation: Invocation, execution: Execution, feed: Feed
+) -> None:
+    """Run the App and add its messages to the feed, up to the workflow's own."""
+    state = exchange.state
+    channel = RootChannel(execution, feed, state.changes)
+    context = RunContext(
+        id=execution.id,
+        app=execution.app,
+        user_id=invocation.user_id,
+        session_id=invocation.session_id,
+        files=[InputFile.from_part(part) for part in invocation.files],
+        chat_history=invocation.chat_history,
+        pace=state.settings.pace,
+        channel=channel,
+    )
+    await state.execute(deployment_of(exchange).app, execution, context)
+    channel.end()

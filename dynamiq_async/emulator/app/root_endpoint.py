@@ -1,0 +1,113 @@
+"""The root endpoint: one POST runs the App, and responds at once, as a stream, or by callbacks."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..core.feed import Feed
+from ..core.fields import Fields
+from ..core.refusals import RefusalError
+from .callbacks import Callback, deliver, parse_callbacks
+from .invocations import Invocation, new_execution, run
+from .root_streaming import stream
+
+if TYPE_CHECKING:
+    from .execution import Execution
+    from .state import AppExchange
+
+
+# --- our guesses: the vendor documents none of this ----------------------------------------------
+
+NODE_FAILURE_STATUS = 422
+"""With `error_on_node_failure`: the status when the workflow or one of its nodes failed."""
+
+
+def sync_response(execution: Execution, *, last_node_output: bool) -> Any:
+    """The body of a synchronous response.
+
+    The vendor's widget reads a top-level `output`. Here it is the workflow's map of nodes, or with
+    `last_node_output` the output of the last of them.
+    """
+    nodes = execution.output
+    if last_node_output and nodes:
+        return {"output": list(nodes.values())[-1].get("output")}
+    return {"output": nodes}
+
+
+def node_failure(execution: Execution) -> RefusalError:
+    """The response with `error_on_node_failure` when the workflow or one of its nodes failed."""
+    message = execution.error or "a node failed"
+    return RefusalError(NODE_FAILURE_STATUS, "node_failure", message, execution.failed_nodes)
+
+
+# -------------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class _Request:
+    """What `POST /` asks for."""
+
+    invocation: Invocation
+    stream: bool
+    asynchronous: bool
+    callbacks: list[Callback]
+
+    @classmethod
+    def of(cls, exchange: AppExchange) -> _Request:
+        """Raises `RefusalError` with a complaint for each bad field."""
+        fields = Fields.of(exchange.record)
+        invocation = Invocation.of(fields)
+        mode = fields.get("execution_mode", str)
+        asked = fields.get("callbacks", list)
+        callbacks: list[Callback] = []
+        if mode not in (None, "sync", "async"):
+            fields.complaints.setdefault("execution_mode", "must be a valid value")
+        if asked and mode != "async":
+            fields.complaints.setdefault("callbacks", 'only with "execution_mode": "async"')
+        elif asked:
+            allow = exchange.state.settings.allow_loopback_callbacks
+            callbacks, complaints = parse_callbacks(asked, allow_loopback=allow)
+            fields.complaints.update(complaints)
+        stream = fields.get("stream", bool) or False
+        fields.check()
+        return cls(
+            invocation=invocation,
+            stream=stream,
+            asynchronous=mode == "async",
+            callbacks=callbacks,
+        )
+
+
+async def invoke(exchange: AppExchange) -> None:
+    """`POST /`."""
+    request = _Request.of(exchange)
+    invocation = request.invocation
+    exchange.state.charge()
+    if request.asynchronous:
+        execution = new_execution(exchange, invocation)
+        exchange.state.tasks.spawn(_run_for_callbacks(exchange, request, execution))
+        await exchange.respond(202, {"id": execution.id, "status": "accepted"})
+    elif request.stream:
+        await stream(exchange, invocation)
+    else:
+        execution = new_execution(exchange, invocation)
+        await run(exchange, invocation, execution, Feed(window=0))
+        if invocation.error_on_node_failure and (execution.error or execution.failed_nodes):
+            raise node_failure(execution)
+        last = invocation.last_node_output
+        await exchange.respond(200, sync_response(execution, last_node_output=last))
+
+
+async def _run_for_callbacks(
+    exchange: AppExchange, request: _Request, execution: Execution
+) -> None:
+    state = exchange.state
+    await run(exchange, request.invocation, execution, Feed(window=0))
+    trust = state.settings.callback_ssl
+    for _ in range(state.settings.callback_deliveries):
+        work = (deliver(callback, execution, trust) for callback in request.callbacks)
+        for delivery in await asyncio.gather(*work):
+            state.deliveries.add(delivery)
+            state.changes.notify()

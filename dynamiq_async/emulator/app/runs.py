@@ -1,0 +1,165 @@
+"""Runs of the Runs API, which outlive the requests that create them: status, events, questions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
+
+from ..core.json import encode
+from .run_events import Translator, answer_event, input_request, question_event
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ..core.feed import Feed
+    from ..core.log import Changes
+    from .questions import Question
+
+Status = Literal["created", "started", "paused", "completed", "failed", "canceled"]
+
+TERMINAL = {"completed", "failed", "canceled"}
+
+
+@dataclass(eq=False, kw_only=True)
+class Run:
+    """A run of the Runs API.
+
+    Attributes:
+        app: the name of its App; `app_id` is the App's id. Other Apps do not have the run.
+        status: without regard to questions; `shown_status` is what the API shows.
+        feed: its events; `feed.events` are those that are kept.
+        task: runs the App.
+    """
+
+    id: str
+    app: str
+    app_id: str
+    input: Mapping[str, Any]
+    user_id: str | None
+    session_id: str | None
+    feed: Feed = field(repr=False)
+    status: Status = "created"
+    output: Mapping[str, Any] | None = None
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    ended_at: datetime | None = None
+    questions: list[Question] = field(default_factory=list)
+    task: asyncio.Task[None] = field(init=False, repr=False)
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it is over."""
+        return self.status in TERMINAL
+
+    @property
+    def open_questions(self) -> list[Question]:
+        """The questions that wait for an answer."""
+        return [question for question in self.questions if question.open]
+
+    @property
+    def shown_status(self) -> str:
+        """The status; while a question is open, `awaiting_input` replaces started and paused."""
+        waiting = self.status in ("started", "paused") and self.open_questions
+        return "awaiting_input" if waiting else self.status
+
+    def public(self) -> dict[str, Any]:
+        """The run as the API shows it. Fields without a value are left out."""
+        shown = {
+            "id": self.id,
+            "app_id": self.app_id,
+            "status": self.shown_status,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "input": self.input,
+            "output": self.output,
+            "user_id": self.user_id,
+            "session_id": self.session_id,
+        }
+        if not self.terminal and self.open_questions:
+            shown["input_requests"] = list(map(input_request, self.open_questions))
+        return {name: value for name, value in shown.items() if value is not None}
+
+    async def put(self, type: str, data: Any) -> None:
+        """Add an event, once the feed has room for it."""
+        await self.feed.room()
+        self.feed.append(type, self._envelope(type, data))
+
+    def enter(self, status: Status, output: Mapping[str, Any] | None = None, **more: Any) -> None:
+        """Change the status and add the event that says so, unless the run is over."""
+        if self.terminal:
+            return
+        self.status = status
+        data: dict[str, Any] = {"id": self.id, "object": "run", "status": status, **more}
+        if output is not None:
+            data["output"] = self.output = output
+        self.feed.append(f"run.{status}", self._envelope(f"run.{status}", data))
+        if status in TERMINAL:
+            self.ended_at = datetime.now(UTC)
+            self.feed.close()
+
+    def resume(self) -> None:
+        """Continue after a pause."""
+        self.status = "started"
+        data = {"id": self.id, "object": "run", "status": "started"}
+        self.feed.append("run.resumed", self._envelope("run.resumed", data))
+
+    def cancel(self) -> None:
+        """End the run as canceled, unless it is over."""
+        self.enter("canceled")
+        self.kill()
+
+    def kill(self) -> None:
+        """Stop the App without an event or a new status, as when its server dies."""
+        self.task.cancel()
+
+    def _envelope(self, type: str, data: Any) -> bytes:
+        return encode(
+            {
+                "id": str(uuid4()),
+                "type": type,
+                "sequence": self.feed.sequence + 1,
+                "timestamp": datetime.now(UTC),
+                "data": data,
+            }
+        )
+
+
+class RunChannel:
+    """A run's output as the events of the Runs API."""
+
+    def __init__(self, run: Run, changes: Changes) -> None:
+        self._run = run
+        self._changes = changes
+        self._translator = Translator()
+
+    async def message(self, name: str, message: bytes | Mapping[str, Any]) -> None:
+        """Add the event that the message becomes, if any; bytes are a whole event."""
+        if isinstance(message, bytes):
+            await self._run.feed.room()
+            self._run.feed.append(name, message)
+        elif event := self._translator.translate(message):
+            await self._run.put(*event)
+
+    async def event(self, type: str, data: Any) -> None:
+        """Add this event."""
+        await self._run.put(type, data)
+
+    async def ask(self, question: Question) -> None:
+        """Add the event of the question, and pause if it says so."""
+        self._run.questions.append(question)
+        await self._run.put(*question_event(question))
+        if question.pauses:
+            self._run.enter("paused", checkpoint_id=str(uuid4()))
+        self._changes.notify()
+
+    async def answered(self, question: Question) -> None:
+        """Resume if the run is paused, and add the event of the answer."""
+        if self._run.status == "paused":
+            self._run.resume()
+        await self._run.put(*answer_event(question))
+
+    def skip(self, count: int) -> None:
+        """Leave out sequence numbers."""
+        self._run.feed.skip(count)

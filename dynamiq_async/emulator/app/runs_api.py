@@ -1,0 +1,232 @@
+"""The Runs API: create, list, look at, cancel and answer runs, and follow their events."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import msgspec
+
+from ..core.event_stream import stream_events
+from ..core.feed import Feed, Reader
+from ..core.fields import Fields, is_uuid, positive_number
+from ..core.pages import respond_page, sort_items
+from ..core.refusals import RefusalError, bad_fields
+from .execution import Execution
+from .input_files import InputFile
+from .run_context import RunContext
+from .runs import TERMINAL, Run, RunChannel
+from .state import deployment_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .questions import Question
+    from .run_context import App
+    from .runs import Status
+    from .state import AppExchange, AppState
+
+_STATUSES = {*TERMINAL, "created", "started", "paused", "awaiting_input"}
+_SORT_KEYS: Mapping[str, Callable[[Run], Any]] = {
+    "started_at": attrgetter("started_at"),
+    "ended_at": lambda run: run.ended_at or run.started_at,
+    "status": attrgetter("shown_status"),
+    "id": attrgetter("id"),
+}
+_ENDS: Mapping[str, Status] = {
+    "success": "completed",
+    "failure": "failed",
+    "canceled": "canceled",
+}
+"""The status of a run whose execution ended so."""
+
+
+async def create(exchange: AppExchange) -> None:
+    """`POST /v1/runs`. The run continues when the client leaves."""
+    fields = Fields.of(exchange.record)
+    input = fields.require("input", dict)
+    stream = fields.get("stream", bool)
+    background = fields.get("background", bool)
+    user_id = fields.get("user_id", str)
+    session_id = fields.get("session_id", str)
+    if stream and background:
+        fields.complaints["background"] = "cannot be combined with stream"
+    if session_id is not None and not is_uuid(session_id):
+        fields.complaints["session_id"] = "must be a valid UUID"
+    files = _named_files(exchange, fields)
+    files += (InputFile.from_part(part) for part in fields.files if part.name == "files")
+    fields.check()
+    exchange.state.charge()
+    run = _start(exchange, input or {}, user_id=user_id, session_id=session_id, files=files)
+    if background:
+        await exchange.respond(202, {"data": run.public()})
+        return
+    reader = Reader(run.feed)
+    if stream:
+        await _stream(exchange, reader)
+        return
+    try:
+        while not reader.at_end:
+            await reader.batch()
+    finally:
+        reader.close()
+    await exchange.respond(200, {"data": run.public()})
+
+
+async def list_runs(exchange: AppExchange) -> None:
+    """`GET /v1/runs`."""
+    query = exchange.record.query
+    app_id = deployment_of(exchange).id
+    statuses = set(query.getall("status", []))
+    if not statuses <= _STATUSES:
+        raise bad_fields({"status": "must be a valid value"})
+    found = [
+        run
+        for run in exchange.state.runs.values()
+        if run.app_id == app_id
+        and (not statuses or run.status in statuses or run.shown_status in statuses)
+        and query.get("user_id", run.user_id) == run.user_id
+        and query.get("session_id", run.session_id) == run.session_id
+    ]
+    sort_items(found, query.get("sort", "-started_at"), _SORT_KEYS)
+    await respond_page(exchange, found, lambda run: run.public())
+
+
+async def get(exchange: AppExchange, run_id: str) -> None:
+    """`GET /v1/runs/{id}`."""
+    await exchange.respond(200, {"data": _find(exchange, run_id).public()})
+
+
+async def cancel(exchange: AppExchange, run_id: str) -> None:
+    """`POST /v1/runs/{id}/cancel`."""
+    _find(exchange, run_id).cancel()
+    exchange.state.changes.notify()
+    await exchange.respond(200, {"message": "canceled"})
+
+
+async def give_input(exchange: AppExchange, run_id: str) -> None:
+    """`POST /v1/runs/{id}/input`."""
+    run = _find(exchange, run_id)
+    fields = Fields.of(exchange.record)
+    kind = fields.require("type", str)
+    data = Fields(fields.require("data", dict) or {}, [], multipart=False)
+    fields.check()
+    if kind not in ("human_feedback", "approval_request"):
+        raise bad_fields({"type": "must be a valid value"})
+    if run.status not in ("started", "paused"):
+        raise RefusalError(400, "bad_request", f"the run is {run.status} and takes no input")
+    request_id = data.require("request_id", str)
+    answer = _answer(kind, data)
+    data.check()
+    question = next((q for q in run.open_questions if (q.id, q.kind) == (request_id, kind)), None)
+    if question is None:
+        raise bad_fields({"request_id": "there is no such open request"})
+    answer(question)
+    exchange.state.changes.notify()
+    await exchange.respond(200, {"message": "ok"})
+
+
+async def list_events(exchange: AppExchange, run_id: str) -> None:
+    """`GET /v1/runs/{id}/events`."""
+    run = _find(exchange, run_id)
+    left_out = exchange.record.fault.skip
+    events = run.feed.events
+    if left_out:
+        events = [event for event in events if event.sequence not in left_out]
+    await respond_page(exchange, events, lambda event: msgspec.Raw(event.data))
+
+
+async def follow(exchange: AppExchange, run_id: str) -> None:
+    """`GET /v1/runs/{id}/stream`."""
+    run = _find(exchange, run_id)
+    after = positive_number(exchange.record.query, "after_sequence", default=0)
+    fault = exchange.record.fault
+    after = 0 if fault.ignore_after_sequence else max(after - fault.replay, 0)
+    await _stream(exchange, Reader(run.feed, after=after))
+
+
+def _start(
+    exchange: AppExchange,
+    input: Mapping[str, Any],
+    *,
+    user_id: str | None,
+    session_id: str | None,
+    files: Sequence[InputFile],
+) -> Run:
+    """Create a run. Its App starts as soon as the caller awaits."""
+    state = exchange.state
+    deployment = deployment_of(exchange)
+    run = Run(
+        id=str(uuid4()),
+        app=deployment.name,
+        app_id=deployment.id,
+        input=input,
+        user_id=user_id,
+        session_id=session_id,
+        feed=Feed(state.settings.event_window),
+    )
+    state.runs[run.id] = run
+    context = RunContext(
+        id=run.id,
+        app=run.app,
+        user_id=user_id,
+        session_id=session_id,
+        files=files,
+        pace=state.settings.pace,
+        channel=RunChannel(run, state.changes),
+    )
+    run.task = state.tasks.spawn(_execute(state, deployment.app, run, context))
+    return run
+
+
+async def _execute(state: AppState, app: App, run: Run, context: RunContext) -> None:
+    execution = Execution(
+        id=run.id,
+        app=run.app,
+        input=run.input,
+        user_id=run.user_id,
+        session_id=run.session_id,
+        questions=run.questions,
+    )
+    run.enter("started")
+    await state.execute(app, execution, context)
+    run.enter(_ENDS[execution.status], execution.output)
+    state.changes.notify()
+
+
+async def _stream(exchange: AppExchange, reader: Reader) -> None:
+    settings = exchange.state.settings
+    await stream_events(
+        exchange, reader, newline=settings.newline, named=True, heartbeat=settings.heartbeat
+    )
+
+
+def _answer(kind: str, data: Fields) -> Callable[[Question], None]:
+    """What gives the question its answer. The shape of an answer to an approval is our guess."""
+    if kind == "human_feedback":
+        feedback = data.require("feedback", str)
+        return lambda question: question.reply(feedback or "")
+    approved = data.require("approved", bool)
+    params = data.get("params", dict)
+    comment = data.get("feedback", str)
+    return lambda question: question.decide(bool(approved), params, comment)
+
+
+def _find(exchange: AppExchange, run_id: str) -> Run:
+    run = exchange.state.runs.get(run_id)
+    if run is None or run.app_id != deployment_of(exchange).id:
+        raise RefusalError(404, "not_found", "there is no such run")
+    return run
+
+
+def _named_files(exchange: AppExchange, fields: Fields) -> list[InputFile]:
+    app_id = deployment_of(exchange).id
+    found: list[InputFile] = []
+    for id in fields.get("file_ids", list) or ():
+        file = exchange.state.files.get(id) if isinstance(id, str) else None
+        if file is None or file.app_id != app_id:
+            fields.complaints["file_ids"] = f"there is no file {id!r}"
+        else:
+            found.append(file)
+    return found

@@ -1,0 +1,103 @@
+"""What the emulator's Apps share: settings, runs, files, logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+from uuid import uuid4
+
+from ..core.exchange import Exchange
+from ..core.log import Changes, Log
+from ..core.refusals import RefusalError
+from ..core.tasks import Tasks
+from .execution import Execution, execute
+from .requirements import Requirements
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .callbacks import Delivery
+    from .input_files import InputFile
+    from .run_context import App, RunContext
+    from .runs import Run
+    from .settings import Settings
+
+
+@dataclass(eq=False)
+class Deployment:
+    """An App under its name. Runs and files belong to it by its `id`."""
+
+    name: str
+    app: App
+    id: str = field(default_factory=lambda: str(uuid4()))
+
+
+def deployments(default: App, named: Mapping[str, App]) -> dict[str, Deployment]:
+    """The Apps by name; the default one's is empty."""
+    found = {name: Deployment(name, app) for name, app in named.items()}
+    found[""] = Deployment(getattr(default, "__name__", "app"), default)
+    return found
+
+
+class AppState:
+    """What the emulator's Apps share.
+
+    Args:
+        deployments: the Apps by the part of the path that chooses them; "" is the default one.
+        url: gives the URL of the emulator.
+        log_limit: how many executions and deliveries are remembered.
+
+    Attributes:
+        folder: where uploaded files are stored; it is made when the emulator starts.
+        invocations: how many of the quota are used up.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        deployments: Mapping[str, Deployment],
+        *,
+        url: Callable[[], str],
+        changes: Changes,
+        tasks: Tasks,
+        log_limit: int,
+    ) -> None:
+        self.settings = settings
+        self.deployments = deployments
+        self.url = url
+        self.changes = changes
+        self.tasks = tasks
+        self.folder = Path()
+        self.invocations = 0
+        self.requirements = Requirements()
+        self.executions: Log[Execution] = Log(log_limit)
+        self.deliveries: Log[Delivery] = Log(log_limit)
+        self.runs: dict[str, Run] = {}
+        self.files: dict[str, InputFile] = {}
+
+    def charge(self) -> None:
+        """Count an invocation. Raises `RefusalError` (403) when the quota is used up."""
+        quota = self.settings.quota
+        if quota is not None and self.invocations >= quota:
+            message = "the monthly limit of invocations is reached"
+            raise RefusalError(403, "subscription_limit_reached", message)
+        self.invocations += 1
+
+    async def execute(self, app: App, execution: Execution, context: RunContext) -> None:
+        """Run an App, and keep its execution in the log."""
+        self.executions.add(execution)
+        self.changes.notify()
+        try:
+            await execute(app, execution, context)
+        finally:
+            self.changes.notify()
+
+
+AppExchange: TypeAlias = Exchange[AppState]
+"""A request to an App."""
+
+
+def deployment_of(exchange: AppExchange) -> Deployment:
+    """The App that a request is for."""
+    return exchange.state.deployments[exchange.record.prefix]

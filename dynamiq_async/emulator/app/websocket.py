@@ -1,0 +1,170 @@
+"""The WebSocket of an App: `GET /` with an upgrade. It runs what the root endpoint runs.
+
+Its messages are our guess, after the example servers of the vendor's library. The first message,
+`{"entity_id": …, "data": …}`, starts a run; `data` is what `POST /` takes, or only the input.
+Events are sent as JSON text. An answer has the `wf_run_id`, `entity_id` and `event` of its
+question. Another first message starts the next run on the same socket. A bad message gets an error
+envelope.
+
+What a `Fault` does before the response happens to the handshake. Its position is counted in the
+events and bytes of the whole socket, frames included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import WSMsgType, web
+
+from ... import _json
+from ..core.event_stream import event_faults
+from ..core.feed import Feed, FeedEvent, Reader
+from ..core.fields import Fields
+from ..core.json import encode
+from ..core.refusals import RefusalError
+from ..core.response_headers import add_common_headers
+from ..core.wire import Nowhere
+from .invocations import STREAM_WINDOW, Invocation, new_execution, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .execution import Execution
+    from .state import AppExchange
+
+_TEXT = 0x81  # a whole text message in one frame
+_MAX_MESSAGE = 16 * 1024 * 1024
+
+
+async def serve(exchange: AppExchange) -> None:
+    """`GET /`. Raises `RefusalError` (405) when no WebSocket is asked for."""
+    wire = exchange.wire
+    socket = web.WebSocketResponse(autoclose=False, max_msg_size=_MAX_MESSAGE)
+    if not socket.can_prepare(wire.request).ok:
+        raise RefusalError(405, "method_not_allowed", "GET is possible here only as a WebSocket")
+    if isinstance(wire, Nowhere):
+        return  # nothing runs before the first message, which never comes
+    add_common_headers(socket.headers, exchange.record)
+    await socket.prepare(wire.request)
+    await wire.upgraded()
+    conversation = _Conversation(exchange)
+    listener = exchange.state.tasks.spawn(conversation.listen(socket))
+    try:
+        await conversation.run_all()
+        await socket.close()
+    finally:
+        listener.cancel()
+
+
+class _Conversation:
+    """The messages on one socket."""
+
+    def __init__(self, exchange: AppExchange) -> None:
+        self._exchange = exchange
+        self._starts: asyncio.Queue[Any] = asyncio.Queue()
+        self._execution: Execution | None = None
+        self._feed: Feed | None = None
+
+    async def listen(self, socket: web.WebSocketResponse) -> None:
+        """Receive messages until the client leaves."""
+        while (received := await socket.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            try:
+                message = _json.decode(_bytes(received.data))
+            except _json.DECODE_ERRORS as error:
+                message = RefusalError(400, "bad_request", f"malformed JSON: {error}")
+            if isinstance(message, Mapping) and message.get("wf_run_id"):
+                self._answer(message)
+            else:
+                self._starts.put_nowait(message)
+        self._starts.put_nowait(None)
+        if self._feed is not None:
+            self._exchange.record.disconnected = True
+            self._feed.close()
+
+    async def run_all(self) -> None:
+        """Run the App for one first message after another until the client leaves."""
+        while (message := await self._starts.get()) is not None:
+            try:
+                if isinstance(message, RefusalError):
+                    raise message
+                invocation = _first_message(message)
+                self._exchange.state.charge()
+            except RefusalError as refusal:
+                await self._send(encode(refusal.envelope()))
+            else:
+                await self._run(invocation)
+
+    async def _run(self, invocation: Invocation) -> None:
+        """Run the App and send its messages. When the client leaves, the App is canceled."""
+        exchange = self._exchange
+        feed = self._feed = Feed(window=STREAM_WINDOW)
+        reader = Reader(feed)
+        execution = self._execution = new_execution(exchange, invocation)
+        task = exchange.state.tasks.spawn(run(exchange, invocation, execution, feed))
+        faults = event_faults(exchange.record.fault)
+        try:
+            while not reader.at_end:
+                events = await reader.batch()
+                await self._send_all(faults.put(events) if faults else events)
+            await self._send_all(faults.rest() if faults else ())
+        finally:
+            self._execution = self._feed = None
+            reader.close()
+            task.cancel()
+
+    async def _send_all(self, events: Iterable[FeedEvent]) -> None:
+        for event in events:
+            await self._send(event.data)
+
+    async def _send(self, message: bytes) -> None:
+        await self._exchange.wire.write_event(text_frame(message))
+        self._exchange.wire.flush()
+
+    def _answer(self, message: Mapping[str, Any]) -> None:
+        """Answer the oldest open question that the message fits. The library ignores others."""
+        execution = self._execution
+        data = message.get("data")
+        if execution is None or execution.id != message["wf_run_id"] or not isinstance(data, dict):
+            return
+        for question in execution.questions:
+            asked_by = (question.entity_id, question.event)
+            if not question.open or asked_by != (message.get("entity_id"), message.get("event")):
+                continue
+            if question.kind == "approval_request":
+                feedback = data.get("feedback", "")
+                if feedback is None:  # for the library this is no answer
+                    return
+                approved = data.get("is_approved") is True
+                question.decide(approved, data.get("data") or {}, feedback or None)
+            elif isinstance(data.get("content"), str):
+                question.reply(data["content"])
+            return
+
+
+def text_frame(message: bytes) -> bytes:
+    """A whole text message as one frame of a server, which is not masked (RFC 6455)."""
+    length = len(message)
+    if length < 126:
+        return bytes((_TEXT, length)) + message
+    if length < 1 << 16:
+        return bytes((_TEXT, 126)) + length.to_bytes(2) + message
+    return bytes((_TEXT, 127)) + length.to_bytes(8) + message
+
+
+def _bytes(data: str | bytes) -> bytes:
+    return data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+
+
+def _first_message(message: Any) -> Invocation:
+    """What a first message invokes. Raises `RefusalError` with a complaint for each bad field."""
+    data = message.get("data") if isinstance(message, Mapping) else None
+    if not isinstance(data, dict):
+        raise RefusalError(400, "bad_request", "the first message must be an object with data")
+    # The two forms cannot be told apart for an input that has an object called `input` itself.
+    request = data if isinstance(data.get("input"), dict) or "stream" in data else {"input": data}
+    fields = Fields(request, [], multipart=False)
+    invocation = Invocation.of(fields)
+    fields.check()
+    return invocation

@@ -1,0 +1,18 @@
+"""What every service of the emulator stands on. It knows none of them.
+
+| to find | look in |
+|---|---|
+| a request's body and fields | `body_limits`, `request_bodies`, `multipart`, `fields` |
+| a response | `exchange`, `refusals`, `response_headers`, `wire` |
+| lists, and event streams | `pages`, `feed`, `event_stream` |
+| the endpoints of a service | `service` |
+| faults | `faults`, `fault_script` |
+| what a test sees | `request_record`, `log`, `connections` |
+"""
+
+from .faults import FOREVER, HTML_PAGE, Fault
+from .log import Log
+from .multipart import Part
+from .request_record import RequestRecord
+
+__all__ = ["FOREVER", "HTML_PAGE", "Fault", "Log", "Part", "RequestRecord"]

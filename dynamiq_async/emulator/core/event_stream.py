@@ -1,0 +1,83 @@
+"""An event stream (SSE) as a response, with its heartbeats and the faults that its events have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .exchange import Exchange
+    from .faults import Fault
+    from .feed import FeedEvent, Reader
+
+S = TypeVar("S")
+
+_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+
+
+async def stream_events(
+    exchange: Exchange[S], reader: Reader, *, newline: str, named: bool, heartbeat: float | None
+) -> None:
+    """Send the events of a feed until its end, and close the reader.
+
+    Args:
+        newline: the line end of the stream.
+        named: whether each event has an `event:` line.
+        heartbeat: seconds of silence after which a comment is sent; None: none is.
+    """
+    wire, end = exchange.wire, newline.encode()
+    faults = event_faults(exchange.record.fault)
+    await wire.start(200, _HEADERS)
+    try:
+        while not reader.at_end:
+            events = await reader.batch(heartbeat)
+            if not events and not reader.at_end:
+                await wire.write(b": heartbeat" + end * 2)
+            for event in faults.put(events) if faults else events:
+                await wire.write_event(_frame(event, end, named=named))
+        for event in faults.rest() if faults else ():
+            await wire.write_event(_frame(event, end, named=named))
+        await wire.finish()
+    finally:
+        reader.close()
+
+
+def _frame(event: FeedEvent, newline: bytes, *, named: bool) -> bytes:
+    """An event as text (WHATWG). Each line of its data becomes a `data:` line."""
+    data = event.data
+    if b"\n" in data:
+        data = (newline + b"data: ").join(data.split(b"\n"))
+    head = b"event: " + event.type.encode() + newline if named else b""
+    return head + b"data: " + data + newline + newline
+
+
+class EventFaults:
+    """Leaves out, doubles and swaps the events of one response, as its fault says."""
+
+    def __init__(self, fault: Fault) -> None:
+        self._fault = fault
+        self._late: list[FeedEvent] = []
+
+    def put(self, events: Sequence[FeedEvent]) -> list[FeedEvent]:
+        """The events to send now, when these are the next ones."""
+        now: list[FeedEvent] = []
+        for event in events:
+            if event.sequence in self._fault.skip:
+                continue
+            copies = [event] * (2 if event.sequence in self._fault.duplicate else 1)
+            if event.sequence in self._fault.swap:
+                self._late += copies
+            else:
+                now += copies + self._late
+                self._late = []
+        return now
+
+    def rest(self) -> list[FeedEvent]:
+        """The events to send at the end: those swapped with an event that never came."""
+        return self._late
+
+
+def event_faults(fault: Fault) -> EventFaults | None:
+    """None when the fault leaves the events as they are."""
+    return EventFaults(fault) if fault.skip or fault.duplicate or fault.swap else None

@@ -1,0 +1,38 @@
+"""One request and the way to respond to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from .json import encode
+
+if TYPE_CHECKING:
+    from .request_record import RequestRecord
+    from .wire import Wire
+
+S = TypeVar("S")
+"""The state of the service that the request is for."""
+
+
+@dataclass(eq=False)
+class Exchange(Generic[S]):
+    """A request to a service, and the wire that its response takes.
+
+    Attributes:
+        state: what the service keeps between requests.
+        headers: go with a JSON response.
+    """
+
+    state: S
+    record: RequestRecord
+    wire: Wire
+    headers: dict[str, str] = field(default_factory=dict)
+
+    async def respond(self, status: int, value: Any) -> None:
+        """Send a JSON value."""
+        body = encode(value)
+        headers = {"Content-Type": "application/json", **self.headers}
+        await self.wire.start(status, headers, length=len(body))
+        await self.wire.write(body)
+        await self.wire.finish()

@@ -1,0 +1,140 @@
+"""Faults, as data: one `Fault` is what goes wrong with one request.
+
+A fault combines independent parts: what happens before the response (`delay`, `status`, a `drop`
+without a position), what happens at one position of its body (`send`, `stall`, `drop` at
+`after_events` or `at_byte`), how the body ends (`terminator`), how it is cut into writes
+(`framing`, `write_size`), and which events a stream holds (`skip`, `duplicate`, `swap`, `replay`,
+`ignore_after_sequence`).
+
+A new kind of fault is a field here. `Emulator` carries out what happens before the response, `wire`
+what happens to its bytes, `event_stream` what happens to its events.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Literal
+
+from .json import encode
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+FOREVER = math.inf
+"""For `stall`, `delay` and `terminator`: until the client leaves or the emulator is closed."""
+
+HTML_PAGE = b"""<!DOCTYPE html>
+<html><head><title>Bad Gateway</title></head>
+<body><center><h1>Bad Gateway</h1></center><hr><center>proxy</center></body></html>
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What happens to one request. Without arguments: nothing.
+
+    Before the response:
+        delay: seconds before the first byte of the response.
+        status, headers, body: a response in place of the service's own. `body` is bytes, text, or
+            anything that becomes JSON; without it an error envelope is made up. `headers` alone
+            are added to those of the service's own response, or replace them.
+        executes: the App runs, to its end, before `status`, `body` or a `drop` takes the place of
+            its response: a client cannot know the outcome.
+
+    At one position of the body, in this order (`after_events` counts whole SSE events, `at_byte`
+    bytes of the body without its transfer coding; 0 is right behind the headers):
+        send: these bytes are inserted.
+        stall: so many seconds pass without a byte.
+        drop: the connection is taken away, which cancels a run of the root endpoint (the run may
+            be ahead of its stream, or over). "close": the clean end of the TCP connection,
+            without the end that HTTP asks for. "reset": RST. "truncate": like close, in the
+            middle of a chunk that announced more. Without a position: before the first byte of
+            the response.
+
+    At the end:
+        terminator: seconds by which the end of the body (its last chunk) comes after its last
+            byte; "missing": the connection is closed in its place.
+
+    How the bytes travel:
+        framing: "chunked" (what streams do by themselves), "length" (the whole body is made
+            before it is sent, with a Content-Length), "close" (the body ends with the connection).
+        write_size: the body is re-cut into writes of so many bytes, whatever the events. Each
+            write is a chunk of its own where chunks are used.
+
+    Which events a stream holds, by sequence number (on the root endpoint: 1 for the first):
+        skip: these are left out of this response (also out of a page of `/events`).
+        duplicate: these are sent twice.
+        swap: each of these changes places with the event after it.
+        replay: so many events before `after_sequence` are sent again.
+        ignore_after_sequence: the stream starts with the first event.
+    """
+
+    delay: float = 0.0
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+    executes: bool = False
+
+    after_events: int | None = None
+    at_byte: int | None = None
+    send: bytes = b""
+    stall: float = 0.0
+    drop: Literal["reset", "close", "truncate"] | None = None
+
+    terminator: float | Literal["missing"] = 0.0
+    framing: Literal["chunked", "length", "close"] | None = None
+    write_size: int | None = None
+
+    skip: Collection[int] = ()
+    duplicate: Collection[int] = ()
+    swap: Collection[int] = ()
+    replay: int = 0
+    ignore_after_sequence: bool = False
+
+    def __post_init__(self) -> None:
+        acts = bool(self.send or self.stall or self.drop)
+        if self.after_events is not None and self.at_byte is not None:
+            raise ValueError("a fault has one position: after_events or at_byte")
+        if self.positioned and not acts:
+            raise ValueError("nothing happens at the position: give send, stall or drop")
+        if not self.positioned and (self.send or self.stall):
+            raise ValueError("send and stall need a position (before the answer: delay)")
+        if not self.positioned and self.drop == "truncate":
+            raise ValueError("truncate cuts a body: give after_events or at_byte")
+        if self.write_size is not None and self.write_size < 1:
+            raise ValueError("write_size is a number of bytes, at least 1")
+
+    @classmethod
+    def html_page(cls, status: int = 502, **more: Any) -> Fault:
+        """A proxy's HTML page in place of the App's response."""
+        headers = {"Content-Type": "text/html; charset=utf-8"}
+        return cls(status=status, headers=headers, body=HTML_PAGE, **more)
+
+    @property
+    def positioned(self) -> bool:
+        """Whether something happens at a position of the body."""
+        return self.after_events is not None or self.at_byte is not None
+
+    @property
+    def replaces_response(self) -> bool:
+        """Whether the client sees nothing of the service's own response."""
+        dropped = self.drop is not None and not self.positioned
+        return dropped or self.status is not None or self.body is not None
+
+    def response(self) -> tuple[int, str, bytes]:
+        """The status, content type and body that replace the service's response."""
+        status = self.status or 200
+        if isinstance(self.body, bytes):
+            return status, "application/octet-stream", self.body
+        if isinstance(self.body, str):
+            return status, "text/plain; charset=utf-8", self.body.encode()
+        body = self.body
+        if body is None:
+            code = _PHRASES.get(status, "error").lower().replace(" ", "_")
+            body = {"error": {"code": code, "message": f"the emulator was told to answer {status}"}}
+        return status, "application/json", encode(body)
+
+
+NO_FAULT = Fault()

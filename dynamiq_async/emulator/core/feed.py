@@ -1,0 +1,146 @@
+"""The events of one run on their way from the App to the streams that send them.
+
+A `Feed` keeps all its events, or only a window of the newest. With a window memory stays flat
+however many events there are, and the App waits while a reader is a whole window behind. Any number
+of readers follow a feed, each at its own pace and from its own position.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_BATCH = 256
+
+
+class FeedEvent(NamedTuple):
+    """One event: its place in the feed, its name, and its JSON."""
+
+    sequence: int
+    type: str
+    data: bytes
+
+
+class Feed:
+    """Events in order.
+
+    Args:
+        window: how many events are kept. None: all of them; 0: none, while there is no reader.
+    """
+
+    def __init__(self, window: int | None = None) -> None:
+        self.window = window
+        self.events: list[FeedEvent] | deque[FeedEvent] = [] if window is None else deque()
+        self.sequence = 0
+        """The sequence number of the newest event."""
+        self.forgotten = 0
+        """How many events fell out of the window."""
+        self.closed = False
+        self.readers: set[Reader] = set()
+        self._room = asyncio.Event()
+
+    @property
+    def unread(self) -> bool:
+        """Whether an event that is added now is lost: nothing is kept, and there is no reader."""
+        return self.window == 0 and not self.readers
+
+    async def room(self) -> None:
+        """Wait until one more event fits into the window."""
+        while self.window is not None and len(self.events) >= max(self.window, 1):
+            await self._make_room()
+
+    def append(self, type: str, data: bytes) -> None:
+        """Add an event under the next sequence number, unless the feed is closed."""
+        if self.closed:
+            return
+        self.sequence += 1
+        if self.unread:
+            self.forgotten += 1
+            return
+        self.events.append(FeedEvent(self.sequence, type, data))
+        self._wake()
+
+    def skip(self, count: int = 1) -> None:
+        """Leave a hole in the sequence numbers."""
+        self.sequence += count
+
+    def close(self) -> None:
+        """End the feed: no more events are added."""
+        self.closed = True
+        self._wake()
+
+    def after(self, sequence: int) -> int:
+        """The position behind `sequence`, in events since the beginning."""
+        return self.forgotten + bisect_right(self.events, sequence, key=lambda e: e.sequence)
+
+    def slice(self, position: int, count: int = _BATCH) -> Sequence[FeedEvent]:
+        """Up to `count` events from `position` on, as far as they are kept."""
+        start = max(position - self.forgotten, 0)
+        if isinstance(self.events, list):
+            return self.events[start : start + count]
+        return list(islice(self.events, start, start + count))
+
+    async def _make_room(self) -> None:
+        slowest = min((reader.position for reader in self.readers), default=None)
+        if slowest is not None and slowest <= self.forgotten:
+            self._room.clear()
+            await self._room.wait()
+        else:
+            del self.events[0]  # of a deque: only a window runs out of room
+            self.forgotten += 1
+
+    def _wake(self) -> None:
+        for reader in self.readers:
+            reader.news.set()
+
+    def _moved(self) -> None:
+        self._room.set()
+
+
+class Reader:
+    """One reader's position in a feed. A feed with a window waits for it until it is closed."""
+
+    def __init__(self, feed: Feed, *, after: int = 0) -> None:
+        self.feed = feed
+        self.position = feed.after(after)
+        self.news = asyncio.Event()
+        feed.readers.add(self)
+
+    async def batch(self, timeout: float | None = None) -> Sequence[FeedEvent]:
+        """The next events, at least one; none after `timeout` seconds or at the end."""
+        events = self.feed.slice(self.position)
+        if not events and not self.feed.closed:
+            await self._wait(timeout)
+            events = self.feed.slice(self.position)
+        self.position = max(self.position, self.feed.forgotten) + len(events)
+        self.feed._moved()
+        return events
+
+    async def _wait(self, timeout: float | None) -> None:
+        """Wait for news. `call_later` is cheaper than `asyncio.timeout`."""
+        self.news.clear()
+        alarm = None
+        if timeout is not None:
+            alarm = asyncio.get_running_loop().call_later(timeout, self.news.set)
+        try:
+            await self.news.wait()
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the feed is closed and everything in it was read."""
+        feed = self.feed
+        return feed.closed and self.position >= feed.forgotten + len(feed.events)
+
+    def close(self) -> None:
+        """Detach from the feed."""
+        self.feed.readers.discard(self)
+        self.feed._moved()

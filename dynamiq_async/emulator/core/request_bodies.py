@@ -1,0 +1,86 @@
+"""Request bodies: read whole, and taken apart by their content type.
+
+Memory stays flat whatever a body's size: beyond `IN_MEMORY` bytes it lives in a temporary file.
+"""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from email.message import Message
+from typing import TYPE_CHECKING, BinaryIO
+
+from anyio.to_thread import run_sync
+
+from ... import _json
+from .body_limits import IN_MEMORY
+from .multipart import split_form
+from .refusals import RefusalError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aiohttp import web
+
+    from .multipart import Buffer
+    from .request_record import RequestRecord
+
+
+async def read_body(request: web.BaseRequest, folder: Path, limit: int) -> Buffer:
+    """The whole body, in memory or as a map of a temporary file in `folder`.
+
+    Raises `RefusalError` (413) when it is longer than `limit` bytes.
+    """
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    body = bytearray()
+    file: BinaryIO | None = None
+    size = 0
+    try:
+        async for chunk in request.content.iter_any():
+            size += len(chunk)
+            if size > limit:
+                message = f"the body is larger than {limit} bytes"
+                raise RefusalError(413, "payload_too_large", message)
+            body += chunk
+            if len(body) >= IN_MEMORY:
+                if file is None:
+                    file = await run_sync(_temporary_file, folder)
+                await run_sync(file.write, body)
+                body = bytearray()
+        if file is None:
+            return bytes(body)
+        file.write(body)
+        file.flush()
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _temporary_file(folder: Path) -> BinaryIO:
+    return tempfile.TemporaryFile(dir=folder)
+
+
+def parse_into(record: RequestRecord, body: Buffer) -> None:
+    """Take the body apart by its content type. `Fields.of` refuses what could not be."""
+    record.body = body[:IN_MEMORY]
+    record.size = len(body)
+    content_type = content_type_of(record)
+    kind = content_type.get_content_type()
+    if kind == "application/json":
+        try:
+            record.json = _json.decode(memoryview(body))
+        except _json.DECODE_ERRORS as error:
+            record.json_error = str(error)
+    elif kind == "multipart/form-data":
+        boundary = content_type.get_param("boundary")
+        if isinstance(boundary, str):
+            record.form = list(split_form(body, boundary.encode()))
+
+
+def content_type_of(record: RequestRecord) -> Message:
+    """The content type of a request, with its parameters."""
+    message = Message()
+    message["Content-Type"] = record.headers.get("Content-Type") or "unknown/unknown"
+    return message

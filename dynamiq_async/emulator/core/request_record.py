@@ -1,0 +1,61 @@
+"""The record of a request. Tests read it to tell what a client did ("nothing ran twice")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from .faults import NO_FAULT
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDictProxy, MultiDictProxy
+
+    from .faults import Fault
+    from .multipart import Part
+
+
+@dataclass(eq=False, kw_only=True)
+class RequestRecord:
+    """One request, and how it was responded to.
+
+    Attributes:
+        connection: the number of its connection: 1 for the first since the start.
+        method, path, query, headers: as they arrived; `path` is not decoded.
+        service: which service it is for (see `dynamiq_async.emulator.routes`); "" for an App.
+        app: the name of the App; `prefix` is the part of the path that chose it, "" for none.
+        endpoint: the path within the App or service, such as "/v1/runs".
+        body: the raw body, at most its first MiB; `size` is its whole length.
+        json: the JSON of the body, when it is JSON; `json_error` says why it is not.
+        form: the parts of the body, when it is multipart.
+        received_at: when its headers had come.
+        status: of the response; None without one, or before it is sent.
+        request_id: the response's `x-request-id`.
+        bytes_sent, events_sent: of the body, without its transfer coding.
+        disconnected: the client left before it had the whole response.
+        finished: its response is over, or will never come.
+        fault: what was scripted for it.
+    """
+
+    connection: int
+    method: str
+    path: str
+    query: MultiDictProxy[str]
+    headers: CIMultiDictProxy[str] = field(repr=False)
+    app: str
+    service: str
+    prefix: str
+    endpoint: str
+    body: bytes = field(default=b"", repr=False)
+    size: int = 0
+    json: Any = field(default=None, repr=False)
+    json_error: str | None = None
+    form: list[Part] = field(default_factory=list)
+    received_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    status: int | None = None
+    request_id: str = ""
+    bytes_sent: int = 0
+    events_sent: int = 0
+    disconnected: bool = False
+    finished: bool = False
+    fault: Fault = field(default=NO_FAULT, repr=False)

@@ -1,0 +1,16 @@
+"""The headers on every response, whichever service sends it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDict
+
+    from .request_record import RequestRecord
+
+
+def add_common_headers(headers: CIMultiDict[str], record: RequestRecord) -> None:
+    """Add the request's id, and what the request's fault adds or replaces."""
+    headers["x-request-id"] = record.request_id
+    headers.update(record.fault.headers)

@@ -1,0 +1,274 @@
+"""Responses written to the connection by hand, byte for byte, so that faults are exact.
+
+aiohttp's server reads the requests. Responses do not use its response classes: they are written to
+the transport as a status line, headers, and a body in one of three framings. The `Fault` of the
+request is carried out here, exactly: the bytes before its position have been delivered to the
+client's system, even when the connection is reset right behind them, and no others have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import struct
+import sys
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Literal, NoReturn
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from .response_headers import add_common_headers
+
+if sys.platform == "linux":
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .request_record import RequestRecord
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with zero seconds: close() sends RST
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_BODYLESS = {204, 304}
+
+
+class DroppedError(Exception):
+    """The fault closed the connection: no response can be sent any more."""
+
+
+async def pause(seconds: float) -> None:
+    """Sleep so many seconds; `math.inf`: until canceled."""
+    if seconds == math.inf:
+        await asyncio.get_running_loop().create_future()
+    await asyncio.sleep(seconds)
+
+
+class Wire:
+    """One response on its way to the client, with the request's fault.
+
+    Call `start`, then `write` and `write_event`, then `finish`. Each of them raises `DroppedError`
+    when the fault takes the connection away.
+    """
+
+    def __init__(self, request: web.BaseRequest, record: RequestRecord) -> None:
+        self._request = request
+        self._record = record
+        self._fault = record.fault
+        self._framing: Literal["chunked", "length", "close"] = "chunked"
+        self._keep_alive = request.keep_alive
+        self._headers: CIMultiDict[str] = CIMultiDict()
+        self._whole: list[tuple[bytes, bool]] | None = None  # a body to be measured first
+        self._held = b""  # shorter than write_size, waiting for more
+        self._ahead = self._fault.positioned  # the fault's position is still to come
+
+    @property
+    def request(self) -> web.BaseRequest:
+        """The request that is responded to."""
+        return self._request
+
+    @property
+    def response(self) -> web.StreamResponse:
+        """What aiohttp is given once the response is written."""
+        return _Written(self._record.status or 200, self._keep_alive)
+
+    async def start(
+        self, status: int, headers: Mapping[str, str], *, length: int | None = None
+    ) -> None:
+        """Send the head. `length` is the body's; None: not known, so the body is chunked."""
+        self._record.status = status
+        self._headers.update(headers)
+        add_common_headers(self._headers, self._record)
+        self._framing = self._fault.framing or ("chunked" if length is None else "length")
+        if self._framing == "chunked" and self._request.version < (1, 1):
+            self._framing = "close"
+        if self._framing == "length" and length is None:
+            self._whole = []  # `finish` sends it
+        else:
+            await self._send_head(length)
+
+    async def upgraded(self) -> None:
+        """Note that a 101 was sent: what is written from now on goes out without framing."""
+        self._record.status = 101
+        self._framing = "close"
+        self._keep_alive = False
+        if self._fault.after_events == 0 or self._fault.at_byte == 0:
+            await self._at_position()
+
+    async def write(self, data: bytes) -> None:
+        """Send a piece of the body that is not an event."""
+        await self._put(data, event=False)
+
+    async def write_event(self, data: bytes) -> None:
+        """Send one whole event."""
+        await self._put(data, event=True)
+
+    async def finish(self) -> None:
+        """End the body."""
+        if self._whole is not None:
+            pieces, self._whole = self._whole, None
+            await self._send_head(sum(len(data) for data, _ in pieces))
+            for data, event in pieces:
+                await self._put(data, event=event)
+        self.flush()
+        if self._fault.terminator == "missing":
+            await self.drop("close")
+        await pause(self._fault.terminator)
+        if self._framing == "chunked":
+            self._raw(b"0\r\n\r\n")
+        await self._request.writer.drain()
+
+    async def drop(self, how: Literal["reset", "close", "truncate"]) -> NoReturn:
+        """Close the connection behind what was written, and raise `DroppedError`."""
+        self._keep_alive = False
+        transport = self._transport
+        if how == "reset":
+            await _reset(transport)
+        transport.close()
+        raise DroppedError
+
+    @property
+    def _transport(self) -> asyncio.Transport:
+        transport = self._request.transport
+        if transport is None:  # pragma: no cover - the client left in this turn of the loop
+            raise ConnectionResetError("the client left")
+        return transport
+
+    # --- the head and the framing ------------------------------------------------------------
+
+    async def _send_head(self, length: int | None) -> None:
+        status = self._record.status or 200
+        if self._framing == "chunked":
+            self._headers["Transfer-Encoding"] = "chunked"
+        elif self._framing == "close":
+            self._keep_alive = False
+        elif status not in _BODYLESS:
+            self._headers["Content-Length"] = str(length)
+        if not self._keep_alive:
+            self._headers["Connection"] = "close"
+        lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}"]
+        lines += (f"{name}: {value}" for name, value in self._headers.items())
+        self._raw("\r\n".join((*lines, "", "")).encode())
+        if self._fault.after_events == 0 or self._fault.at_byte == 0:
+            await self._at_position()
+
+    def _piece(self, data: bytes, *, announced: int | None = None) -> None:
+        """Write `data` as one chunk, if there are chunks. `announced`: the size that the head of a
+        chunk cut short claims."""
+        if self._framing != "chunked":
+            self._raw(data)
+        elif announced is not None:
+            self._raw(b"%x\r\n%b" % (announced, data))
+        elif data:  # an empty chunk would be the end
+            self._raw(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def _raw(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    # --- the body: cut at the fault's position, and re-cut into writes -------------------------
+
+    async def _put(self, data: bytes, *, event: bool) -> None:
+        if self._whole is not None:
+            self._whole.append((data, event))
+            return
+        record, fault = self._record, self._fault
+        if self._ahead and fault.at_byte is not None:
+            cut = fault.at_byte - record.bytes_sent
+            if cut <= len(data):
+                head, data = data[:cut], data[cut:]
+                await self._at_position(head, data)
+        await self._send(data)
+        if event:
+            record.events_sent += 1
+            if self._ahead and record.events_sent == fault.after_events:
+                await self._at_position()
+        await self._request.writer.drain()
+
+    async def _send(self, data: bytes) -> None:
+        self._record.bytes_sent += len(data)
+        size = self._fault.write_size
+        if size is None:
+            self._piece(data)
+            return
+        self._held += data
+        while len(self._held) >= size:
+            self._piece(self._held[:size])
+            self._held = self._held[size:]
+            await self._request.writer.drain()
+            await asyncio.sleep(0)  # a reader in this loop sees each write by itself
+
+    def flush(self) -> None:
+        """Send what `write_size` holds back."""
+        self._piece(self._held)
+        self._held = b""
+
+    async def _at_position(self, head: bytes = b"", rest: bytes = b"") -> None:
+        """Do what the fault does at its position, which is between `head` and `rest`."""
+        self._ahead = False
+        fault = self._fault
+        cut_short = fault.drop == "truncate" and not (fault.send or fault.stall)
+        if cut_short and fault.write_size is None:
+            self._record.bytes_sent += len(head)
+            self._held = head  # the beginning of the chunk that is cut
+        else:
+            await self._send(head)
+        if not cut_short:
+            self.flush()
+        self._piece(fault.send)
+        await pause(fault.stall)
+        if fault.drop == "truncate":
+            self._piece(self._held, announced=len(self._held) + (len(rest) or 1))
+        if fault.drop:
+            await self.drop(fault.drop)
+
+
+class Nowhere(Wire):
+    """Takes a response that the fault keeps from the client."""
+
+    async def start(
+        self, status: int, headers: Mapping[str, str], *, length: int | None = None
+    ) -> None:
+        """Send nothing."""
+
+    async def _put(self, data: bytes, *, event: bool) -> None:
+        """Send nothing."""
+
+    async def finish(self) -> None:
+        """Send nothing."""
+
+
+class _Written(web.StreamResponse):
+    """Tells aiohttp that the response is written, and whether to keep the connection."""
+
+    def __init__(self, status: int, keep_alive: bool) -> None:
+        super().__init__(status=status)
+        self._reusable = keep_alive
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._reusable
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """The head is written."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """The body is written."""
+
+
+async def _reset(transport: asyncio.Transport) -> None:
+    """Send RST once the client's system has all that was written before."""
+    sock = transport.get_extra_info("socket")
+    while transport.get_write_buffer_size() or _unsent(sock):  # noqa: ASYNC110 - the system can only be asked
+        await asyncio.sleep(0.001)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    transport.abort()
+
+
+def _unsent(sock: socket.socket) -> int:
+    """How many bytes the peer has not acknowledged; 0 where the system does not tell."""
+    if sys.platform != "linux":  # pragma: no cover - other systems do not tell
+        return 0
+    count = struct.unpack("i", ioctl(sock.fileno(), TIOCOUTQ, b"\0\0\0\0"))
+    return int(count[0])

@@ -1,0 +1,410 @@
+"""The emulator: a server on loopback, and what a test sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+from uuid import uuid4
+
+from aiohttp import web
+
+from .app.builtin import BUILTIN
+from .app.settings import Settings
+from .app.state import AppState, deployments
+from .core.body_limits import max_body_bytes
+from .core.connections import Connections, CountingServer
+from .core.fault_script import Script
+from .core.log import Changes, Log
+from .core.refusals import RefusalError
+from .core.request_bodies import parse_into, read_body
+from .core.request_record import RequestRecord
+from .core.tasks import Tasks, stop
+from .core.wire import DroppedError, Nowhere, Wire, pause
+from .flowy.state import Flowy
+from .management.apps import ManagedApp, Management
+from .routes import all_services, destination
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Mapping
+
+    from .app.callbacks import Delivery
+    from .app.execution import Execution
+    from .app.requirements import Requirements
+    from .app.run_context import App
+    from .app.runs import Run
+    from .app.state import Deployment
+    from .core.fault_script import Match
+    from .core.faults import Fault
+
+DEFAULT_KEY = "dynamiq_acc_emulator"
+
+
+class Emulator:
+    """The whole service, on a port of this machine.
+
+    ```python
+    async with Emulator("llm") as emulator:
+        async with AsyncApp(emulator.url, access_key=emulator.access_key) as app:
+            await app.invoke({"question": "…"})
+        assert emulator.executions[0].input == {"question": "…"}
+    ```
+
+    Args:
+        app: the App at the root: an async function (see `dynamiq_async.emulator.app.run_context`)
+            or the name of a built-in one (`echo`, `llm`, `agent`, `parallel`, `failing`,
+            `canceled`, `approval`, `feedback`).
+        apps: more Apps by name, each under the path `/<name>`, beside the built-in ones.
+        access_key: what clients must send; None: the Apps are public.
+        host, port: where to listen; port 0 is any free one.
+        ssl_context: serve HTTPS with it.
+        pace: seconds between the events of a run.
+        heartbeat: seconds of silence after which a stream of the Runs API has a comment.
+        root_heartbeat: the same for streams of the root endpoint; the vendor documents none there.
+        newline: the line ends of event streams.
+        event_line: whether the root endpoint's events have an `event:` line.
+        quota: how many invocations are allowed before `subscription_limit_reached`.
+        allow_loopback_callbacks: accept callback URLs on this machine, http too.
+        callback_deliveries: how often each callback is delivered; receivers must tolerate
+            repetition.
+        callback_ssl: verifies the receivers of callbacks; by default with what the system trusts.
+        event_window: keep only so many of a run's newest events, so that memory stays flat; the App
+            waits for a stream that is further behind. By default all are kept.
+        max_file_bytes: the largest file that can be uploaded.
+        keepalive_timeout: seconds after which an idle connection is closed.
+        log_limit: how many requests and executions are remembered.
+        clock: gives Flowy the Unix time.
+    """
+
+    def __init__(
+        self,
+        app: str | App = "llm",
+        *,
+        apps: Mapping[str, str | App] | None = None,
+        access_key: str | None = DEFAULT_KEY,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        ssl_context: ssl.SSLContext | None = None,
+        pace: float = 0.0,
+        heartbeat: float | None = 15.0,
+        root_heartbeat: float | None = None,
+        newline: Literal["\n", "\r\n", "\r"] = "\n",
+        event_line: bool = False,
+        quota: int | None = None,
+        allow_loopback_callbacks: bool = False,
+        callback_deliveries: int = 1,
+        callback_ssl: ssl.SSLContext | None = None,
+        event_window: int | None = None,
+        max_file_bytes: int = 128 * 1024 * 1024,
+        keepalive_timeout: float = 75.0,
+        log_limit: int = 10_000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.settings = Settings(
+            access_key=access_key,
+            pace=pace,
+            heartbeat=heartbeat,
+            root_heartbeat=root_heartbeat,
+            newline=newline,
+            event_line=event_line,
+            quota=quota,
+            allow_loopback_callbacks=allow_loopback_callbacks,
+            callback_deliveries=callback_deliveries,
+            callback_ssl=callback_ssl,
+            event_window=event_window,
+            max_file_bytes=max_file_bytes,
+        )
+        named = {**BUILTIN, **{name: _app(given) for name, given in (apps or {}).items()}}
+        self._deployments = deployments(_app(app), named)
+        self._ssl = ssl_context
+        self._keepalive_timeout = keepalive_timeout
+        self._requests: Log[RequestRecord] = Log(log_limit)
+        self._script = Script()
+        self._changes = Changes()
+        self._tasks = Tasks()
+        self._apps = AppState(
+            self.settings,
+            self._deployments,
+            url=lambda: self.url,
+            changes=self._changes,
+            tasks=self._tasks,
+            log_limit=log_limit,
+        )
+        managed = _managed(self._deployments, public=access_key is None)
+        self._management = Management(apps=managed, url=lambda: self.url)
+        self._flowy = Flowy(clock=clock, url=lambda: self.url)
+        self._services = all_services(self._apps, self._management, self._flowy)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._listener: asyncio.Server | None = None
+        self._connections = Connections(self._changes.notify)
+        self._handlers: set[asyncio.Task[Any]] = set()
+
+    # --- its life ------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Emulator:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def start(self) -> None:
+        """Listen. After `aclose`: listen again, on the same port, with the runs and logs kept."""
+        if self._listener is not None:
+            raise RuntimeError("the emulator is running")
+        server = CountingServer(
+            self._handle, self._connections, keepalive_timeout=self._keepalive_timeout
+        )
+        self._listener = await asyncio.get_running_loop().create_server(
+            server, self.host, self.port, ssl=self._ssl, backlog=1024
+        )
+        self._folder = tempfile.TemporaryDirectory(prefix="dynamiq-emulator-")
+        self._apps.folder = Path(self._folder.name)
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def aclose(self) -> None:
+        """Stop at once, and cancel everything that runs. May be called twice."""
+        listener, self._listener = self._listener, None
+        if listener is None or self._folder is None:
+            return
+        listener.close()
+        for _ in range(3):  # as many turns of the loop as a connection takes from accept to known
+            await asyncio.sleep(0)
+        await stop(self._tasks.running | self._handlers)
+        self._connections.abort()
+        await self.wait_until(lambda: not self.open_connections, timeout=None)
+        await listener.wait_closed()
+        self._folder.cleanup()
+
+    # --- what a test or a program sees -----------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """The URL of the default App."""
+        if self._listener is None:
+            raise RuntimeError("the emulator is not running")
+        scheme = "https" if self._ssl else "http"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{self.port}"
+
+    def url_for(self, name: str) -> str:
+        """The URL of the App with this name."""
+        if name not in self._deployments:
+            raise KeyError(name)
+        return f"{self.url}/{name}"
+
+    @property
+    def management_url(self) -> str:
+        """The URL of the management API; its token is `management.token`."""
+        return f"{self.url}/~management"
+
+    @property
+    def management(self) -> Management:
+        """What the management API lists; by default the emulator's own Apps."""
+        return self._management
+
+    @property
+    def requirements(self) -> Requirements:
+        """What the Apps need of their end users; by default nothing."""
+        return self._apps.requirements
+
+    @property
+    def flowy_url(self) -> str:
+        """The base URL of Flowy; its key is `flowy_key`."""
+        return f"{self.url}/~flowy"
+
+    @property
+    def flowy_key(self) -> str:
+        """A secret key of Flowy."""
+        return self.flowy.key
+
+    @property
+    def flowy(self) -> Flowy:
+        """Flowy's apps and runs, and how it behaves."""
+        return self._flowy
+
+    @property
+    def access_key(self) -> str | None:
+        """The Access Key that clients must send; None: none."""
+        return self.settings.access_key
+
+    @property
+    def requests(self) -> Log[RequestRecord]:
+        """Every request, in the order in which their bodies were complete."""
+        return self._requests
+
+    @property
+    def executions(self) -> Log[Execution]:
+        """Every execution of an App."""
+        return self._apps.executions
+
+    @property
+    def deliveries(self) -> Log[Delivery]:
+        """Every delivery of a callback, also those that failed."""
+        return self._apps.deliveries
+
+    @property
+    def runs(self) -> dict[str, Run]:
+        """The runs of the Runs API by their ids, oldest first."""
+        return self._apps.runs
+
+    @property
+    def connections(self) -> int:
+        """How many connections were ever made."""
+        return self._connections.made
+
+    @property
+    def open_connections(self) -> int:
+        """How many of them are open."""
+        return len(self._connections.open)
+
+    async def wait_until(
+        self, condition: Callable[[], object], *, timeout: float | None = 5.0
+    ) -> None:
+        """Wait until `condition()` is true. It is called whenever something happens here.
+
+        Raises `TimeoutError` after `timeout` seconds.
+        """
+        await self._changes.wait_until(condition, timeout)
+
+    async def wait_for_requests(self, count: int, *, timeout: float | None = 5.0) -> None:
+        """Wait until there have been `count` requests."""
+        await self.wait_until(lambda: self.requests.total >= count, timeout=timeout)
+
+    async def wait_for_executions(self, count: int, *, timeout: float | None = 5.0) -> None:
+        """Wait until `count` executions have ended."""
+
+        def ended() -> bool:
+            running = sum(execution.status == "running" for execution in self.executions)
+            return self.executions.total - running >= count
+
+        await self.wait_until(ended, timeout=timeout)
+
+    def script(self, *faults: Fault, match: Match = None, times: int | None = 1) -> None:
+        """Make the next matching requests meet these faults, one after another.
+
+        Args:
+            faults: one for each request; `Fault()` leaves its request alone.
+            match: the path within the App, with wildcards, and optionally a method before it:
+                "/v1/runs", "POST /v1/runs", "GET /v1/runs/*/stream"; or a function of the
+                `RequestRecord`. Without it every request matches.
+            times: how often the whole sequence is played; None: without end.
+        """
+        self._script.add(faults, match, times)
+
+    @property
+    def pending_faults(self) -> int:
+        """How many scripted faults no request has met yet."""
+        return self._script.pending
+
+    def clear_script(self) -> None:
+        """Forget the scripted faults."""
+        self._script.clear()
+
+    def reset(self) -> None:
+        """Forget the logs, the script and the use of the quota. Runs and files stay."""
+        self.requests.clear()
+        self.executions.clear()
+        self.deliveries.clear()
+        self.clear_script()
+        self._apps.invocations = 0
+
+    # --- requests ------------------------------------------------------------------------------
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        handler = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._handlers.add(handler)
+        record = self._record(request)
+        try:
+            refusal = await self._read(request, record)
+            wire = Wire(request, record)
+            with contextlib.suppress(DroppedError):
+                await self._respond(request, record, wire, refusal)
+            return wire.response
+        except BaseException:
+            record.disconnected = request.transport is None and self._listener is not None
+            raise
+        finally:
+            self._handlers.discard(handler)
+            record.finished = True
+            self._changes.notify()
+
+    def _record(self, request: web.BaseRequest) -> RequestRecord:
+        path = request.rel_url.raw_path
+        to = destination(path, self._services, self._deployments)
+        return RequestRecord(
+            connection=self._connections.number(request.protocol),
+            method=request.method,
+            path=path,
+            query=request.rel_url.query,
+            headers=request.headers,
+            app=self._deployments[to.app].name,
+            service=to.service,
+            prefix=to.app,
+            endpoint=to.endpoint,
+            request_id=uuid4().hex,
+        )
+
+    async def _read(self, request: web.BaseRequest, record: RequestRecord) -> RefusalError | None:
+        try:
+            limit = max_body_bytes(self.settings.max_file_bytes)
+            parse_into(record, await read_body(request, self._apps.folder, limit))
+            record.fault = self._script.take(record)
+            return None
+        except RefusalError as refusal:
+            return refusal
+        finally:
+            self.requests.add(record)
+            self._changes.notify()
+
+    async def _respond(
+        self,
+        request: web.BaseRequest,
+        record: RequestRecord,
+        wire: Wire,
+        refusal: RefusalError | None,
+    ) -> None:
+        fault = record.fault
+        await pause(fault.delay)
+        service = self._services[record.service]
+        if not fault.replaces_response:
+            await service.respond(record, wire, refusal)
+            return
+        if fault.executes:
+            await service.respond(record, Nowhere(request, record), refusal)
+        if fault.drop and not fault.positioned:
+            await wire.drop(fault.drop)
+        status, kind, body = fault.response()
+        await wire.start(status, {"Content-Type": kind}, length=len(body))
+        await wire.write(body)
+        await wire.finish()
+
+
+def _managed(deployments: Mapping[str, Deployment], *, public: bool) -> list[ManagedApp]:
+    """The emulator's Apps for the management API. The default one is left out if it has a path of
+    its own."""
+    named = [deployment.app for name, deployment in deployments.items() if name]
+    return [
+        ManagedApp(
+            name=deployment.name,
+            app=name,
+            id=deployment.id,
+            access_type="public" if public else "private",
+        )
+        for name, deployment in deployments.items()
+        if name or deployment.app not in named
+    ]
+
+
+def _app(given: str | App) -> App:
+    if not isinstance(given, str):
+        return given
+    if given not in BUILTIN:
+        raise ValueError(f"no such App: {given!r}; there are {', '.join(BUILTIN)}")
+    return BUILTIN[given]

@@ -1,0 +1,59 @@
+"""Which service a path leads to.
+
+The emulator's URL leads to its Apps. A service that has a host of its own is under a path that no
+App can have: `/~management`, say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from .app.routes import app_service, connect_service
+from .flowy.routes import flowy_service, links_service
+from .management.routes import management_service
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from .app.state import AppState
+    from .core.service import Service
+    from .flowy.state import Flowy
+    from .management.apps import Management
+
+Services: TypeAlias = "Mapping[str, Service[AppState] | Service[Management] | Service[Flowy]]"
+"""The services by name; the path of all but the Apps' begins with `/~` and the name."""
+
+
+class Destination(NamedTuple):
+    """Where a path leads.
+
+    Attributes:
+        service: the name of the service; "" for an App.
+        app: the part of the path that chooses the App; "" for the default one.
+        endpoint: the path there.
+    """
+
+    service: str
+    app: str
+    endpoint: str
+
+
+def all_services(apps: AppState, management: Management, flowy: Flowy) -> Services:
+    """Everything that the emulator serves."""
+    return {
+        "": app_service(apps),
+        "connect": connect_service(apps),
+        "management": management_service(management),
+        "flowy": flowy_service(flowy),
+        "flowy-files": links_service(flowy),
+    }
+
+
+def destination(path: str, services: Collection[str], apps: Collection[str]) -> Destination:
+    """Where a path leads, given the names of services and Apps."""
+    first, _, rest = path.removeprefix("/").partition("/")
+    if first.startswith("~") and first[1:] in services:
+        return Destination(first[1:], "", f"/{rest}")
+    if first and first in apps:
+        return Destination("", first, f"/{rest}")
+    return Destination("", "", path)

@@ -1,0 +1,160 @@
+"""What is relayed, and the little that a relay has to know of it: how to open, read and close it,
+where it stands, and how it ended.
+
+Every async iterable will do; a stream of an App or of a run can do more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from typing import Any
+
+from dynamiq_async import errors
+from dynamiq_async.events.run_events import RunEvent
+from dynamiq_async.relay.position import NO_POSITION, Position, can_be_told, parse
+from dynamiq_async.runs.stream import RunStream
+from dynamiq_async.streaming.app_stream import WorkflowStream
+from dynamiq_async.streaming.event_stream import Batches, EventStream, View
+
+_END = object()
+
+
+class Upstream:
+    """Any async iterable.
+
+    If it has them, `aclose()` is awaited when the relay is done with it, `raise_for_failure()` says
+    by what it raises that the end was none to be content with, and `cancel()` stops what it reads
+    from.
+
+    Attributes:
+        restarts: whether a reader that comes back would start it again, rather than go on.
+        start: the position from which it is read; None if it has none.
+    """
+
+    restarts = True
+    start: str | None = None
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._events = stream.stream if isinstance(stream, View) else stream
+        self._items = aiter(stream)
+
+    async def open(self) -> None:
+        """Wait for what decides over the response's status: the upstream's headers."""
+        if isinstance(self._events, EventStream):
+            await self._events.open()
+
+    async def batch(self) -> list[Any] | None:
+        """The next events, at least one; None at the end."""
+        item = await anext(self._items, _END)
+        return None if item is _END else [item]
+
+    async def aclose(self) -> None:
+        try:
+            await _close(self._items)
+        finally:
+            if self._items is not self._stream:
+                await _close(self._stream)
+
+    @property
+    def has_cancel(self) -> bool:
+        """Whether there is something to cancel, such as a run."""
+        return callable(getattr(self._stream, "cancel", None))
+
+    @property
+    def can_cancel(self) -> bool:
+        """Whether `cancel` would work now."""
+        return True
+
+    async def cancel(self) -> None:
+        await self._stream.cancel()
+
+    def raise_for_failure(self) -> None:
+        """At the end: raise if it was a failure."""
+        check = getattr(self._stream, "raise_for_failure", None)
+        if check is not None:
+            check()
+
+    def repeats(self, last_event_id: str) -> bool:
+        """Whether a reader that comes back with this id would start again what it has seen."""
+        return last_event_id == NO_POSITION
+
+    @property
+    def run_id(self) -> str | None:
+        """The id of the run that is read, once it is known."""
+        return getattr(self._events, "run_id", None)
+
+    def position_of(self, event: Any) -> str | None:
+        """What to resume behind, once `event` was read."""
+        return None
+
+    @property
+    def end(self) -> str | None:
+        """What says that all was read."""
+        return None
+
+
+async def _close(what: Any) -> None:
+    if (close := getattr(what, "aclose", None)) is not None:
+        await close()
+
+
+class WorkflowUpstream(Upstream):
+    """A stream of events, many of which are read at once."""
+
+    def __init__(self, stream: WorkflowStream[Any] | RunStream[Any]) -> None:
+        super().__init__(stream)
+        self._items = stream.batches()
+
+    async def batch(self) -> list[Any] | None:
+        batch: list[Any] | None = await anext(self._items, None)
+        return batch
+
+
+class RunUpstream(WorkflowUpstream):
+    """The stream of a run."""
+
+    def __init__(self, stream: RunStream[Any]) -> None:
+        super().__init__(stream)
+        self.restarts = stream.starts_run
+        self.start = None if stream.starts_run else self._position(stream.sequence or 0)
+
+    @property
+    def can_cancel(self) -> bool:
+        return self._stream.run_id is not None
+
+    def repeats(self, last_event_id: str) -> bool:
+        position = parse(last_event_id)
+        if position is None:
+            return super().repeats(last_event_id)
+        return self.restarts or (position.finished and position.run_id == self._stream.run_id)
+
+    def position_of(self, event: RunEvent) -> str | None:
+        return self._position(event.sequence)
+
+    @property
+    def end(self) -> str | None:
+        return self._position(self._stream.sequence or 0, finished=True)
+
+    def _position(self, sequence: int, *, finished: bool = False) -> str | None:
+        run_id = self._stream.run_id
+        if run_id is None or not can_be_told(run_id):
+            return None
+        return str(Position(run_id, sequence, finished))
+
+
+def upstream_of(stream: Any) -> Upstream:
+    """Raises InvalidArgumentError for what cannot be iterated."""
+    if isinstance(stream, Batches):
+        stream = stream.stream
+    if isinstance(stream, WorkflowStream):
+        return WorkflowUpstream(stream)
+    if isinstance(stream, RunStream):
+        return RunUpstream(stream)
+    if not isinstance(stream, AsyncIterable):
+        raise errors.InvalidArgumentError(
+            "stream must be a stream (app.stream(...), app.runs.follow(...)) or another async "
+            f"iterable, not {type(stream).__name__}",
+            argument="stream",
+        )
+    return Upstream(stream)

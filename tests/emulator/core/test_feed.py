@@ -1,0 +1,15 @@
+"""The feed of a run's events."""
+
+from __future__ import annotations
+
+from dynamiq_async.emulator.core.feed import Feed, Reader
+
+
+async def test_a_feed_takes_nothing_behind_its_end() -> None:
+    feed = Feed()
+    reader = Reader(feed)
+    feed.append("a", b"1")
+    feed.close()
+    feed.append("b", b"2")
+    assert [event.type for event in await reader.batch()] == ["a"]
+    assert reader.at_end
