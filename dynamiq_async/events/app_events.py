@@ -218,7 +218,9 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
         if not isinstance(step, str) or step not in _STATUS or not isinstance(content, dict):
             return None
         told = _json.fitting(content, _Step)
-        if step == "reasoning" and not (_is_finished(content) and _is_tool(told.action)):
+        if step == "reasoning" and (
+            not _is_finished(content) or told.action in ("", SEVERAL_TOOLS)
+        ):
             return None
         status = "failed" if told.status == "failure" else _STATUS[step]
         return ToolCall(
@@ -351,10 +353,6 @@ def _is_node(value: Any) -> bool:
 
 def _is_finished(thought: dict[str, Any]) -> bool:
     return "loop_num" in thought
-
-
-def _is_tool(action: str) -> bool:
-    return action not in ("", SEVERAL_TOOLS)
 
 
 def _reason(data: Any, error: Any) -> str:

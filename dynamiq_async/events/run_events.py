@@ -263,8 +263,9 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
         """On the terminal event: each node's result, by the node's id, where the run's output is
         the map of them."""
         state = self.state if self.is_final else None
+        output = state.output if state is not None else None
         try:
-            return msgspec.convert(state and state.output, dict[str, NodeResult])
+            return msgspec.convert(output, dict[str, NodeResult])
         except msgspec.ValidationError:
             return {}
 

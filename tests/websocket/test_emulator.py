@@ -149,10 +149,13 @@ async def test_what_cannot_be_an_answer_is_not_sent(app: AsyncApp) -> None:
 
 async def test_who_only_informs_wants_no_answer(app: AsyncApp) -> None:
     async with app.connect() as socket:
+        told = []
         async for event in socket.run({"inform": "halfway"}):
-            if event.question:
+            if event.notice:
+                told.append((event.notice, event.question))
                 with pytest.raises(errors.QuestionError, match="wants no answer"):
                     await socket.answer(event, "thanks")
+        assert told == [("halfway", None)]
 
 
 async def test_a_failure_is_the_final_event_and_leaves_the_socket(app: AsyncApp) -> None:
