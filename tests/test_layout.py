@@ -36,7 +36,7 @@ ARROWS = (
     ("_tasks", "errors", "tasks and finalisers serve every room above"),
     ("sse", "errors _json", "the decoder is sans-IO: bytes in, events out"),
     ("events", "errors _json", "events are data, whichever way they came"),
-    ("transport", f"{GROUND} _http", "the seam to the network knows no service"),
+    ("transport", GROUND, "the seam to the network knows no client and no service"),
     ("_http", f"{GROUND} transport", "one client's requests, whatever they are for"),
     ("downloads", f"{GROUND} _http transport", "links are fetched without any client's key"),
     ("streaming", f"{GROUND} _http sse events", "the life of a stream, not where it leads"),

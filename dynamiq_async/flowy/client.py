@@ -20,7 +20,6 @@ from dynamiq_async.flowy.poller import RequestLimiter, RunLimiter
 from dynamiq_async.flowy.requests import DEFAULT_WAIT, FlowyRequests, Shared, app_id_of
 from dynamiq_async.flowy.runs import FlowyRuns
 from dynamiq_async.options import Adaptive, Timeout, check_count, check_seconds
-from dynamiq_async.transport.base import aiohttp_transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,14 +94,8 @@ class AsyncFlowy(Client):
         super().__init__(url, api_key, limiter=limiter, **options)
         self._settings |= {"max_runs": max_runs, "max_downloads": max_downloads}
         self._api = self._api.view(options=self._api.options.with_policy(patient=True))
-        network = {
-            "session": None,
-            "tls": options.get("verify"),
-            "proxy": options.get("proxy"),
-            "trust_env": options.get("trust_env", False),
-        }
         downloader = Downloader(
-            partial(aiohttp_transport, {**network, "key": None}),
+            partial(self._network._replace(session=None).open, None),
             downloads,
             secret=None,
             max_response_bytes=self._settings["max_response_bytes"],

@@ -214,7 +214,7 @@ class RunStream(EventStream[RunEvent]):
                 opened, self._label, self._requests.api.sender.key
             )
             watch = IdleWatch(
-                opened.response,
+                opened,
                 self._label,
                 idle=_with_heartbeats(options.timeout).idle,
                 total=total,

@@ -289,7 +289,7 @@ class AppStream(WorkflowStream):
         try:
             self.response = await event_stream_info(opened, self._label, self._sender.key)
             watch = IdleWatch(
-                opened.response,
+                opened,
                 self._label,
                 idle=timeout.idle,
                 total=timeout.total,

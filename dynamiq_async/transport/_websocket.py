@@ -14,13 +14,67 @@ import os
 from base64 import b64encode
 from contextlib import suppress
 from hashlib import sha1
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dynamiq_async import errors
-from dynamiq_async.transport.base import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+
+class Closing(NamedTuple):
+    """What the server said when it closed a WebSocket: 1005 where it named no code."""
+
+    code: int
+    reason: str
+
+
+class WebSocket(Protocol):
+    """Messages both ways.
+
+    Attributes:
+        closing: the server's close frame, once it has come.
+    """
+
+    closing: Closing | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can come behind what `receive` still has."""
+
+    async def receive(self) -> list[bytes | None] | None:
+        """The messages that have arrived, or wait for some. An empty list is a sign of life (the
+        server's ping, a piece of a message); None comes behind the last message, once the server
+        closed. A None among the messages is a `fence`.
+
+        Raises:
+            APIConnectionError: the connection broke, or what came is not a WebSocket's.
+            EventTooLargeError: a message is larger than `max_message_bytes`.
+        """
+
+    def take(self) -> list[bytes | None]:
+        """The messages that have arrived, without waiting."""
+
+    def fence(self) -> None:
+        """Have a None put between what the server said before it heard of this, and what it says
+        afterwards: a ping and its pong, which keep their places among the messages."""
+
+    async def send(self, message: bytes) -> None:
+        """Send a text message.
+
+        Raises:
+            APIConnectionError: the connection broke.
+        """
+
+    def fail(self, error: Exception) -> None:
+        """Make a `receive` that waits, and every later one, raise `error`."""
+
+    async def aclose(self) -> None:
+        """Say goodbye, and wait shortly for the other side to."""
+
+    def close(self) -> None:
+        """Say that we leave, without waiting. May be called at any time, also by a finaliser."""
+
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _FINAL, _RESERVED, _MASKED, _LENGTH = 0x80, 0x70, 0x80, 0x7F

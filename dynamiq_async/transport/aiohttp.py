@@ -23,7 +23,7 @@ from yarl import URL
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import mask
-from dynamiq_async.transport._aiohttp_body import encode_body
+from dynamiq_async.transport._aiohttp_body import RequestBody
 from dynamiq_async.transport._websocket import Socket, is_accepted, new_nonce
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
     from multidict import CIMultiDictProxy
 
-    from dynamiq_async._http.request import Request
-    from dynamiq_async.transport.base import Attempt
+    from dynamiq_async.transport.base import Request
 
 TLS = ssl.SSLContext | str | os.PathLike[str] | None
 
@@ -97,19 +96,9 @@ class AiohttpResponse:
             "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
         )
 
-    @property
-    def received(self) -> bool:
-        return self._content.is_eof()
-
-    @property
-    def at_end(self) -> bool:
-        return self._content.at_eof()
-
     async def read(self) -> bytes:
         try:
             return await self._content.readany()
-        except errors.DynamiqError:
-            raise
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             # aiohttp raises before handing out what had arrived ahead of the break.
             rest: bytes = self._content._read_nowait(-1)
@@ -117,9 +106,6 @@ class AiohttpResponse:
                 return rest
             failure = _translate(error, str(self._request), ca="", key=self._key)
         raise failure
-
-    def fail(self, error: Exception) -> None:
-        self._content.set_exception(error)
 
     def close(self) -> None:
         if self._lost is not None:
@@ -158,7 +144,9 @@ class AiohttpResponse:
             _overlook(lost)
         if not self._content.is_eof() and self._content.exception() is None:
             violation = self._protocol.exception()
-            self.fail(aiohttp.ClientPayloadError(str(violation or "it was closed")))
+            self._content.set_exception(
+                aiohttp.ClientPayloadError(str(violation or "it was closed"))
+            )
 
 
 class AiohttpTransport:
@@ -193,20 +181,19 @@ class AiohttpTransport:
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
         _cheapen_reads()
 
-    async def send(
-        self, request: Request, attempt: Attempt, *, connect_timeout: float | None
-    ) -> AiohttpResponse:
+    async def send(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:
         session = self._given or self._running() or await self._session()
         proxy = self._proxy_for(request.url)
         headers, nonce = request.headers, None
         if headers.get("Upgrade") == "websocket":
             nonce = new_nonce()
             headers = {**headers, "Sec-WebSocket-Key": nonce}
+        request.sent = request.body is None  # of which aiohttp tells nothing
         try:
             raw = await session.request(
                 request.method,
                 _parsed(request.url),
-                data=encode_body(request.body, attempt),
+                data=RequestBody(request) if request.body is not None else None,
                 headers=headers,
                 allow_redirects=False,
                 raise_for_status=False,
@@ -214,9 +201,7 @@ class AiohttpTransport:
                 timeout=self._timeout(connect_timeout),
             )
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
-            failure = _body_failure(request, attempt) or _translate(
-                error, str(request), ca=self._ca_name(), key=self._key
-            )
+            failure = _translate(error, str(request), ca=self._ca_name(), key=self._key)
         else:
             return AiohttpResponse(raw, request, self._key, nonce)
         raise failure
@@ -333,19 +318,6 @@ def _overlook(lost: asyncio.Future[None]) -> None:
     """Look at how a connection ended that nobody reads from any more, so that nothing warns."""
     if not lost.cancelled():
         lost.exception()
-
-
-def _body_failure(request: Request, attempt: Attempt) -> Exception | None:
-    """What the source of the body raised, if that is what went wrong. What is no failure to read
-    comes from the caller's own code, and is the caller's."""
-    if not isinstance(attempt.failure, OSError) or isinstance(attempt.failure, errors.DynamiqError):
-        return attempt.failure
-    said = f"{type(attempt.failure).__name__}: {attempt.failure}"
-    failure = errors.InvalidArgumentError(
-        f"{request}: a file could not be read: {said}", argument="files"
-    )
-    failure.__cause__ = attempt.failure
-    return failure
 
 
 @lru_cache(maxsize=256)

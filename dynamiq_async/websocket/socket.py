@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dynamiq_async._http.sender import OpenResponse, Sender
     from dynamiq_async.options import Timeout
     from dynamiq_async.streaming.app_stream import OnBadEvent
-    from dynamiq_async.transport.base import WebSocket
+    from dynamiq_async.transport._websocket import WebSocket
     from dynamiq_async.websocket.protocol import SocketProtocol
     from dynamiq_async.websocket.run import Recover
 
@@ -259,7 +259,7 @@ class AppSocket(Openable):
                 body = await read_beginning(response)
                 key = self._sender.key
                 raise type_error(self._label, "a WebSocket", response.status, headers, body, key)
-            wire = response.websocket(
+            wire = response.websocket(  # type: ignore[attr-defined]
                 max_message_bytes=self._max_event_bytes, heartbeat=self._heartbeat
             )
         except BaseException:
