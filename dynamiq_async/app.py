@@ -73,6 +73,9 @@ class AsyncApp(Batching):
         max_event_bytes: the most that one event of a stream may have, in bytes.
         max_retry_after: seconds; when a server asks to wait longer, the call raises at once. None
             waits however long it says.
+        transport: what speaks HTTP: a transport of your own, as `dynamiq_async.transport` says,
+            or "session" for the one on aiohttp. None chooses; that is the one on aiohttp. Yours
+            is used as it is, stays yours to close, and goes with none of the next four.
         session: your own `aiohttp.ClientSession`. It is used as it is, and stays yours to close.
         verify: a file or folder of CA certificates, or an `ssl.SSLContext`; by default the
             system's certificates.

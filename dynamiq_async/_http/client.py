@@ -133,9 +133,7 @@ class Client:
             "max_response_bytes": max_response_bytes,
             "max_event_bytes": max_event_bytes,
             "max_retry_after": max_retry_after,
-            "verify": verify,
-            "proxy": proxy,
-            "trust_env": trust_env,
+            **self._network.settings(),
             "allow_http": allow_http,
         }
         self._owner = True

@@ -56,7 +56,7 @@ class AsyncFlowy(Client):
         max_runs: how many runs `run` and `map` have in flight at once: a number, or bounds within
             which the client adapts to what the service takes.
         max_downloads: how many outputs are downloaded at once. Downloads use neither the key nor
-            the headers nor the `session` of this client.
+            the headers nor the `session` of this client, but its `transport`.
         max_retry_after: seconds; when the service asks to wait longer, the call raises at once.
             None waits however long it says.
 

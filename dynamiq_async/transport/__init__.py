@@ -23,7 +23,7 @@ stay the client's. A transport sends requests, for many tasks at once.
         def close(self):
             pass
 
-    async with AsyncApp("https://app.example", access_key="…", transport=Fixed()) as app:
+    async with AsyncApp("https://app.example", access_key="key", transport=Fixed()) as app:
         assert await app.invoke({}) == {"answer": 42}
 
 **Errors.** `send` raises `dynamiq_async.errors.ConnectError` (or `ConnectTimeoutError`) where no

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from dynamiq_async.errors import InvalidArgumentError
 from dynamiq_async.transport.base import Transport
@@ -37,6 +37,13 @@ class Network(NamedTuple):
     def given(self) -> Transport | None:
         """The user's own transport, if there is one."""
         return None if isinstance(self.transport, str) else self.transport
+
+    def settings(self) -> dict[str, Any]:
+        """What of it can go to another process: no session, and no transport of the user's."""
+        transport = self.transport if self.given is None else None
+        kept = self._replace(transport=transport)._asdict()
+        del kept["session"]
+        return kept
 
     def check(self) -> None:
         """Raises:
