@@ -22,8 +22,8 @@ from dynamiq_async.runs.runs import Runs
 from dynamiq_async.streaming.app_stream import AppStream, OnBadEvent
 from dynamiq_async.submission import Accepted, Callback, callback_objects
 from dynamiq_async.websocket import AppSocket
+from dynamiq_async.websocket.handshake import Handshake
 from dynamiq_async.websocket.protocol import SocketProtocol
-from dynamiq_async.websocket.socket import upgrade_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -251,8 +251,8 @@ class AsyncApp(Batching):
     ) -> AppSocket:
         """A WebSocket to the App: run after run on one connection, and questions answered on it.
 
-        The connection is made on entering `async with`, or with the first run. That the App has
-        a WebSocket is documented by the vendor; what is said on it is our guess.
+        Experimental: that the App has a WebSocket is documented by the vendor; what is said on it
+        is our guess. The connection is made on entering `async with`, or with the first run.
 
         Args:
             protocol: what the messages look like, where your App differs from the guess.
@@ -264,14 +264,13 @@ class AsyncApp(Batching):
 
         Raises:
             InvalidArgumentError: an argument cannot be used.
+            MissingExtraError: the extra `websocket` is not installed.
         """
         check_seconds(heartbeat, "heartbeat")
         given = RequestOptions(timeout, max_retries, None, extra_headers, extra_query)
-        request = self._api.request("GET", "", given=given)
-        request.headers = upgrade_headers(request.headers)
         return AppSocket(
             self._api.sender,
-            request,
+            Handshake(self._api.request("GET", "", given=given)),
             self._api.options.for_call(given),
             protocol=protocol if protocol is not None else SocketProtocol(),
             heartbeat=heartbeat,

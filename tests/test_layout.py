@@ -198,11 +198,17 @@ def test_only_the_transport_knows_aiohttps_client(module: Module) -> None:
 def test_nothing_slow_is_imported_before_it_is_needed(module: Module) -> None:
     slow = [
         i
-        for library in ("aiohttp", "anyio", "httpx", "rich", "cyclopts")
+        for library in ("aiohttp", "anyio", "httpx", "rich", "cyclopts", "websockets")
         for i in foreign(module, library)
         if i.at_import and not i.for_types
     ]
     assert not slow or module.room in {*SERVERS, *TOPS, "transport", "pytest_plugin"}
+
+
+@each_module
+def test_one_module_knows_the_websockets_package(module: Module) -> None:
+    running = [i for i in foreign(module, "websockets") if not i.for_types]
+    assert not running or module.name == f"{NAME}.websocket._frames"
 
 
 @each_module

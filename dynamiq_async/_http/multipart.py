@@ -12,13 +12,13 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from dynamiq_async._http.uploads import check_sendable
+from dynamiq_async._http.uploads import Upload, check_sendable
 from dynamiq_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from dynamiq_async._http.uploads import Progress, Upload
+    from dynamiq_async._http.uploads import Progress
 
 PIECE = 256 * 1024
 """Bytes read from a file at a time."""
@@ -67,13 +67,12 @@ class Multipart:
 
     @property
     def length(self) -> int | None:
-        total = len(self._end)
-        for head, text in self._texts():
-            total += len(head) + len(text)
-        for name, upload in self.files:
-            if upload.size is None:
+        total = 0
+        for part in self._parts():
+            size = part.size if isinstance(part, Upload) else len(part)
+            if size is None:
                 return None
-            total += len(self._head(name, upload)) + upload.size + len(b"\r\n")
+            total += size
         return total
 
     @property
@@ -85,35 +84,32 @@ class Multipart:
         """The body, in pieces that are not empty."""
         self.failure = None
         try:
-            for head, text in self._texts():
-                yield head + text
-            for name, upload in self.files:
-                yield self._head(name, upload)
-                async with aclosing(self._content(upload)) as content:
-                    async for piece in content:
-                        yield piece
-                yield b"\r\n"
+            for part in self._parts():
+                if isinstance(part, Upload):
+                    async with aclosing(self._content(part)) as content:
+                        async for piece in content:
+                            yield piece
+                elif part:
+                    yield part
         except Exception as error:
             # A transport may say that the connection failed; it was the body.
             self.failure = error
             raise
-        yield self._end
 
-    def _texts(self) -> list[tuple[bytes, bytes]]:
-        return [(self._head(name), text.encode() + b"\r\n") for name, text in self.fields]
-
-    def _head(self, name: str, upload: Upload | None = None) -> bytes:
-        kind, disposition = "text/plain; charset=utf-8", f"form-data; name={_quoted(name)}"
-        if upload is not None:
-            kind, disposition = upload.mime_type, f"{disposition}; filename={_quoted(upload.name)}"
-        return (
-            f"--{self._boundary}\r\nContent-Type: {kind}\r\nContent-Disposition: {disposition}"
-            "\r\n\r\n"
-        ).encode()
-
-    @property
-    def _end(self) -> bytes:
-        return f"--{self._boundary}--\r\n".encode()
+    def _parts(self) -> Iterator[bytes | Upload]:
+        contents: list[tuple[str, str | Upload]] = [*self.fields, *self.files]
+        for name, value in contents:
+            kind, called = "text/plain; charset=utf-8", ""
+            if isinstance(value, Upload):
+                kind, called = value.mime_type, f"; filename={_quoted(value.name)}"
+            yield (
+                f"--{self._boundary}\r\n"
+                f"Content-Type: {kind}\r\n"
+                f"Content-Disposition: form-data; name={_quoted(name)}{called}\r\n\r\n"
+            ).encode()
+            yield value if isinstance(value, Upload) else value.encode()
+            yield b"\r\n"
+        yield f"--{self._boundary}--\r\n".encode()
 
     async def _content(self, upload: Upload) -> AsyncGenerator[bytes, None]:
         """One file, as far as it is what it was said to be, and how far that is."""

@@ -231,7 +231,9 @@ class Sender:
         kept = False
         try:
             with clock.start("first_byte"):
-                response = await self._over().send(request, connect_timeout=timeout.connect)
+                transport = self._over()
+                send = transport.upgrade if request.upgrades else transport.send
+                response = await send(request, connect_timeout=timeout.connect)
                 if log.isEnabledFor(logging.DEBUG):
                     _trace(request, response, started)
                 if self.limiter.quota is not None:
@@ -356,7 +358,7 @@ async def read_beginning(response: Response) -> bytes:
 
 def _is_success(request: Request, status: int) -> bool:
     """Whether the server says yes; 101 is that only to who asked for another protocol."""
-    return 200 <= status < 300 or (status == 101 and "Upgrade" in request.headers)
+    return 200 <= status < 300 or (status == 101 and request.upgrades)
 
 
 def _later(deadline: float | None, seconds: float) -> float | None:

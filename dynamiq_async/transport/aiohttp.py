@@ -23,8 +23,8 @@ from yarl import URL
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import mask
+from dynamiq_async.transport import _aiohttp_private as private
 from dynamiq_async.transport._aiohttp_body import RequestBody
-from dynamiq_async.transport._websocket import Socket, is_accepted, new_nonce
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
     from dynamiq_async.transport.base import Request
+
+_READ_AHEAD = 64 * 1024  # bytes that wait to be read of an upgraded connection, or twice as many
 
 TLS = ssl.SSLContext | str | os.PathLike[str] | None
 
@@ -56,22 +58,14 @@ class AiohttpResponse:
         "_content",
         "_key",
         "_lost",
-        "_nonce",
         "_protocol",
         "_raw",
         "_request",
         "status",
     )
 
-    def __init__(
-        self,
-        raw: aiohttp.ClientResponse,
-        request: Request,
-        key: str | None,
-        nonce: str | None = None,
-    ) -> None:
+    def __init__(self, raw: aiohttp.ClientResponse, request: Request, key: str | None) -> None:
         self._raw = raw
-        self._nonce = nonce
         self._content = raw.content
         self._request = request
         self._key = key
@@ -101,8 +95,7 @@ class AiohttpResponse:
             return await self._content.readany()
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             # aiohttp raises before handing out what had arrived ahead of the break.
-            rest: bytes = self._content._read_nowait(-1)
-            if rest:
+            if rest := private.rest_of(self._content):
                 return rest
             failure = _translate(error, str(self._request), ca="", key=self._key)
         raise failure
@@ -124,19 +117,6 @@ class AiohttpResponse:
                 self._raw.close()
             connection.close()
 
-    def websocket(self, *, max_message_bytes: int, heartbeat: float | None) -> Socket:
-        label = str(self._request)
-        accepted = self._nonce is not None and is_accepted(self._nonce, self._raw.headers)
-        if self._protocol is None or not accepted:
-            raise errors.APIResponseError(
-                f"{label}: the server agreed to a WebSocket, and then answered with another "
-                "handshake than the one asked for",
-                status=self.status,
-            )
-        return Socket(
-            self._protocol, label, max_message_bytes=max_message_bytes, heartbeat=heartbeat
-        )
-
     def _break(self, lost: asyncio.Future[None] | None = None) -> None:
         """Fail the body of a lost connection where aiohttp would leave its reader waiting: when
         the framing was violated, and when the session was closed."""
@@ -147,6 +127,57 @@ class AiohttpResponse:
             self._content.set_exception(
                 aiohttp.ClientPayloadError(str(violation or "it was closed"))
             )
+
+
+class AiohttpConnection(AiohttpResponse):
+    """A connection that was upgraded: what comes on it is read as a body is."""
+
+    __slots__ = ()
+
+    def __init__(self, response: AiohttpResponse) -> None:
+        super().__init__(response._raw, response._request, response._key)
+        protocol = self._protocol
+        if protocol is not None:  # or else aiohttp saw no upgrade, and there is nothing to read
+            self._content = aiohttp.StreamReader(
+                protocol, _READ_AHEAD, loop=asyncio.get_running_loop()
+            )
+            protocol.set_parser(_Raw(self._content), None)
+            if protocol.transport is None:
+                self._content.feed_eof()
+
+    @property
+    def unsent(self) -> int:
+        transport = self._protocol.transport
+        return transport.get_write_buffer_size() if transport is not None else 0
+
+    def write(self, data: bytes) -> None:
+        transport = self._protocol.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
+
+    async def drain(self) -> None:
+        with suppress(OSError):  # `read` tells
+            await private.drain(self._protocol)
+
+    def close(self) -> None:
+        with suppress(RuntimeError):  # of a closed loop
+            if self._protocol is not None and self.unsent:
+                self._protocol.transport.abort()
+        super().close()
+
+
+class _Raw:
+    """Has aiohttp hand what comes to a reader as it is, in place of a WebSocket's frames."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self._content.feed_data(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        self._content.feed_eof()
 
 
 class AiohttpTransport:
@@ -184,17 +215,13 @@ class AiohttpTransport:
     async def send(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:
         session = self._given or self._running() or await self._session()
         proxy = self._proxy_for(request.url)
-        headers, nonce = request.headers, None
-        if headers.get("Upgrade") == "websocket":
-            nonce = new_nonce()
-            headers = {**headers, "Sec-WebSocket-Key": nonce}
         request.sent = request.body is None  # of which aiohttp tells nothing
         try:
             raw = await session.request(
                 request.method,
                 _parsed(request.url),
                 data=RequestBody(request) if request.body is not None else None,
-                headers=headers,
+                headers=request.headers,
                 allow_redirects=False,
                 raise_for_status=False,
                 proxy=proxy,
@@ -203,8 +230,12 @@ class AiohttpTransport:
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
             failure = _translate(error, str(request), ca=self._ca_name(), key=self._key)
         else:
-            return AiohttpResponse(raw, request, self._key, nonce)
+            return AiohttpResponse(raw, request, self._key)
         raise failure
+
+    async def upgrade(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:
+        response = await self.send(request, connect_timeout=connect_timeout)
+        return AiohttpConnection(response) if response.status == 101 else response
 
     async def aclose(self) -> None:
         running = asyncio.get_running_loop()
@@ -260,8 +291,7 @@ class AiohttpTransport:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        # aiohttp repeats a GET on a stale connection unseen; our loop repeats it counted.
-        session._retry_connection = False
+        private.send_once(session)
         return session
 
     def _ssl_context(self) -> ssl.SSLContext | None:
@@ -377,7 +407,7 @@ class _Session:
         connector = self.client.connector
         self.client.detach()
         if connector is not None:
-            connector._close()
+            private.close_now(connector)
         with suppress(StopIteration):
             self._guard.aclose().send(None)  # nothing is left in it to be awaited
 
@@ -385,7 +415,7 @@ class _Session:
         """Forget an inherited session. The sockets are the parent's, and so is what its selector
         knows of them: closing anything here would make the parent deaf to its connections."""
         if self.client.connector is not None:
-            self.client.connector._closed = True
+            private.forget(self.client.connector)
         self.client.detach()
         _LEFT_TO_PARENT.append(self)
 

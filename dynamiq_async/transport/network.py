@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from dynamiq_async.errors import InvalidArgumentError
-from dynamiq_async.transport.base import Transport
+from dynamiq_async.transport.base import Transport, Upgrades
 
 if TYPE_CHECKING:
     import os
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TransportLike = Transport | Literal["session"] | None
 
 
-class OpenTransport(Transport, Protocol):
+class OpenTransport(Upgrades, Protocol):
     """A transport as a client uses it: the client's own, or the user's within bounds."""
 
     def abandon(self) -> bool:

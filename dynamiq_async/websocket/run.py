@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dynamiq_async._http.timers import IdleWatch
     from dynamiq_async.options import Timeout
-    from dynamiq_async.transport._websocket import WebSocket
+    from dynamiq_async.websocket.connection import WebSocket
     from dynamiq_async.websocket.socket import AppSocket
 
     Recover = Callable[[bytes, Exception], StreamEvent | None]

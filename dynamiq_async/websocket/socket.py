@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import mask
@@ -17,33 +17,23 @@ from dynamiq_async._http.timers import IdleWatch
 from dynamiq_async._json import encode, encode_object
 from dynamiq_async._tasks import Openable, release_on
 from dynamiq_async.events.app_events import ApprovalQuestion, FeedbackQuestion, StreamEvent
+from dynamiq_async.websocket._frames import check_installed
+from dynamiq_async.websocket.connection import WebSocket
 from dynamiq_async.websocket.run import RunReader, SocketRun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dynamiq_async._http.request import Request
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async._http.sender import OpenResponse, Sender
     from dynamiq_async.options import Timeout
     from dynamiq_async.streaming.app_stream import OnBadEvent
-    from dynamiq_async.transport._websocket import WebSocket
+    from dynamiq_async.transport import Connection
+    from dynamiq_async.websocket.handshake import Handshake
     from dynamiq_async.websocket.protocol import SocketProtocol
     from dynamiq_async.websocket.run import Recover
 
 _REMEMBERED = 64  # earlier runs whose last words are told from those of the present one
-
-
-_UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
-_NEGOTIATED = {*map(str.lower, _UPGRADE), "sec-websocket-key", "sec-websocket-extensions"}
-
-
-def upgrade_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """`headers` and what makes a GET a WebSocket's handshake, which is not the caller's to say:
-    the headers may be those of a handshake that is passed on."""
-    return {name: said for name, said in headers.items() if name.lower() not in _NEGOTIATED} | (
-        _UPGRADE
-    )
 
 
 class AppSocket(Openable):
@@ -57,16 +47,20 @@ class AppSocket(Openable):
         response: what is known of the handshake's answer, once it has come.
     """
 
+    _opened: OpenResponse | None = None
+    _wire: WebSocket | None = None
+
     def __init__(
         self,
         sender: Sender,
-        request: Request,
+        request: Handshake,
         options: SendOptions,
         *,
         protocol: SocketProtocol,
         heartbeat: float | None,
         max_event_bytes: int,
     ) -> None:
+        check_installed()  # a plain install is told now, and not when the socket opens
         super().__init__(str(request))
         self._sender = sender
         self._request = request
@@ -74,8 +68,6 @@ class AppSocket(Openable):
         self._protocol = protocol
         self._heartbeat = heartbeat
         self._max_event_bytes = max_event_bytes
-        self._opened: OpenResponse | None = None
-        self._wire: WebSocket | None = None
         self._reader: RunReader | None = None  # of the run under way
         self._ended: deque[str] = deque(maxlen=_REMEMBERED)
         self._used = False
@@ -259,8 +251,17 @@ class AppSocket(Openable):
                 body = await read_beginning(response)
                 key = self._sender.key
                 raise type_error(self._label, "a WebSocket", response.status, headers, body, key)
-            wire = response.websocket(  # type: ignore[attr-defined]
-                max_message_bytes=self._max_event_bytes, heartbeat=self._heartbeat
+            if not self._request.is_accepted(headers):
+                raise errors.APIResponseError(
+                    f"{self._label}: the server agreed to a WebSocket, and then answered with "
+                    "another handshake than the one asked for",
+                    status=response.status,
+                )
+            wire = WebSocket(
+                cast("Connection", response),
+                self._label,
+                max_message_bytes=self._max_event_bytes,
+                heartbeat=self._heartbeat,
             )
         except BaseException:
             opened.close()

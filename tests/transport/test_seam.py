@@ -329,6 +329,13 @@ def test_a_transport_is_not_pickled_and_a_choice_is() -> None:
     assert app._network.transport == "session"
 
 
+async def test_a_websocket_needs_a_transport_that_can_upgrade() -> None:
+    async with app_on(Double()) as app:
+        with pytest.raises(errors.InvalidArgumentError, match="needs upgrade") as caught:
+            await app.connect().open()
+    assert caught.value.argument == "transport"
+
+
 async def test_all_clients_use_it_for_everything() -> None:
     found = {"data": {"id": str(UUID(int=1)), "name": "bot", "hostname": "bot.example"}}
     double = Double(Canned(json.dumps(found).encode()), Canned(b"1"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dynamiq_async import AsyncApp, Timeout, errors
-from dynamiq_async.transport._websocket import GOODBYE_SECONDS, NORMAL
+from dynamiq_async.websocket.connection import GOODBYE_SECONDS, NORMAL
 from tests.support.network import KEY, in_flight, turns
 from tests.support.websocket_peers import (
     CLOSE,
@@ -404,7 +404,7 @@ async def test_pings_without_end_are_not_answered_without_end(
         await run.output()
         assert sent == 40_000
         assert socket._wire is not None
-        assert socket._wire._unsent < 1000  # type: ignore[attr-defined]
+        assert socket._wire._stream.unsent < 1000
         done.set()
 
 
