@@ -26,6 +26,10 @@ stay the client's. A transport sends requests, for many tasks at once.
     async with AsyncApp("https://app.example", access_key="key", transport=Fixed()) as app:
         assert await app.invoke({}) == {"answer": 42}
 
+**What is sent** is the request as it is: no redirect is followed, and no header, cookie or
+credential added. Requests for other hosts than the client's come through here too, such as those
+for Flowy's outputs.
+
 **Errors.** `send` raises `dynamiq_async.errors.ConnectError` (or `ConnectTimeoutError`) where no
 connection came about, so that nothing was sent and every request may be sent again, and
 `APIConnectionError` where it broke; `read` raises the latter. Other errors of this package pass as
@@ -35,7 +39,7 @@ headers, and with them the key.
 
 **Time and cancellation.** The client's time limits cancel the task in which `send` or `read` waits.
 Let the `CancelledError` through, and leave the connection closed. The only limit that a transport
-keeps is `connect_timeout`.
+keeps is `connect_timeout`. `Request.sent` is where it can tell how far a request came.
 
 **Who closes what.** The client closes every response. It never closes a transport of yours: it
 stays yours, may serve several clients, and `aclose()` is for you to call when they are closed.

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 _READ_AHEAD = 64 * 1024  # bytes that wait to be read of an upgraded connection, or twice as many
 
-TLS = ssl.SSLContext | str | os.PathLike[str] | None
-
 # A dead peer is noticed after about a minute instead of the system's two hours.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
@@ -185,7 +183,7 @@ class AiohttpTransport:
 
     Args:
         session: used as it is and never closed; None for sessions of our own.
-        tls: a file of CA certificates or an `SSLContext`; None for the system's, in the one
+        verify: a file of CA certificates or an `SSLContext`; None for the system's, in the one
             context that aiohttp shares.
         proxy: the URL of an HTTP proxy.
         trust_env: take the proxy from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
@@ -194,16 +192,16 @@ class AiohttpTransport:
 
     def __init__(
         self,
+        session: aiohttp.ClientSession | None,
+        verify: ssl.SSLContext | str | os.PathLike[str] | None,
+        proxy: str | None,
+        trust_env: bool,
         *,
-        session: aiohttp.ClientSession | None = None,
-        tls: TLS = None,
-        proxy: str | None = None,
-        trust_env: bool = False,
-        key: str | None = None,
+        key: str | None,
     ) -> None:
         self._key = key
         self._given = session
-        self._tls = tls
+        self._verify = verify
         self._proxy = proxy
         self._trust_env = trust_env
         self._context: ssl.SSLContext | None = None
@@ -295,22 +293,22 @@ class AiohttpTransport:
         return session
 
     def _ssl_context(self) -> ssl.SSLContext | None:
-        if self._context is None and self._tls is not None:
-            if isinstance(self._tls, ssl.SSLContext):
-                self._context = self._tls
+        if self._context is None and self._verify is not None:
+            if isinstance(self._verify, ssl.SSLContext):
+                self._context = self._verify
             else:
-                self._context = _context_from(os.fspath(self._tls))
+                self._context = _context_from(os.fspath(self._verify))
         return self._context
 
     def _ca_name(self) -> str:
         if self._given is not None:
             return "the given session's CA certificates"
-        if self._tls is None:
+        if self._verify is None:
             paths = ssl.get_default_verify_paths()
             return f"the system's CA certificates ({paths.cafile or paths.capath})"
-        if isinstance(self._tls, ssl.SSLContext):
+        if isinstance(self._verify, ssl.SSLContext):
             return "the given SSLContext's CA certificates"
-        return f"the CA certificates in {os.fspath(self._tls)}"
+        return f"the CA certificates in {os.fspath(self._verify)}"
 
     def _proxy_for(self, url: str) -> str | None:
         proxy = self._proxy
@@ -462,11 +460,9 @@ def _scrub(error: Exception) -> tuple[OSError | None, str]:
     if isinstance(error, aiohttp.ClientResponseError):
         return None, f"{error.status} {error.message}"
     said = str(error) or type(error).__name__
-    return (None if isinstance(error, aiohttp.ClientError) else _plain(error)), said
-
-
-def _plain(error: Exception) -> OSError | None:
-    return error if isinstance(error, OSError) else None
+    if isinstance(error, OSError) and not isinstance(error, aiohttp.ClientError):
+        return error, said
+    return None, said
 
 
 def _classify(error: Exception, request: str, said: str, ca: str) -> errors.DynamiqError:

@@ -115,7 +115,7 @@ class Connection(Response, Protocol):
 
 @runtime_checkable
 class Transport(Protocol):
-    """Sends requests and follows no redirect."""
+    """Sends requests, for many tasks at once."""
 
     async def send(self, request: Request, *, connect_timeout: float | None) -> Response:
         """Send a request, and return when the headers of the response are here.

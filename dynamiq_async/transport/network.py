@@ -55,19 +55,12 @@ class Network(NamedTuple):
                 "verify, proxy and trust_env are settings of the session; set them there",
                 argument="session",
             )
-        if self.given is None:
-            if self.transport not in (None, "session"):
-                raise InvalidArgumentError(
-                    f"transport must be 'session' or a transport, not {self.transport!r}",
-                    argument="transport",
-                )
-        elif not isinstance(self.given, Transport):
+        if self.transport not in (None, "session") and not isinstance(self.given, Transport):
             raise InvalidArgumentError(
-                "transport must be 'session' or have send() and aclose(), which "
-                f"{type(self.given).__name__} does not",
+                f"transport must be 'session', or have send() and aclose(), not {self.transport!r}",
                 argument="transport",
             )
-        elif self.session is not None or settings:
+        if self.given is not None and (settings or self.session is not None):
             raise InvalidArgumentError(
                 "session, verify, proxy and trust_env are settings of the transport on aiohttp; "
                 "set up yours as it needs",
@@ -83,10 +76,4 @@ class Network(NamedTuple):
         # Imported with the first request: that costs more than everything else together.
         from dynamiq_async.transport.aiohttp import AiohttpTransport
 
-        return AiohttpTransport(
-            session=self.session,
-            tls=self.verify,
-            proxy=self.proxy,
-            trust_env=self.trust_env,
-            key=key,
-        )
+        return AiohttpTransport(self.session, self.verify, self.proxy, self.trust_env, key=key)

@@ -250,7 +250,10 @@ class WebSocket:
         """Say goodbye, and wait shortly for the other side to."""
         self._say_goodbye(NORMAL)
         self.take()
-        await asyncio.wait([self._reading], timeout=GOODBYE_SECONDS)
+        _, reading = await asyncio.wait([self._reading], timeout=GOODBYE_SECONDS)
+        if reading:
+            self._reading.cancel()
+            await asyncio.wait(reading)
 
     def close(self) -> None:
         """Say that we leave, without waiting. May be called at any time, also by a finaliser."""

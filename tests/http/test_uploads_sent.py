@@ -322,7 +322,7 @@ def test_payloads_are_not_for_reading() -> None:
 async def test_a_form_byte_by_byte() -> None:
     """As aiohttp wrote it, and browsers nearly do."""
     form = Multipart(
-        [("input", '{"a":1}'), ('x"y', "é")],
+        [("input", '{"a":1}'), ('x"y', "é"), ("none", "")],
         [("files", Upload(b"%PDF", name='a\\"b.pdf')), ("files", Upload(b"", name="é"))],
     )
     boundary = form.content_type.removeprefix("multipart/form-data; boundary=")
@@ -336,6 +336,10 @@ async def test_a_form_byte_by_byte() -> None:
         'Content-Disposition: form-data; name="x\\"y"\r\n\r\n'
         "é\r\n"
         f"--{boundary}\r\n"
+        "Content-Type: text/plain; charset=utf-8\r\n"
+        'Content-Disposition: form-data; name="none"\r\n\r\n'
+        "\r\n"
+        f"--{boundary}\r\n"
         "Content-Type: application/pdf\r\n"
         'Content-Disposition: form-data; name="files"; filename="a\\\\\\"b.pdf"\r\n\r\n'
         "%PDF\r\n"
@@ -346,7 +350,9 @@ async def test_a_form_byte_by_byte() -> None:
         f"--{boundary}--\r\n"
     ).encode()
     for _ in range(2):
-        assert b"".join([piece async for piece in form]) == expected
+        sent = [piece async for piece in form]
+        assert b"".join(sent) == expected
+        assert all(sent)
     assert form.length == len(expected)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 from pathlib import Path
 
@@ -71,3 +72,28 @@ def test_what_is_used_of_a_connection_is_listed() -> None:
     }
     assert used <= NAMES
     assert {"set_parser", "transport", "closed", "_drain_helper"} <= used
+
+
+@pytest.mark.parametrize("left", [True, False])
+async def test_a_drain_that_is_cancelled_leaves_nothing_to_warn(left: bool) -> None:
+    """aiohttp 3.13 leaves its future behind; it may also have it resolved in the same turn."""
+    loop = asyncio.get_running_loop()
+
+    class Protocol:
+        _drain_waiter: asyncio.Future[None] | None = None
+
+        async def _drain_helper(self) -> None:
+            self._drain_waiter = waiter if left else None
+            await asyncio.shield(waiter)
+
+    waiter: asyncio.Future[None] = loop.create_future()
+    draining = asyncio.ensure_future(_aiohttp_private.drain(Protocol()))
+    await asyncio.sleep(0)
+    draining.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await draining
+    if left:
+        waiter.set_exception(ConnectionResetError())
+    else:
+        waiter.set_result(None)
+    await asyncio.sleep(0)

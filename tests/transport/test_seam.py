@@ -20,6 +20,7 @@ from dynamiq_async.emulator import FOREVER, Emulator, Fault, RunContext
 from dynamiq_async.management.models import App
 from tests.support import httpx_transport
 from tests.support.httpx_transport import HttpxTransport
+from tests.support.websocket_peers import accept_of, text
 from tests.support.wire import final, says, sse
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def test_a_double_is_small_and_so_is_an_adapter() -> None:
 
 def test_the_door_s_example_runs() -> None:
     doc = transport.__doc__ or ""
-    code = doc[doc.index("    class Fixed") : doc.index("**Errors.**")]
+    code = doc[doc.index("    class Fixed") : doc.index("**What is sent**")]
     lines = inspect.cleandoc("\n" + code)
     compiled = compile(lines, "example", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     asyncio.run(eval(compiled, {"AsyncApp": AsyncApp}))
@@ -145,6 +146,34 @@ async def test_a_read_that_waits_is_ended_from_another_task() -> None:
             await reading
         with pytest.raises(errors.IdleTimeoutError):
             await anext(app.stream(INPUT, timeout=Timeout(idle=0.01)))
+
+
+async def test_the_first_reason_to_fail_a_read_is_the_one() -> None:
+    async with app_on(Double(Canned(forever, **SSE), Canned(b"x", **SSE))) as app:
+        request = app._api.request("POST", "", body=b"{}", stream=True)
+        for waits in (True, False):
+            opened = await app._api.sender.open(request, app._api.options)
+            if waits:
+                reading = asyncio.ensure_future(opened.read())
+                await asyncio.sleep(0)
+            opened.fail(ZeroDivisionError())
+            opened.fail(KeyError())
+            with pytest.raises(ZeroDivisionError):
+                await (reading if waits else opened.read())
+            opened.close()
+
+
+async def test_a_task_that_is_cancelled_besides_is_cancelled() -> None:
+    async with app_on(Double(Canned(forever, **SSE))) as app:
+        request = app._api.request("POST", "", body=b"{}", stream=True)
+        opened = await app._api.sender.open(request, app._api.options)
+        reading = asyncio.ensure_future(opened.read())
+        await asyncio.sleep(0)
+        opened.fail(ZeroDivisionError())
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        opened.close()
 
 
 async def test_a_body_whose_end_nobody_tells_is_not_taken_for_whole() -> None:
@@ -334,6 +363,62 @@ async def test_a_websocket_needs_a_transport_that_can_upgrade() -> None:
         with pytest.raises(errors.InvalidArgumentError, match="needs upgrade") as caught:
             await app.connect().open()
     assert caught.value.argument == "transport"
+
+
+class Upgrading(Double):
+    """A transport whose server agrees to everything, and then says what it is told."""
+
+    async def upgrade(self, request: transport.Request, *, connect_timeout: float | None) -> Any:
+        response = await self.send(request, connect_timeout=connect_timeout)
+        response.headers |= {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Accept": accept_of(request.headers["Sec-WebSocket-Key"]),
+        }
+        return response
+
+
+class Upgraded(Canned):
+    """The connection behind its 101."""
+
+    unsent = 0
+
+    def __init__(self, *pieces: Any, broken: Exception | None = None) -> None:
+        super().__init__(*pieces, status=101)
+        self.written: list[bytes] = []
+        self.broken = broken
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+        if self.broken is not None:
+            raise self.broken
+
+    async def drain(self) -> None:
+        if self.broken is not None:
+            raise self.broken
+
+
+async def test_a_websocket_over_a_transport_that_can() -> None:
+    said = Upgraded(text(says("one")) + text(final())[:9], text(final())[9:], forever)
+    refused = Canned(b"{}", status=403)
+    async with app_on(Upgrading(said, refused)) as app:
+        async with app.connect() as socket:
+            assert [event.text async for event in socket.run(INPUT)] == ["one", ""]
+        assert said.closed == 1
+        assert len(said.written) == 2
+        with pytest.raises(errors.PermissionDeniedError):
+            await app.connect().open()
+
+
+async def test_what_breaks_a_websocket_is_named_too() -> None:
+    unwritable = Upgraded(forever, broken=LookupError("gone"))
+    unreadable = Upgraded(raising(LookupError("gone")))
+    async with app_on(Upgrading(unwritable, unreadable)) as app:
+        for _ in range(2):
+            async with app.connect() as socket:
+                with pytest.raises(errors.APIConnectionError, match="LookupError: gone"):
+                    await socket.run(INPUT).output()
+    assert unwritable.closed == unreadable.closed == 1
 
 
 async def test_all_clients_use_it_for_everything() -> None:

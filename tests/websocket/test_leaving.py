@@ -274,11 +274,14 @@ async def test_a_server_that_does_not_say_goodbye_is_not_waited_for(
     serve: Serve, app_for: MakeApp
 ) -> None:
     wire = await serve(saying(ONE, END))
+    tasks = len(asyncio.all_tasks())
     async with app_for(wire).connect() as socket:
+        assert len(asyncio.all_tasks()) > tasks
         await socket.run(INPUT).output()
         loop = asyncio.get_running_loop()
         started = loop.time()
     assert loop.time() - started < 4 * GOODBYE_SECONDS
+    assert len(asyncio.all_tasks()) <= tasks + 1  # the server's own
     await wire.all_closed()
 
 
