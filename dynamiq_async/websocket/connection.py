@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from dynamiq_async import errors
 from dynamiq_async.websocket._frames import open_protocol
@@ -17,6 +17,7 @@ from dynamiq_async.websocket._frames import open_protocol
 if TYPE_CHECKING:
     from websockets.frames import Frame
 
+    from dynamiq_async._http.sender import OpenResponse
     from dynamiq_async.transport import Connection
 
 _CLOSE, _PING, _PONG = 0x8, 0x9, 0xA
@@ -43,7 +44,7 @@ class WebSocket:
     """Messages both ways.
 
     Args:
-        stream: the upgraded connection; whoever gave it closes it.
+        opened: the upgraded connection, which is closed with this.
         label: what errors call it.
         max_message_bytes: the most that a message may have.
         heartbeat: seconds of silence after which the server is pinged, and after as many more
@@ -56,9 +57,15 @@ class WebSocket:
     closing: Closing | None = None
 
     def __init__(
-        self, stream: Connection, label: str, *, max_message_bytes: int, heartbeat: float | None
+        self,
+        opened: OpenResponse,
+        label: str,
+        *,
+        max_message_bytes: int,
+        heartbeat: float | None,
     ) -> None:
-        self._stream = stream
+        self._opened = opened
+        self._stream = cast("Connection", opened.response)
         self._label = label
         self._limit = max_message_bytes
         self._protocol = open_protocol(max_message_bytes, self._on_close)
@@ -257,11 +264,11 @@ class WebSocket:
 
     def close(self) -> None:
         """Say that we leave, without waiting. May be called at any time, also by a finaliser."""
-        if self._loop.is_closed():
-            return
-        self._say_goodbye(GOING_AWAY)
-        self.fail(errors.StreamClosedError(f"{self._label}: the WebSocket was closed"))
-        self._reading.cancel()
+        if not self._loop.is_closed():
+            self._say_goodbye(GOING_AWAY)
+            self._end(errors.StreamClosedError(f"{self._label}: the WebSocket was closed"))
+            self._reading.cancel()
+        self._opened.close()
 
     # What is written.
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import mask
@@ -25,10 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dynamiq_async._http.request_options import SendOptions
-    from dynamiq_async._http.sender import OpenResponse, Sender
+    from dynamiq_async._http.sender import Sender
     from dynamiq_async.options import Timeout
     from dynamiq_async.streaming.app_stream import OnBadEvent
-    from dynamiq_async.transport import Connection
     from dynamiq_async.websocket.handshake import Handshake
     from dynamiq_async.websocket.protocol import SocketProtocol
     from dynamiq_async.websocket.run import Recover
@@ -47,7 +45,6 @@ class AppSocket(Openable):
         response: what is known of the handshake's answer, once it has come.
     """
 
-    _opened: OpenResponse | None = None
     _wire: WebSocket | None = None
 
     def __init__(
@@ -237,8 +234,8 @@ class AppSocket(Openable):
         return f"<AppSocket {self._label}>"
 
     def __del__(self) -> None:
-        if self._wire is not None and self._opened is not None:
-            release_on(self._loop, partial(_release, self._wire, self._opened))
+        if self._wire is not None:
+            release_on(self._loop, self._wire.close)
 
     # Inside.
 
@@ -257,8 +254,8 @@ class AppSocket(Openable):
                     "another handshake than the one asked for",
                     status=response.status,
                 )
-            wire = WebSocket(
-                cast("Connection", response),
+            self._wire = WebSocket(
+                opened,
                 self._label,
                 max_message_bytes=self._max_event_bytes,
                 heartbeat=self._heartbeat,
@@ -266,7 +263,6 @@ class AppSocket(Openable):
         except BaseException:
             opened.close()
             raise
-        self._wire, self._opened = wire, opened
         self.response = ResponseInfo(
             status=response.status,
             headers=headers,
@@ -356,9 +352,8 @@ class AppSocket(Openable):
 
     def _let_go(self) -> None:
         wire, self._wire = self._wire, None
-        opened, self._opened = self._opened, None
-        if wire is not None and opened is not None:
-            _release(wire, opened)
+        if wire is not None:
+            wire.close()
 
     def _closed_error(self) -> errors.StreamClosedError:
         return errors.StreamClosedError(f"{self._label}: the WebSocket was closed{self._why}")
@@ -417,8 +412,3 @@ def _asked(event: StreamEvent) -> ApprovalQuestion | FeedbackQuestion:
             "event must be an event of this socket whose `question` is set", argument="event"
         )
     return question
-
-
-def _release(wire: WebSocket, opened: OpenResponse) -> None:
-    wire.close()
-    opened.close()

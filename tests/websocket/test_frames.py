@@ -45,6 +45,7 @@ class Line:
         self.pieces = [piece for piece in pieces if piece]
         self.written = b""
         self.headers: dict[str, str] = {}
+        self.response = self
 
     async def read(self) -> bytes:
         return self.pieces.pop(0) if self.pieces else b""
