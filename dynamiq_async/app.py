@@ -22,8 +22,8 @@ from dynamiq_async.runs.runs import Runs
 from dynamiq_async.streaming.app_stream import AppStream, OnBadEvent
 from dynamiq_async.submission import Accepted, Callback, callback_objects
 from dynamiq_async.websocket import AppSocket
+from dynamiq_async.websocket.handshake import Handshake
 from dynamiq_async.websocket.protocol import SocketProtocol
-from dynamiq_async.websocket.socket import upgrade_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,6 +80,9 @@ class AsyncApp(Batching):
         max_event_bytes: the most that one event of a stream may have, in bytes.
         max_retry_after: seconds; when a server asks to wait longer, the call raises at once. None
             waits however long it says.
+        transport: what speaks HTTP: a transport of your own, as `dynamiq_async.transport` says,
+            or "session" for the one on aiohttp. None chooses; that is the one on aiohttp. Yours
+            is used as it is, stays yours to close, and goes with none of the next four.
         session: your own `aiohttp.ClientSession`. It is used as it is, and stays yours to close.
         verify: a file or folder of CA certificates, or an `ssl.SSLContext`; by default the
             system's certificates.
@@ -264,8 +267,8 @@ class AsyncApp(Batching):
     ) -> AppSocket:
         """A WebSocket to the App: run after run on one connection, and questions answered on it.
 
-        The connection is made on entering `async with`, or with the first run. That the App has
-        a WebSocket is documented by the vendor; what is said on it is our guess.
+        Experimental: that the App has a WebSocket is documented by the vendor; what is said on it
+        is our guess. The connection is made on entering `async with`, or with the first run.
 
         Args:
             protocol: what the messages look like, where your App differs from the guess.
@@ -277,14 +280,13 @@ class AsyncApp(Batching):
 
         Raises:
             InvalidArgumentError: an argument cannot be used.
+            MissingExtraError: the extra `websocket` is not installed.
         """
         check_seconds(heartbeat, "heartbeat")
         given = RequestOptions(timeout, max_retries, None, extra_headers, extra_query)
-        request = self._api.request("GET", "", given=given)
-        request.headers = upgrade_headers(request.headers)
         return AppSocket(
             self._api.sender,
-            request,
+            Handshake(self._api.request("GET", "", given=given)),
             self._api.options.for_call(given),
             protocol=protocol if protocol is not None else SocketProtocol(),
             heartbeat=heartbeat,

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async._http.timers import TaskLimits
-    from dynamiq_async.transport.base import Response
+    from dynamiq_async.transport import Response
 
 
 T = TypeVar("T")
@@ -115,16 +115,15 @@ class Downloader(Sender):
         size, received = _length(response.headers), 0
         _check_size(request, response, size or 0)
         await request.sink.restart()
-        while not response.at_end:
-            if not response.received:
-                limits.run("idle")
-            piece = await response.read()
+        limits.run("idle")
+        while piece := await response.read():
             limits.run("total")  # a slow disk is no silent server
             received += len(piece)
             _check_size(request, response, received)
             await request.sink.write(piece)
             if request.progress is not None:
                 request.progress(received, size)
+            limits.run("idle")
         return BufferedResponse(response.status, response.headers, b"")
 
     async def refusal(

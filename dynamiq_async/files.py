@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from dynamiq_async import errors
-from dynamiq_async._http.request import Multipart
+from dynamiq_async._http.multipart import Multipart
 from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async._http.uploads import Content, Progress, Upload
 

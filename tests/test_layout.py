@@ -36,7 +36,7 @@ ARROWS = (
     ("_tasks", "errors", "tasks and finalisers serve every room above"),
     ("sse", "errors _json", "the decoder is sans-IO: bytes in, events out"),
     ("events", "errors _json", "events are data, whichever way they came"),
-    ("transport", f"{GROUND} _http", "the seam to the network knows no service"),
+    ("transport", GROUND, "the seam to the network knows no client and no service"),
     ("_http", f"{GROUND} transport", "one client's requests, whatever they are for"),
     ("downloads", f"{GROUND} _http transport", "links are fetched without any client's key"),
     ("streaming", f"{GROUND} _http sse events", "the life of a stream, not where it leads"),
@@ -63,8 +63,12 @@ SERVERS = {"emulator", "relay", "callbacks"}  # of aiohttp they know the server 
 # Private by their spelling only.
 FOREIGN_PRIVATES = {
     "_replace": "a method that NamedTuple documents",
+    "_asdict": "a method that NamedTuple documents",
     "_get_running_loop": "asyncio's own, documented for libraries: it does not raise",
 }
+
+# The one list of what is used of aiohttp's own privates, with reasons and versions.
+AIOHTTP_PRIVATE = f"{NAME}.transport._aiohttp_private"
 
 MAX_MODULE = 500
 MAX_FUNCTION = 45
@@ -195,7 +199,7 @@ def test_private_names_stay_in_their_module(module: Module) -> None:
         and ast.unparse(node.value) not in {"self", "cls", "super()"}
         and node.attr not in defined_names(module.tree)
         and node.attr not in FOREIGN_PRIVATES
-        and not (module.room == "transport" and node.attr in AIOHTTP_PRIVATES)
+        and module.name != AIOHTTP_PRIVATE
     }
     imported = {
         f"{name}, line {node.lineno}"
@@ -246,11 +250,17 @@ def test_only_the_transport_knows_aiohttps_client(module: Module) -> None:
 def test_nothing_slow_is_imported_before_it_is_needed(module: Module) -> None:
     slow = [
         i
-        for library in ("aiohttp", "anyio", "httpx", "rich", "cyclopts")
+        for library in ("aiohttp", "anyio", "httpx", "rich", "cyclopts", "websockets")
         for i in foreign(module, library)
         if i.at_import and not i.for_types
     ]
     assert not slow or module.room in {*SERVERS, *TOPS, "transport", "pytest_plugin"}
+
+
+@each_module
+def test_one_module_knows_the_websockets_package(module: Module) -> None:
+    running = [i for i in foreign(module, "websockets") if not i.for_types]
+    assert not running or module.name == f"{NAME}.websocket._frames"
 
 
 @each_module

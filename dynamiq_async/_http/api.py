@@ -16,7 +16,7 @@ from dynamiq_async._http.urls import join_url
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dynamiq_async._http.request import Multipart
+    from dynamiq_async._http.multipart import Multipart
     from dynamiq_async._http.sender import Sender
 
 T = TypeVar("T")
@@ -87,6 +87,8 @@ class Api:
             InvalidArgumentError: a header or a segment cannot be sent.
         """
         headers = self._header_sets.of(stream=stream, json=isinstance(body, bytes))
+        if body is not None and not isinstance(body, bytes):
+            headers = headers | {"Content-Type": body.content_type}
         if given.headers:
             headers = headers | titled(check_headers(given.headers, "extra_headers"))
         if given.query:

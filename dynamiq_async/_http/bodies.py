@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from dynamiq_async._http.request import Multipart
+from dynamiq_async._http.multipart import Multipart
 from dynamiq_async._http.uploads import as_uploads
 from dynamiq_async._json import encode, encode_object
 from dynamiq_async.errors import InvalidArgumentError

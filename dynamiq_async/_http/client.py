@@ -16,7 +16,6 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, TypeVar
 
-from dynamiq_async import errors
 from dynamiq_async._credentials import ACCESS_KEY, Credential, check_key
 from dynamiq_async._http.api import Api
 from dynamiq_async._http.headers import check_headers, without_secrets
@@ -31,7 +30,7 @@ from dynamiq_async._http.retry import RetryPolicy
 from dynamiq_async._http.sender import Sender
 from dynamiq_async._http.urls import parse_base_url
 from dynamiq_async.options import check_count, check_seconds
-from dynamiq_async.transport.base import aiohttp_transport
+from dynamiq_async.transport.network import Network, TransportLike
 
 if TYPE_CHECKING:
     import os
@@ -55,6 +54,7 @@ class ClientOptions(TypedDict, total=False):
     max_response_bytes: int
     max_event_bytes: int
     max_retry_after: float | None
+    transport: TransportLike
     session: aiohttp.ClientSession | None
     verify: ssl.SSLContext | str | os.PathLike[str] | None
     proxy: str | None
@@ -94,6 +94,7 @@ class Client:
         max_response_bytes: int = 64 * _MIB,
         max_event_bytes: int = 64 * _MIB,
         max_retry_after: float | None = 60.0,
+        transport: TransportLike = None,
         session: aiohttp.ClientSession | None = None,
         verify: ssl.SSLContext | str | os.PathLike[str] | None = None,
         proxy: str | None = None,
@@ -102,11 +103,8 @@ class Client:
     ) -> None:
         url = parse_base_url(url, allow_http=allow_http, argument=self._url_argument)
         given = self._credential.resolve(key)
-        if session is not None and (verify is not None or proxy is not None or trust_env):
-            raise errors.InvalidArgumentError(
-                "verify, proxy and trust_env are settings of the session; set them there",
-                argument="session",
-            )
+        self._network = Network(transport, session, verify, proxy, trust_env)
+        self._network.check()
         check_seconds(max_retry_after, "max_retry_after")
         secret = check_key(given, self._credential.argument) if given is not None else None
         options = SendOptions(
@@ -115,9 +113,8 @@ class Client:
                 max_wait=math.inf if max_retry_after is None else max_retry_after,
             ),
         )
-        network = {"session": session, "tls": verify, "proxy": proxy, "trust_env": trust_env}
         sender = Sender(
-            partial(aiohttp_transport, {**network, "key": given}),
+            partial(self._network.open, given),
             limiter or Limiter(check_count(max_connections, "max_connections")),
             secret=secret,
             credential=self._credential,
@@ -136,9 +133,7 @@ class Client:
             "max_response_bytes": max_response_bytes,
             "max_event_bytes": max_event_bytes,
             "max_retry_after": max_retry_after,
-            "verify": verify,
-            "proxy": proxy,
-            "trust_env": trust_env,
+            **self._network.settings(),
             "allow_http": allow_http,
         }
         self._owner = True

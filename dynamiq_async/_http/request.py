@@ -1,50 +1,31 @@
-"""Building requests: everything that can be wrong with an argument is found here, before a byte
-is sent."""
+"""Requests as the sender sees them: what goes over the wire, and what may be done with it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dynamiq_async import transport
+from dynamiq_async._http.multipart import Multipart
+from dynamiq_async.errors import DynamiqError, InvalidArgumentError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from dynamiq_async._http.uploads import Progress, Upload
+    from collections.abc import Mapping
 
 
-class Multipart:
-    """A `multipart/form-data` body: text fields, then files.
-
-    `max_file_bytes` bounds each file; `progress` is told how far each is.
-    """
-
-    __slots__ = ("fields", "files", "max_file_bytes", "progress")
-
-    def __init__(
-        self,
-        fields: Sequence[tuple[str, str]],
-        files: Sequence[tuple[str, Upload]],
-        *,
-        max_file_bytes: int | None = None,
-        progress: Progress | None = None,
-    ) -> None:
-        self.fields = fields
-        self.files = files
-        self.max_file_bytes = max_file_bytes
-        self.progress = progress
-
-    @property
-    def replayable(self) -> bool:
-        return all(upload.replayable for _, upload in self.files)
-
-
-class Request:
+class Request(transport.Request):
     """One request, ready to be sent any number of times unless its body cannot be rewound.
 
-    `idempotent` says whether sending it twice does what sending it once does, `taken` whether the
-    server may have taken it so far. `headers` hold the access key, so they are in no repr.
+    Args:
+        idempotent: whether sending it twice does what sending it once does.
+        urgent: no limit of requests and no cooldown holds it back.
+
+    Attributes:
+        taken: whether the server may have taken it so far.
+        upgrades: whether it asks to go on in another protocol.
     """
 
-    __slots__ = ("body", "headers", "idempotent", "method", "taken", "urgent", "url")
+    __slots__ = ("idempotent", "taken", "urgent")
+    upgrades = False
 
     def __init__(
         self,
@@ -56,20 +37,28 @@ class Request:
         idempotent: bool,
         urgent: bool = False,
     ) -> None:
-        self.method = method
-        self.url = url
-        self.headers = headers
-        self.body = body
+        super().__init__(method, url, headers, body)
         self.idempotent = idempotent
         self.urgent = urgent
         self.taken = False
+
+    def begin(self) -> None:
+        """Another attempt begins."""
+        self.sent = True
 
     @property
     def replayable(self) -> bool:
         return not isinstance(self.body, Multipart) or self.body.replayable
 
-    def __repr__(self) -> str:
-        return f"<Request {self}>"
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.url.partition('?')[0]}"
+    def source_failure(self) -> Exception | None:
+        """What the source of the body raised, if that is what went wrong. What is no failure to
+        read comes from the caller's own code, and is the caller's."""
+        failure = self.body.failure if isinstance(self.body, Multipart) else None
+        if not isinstance(failure, OSError) or isinstance(failure, DynamiqError):
+            return failure
+        said = InvalidArgumentError(
+            f"{self}: a file could not be read: {type(failure).__name__}: {failure}",
+            argument="files",
+        )
+        said.__cause__ = failure
+        return said

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import ACCESS_KEY, Credential
@@ -21,7 +21,6 @@ from dynamiq_async._http.retry import RetryPolicy, parse_retry_after, server_tim
 from dynamiq_async._http.status import Outcome, asks_to_slow_down, may_have_run, meaning_of
 from dynamiq_async._http.timers import TaskLimits, Timer, deadline_in
 from dynamiq_async.options import NO_TIMEOUT, Timeout
-from dynamiq_async.transport.base import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
     from dynamiq_async._http.limiter import Limiter
     from dynamiq_async._http.request import Request
     from dynamiq_async._http.request_options import SendOptions
-    from dynamiq_async.transport.base import Response, Transport
+    from dynamiq_async.transport import Response
+    from dynamiq_async.transport.network import OpenTransport
 
 
 log = logging.getLogger("dynamiq_async")
@@ -42,12 +42,42 @@ ERROR_BODY_SECONDS = 5.0
 class OpenResponse:
     """A 2xx response whose body is still to be read, and the client's slot that it occupies."""
 
-    __slots__ = ("_limiter", "attempts", "response")
+    __slots__ = ("_failure", "_limiter", "_reader", "attempts", "response")
 
     def __init__(self, response: Response, limiter: Limiter) -> None:
         self.response = response
         self.attempts = 1
         self._limiter: Limiter | None = limiter
+        self._reader: asyncio.Task[object] | None = None  # the task that waits in `read`
+        self._failure: Exception | None = None
+
+    async def read(self) -> bytes:
+        """The bytes that have arrived, or wait for some; `b""` at the end.
+
+        Raises:
+            APIConnectionError: the connection broke.
+            DynamiqError: what `fail` was given.
+        """
+        task = self._reader = cast("asyncio.Task[object]", asyncio.current_task())
+        cancelling = task.cancelling()
+        try:
+            if self._failure is not None:
+                raise self._failure
+            return await self.response.read()
+        except asyncio.CancelledError:
+            # Somebody else may have cancelled the task too, and then that counts.
+            if self._failure is None or task.uncancel() > cancelling:
+                raise
+            raise self._failure from None
+        finally:
+            self._reader = None
+
+    def fail(self, error: Exception) -> None:
+        """Make a `read` that waits, and every later one, raise `error`."""
+        if self._failure is None:
+            self._failure = error
+            if self._reader is not None:
+                self._reader.cancel()
 
     def close(self) -> None:
         """Give connection and slot up. May be called twice, and by a finaliser."""
@@ -70,7 +100,7 @@ class Sender:
 
     def __init__(
         self,
-        connect: Callable[[], Transport],
+        connect: Callable[[], OpenTransport],
         limiter: Limiter,
         *,
         secret: Secret | None,
@@ -78,7 +108,7 @@ class Sender:
         max_response_bytes: int,
     ) -> None:
         self._connect = connect
-        self._transport: Transport | None = None
+        self._transport: OpenTransport | None = None
         self.limiter = limiter
         self.key = secret.reveal() if secret is not None else None
         self.max_response_bytes = max_response_bytes
@@ -98,7 +128,7 @@ class Sender:
         """For what broke because the client was closed; no server is to blame."""
         return errors.ClientClosedError(f"{what}: the client was closed meanwhile")
 
-    def _over(self) -> Transport:
+    def _over(self) -> OpenTransport:
         if self.closed:
             raise errors.ClientClosedError("the client is closed; make a new one")
         if self._transport is None:
@@ -195,16 +225,16 @@ class Sender:
         whole: bool,
     ) -> BufferedResponse | OpenResponse:
         """Send once, in a slot of the limiter that was taken before and is given back here."""
-        attempt = Attempt()
+        request.begin()
         limits = TaskLimits(timeout, deadline, self.timer())
         started = time.perf_counter()
         response: Response | None = None
-        opened: OpenResponse | None = None
+        kept = False
         try:
             with limits.starting("first_byte"):
-                response = await self._over().send(
-                    request, attempt, connect_timeout=timeout.connect
-                )
+                transport = self._over()
+                send = transport.upgrade if request.upgrades else transport.send
+                response = await send(request, connect_timeout=timeout.connect)
                 if log.isEnabledFor(logging.DEBUG):
                     _trace(request, response, started)
                 if self.limiter.quota is not None:
@@ -217,17 +247,17 @@ class Sender:
                 if whole:
                     return await self.read_body(request, response, limits)
                 opened = OpenResponse(response, self.limiter)
+            kept = True
             return opened
-        except TimeoutError as error:
-            opened = None
-            if isinstance(error, errors.DynamiqError):
-                raise
-            raise _expired(request, limits, sent=attempt.sent) from None
-        except BaseException:
-            opened = None
+        except Exception as error:
+            source = request.source_failure() if response is None else None
+            if source is not None:
+                raise source from source.__cause__
+            if isinstance(error, TimeoutError) and not isinstance(error, errors.DynamiqError):
+                raise _expired(request, limits) from None
             raise
         finally:
-            if opened is None:
+            if not kept:
                 if response is not None:
                     response.close()
                 self.limiter.release()
@@ -283,10 +313,9 @@ class Sender:
     ) -> BufferedResponse:
         pieces: list[bytes] = []
         size = 0
-        while not response.at_end:
-            if not response.received:
-                limits.run("idle")
-            piece = await response.read()
+        limits.run("idle")
+        while piece := await response.read():
+            limits.run("idle")
             size += len(piece)
             if size > self.max_response_bytes:
                 raise errors.ResponseTooLargeError(
@@ -320,9 +349,9 @@ async def read_beginning(response: Response) -> bytes:
     size = 0
     try:
         async with asyncio.timeout(ERROR_BODY_SECONDS):
-            while size < MAX_ERROR_BODY and not response.at_end:
-                pieces.append(await response.read())
-                size += len(pieces[-1])
+            while size < MAX_ERROR_BODY and (piece := await response.read()):
+                pieces.append(piece)
+                size += len(piece)
     except (TimeoutError, errors.APIConnectionError):
         log.debug("the body of an error was cut off after %d bytes", size)
     return b"".join(pieces)
@@ -330,7 +359,7 @@ async def read_beginning(response: Response) -> bytes:
 
 def _is_success(request: Request, status: int) -> bool:
     """Whether the server says yes; 101 is that only to who asked for another protocol."""
-    return 200 <= status < 300 or (status == 101 and "Upgrade" in request.headers)
+    return 200 <= status < 300 or (status == 101 and request.upgrades)
 
 
 def _later(deadline: float | None, seconds: float) -> float | None:
@@ -351,9 +380,9 @@ def _trace(request: Request, response: Response, started: float) -> None:
     )
 
 
-def _expired(request: Request, limits: TaskLimits, *, sent: bool) -> errors.APITimeoutError:
+def _expired(request: Request, limits: TaskLimits) -> errors.APITimeoutError:
     said = f"the {limits.limit} limit of {limits.seconds} s passed"
-    if sent or request.body is None:
+    if request.sent:
         kind, when = errors.APITimeoutError, "before the answer was whole"
     else:
         kind, when = errors.ConnectTimeoutError, "before the request was sent"

@@ -63,10 +63,9 @@ class Upload:
         self.content = Path(content) if isinstance(content, str | os.PathLike) else content
         measured = self._measure()
         self.size = size if measured is None else measured
-        self.name = _sendable(name or self._own_name(), "name")
-        self.mime_type = _sendable(
-            mime_type or mimetypes.guess_type(self.name)[0] or _DEFAULT_TYPE, "mime_type"
-        )
+        self.name = check_sendable(name or self._own_name(), "a file's name", "name")
+        guessed = mimetypes.guess_type(self.name)[0] or _DEFAULT_TYPE
+        self.mime_type = check_sendable(mime_type or guessed, "a file's mime_type", "mime_type")
 
     def __repr__(self) -> str:
         return f"Upload(name={self.name!r}, mime_type={self.mime_type!r}, size={self.size})"
@@ -127,10 +126,15 @@ class Upload:
         return size
 
 
-def _sendable(text: str, argument: str) -> str:
+def check_sendable(text: str, what: str, argument: str) -> str:
+    """`text`, which is to stand in a header of a part.
+
+    Raises:
+        InvalidArgumentError: it cannot; `argument` is named.
+    """
     if _UNSENDABLE.search(text):
         raise InvalidArgumentError(
-            f"a file's {argument} may not hold control characters or undecodable bytes: {text!r}",
+            f"{what} may not hold control characters or undecodable bytes: {text!r}",
             argument=argument,
         )
     return text

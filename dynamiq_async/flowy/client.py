@@ -20,7 +20,6 @@ from dynamiq_async.flowy.poller import RequestLimiter, RunLimiter
 from dynamiq_async.flowy.requests import DEFAULT_WAIT, FlowyRequests, Shared, app_id_of
 from dynamiq_async.flowy.runs import FlowyRuns
 from dynamiq_async.options import Adaptive, Timeout, check_count, check_seconds
-from dynamiq_async.transport.base import aiohttp_transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +56,7 @@ class AsyncFlowy(Client):
         max_runs: how many runs `run` and `map` have in flight at once: a number, or bounds within
             which the client adapts to what the service takes.
         max_downloads: how many outputs are downloaded at once. Downloads use neither the key nor
-            the headers nor the `session` of this client.
+            the headers nor the `session` of this client, but its `transport`.
         max_retry_after: seconds; when the service asks to wait longer, the call raises at once.
             None waits however long it says.
 
@@ -95,14 +94,8 @@ class AsyncFlowy(Client):
         super().__init__(url, api_key, limiter=limiter, **options)
         self._settings |= {"max_runs": max_runs, "max_downloads": max_downloads}
         self._api = self._api.view(options=self._api.options.with_policy(patient=True))
-        network = {
-            "session": None,
-            "tls": options.get("verify"),
-            "proxy": options.get("proxy"),
-            "trust_env": options.get("trust_env", False),
-        }
         downloader = Downloader(
-            partial(aiohttp_transport, {**network, "key": None}),
+            partial(self._network._replace(session=None).open, None),
             downloads,
             secret=None,
             max_response_bytes=self._settings["max_response_bytes"],

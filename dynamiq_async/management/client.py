@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 
 DEFAULT_URL = "https://api.getdynamiq.ai"
-# What an App is reached by as the management API is.
-NETWORK_OPTIONS = ("verify", "proxy", "trust_env", "allow_http")
 
 DEFAULT_TIMEOUT = Timeout(first_byte=30.0, idle=30.0)
 """No workflow runs here, so that silence means trouble; the vendor's command line waits as long."""
@@ -150,8 +148,8 @@ class AsyncManagement(Client):
         client yourself.
 
         The App is called with an Access Key, from `access_key` or `DYNAMIQ_ACCESS_KEY`, and never
-        with this client's token; a public App needs none. `verify`, `proxy`, `trust_env` and
-        `allow_http` are this client's unless given; a `session` is not handed on.
+        with this client's token; a public App needs none. `transport`, `verify`, `proxy`,
+        `trust_env` and `allow_http` are this client's unless given; a `session` is not handed on.
 
         Args:
             app: an `App`, or what `find` takes.
@@ -167,10 +165,10 @@ class AsyncManagement(Client):
 
         async def make() -> AsyncApp:
             found = await self.find(app, project_id=project_id)
-            # A session has its own ways to the network.
-            shared = ("allow_http",) if options.get("session") is not None else NETWORK_OPTIONS
-            network = {name: self._settings[name] for name in shared}
-            every: dict[str, Any] = {**network, **options}
+            every: dict[str, Any] = {"allow_http": self._settings["allow_http"], **options}
+            # A session, and a transport of the user's, have their own ways to the network.
+            if every.get("session") is None and isinstance(every.get("transport"), str | None):
+                every = self._network._replace(session=None)._asdict() | every
             every["access_key"] = _access_key(options.get("access_key"), found)
             return AsyncApp(_url(found, allow_http=every["allow_http"]), **every)
 

@@ -74,7 +74,7 @@ class EventReader(Generic[E]):
         self._deferred: errors.SSEError | None = None
         self.response = opened.response
         self.decoder = decoder
-        self._read = opened.response.read
+        self._read = opened.read
         self._feed = decoder.feed
 
     @property
@@ -114,8 +114,8 @@ class EventReader(Generic[E]):
         drained = 0
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                while not self.response.at_end and drained < DRAIN_BYTES:
-                    drained += len(await self._read())
+                while drained < DRAIN_BYTES and (piece := await self._read()):
+                    drained += len(piece)
         except (TimeoutError, errors.DynamiqError):
             # The stream was complete before; what comes now only decides over the connection.
             drained = DRAIN_BYTES
@@ -124,7 +124,7 @@ class EventReader(Generic[E]):
 
     def fail(self, error: Exception) -> None:
         """Make a `batch` that waits raise `error`."""
-        self.response.fail(error)
+        self._opened.fail(error)
 
     def close(self) -> None:
         self._limits.stop()
@@ -156,7 +156,7 @@ async def open_events(
     except BaseException:
         opened.close()
         raise
-    limits = reading_limits(opened.response, label, options.timeout, deadline, sender.timer())
+    limits = reading_limits(opened, label, options.timeout, deadline, sender.timer())
     return EventReader(opened, decoder, limits), info
 
 

@@ -23,18 +23,17 @@ from yarl import URL
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import mask
-from dynamiq_async.transport._aiohttp_body import encode_body
-from dynamiq_async.transport._websocket import Socket, is_accepted, new_nonce
+from dynamiq_async.transport import _aiohttp_private as private
+from dynamiq_async.transport._aiohttp_body import RequestBody
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
     from multidict import CIMultiDictProxy
 
-    from dynamiq_async._http.request import Request
-    from dynamiq_async.transport.base import Attempt
+    from dynamiq_async.transport.base import Request
 
-TLS = ssl.SSLContext | str | os.PathLike[str] | None
+_READ_AHEAD = 64 * 1024  # bytes that wait to be read of an upgraded connection, or twice as many
 
 # A dead peer is noticed after about a minute instead of the system's two hours.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
@@ -57,22 +56,14 @@ class AiohttpResponse:
         "_content",
         "_key",
         "_lost",
-        "_nonce",
         "_protocol",
         "_raw",
         "_request",
         "status",
     )
 
-    def __init__(
-        self,
-        raw: aiohttp.ClientResponse,
-        request: Request,
-        key: str | None,
-        nonce: str | None = None,
-    ) -> None:
+    def __init__(self, raw: aiohttp.ClientResponse, request: Request, key: str | None) -> None:
         self._raw = raw
-        self._nonce = nonce
         self._content = raw.content
         self._request = request
         self._key = key
@@ -97,29 +88,15 @@ class AiohttpResponse:
             "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
         )
 
-    @property
-    def received(self) -> bool:
-        return self._content.is_eof()
-
-    @property
-    def at_end(self) -> bool:
-        return self._content.at_eof()
-
     async def read(self) -> bytes:
         try:
             return await self._content.readany()
-        except errors.DynamiqError:
-            raise
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             # aiohttp raises before handing out what had arrived ahead of the break.
-            rest: bytes = self._content._read_nowait(-1)
-            if rest:
+            if rest := private.rest_of(self._content):
                 return rest
             failure = _translate(error, str(self._request), ca="", key=self._key)
         raise failure
-
-    def fail(self, error: Exception) -> None:
-        self._content.set_exception(error)
 
     def close(self) -> None:
         if self._lost is not None:
@@ -138,19 +115,6 @@ class AiohttpResponse:
                 self._raw.close()
             connection.close()
 
-    def websocket(self, *, max_message_bytes: int, heartbeat: float | None) -> Socket:
-        label = str(self._request)
-        accepted = self._nonce is not None and is_accepted(self._nonce, self._raw.headers)
-        if self._protocol is None or not accepted:
-            raise errors.APIResponseError(
-                f"{label}: the server agreed to a WebSocket, and then answered with another "
-                "handshake than the one asked for",
-                status=self.status,
-            )
-        return Socket(
-            self._protocol, label, max_message_bytes=max_message_bytes, heartbeat=heartbeat
-        )
-
     def _break(self, lost: asyncio.Future[None] | None = None) -> None:
         """Fail the body of a lost connection where aiohttp would leave its reader waiting: when
         the framing was violated, and when the session was closed."""
@@ -158,7 +122,60 @@ class AiohttpResponse:
             _overlook(lost)
         if not self._content.is_eof() and self._content.exception() is None:
             violation = self._protocol.exception()
-            self.fail(aiohttp.ClientPayloadError(str(violation or "it was closed")))
+            self._content.set_exception(
+                aiohttp.ClientPayloadError(str(violation or "it was closed"))
+            )
+
+
+class AiohttpConnection(AiohttpResponse):
+    """A connection that was upgraded: what comes on it is read as a body is."""
+
+    __slots__ = ()
+
+    def __init__(self, response: AiohttpResponse) -> None:
+        super().__init__(response._raw, response._request, response._key)
+        protocol = self._protocol
+        if protocol is not None:  # or else aiohttp saw no upgrade, and there is nothing to read
+            self._content = aiohttp.StreamReader(
+                protocol, _READ_AHEAD, loop=asyncio.get_running_loop()
+            )
+            protocol.set_parser(_Raw(self._content), None)
+            if protocol.transport is None:
+                self._content.feed_eof()
+
+    @property
+    def unsent(self) -> int:
+        transport = self._protocol.transport
+        return transport.get_write_buffer_size() if transport is not None else 0
+
+    def write(self, data: bytes) -> None:
+        transport = self._protocol.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
+
+    async def drain(self) -> None:
+        with suppress(OSError):  # `read` tells
+            await private.drain(self._protocol)
+
+    def close(self) -> None:
+        with suppress(RuntimeError):  # of a closed loop
+            if self._protocol is not None and self.unsent:
+                self._protocol.transport.abort()
+        super().close()
+
+
+class _Raw:
+    """Has aiohttp hand what comes to a reader as it is, in place of a WebSocket's frames."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self._content.feed_data(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        self._content.feed_eof()
 
 
 class AiohttpTransport:
@@ -166,7 +183,7 @@ class AiohttpTransport:
 
     Args:
         session: used as it is and never closed; None for sessions of our own.
-        tls: a file of CA certificates or an `SSLContext`; None for the system's, in the one
+        verify: a file of CA certificates or an `SSLContext`; None for the system's, in the one
             context that aiohttp shares.
         proxy: the URL of an HTTP proxy.
         trust_env: take the proxy from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
@@ -175,16 +192,16 @@ class AiohttpTransport:
 
     def __init__(
         self,
+        session: aiohttp.ClientSession | None,
+        verify: ssl.SSLContext | str | os.PathLike[str] | None,
+        proxy: str | None,
+        trust_env: bool,
         *,
-        session: aiohttp.ClientSession | None = None,
-        tls: TLS = None,
-        proxy: str | None = None,
-        trust_env: bool = False,
-        key: str | None = None,
+        key: str | None,
     ) -> None:
         self._key = key
         self._given = session
-        self._tls = tls
+        self._verify = verify
         self._proxy = proxy
         self._trust_env = trust_env
         self._context: ssl.SSLContext | None = None
@@ -193,33 +210,30 @@ class AiohttpTransport:
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
         _cheapen_reads()
 
-    async def send(
-        self, request: Request, attempt: Attempt, *, connect_timeout: float | None
-    ) -> AiohttpResponse:
+    async def send(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:
         session = self._given or self._running() or await self._session()
         proxy = self._proxy_for(request.url)
-        headers, nonce = request.headers, None
-        if headers.get("Upgrade") == "websocket":
-            nonce = new_nonce()
-            headers = {**headers, "Sec-WebSocket-Key": nonce}
+        request.sent = request.body is None  # of which aiohttp tells nothing
         try:
             raw = await session.request(
                 request.method,
                 _parsed(request.url),
-                data=encode_body(request.body, attempt),
-                headers=headers,
+                data=RequestBody(request) if request.body is not None else None,
+                headers=request.headers,
                 allow_redirects=False,
                 raise_for_status=False,
                 proxy=proxy,
                 timeout=self._timeout(connect_timeout),
             )
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
-            failure = _body_failure(request, attempt) or _translate(
-                error, str(request), ca=self._ca_name(), key=self._key
-            )
+            failure = _translate(error, str(request), ca=self._ca_name(), key=self._key)
         else:
-            return AiohttpResponse(raw, request, self._key, nonce)
+            return AiohttpResponse(raw, request, self._key)
         raise failure
+
+    async def upgrade(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:
+        response = await self.send(request, connect_timeout=connect_timeout)
+        return AiohttpConnection(response) if response.status == 101 else response
 
     async def aclose(self) -> None:
         running = asyncio.get_running_loop()
@@ -275,27 +289,26 @@ class AiohttpTransport:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        # aiohttp repeats a GET on a stale connection unseen; our loop repeats it counted.
-        session._retry_connection = False
+        private.send_once(session)
         return session
 
     def _ssl_context(self) -> ssl.SSLContext | None:
-        if self._context is None and self._tls is not None:
-            if isinstance(self._tls, ssl.SSLContext):
-                self._context = self._tls
+        if self._context is None and self._verify is not None:
+            if isinstance(self._verify, ssl.SSLContext):
+                self._context = self._verify
             else:
-                self._context = _context_from(os.fspath(self._tls))
+                self._context = _context_from(os.fspath(self._verify))
         return self._context
 
     def _ca_name(self) -> str:
         if self._given is not None:
             return "the given session's CA certificates"
-        if self._tls is None:
+        if self._verify is None:
             paths = ssl.get_default_verify_paths()
             return f"the system's CA certificates ({paths.cafile or paths.capath})"
-        if isinstance(self._tls, ssl.SSLContext):
+        if isinstance(self._verify, ssl.SSLContext):
             return "the given SSLContext's CA certificates"
-        return f"the CA certificates in {os.fspath(self._tls)}"
+        return f"the CA certificates in {os.fspath(self._verify)}"
 
     def _proxy_for(self, url: str) -> str | None:
         proxy = self._proxy
@@ -333,19 +346,6 @@ def _overlook(lost: asyncio.Future[None]) -> None:
     """Look at how a connection ended that nobody reads from any more, so that nothing warns."""
     if not lost.cancelled():
         lost.exception()
-
-
-def _body_failure(request: Request, attempt: Attempt) -> Exception | None:
-    """What the source of the body raised, if that is what went wrong. What is no failure to read
-    comes from the caller's own code, and is the caller's."""
-    if not isinstance(attempt.failure, OSError) or isinstance(attempt.failure, errors.DynamiqError):
-        return attempt.failure
-    said = f"{type(attempt.failure).__name__}: {attempt.failure}"
-    failure = errors.InvalidArgumentError(
-        f"{request}: a file could not be read: {said}", argument="files"
-    )
-    failure.__cause__ = attempt.failure
-    return failure
 
 
 @lru_cache(maxsize=256)
@@ -405,7 +405,7 @@ class _Session:
         connector = self.client.connector
         self.client.detach()
         if connector is not None:
-            connector._close()
+            private.close_now(connector)
         with suppress(StopIteration):
             self._guard.aclose().send(None)  # nothing is left in it to be awaited
 
@@ -413,7 +413,7 @@ class _Session:
         """Forget an inherited session. The sockets are the parent's, and so is what its selector
         knows of them: closing anything here would make the parent deaf to its connections."""
         if self.client.connector is not None:
-            self.client.connector._closed = True
+            private.forget(self.client.connector)
         self.client.detach()
         _LEFT_TO_PARENT.append(self)
 
@@ -460,11 +460,9 @@ def _scrub(error: Exception) -> tuple[OSError | None, str]:
     if isinstance(error, aiohttp.ClientResponseError):
         return None, f"{error.status} {error.message}"
     said = str(error) or type(error).__name__
-    return (None if isinstance(error, aiohttp.ClientError) else _plain(error)), said
-
-
-def _plain(error: Exception) -> OSError | None:
-    return error if isinstance(error, OSError) else None
+    if isinstance(error, OSError) and not isinstance(error, aiohttp.ClientError):
+        return error, said
+    return None, said
 
 
 def _classify(error: Exception, request: str, said: str, ca: str) -> errors.DynamiqError:

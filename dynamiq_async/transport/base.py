@@ -1,38 +1,73 @@
-"""The one seam to the network: what the rest of the package asks of an HTTP client.
-
-`_aiohttp` fills it. Everything above sees bytes, statuses and this package's errors, never the
-library below, so another client (or a fake one, in a test) can stand in its place.
-"""
+"""What a transport takes and gives. The room's door says how to write one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from dynamiq_async._http.request import Request
+    from collections.abc import AsyncGenerator, Mapping
 
 
-class Attempt:
-    """What one sending of a request has done so far. `sent` turns true when its body starts out;
-    `failure` is what the body's own source raised."""
+class Body(Protocol):
+    """A body that is too large to be held whole.
 
-    __slots__ = ("failure", "sent")
+    Iterate it with `async for`: the pieces are bytes, and none is empty. It may be iterated again
+    when the request is sent again. Close the iterator where you stop before its end
+    (`contextlib.aclosing`), so that files are closed then. Let what it raises through; the client
+    knows it for the body's own.
+    """
 
-    def __init__(self) -> None:
-        self.sent = False
-        self.failure: Exception | None = None
+    @property
+    def length(self) -> int | None:
+        """Its length in bytes, for `Content-Length`; None where only chunks will do."""
+
+    def __aiter__(self) -> AsyncGenerator[bytes, None]: ...
+
+
+class Request:
+    """A request to be sent as it is.
+
+    Attributes:
+        method: in capitals.
+        url: absolute and quoted.
+        headers: all but those of the connection and the body's framing (`Host`, `Content-Length`,
+            `Transfer-Encoding`), which are the transport's. They hold the key: log none of them.
+        body: bytes, a `Body`, or None.
+        sent: whether some of it may have been sent. A transport that can tell sets it to False when
+            `send` begins and to True before the first byte goes out: a request that was still
+            waiting for its connection when a time limit passed is sent again without a risk. Where
+            no transport sets it, it is True, which is the safe side.
+    """
+
+    __slots__ = ("body", "headers", "method", "sent", "url")
+
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Body | None = None,
+    ) -> None:
+        self.method = method
+        self.url = url
+        self.headers = headers
+        self.body = body
+        self.sent = True
+
+    def __repr__(self) -> str:
+        return f"<Request {self}>"
+
+    def __str__(self) -> str:
+        """What errors call it: no query, no header."""
+        return f"{self.method} {self.url.partition('?')[0]}"
 
 
 class Response(Protocol):
-    """A response whose body is read piece by piece.
+    """A response whose body is read piece by piece."""
 
-    Attributes:
-        status: the HTTP status.
-    """
-
-    status: int
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -40,123 +75,74 @@ class Response(Protocol):
 
     @property
     def framed(self) -> bool:
-        """Whether HTTP tells where the body ends (chunks or a length). If it does not, the end of
-        the connection is the end of the body, whole or not."""
-
-    @property
-    def received(self) -> bool:
-        """Whether the whole body is here, so that `read` does not wait any more."""
-
-    @property
-    def at_end(self) -> bool:
-        """Whether the whole body has been read."""
+        """Whether HTTP tells where the body ends (by chunks, a length, or HTTP/2's frames). If it
+        does not, the end of the connection is the end of the body, whole or not."""
 
     async def read(self) -> bytes:
-        """The bytes that have arrived, or wait for some; `b""` at the end of the body.
+        """What has arrived of the body, or wait for some; `b""` at the end, however often.
+
+        What the transport asked to be compressed it hands out decompressed.
 
         Raises:
-            APIConnectionError: the connection broke, or the framing was violated.
+            APIConnectionError: the connection broke, or the body is not whole.
         """
-
-    def fail(self, error: Exception) -> None:
-        """Make a `read` that waits, and every later one, raise `error`."""
 
     def close(self) -> None:
-        """Give the connection up: back to the pool if the body was read, else closed.
+        """Give the connection up: back to the pool if the body was read to its end, else closed.
 
-        May be called at any time and any number of times, also by a finaliser.
-        """
-
-    def websocket(self, *, max_message_bytes: int, heartbeat: float | None) -> WebSocket:
-        """The WebSocket that begins behind a 101. `close` closes its connection.
-
-        Args:
-            max_message_bytes: the most that a message may have.
-            heartbeat: seconds of silence after which the server is pinged, and after as many
-                more without a sign of it given up. None: never.
-
-        Raises:
-            APIResponseError: the handshake is wrong.
+        May be called at any time and any number of times, also while `read` waits and by a
+        finaliser, so it does not wait itself.
         """
 
 
-class Closing(NamedTuple):
-    """What the server said when it closed a WebSocket: 1005 where it named no code."""
-
-    code: int
-    reason: str
-
-
-class WebSocket(Protocol):
-    """Messages both ways.
-
-    Attributes:
-        closing: the server's close frame, once it has come.
-    """
-
-    closing: Closing | None
+class Connection(Response, Protocol):
+    """The response to an upgrade that was agreed to. From `101` on, the connection is its body:
+    `read` gives the bytes that come, and `b""` once the other side has closed."""
 
     @property
-    def ended(self) -> bool:
-        """Whether nothing more can come behind what `receive` still has."""
+    def unsent(self) -> int:
+        """How many of the bytes that were written the network has not taken yet."""
 
-    async def receive(self) -> list[bytes | None] | None:
-        """The messages that have arrived, or wait for some. An empty list is a sign of life (the
-        server's ping, a piece of a message); None comes behind the last message, once the server
-        closed. A None among the messages is a `fence`.
+    def write(self, data: bytes) -> None:
+        """Send, without waiting. What is written to a lost connection is dropped: `read` tells."""
 
-        Raises:
-            APIConnectionError: the connection broke, or what came is not a WebSocket's.
-            EventTooLargeError: a message is larger than `max_message_bytes`.
-        """
-
-    def take(self) -> list[bytes | None]:
-        """The messages that have arrived, without waiting."""
-
-    def fence(self) -> None:
-        """Have a None put between what the server said before it heard of this, and what it says
-        afterwards: a ping and its pong, which keep their places among the messages."""
-
-    async def send(self, message: bytes) -> None:
-        """Send a text message.
-
-        Raises:
-            APIConnectionError: the connection broke.
-        """
-
-    def fail(self, error: Exception) -> None:
-        """Make a `receive` that waits, and every later one, raise `error`."""
-
-    async def aclose(self) -> None:
-        """Say goodbye, and wait shortly for the other side to."""
+    async def drain(self) -> None:
+        """Wait until the network has taken most of what was written, or the connection is lost."""
 
     def close(self) -> None:
-        """Say that we leave, without waiting. May be called at any time, also by a finaliser."""
+        """Close the connection. What is unsent is dropped."""
 
 
+@runtime_checkable
 class Transport(Protocol):
-    """Sends one request at a time, and many at once."""
+    """Sends requests, for many tasks at once."""
 
-    async def send(
-        self, request: Request, attempt: Attempt, *, connect_timeout: float | None
-    ) -> Response:
-        """Send `request`, follow no redirect, and return when the headers of the answer are here.
-        One that asks for a WebSocket gets its `Sec-WebSocket-Key` here, a fresh one each time.
+    async def send(self, request: Request, *, connect_timeout: float | None) -> Response:
+        """Send a request, and return when the headers of the response are here.
+
+        Args:
+            connect_timeout: seconds that a new connection may take, TLS included. None: no limit.
 
         Raises:
             ConnectError: no connection came about; nothing was sent.
-            APIConnectionError: it broke before the answer.
+            ConnectTimeoutError: the same, because `connect_timeout` passed.
+            APIConnectionError: the connection broke before the response.
         """
 
     async def aclose(self) -> None:
-        """Close all connections that this transport made."""
-
-    def abandon(self) -> bool:
-        """The same from a finaliser, without awaiting; whether there was anything to close."""
+        """Close all connections. Its owner calls this."""
 
 
-def aiohttp_transport(settings: Mapping[str, Any]) -> Transport:
-    """The transport on aiohttp, which is imported only now."""
-    from dynamiq_async.transport.aiohttp import AiohttpTransport
+@runtime_checkable
+class Upgrades(Transport, Protocol):
+    """A transport that can leave HTTP: what `AsyncApp.connect` needs."""
 
-    return AiohttpTransport(**settings)
+    async def upgrade(
+        self, request: Request, *, connect_timeout: float | None
+    ) -> Response | Connection:
+        """Send a request with an `Upgrade` header. Raises what `send` raises.
+
+        Returns:
+            A `Connection` if the status is 101, or else the response of a server that does not
+            agree.
+        """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamiq_async import _json, errors
 from dynamiq_async._http.timers import deadline_in
@@ -12,16 +12,37 @@ from dynamiq_async.streaming.app_stream import OnBadEvent, WorkflowStream, recov
 from dynamiq_async.streaming.output_stream import T_co
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection
 
+    from dynamiq_async._http.response import ResponseInfo
+    from dynamiq_async._http.sender import Sender
     from dynamiq_async._http.timers import TimeLimits
     from dynamiq_async.options import Timeout
-    from dynamiq_async.transport.base import WebSocket
-    from dynamiq_async.websocket.socket import AppSocket
+    from dynamiq_async.websocket.connection import WebSocket
+    from dynamiq_async.websocket.protocol import SocketProtocol
 
     Recover = Callable[[bytes, Exception], StreamEvent | None]
 
 log = logging.getLogger("dynamiq_async")
+
+
+class Line(NamedTuple):
+    """What a run needs of its socket.
+
+    Attributes:
+        label: what errors call the socket.
+        read: the event in a message; raises ValueError for one that is broken.
+        begin: gives the socket to the run.
+        closing_error: the error for what the server's close frame says.
+        response: what is known of the handshake's response, once it has come.
+    """
+
+    sender: Sender
+    label: str
+    read: Callable[[bytes], StreamEvent | None]
+    begin: Callable[[Timeout, float | None, Recover], Awaitable[RunReader]]
+    closing_error: Callable[[WebSocket], errors.DynamiqError]
+    response: Callable[[], ResponseInfo | None]
 
 
 class SocketRun(WorkflowStream[T_co]):
@@ -40,7 +61,7 @@ class SocketRun(WorkflowStream[T_co]):
 
     def __init__(
         self,
-        socket: AppSocket,
+        line: Line,
         message: bytes,
         timeout: Timeout,
         *,
@@ -48,15 +69,15 @@ class SocketRun(WorkflowStream[T_co]):
         on_bad_event: OnBadEvent,
         output_type: Any = Any,
     ) -> None:
-        super().__init__(socket._sender, socket._label, output_type, event=event)
-        self._socket = socket
+        super().__init__(line.sender, line.label, output_type, event=event)
+        self._line = line
         self._message = message
         self._timeout = timeout
-        self._recover = recovery(socket._protocol.read, on_bad_event, self._key)
+        self._recover = recovery(line.read, on_bad_event, self._key)
 
     async def _open(self) -> None:
         deadline = deadline_in(self._timeout.total)
-        self._reader = await self._socket._begin(self._timeout, deadline, self._recover)
+        self._reader = await self._line.begin(self._timeout, deadline, self._recover)
         try:
             await self._reader.wire.send(self._message)
         except errors.DynamiqError as error:
@@ -71,10 +92,10 @@ class SocketRun(WorkflowStream[T_co]):
 
     def _check_whole(self) -> None:
         if self._reader is not None and not self._reader.closed_properly:
-            raise self._explained(self._socket._closing_error(self._reader.wire))
+            raise self._explained(self._line.closing_error(self._reader.wire))
 
     def _known(self) -> dict[str, Any]:
-        info = self._socket.response
+        info = self._line.response()
         return {
             "run_id": self.run_id,
             "request_id": info.request_id if info is not None else None,
@@ -85,11 +106,17 @@ class RunReader:
     """The events of one run, out of the messages of its socket."""
 
     def __init__(
-        self, socket: AppSocket, wire: WebSocket, limits: TimeLimits, recover: Recover
+        self,
+        protocol: SocketProtocol,
+        ended: Collection[str],
+        wire: WebSocket,
+        limits: TimeLimits,
+        recover: Recover,
+        finish: Callable[[RunReader], None],
     ) -> None:
-        self._socket = socket
-        self._protocol = socket._protocol
-        self._ended: Collection[str] = socket._ended
+        self._protocol = protocol
+        self._ended = ended
+        self._finish = finish
         self._limits = limits
         self._recover = recover
         self._deferred: errors.SSEError | None = None
@@ -159,7 +186,7 @@ class RunReader:
     def _takes(self, event: StreamEvent) -> bool:
         """Note what an event of this run tells; False if it is none."""
         if not self._protocol.belongs(event, self.run_id, self._ended):
-            log.debug("%s: an event of another run was passed over", self._socket)
+            log.debug("an event of run %s was passed over: another is under way", event.wf_run_id)
             return False
         self._heard = True
         if self.run_id is None:
@@ -191,4 +218,4 @@ class RunReader:
     def close(self) -> None:
         """Let go of the socket, and close it if the run is not complete."""
         self._limits.stop()
-        self._socket._finish(self)
+        self._finish(self)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, overload
 
 from dynamiq_async import errors
@@ -17,35 +16,24 @@ from dynamiq_async._http.timers import reading_limits
 from dynamiq_async._json import encode, encode_object
 from dynamiq_async._tasks import Openable, release_on
 from dynamiq_async.events import Question, StreamEvent
-from dynamiq_async.websocket.run import RunReader, SocketRun
+from dynamiq_async.websocket._frames import check_installed
+from dynamiq_async.websocket.connection import WebSocket
+from dynamiq_async.websocket.run import Line, RunReader, SocketRun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dynamiq_async._http.request import Request
     from dynamiq_async._http.request_options import SendOptions
-    from dynamiq_async._http.sender import OpenResponse, Sender
+    from dynamiq_async._http.sender import Sender
     from dynamiq_async.options import Timeout
     from dynamiq_async.streaming.app_stream import OnBadEvent
-    from dynamiq_async.transport.base import WebSocket
+    from dynamiq_async.websocket.handshake import Handshake
     from dynamiq_async.websocket.protocol import SocketProtocol
     from dynamiq_async.websocket.run import Recover
 
 T = TypeVar("T")
 
 _REMEMBERED = 64  # earlier runs whose last words are told from those of the present one
-
-
-_UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
-_NEGOTIATED = {*map(str.lower, _UPGRADE), "sec-websocket-key", "sec-websocket-extensions"}
-
-
-def upgrade_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """`headers` and what makes a GET a WebSocket's handshake, which is not the caller's to say:
-    the headers may be those of a handshake that is passed on."""
-    return {name: said for name, said in headers.items() if name.lower() not in _NEGOTIATED} | (
-        _UPGRADE
-    )
 
 
 class _RunOptions(TypedDict, total=False):
@@ -72,16 +60,19 @@ class AppSocket(Openable):
         response: what is known of the handshake's answer, once it has come.
     """
 
+    _wire: WebSocket | None = None
+
     def __init__(
         self,
         sender: Sender,
-        request: Request,
+        request: Handshake,
         options: SendOptions,
         *,
         protocol: SocketProtocol,
         heartbeat: float | None,
         max_event_bytes: int,
     ) -> None:
+        check_installed()  # a plain install is told now, and not when the socket opens
         super().__init__(str(request))
         self._sender = sender
         self._request = request
@@ -89,8 +80,6 @@ class AppSocket(Openable):
         self._protocol = protocol
         self._heartbeat = heartbeat
         self._max_event_bytes = max_event_bytes
-        self._opened: OpenResponse | None = None
-        self._wire: WebSocket | None = None
         self._reader: RunReader | None = None  # of the run under way
         self._ended: deque[str] = deque(maxlen=_REMEMBERED)
         self._used = False
@@ -146,8 +135,16 @@ class AppSocket(Openable):
         request = {"input": input, "stream": True, **known, **(extra_body or {})}
         message = encode(self._protocol.start(request), "extra_body")
         limits = self._options.with_timeout(timeout).timeout
+        line = Line(
+            self._sender,
+            self._label,
+            self._protocol.read,
+            self._begin,
+            self._closing_error,
+            lambda: self.response,
+        )
         return SocketRun(
-            self,
+            line,
             message,
             limits,
             event=event,
@@ -269,8 +266,8 @@ class AppSocket(Openable):
         return f"<AppSocket {self._label}>"
 
     def __del__(self) -> None:
-        if self._wire is not None and self._opened is not None:
-            release_on(self._loop, partial(_release, self._wire, self._opened))
+        if self._wire is not None:
+            release_on(self._loop, self._wire.close)
 
     # Inside.
 
@@ -283,13 +280,21 @@ class AppSocket(Openable):
                 body = await read_beginning(response)
                 key = self._sender.key
                 raise type_error(self._label, "a WebSocket", response.status, headers, body, key)
-            wire = response.websocket(
-                max_message_bytes=self._max_event_bytes, heartbeat=self._heartbeat
+            if not self._request.is_accepted(headers):
+                raise errors.APIResponseError(
+                    f"{self._label}: the server agreed to a WebSocket, and then answered with "
+                    "another handshake than the one asked for",
+                    status=response.status,
+                )
+            self._wire = WebSocket(
+                opened,
+                self._label,
+                max_message_bytes=self._max_event_bytes,
+                heartbeat=self._heartbeat,
             )
         except BaseException:
             opened.close()
             raise
-        self._wire, self._opened = wire, opened
         self.response = ResponseInfo(
             status=response.status,
             headers=headers,
@@ -313,7 +318,7 @@ class AppSocket(Openable):
             wire.fence()
         self._used = True
         limits = reading_limits(wire, self._label, timeout, deadline, self._sender.timer())
-        self._reader = RunReader(self, wire, limits, recover)
+        self._reader = RunReader(self._protocol, self._ended, wire, limits, recover, self._finish)
         return self._reader
 
     def _open_wire(self) -> WebSocket:
@@ -377,9 +382,8 @@ class AppSocket(Openable):
 
     def _let_go(self) -> None:
         wire, self._wire = self._wire, None
-        opened, self._opened = self._opened, None
-        if wire is not None and opened is not None:
-            _release(wire, opened)
+        if wire is not None:
+            wire.close()
 
     def _closed_error(self) -> errors.StreamClosedError:
         return errors.StreamClosedError(f"{self._label}: the WebSocket was closed{self._why}")
@@ -433,8 +437,3 @@ class AppSocket(Openable):
         await wire.send(message)
         if wire.closing is not None:
             raise self._closing_error(wire)
-
-
-def _release(wire: WebSocket, opened: OpenResponse) -> None:
-    wire.close()
-    opened.close()

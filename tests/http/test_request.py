@@ -24,7 +24,8 @@ from dynamiq_async import Callback
 from dynamiq_async._credentials import check_key
 from dynamiq_async._http.bodies import root_body
 from dynamiq_async._http.headers import check_headers
-from dynamiq_async._http.request import Multipart, Request
+from dynamiq_async._http.multipart import Multipart
+from dynamiq_async._http.request import Request
 from dynamiq_async._http.urls import join_url, parse_base_url
 from dynamiq_async._json import encode
 from dynamiq_async.errors import InvalidArgumentError

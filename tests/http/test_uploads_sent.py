@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dynamiq_async import Timeout, Upload, errors
+from dynamiq_async._http.bodies import root_body
+from dynamiq_async._http.multipart import PIECE, Multipart
+from dynamiq_async.transport import Request
 from tests.support.network import in_flight
 from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, answer, chunk, final, script, sse
 
@@ -41,7 +44,7 @@ def parts_of(request: Seen) -> list[tuple[str, str | None, str, bytes]]:
     return parts
 
 
-async def pieces(*content: bytes) -> AsyncIterator[bytes]:
+async def pieces(*content: Any) -> AsyncIterator[bytes]:
     for piece in content:
         yield piece
 
@@ -304,16 +307,77 @@ async def test_a_limit_in_mid_upload_is_ambiguous(serve: Serve, app_for: MakeApp
         await app.invoke(INPUT, files=Upload(endless()))
 
 
-async def test_payloads_are_not_for_reading(serve: Serve) -> None:
+def test_payloads_are_not_for_reading() -> None:
     """aiohttp asks some payloads for their text; a file would block."""
-    from dynamiq_async._http.bodies import root_body
-    from dynamiq_async.transport._aiohttp_body import encode_body
-    from dynamiq_async.transport.base import Attempt
+    from dynamiq_async.transport._aiohttp_body import RequestBody
 
-    form: Any = encode_body(root_body(INPUT, files=b"x"), Attempt())
-    part = form._parts[-1][0]
+    def body(**fields: Any) -> RequestBody:
+        return RequestBody(Request("POST", "http://x/", {}, root_body(INPUT, **fields)))
+
     with pytest.raises(TypeError):
-        part.decode()
-    body: Any = encode_body(root_body(INPUT), Attempt())
-    assert body.decode() == '{"input":{"question":"Was ist das? ☃"}}'
-    assert encode_body(None, Attempt()) is None
+        body(files=b"x").decode()
+    assert body().decode() == '{"input":{"question":"Was ist das? ☃"}}'
+
+
+async def test_a_form_byte_by_byte() -> None:
+    """As aiohttp wrote it, and browsers nearly do."""
+    form = Multipart(
+        [("input", '{"a":1}'), ('x"y', "é"), ("none", "")],
+        [("files", Upload(b"%PDF", name='a\\"b.pdf')), ("files", Upload(b"", name="é"))],
+    )
+    boundary = form.content_type.removeprefix("multipart/form-data; boundary=")
+    expected = (
+        f"--{boundary}\r\n"
+        "Content-Type: text/plain; charset=utf-8\r\n"
+        'Content-Disposition: form-data; name="input"\r\n\r\n'
+        '{"a":1}\r\n'
+        f"--{boundary}\r\n"
+        "Content-Type: text/plain; charset=utf-8\r\n"
+        'Content-Disposition: form-data; name="x\\"y"\r\n\r\n'
+        "é\r\n"
+        f"--{boundary}\r\n"
+        "Content-Type: text/plain; charset=utf-8\r\n"
+        'Content-Disposition: form-data; name="none"\r\n\r\n'
+        "\r\n"
+        f"--{boundary}\r\n"
+        "Content-Type: application/pdf\r\n"
+        'Content-Disposition: form-data; name="files"; filename="a\\\\\\"b.pdf"\r\n\r\n'
+        "%PDF\r\n"
+        f"--{boundary}\r\n"
+        "Content-Type: application/octet-stream\r\n"
+        'Content-Disposition: form-data; name="files"; filename="é"\r\n\r\n'
+        "\r\n"
+        f"--{boundary}--\r\n"
+    ).encode()
+    for _ in range(2):
+        sent = [piece async for piece in form]
+        assert b"".join(sent) == expected
+        assert all(sent)
+    assert form.length == len(expected)
+
+
+async def test_a_form_is_sent_in_pieces() -> None:
+    whole = Upload(memoryview(bytes(2 * PIECE + 1)), name="x")
+    form = Multipart([], [("file", whole)])
+    _, *content, _, _ = [len(piece) async for piece in form]
+    assert content == [PIECE, PIECE, 1]
+    odd = Multipart([], [("file", Upload(pieces(b"", b"a", bytearray(b"b"), memoryview(b"c"))))])
+    assert odd.length is None
+    _, *content_, _, _ = [piece async for piece in odd]
+    assert content_ == [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize("name", ["a\r\nX: y", "\x00", "\udc80"])
+def test_a_field_s_name_is_no_header_of_its_own(name: str) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="a field's name") as caught:
+        root_body(INPUT, files=b"x", extra_body={name: 1})
+    assert caught.value.argument == "extra_body"
+
+
+async def test_an_iterator_of_something_else_says_so(serve: Serve, app_for: MakeApp) -> None:
+    async def texts() -> AsyncIterator[Any]:
+        yield "text"
+
+    wire = await serve(script(OK))
+    with pytest.raises(TypeError, match="bytes-like"):
+        await app_for(wire).invoke(INPUT, files=Upload(texts()))

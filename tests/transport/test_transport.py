@@ -11,11 +11,11 @@ import aiohttp
 import pytest
 
 from dynamiq_async import Timeout, Upload, errors
-from dynamiq_async._http.request import Multipart, Request
+from dynamiq_async._http.multipart import Multipart
 from dynamiq_async._http.request_options import RequestOptions
-from dynamiq_async.transport._aiohttp_body import PIECE, encode_body
+from dynamiq_async.transport import Request
+from dynamiq_async.transport._aiohttp_body import PIECE, RequestBody
 from dynamiq_async.transport.aiohttp import _LEFT_TO_PARENT, AiohttpResponse
-from dynamiq_async.transport.base import Attempt
 from tests.support.network import in_flight, turns
 from tests.support.wire import CHUNKED, Peer, answer, chunk, says, script, sse
 
@@ -40,7 +40,7 @@ async def test_a_lost_connection_of_which_aiohttp_tells_nobody(when: str) -> Non
         connection=SimpleNamespace(protocol=protocol, close=lambda: None),
         close=lambda: None,
     )
-    request = Request("GET", "http://x/", {}, idempotent=True)
+    request = Request("GET", "http://x/", {})
     response = AiohttpResponse(raw, request, None)
     if when != "lost before":
         assert protocol.closed is not None
@@ -99,13 +99,14 @@ class Sink:
 
 async def test_a_body_is_written_in_pieces_and_says_when_it_starts() -> None:
     for size, pieces in ((10, [10]), (PIECE, [PIECE]), (PIECE + 1, [PIECE, 1])):
-        attempt = Attempt()
-        body: Any = encode_body(b"x" * size, attempt)
+        request = Request("POST", "http://x/", {}, b"x" * size)
+        request.sent = False
+        body: Any = RequestBody(request)
         assert body.size == size
-        sent = [attempt.sent]
+        assert not request.sent
         sink = Sink()
         await body.write(sink)
-        assert [*sent, attempt.sent] == [False, True]
+        assert request.sent
         assert sink.pieces == pieces
 
 
@@ -143,11 +144,25 @@ async def test_a_connection_that_breaks_is_not_blamed_on_the_file() -> None:
             raise failure
 
     for failure in (aiohttp.ClientConnectionResetError("gone"), BrokenPipeError(), OSError("x")):
-        attempt = Attempt()
-        form: Any = encode_body(Multipart([], [("file", Upload(b"x"))]), attempt)
+        form = Multipart([], [("file", Upload(b"x"))])
+        body: Any = RequestBody(Request("POST", "http://x/", {}, form))
         with pytest.raises(type(failure)):
-            await form.write(Broken())
-        assert attempt.failure is (failure if type(failure) is OSError else None)
+            await body.write(Broken())
+        assert form.failure is None
+
+
+async def test_a_source_that_breaks_is_not_blamed_on_the_connection(
+    serve: Serve, app_for: MakeApp
+) -> None:
+    async def gone() -> Any:
+        yield b"x"
+        raise ConnectionResetError("the file server went away")
+
+    wire = await serve(script(OK))
+    with pytest.raises(errors.InvalidArgumentError, match="the file server went away") as caught:
+        await app_for(wire).invoke(INPUT, files=Upload(gone(), name="x"))
+    assert caught.value.argument == "files"
+    assert isinstance(caught.value.__cause__, ConnectionResetError)
 
 
 async def test_a_connection_that_breaks_in_mid_upload_is_ambiguous(
@@ -196,7 +211,7 @@ async def test_a_given_transport_can_stand_in(app_for: MakeApp) -> None:
     """A fake network, through the seam; errors that are time-outs by kind pass as they are."""
 
     class Fake:
-        async def send(self, request: Any, attempt: Any, *, connect_timeout: Any) -> Any:
+        async def send(self, request: Any, *, connect_timeout: Any) -> Any:
             raise errors.ConnectTimeoutError("none", limit="connect", seconds=connect_timeout)
 
         async def aclose(self) -> None:

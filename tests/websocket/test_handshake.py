@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -43,6 +44,14 @@ async def test_it_asks_as_the_standard_says_and_carries_the_key(
     assert seen.headers["sec-websocket-version"] == "13"
     assert seen.headers["x-mine"] == "1"
     assert "sec-websocket-extensions" not in seen.headers
+
+
+async def test_a_plain_install_says_what_it_lacks(
+    app_for: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "websockets.client", None)
+    with pytest.raises(errors.MissingExtraError, match=r"pip install 'dynamiq-async\[websocket\]'"):
+        app_for("http://127.0.0.1:9").connect()
 
 
 async def test_it_goes_to_the_app_s_path(serve: Serve, app_for: MakeApp) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dynamiq_async import AsyncApp, Timeout, errors
-from dynamiq_async.transport._websocket import GOODBYE_SECONDS, NORMAL
+from dynamiq_async.websocket.connection import GOODBYE_SECONDS, NORMAL
 from tests.support.network import KEY, in_flight, turns
 from tests.support.websocket_peers import (
     CLOSE,
@@ -274,11 +274,14 @@ async def test_a_server_that_does_not_say_goodbye_is_not_waited_for(
     serve: Serve, app_for: MakeApp
 ) -> None:
     wire = await serve(saying(ONE, END))
+    tasks = len(asyncio.all_tasks())
     async with app_for(wire).connect() as socket:
+        assert len(asyncio.all_tasks()) > tasks
         await socket.run(INPUT).output()
         loop = asyncio.get_running_loop()
         started = loop.time()
     assert loop.time() - started < 4 * GOODBYE_SECONDS
+    assert len(asyncio.all_tasks()) <= tasks + 1  # the server's own
     await wire.all_closed()
 
 
@@ -404,7 +407,7 @@ async def test_pings_without_end_are_not_answered_without_end(
         await run.output()
         assert sent == 40_000
         assert socket._wire is not None
-        assert socket._wire._unsent < 1000  # type: ignore[attr-defined]
+        assert socket._wire._stream.unsent < 1000
         done.set()
 
 

@@ -1,0 +1,79 @@
+"""Which transport a client has: the one place above aiohttp that chooses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from dynamiq_async.errors import InvalidArgumentError
+from dynamiq_async.transport.base import Transport, Upgrades
+
+if TYPE_CHECKING:
+    import os
+    import ssl
+
+    import aiohttp
+
+TransportLike = Transport | Literal["session"] | None
+
+
+class OpenTransport(Upgrades, Protocol):
+    """A transport as a client uses it: the client's own, or the user's within bounds."""
+
+    def abandon(self) -> bool:
+        """Close what `aclose` closes from a finaliser, without awaiting; whether there was
+        anything to close."""
+
+
+class Network(NamedTuple):
+    """What a client's options say of its way to the network. `AsyncApp` says what they mean."""
+
+    transport: TransportLike = None
+    session: aiohttp.ClientSession | None = None
+    verify: ssl.SSLContext | str | os.PathLike[str] | None = None
+    proxy: str | None = None
+    trust_env: bool = False
+
+    @property
+    def given(self) -> Transport | None:
+        """The user's own transport, if there is one."""
+        return None if isinstance(self.transport, str) else self.transport
+
+    def settings(self) -> dict[str, Any]:
+        """What of it can go to another process: no session, and no transport of the user's."""
+        transport = self.transport if self.given is None else None
+        kept = self._replace(transport=transport)._asdict()
+        del kept["session"]
+        return kept
+
+    def check(self) -> None:
+        """Raises:
+        InvalidArgumentError: the options do not go together; `argument` names one.
+        """
+        settings = self.verify is not None or self.proxy is not None or self.trust_env
+        if self.session is not None and settings:
+            raise InvalidArgumentError(
+                "verify, proxy and trust_env are settings of the session; set them there",
+                argument="session",
+            )
+        if self.transport not in (None, "session") and not isinstance(self.given, Transport):
+            raise InvalidArgumentError(
+                f"transport must be 'session', or have send() and aclose(), not {self.transport!r}",
+                argument="transport",
+            )
+        if self.given is not None and (settings or self.session is not None):
+            raise InvalidArgumentError(
+                "session, verify, proxy and trust_env are settings of the transport on aiohttp; "
+                "set up yours as it needs",
+                argument="transport",
+            )
+
+    def open(self, key: str | None) -> OpenTransport:
+        """The transport. `key` is masked where a server repeats it."""
+        if self.given is not None:
+            from dynamiq_async.transport._given import GivenTransport
+
+            return GivenTransport(self.given, key)
+        # Imported with the first request: that costs more than everything else together.
+        from dynamiq_async.transport.aiohttp import AiohttpTransport
+
+        return AiohttpTransport(self.session, self.verify, self.proxy, self.trust_env, key=key)

@@ -1,0 +1,55 @@
+"""The frames of RFC 6455, by the sans-IO protocol of `websockets`. No other module imports it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from dynamiq_async.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from websockets.client import ClientProtocol
+    from websockets.frames import Frame
+
+# Frames hold what people say, which is nobody's to log.
+_SILENT = logging.Logger("dynamiq_async.websocket", logging.CRITICAL + 1)
+
+
+def check_installed() -> None:
+    """Raises:
+    MissingExtraError: `websockets` is not installed.
+    """
+    try:
+        import websockets.client  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "app.connect() needs the package websockets: pip install 'dynamiq-async[websocket]'"
+        ) from error
+
+
+def open_protocol(max_size: int, on_close: Callable[[bytes], bytes]) -> ClientProtocol:
+    """A client's frames, from behind the handshake.
+
+    Args:
+        max_size: the most bytes that a message may have.
+        on_close: is given what a close frame holds, and gives what it is answered with.
+    """
+    from websockets.client import ClientProtocol
+    from websockets.frames import Opcode
+    from websockets.protocol import State
+    from websockets.uri import parse_uri
+
+    class Frames(ClientProtocol):
+        """Takes a close frame as it comes: servers send codes that they may not send."""
+
+        def recv_frame(self, frame: Frame) -> None:
+            if frame.opcode is Opcode.CLOSE:
+                frame.data = on_close(bytes(frame.data))
+            super().recv_frame(frame)
+
+        def fail(self, code: int, reason: str = "") -> None:
+            super().fail(code)  # the code says it all
+
+    return Frames(parse_uri("ws://unused/"), state=State.OPEN, max_size=max_size, logger=_SILENT)
