@@ -105,7 +105,7 @@ def list_(
 
     apps = asyncio.run(found())
     _print(apps[:limit])
-    listing.tell_of_more(apps, limit)
+    listing.report_more(apps, limit)
 
 
 @app.command
@@ -131,7 +131,7 @@ def get(
 
 
 def _print(apps: Sequence[models.App]) -> None:
-    """Print them: a table on a terminal, one App's JSON a line anywhere else."""
+    """Print Apps: a table on a terminal, one App's JSON a line anywhere else."""
     if not output.is_terminal():
         for one in apps:
             output.write(msgspec.json.encode(one) + b"\n")

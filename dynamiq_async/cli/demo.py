@@ -95,8 +95,8 @@ async def _invoke(app: AsyncApp, emulator: Emulator, console: Console) -> None:
     _code(console, INVOKE.replace("URL", emulator.url), "python")
     started = time.perf_counter()
     with console.status("waiting for the agent"):
-        answer = await app.invoke({"input": QUESTION})
-    output.print_pretty(answer)
+        result = await app.invoke({"input": QUESTION})
+    output.print_pretty(result)
     console.print(f"\nafter {time.perf_counter() - started:.2f} s, as one piece\n", style="dim")
 
 
@@ -132,11 +132,11 @@ async def _resume(app: AsyncApp, emulator: Emulator, console: Console) -> None:
     _code(console, RESUME.replace("URL", emulator.url), "python")
     view = following.RunView(console)
     seen: list[int] = []
-    told = 0
+    reconnects = 0
     async with app.runs.stream({"input": QUESTION}) as stream:
         async for event in stream:
-            if stream.reconnects > told:
-                told = stream.reconnects
+            if stream.reconnects > reconnects:
+                reconnects = stream.reconnects
                 view.end()
                 console.print(
                     f"(the connection broke: resumed behind event {seen[-1]})", style="dim"
@@ -160,7 +160,7 @@ def _title(console: Console, text: str) -> None:
 
 
 def _code(console: Console, code: str, language: str) -> None:
-    """Code, indented and coloured, with nothing in it that copying would pick up."""
+    """Print code, indented and coloured, without a frame or padding that copying would pick up."""
     from rich.syntax import Syntax
 
     syntax = Syntax("", language, theme="ansi_dark", background_color="default")

@@ -216,7 +216,7 @@ def _wait(run_id: str, timeout: float, connection: Connection) -> Run:
 
 
 def _print_end(run: Run) -> None:
-    """Print a run; raise if it ended, and not well."""
+    """Print a run; raise if it failed or was canceled."""
     output.print_json(run)
     if run.is_terminal:
         run.unwrap()
@@ -284,7 +284,7 @@ def list_(
 
     runs = asyncio.run(found())
     run_table.print_runs(runs[:limit])
-    listing.tell_of_more(runs, limit)
+    listing.report_more(runs, limit)
 
 
 @app.command

@@ -131,7 +131,7 @@ async def test_what_a_run_made_is_not_lost_with_its_download(
 
 async def test_a_run_is_not_lost_with_ctrl_c(emulator: Emulator, process: Process) -> None:
     child = await process("-m", "dynamiq_async", "flowy", "run", "clip", '{"Scene": "Rain"}')
-    await emulator.wait_for_requests(3)  # what it takes, the start, a look
+    await emulator.wait_for_requests(3)  # the app, the start, a poll
     child.send_signal(signal.SIGINT)
     _, err = await child.communicate()
     assert child.returncode == 130
