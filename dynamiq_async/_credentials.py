@@ -50,7 +50,7 @@ class Credential(NamedTuple):
         """
         if given is False:
             return None
-        found = given if given is not None else self._found()
+        found = given if given is not None else self._look_up()
         if not found:
             raise InvalidArgumentError(
                 f"no {self.name}{self.purpose}: pass {self.argument} or set "
@@ -62,11 +62,11 @@ class Credential(NamedTuple):
     def is_set(self) -> bool:
         """Whether a key can be found."""
         try:
-            return bool(self._found())
+            return bool(self._look_up())
         except InvalidArgumentError:  # the file that may hold it cannot be read
             return False
 
-    def _found(self) -> str | None:
+    def _look_up(self) -> str | None:
         return os.environ.get(self.variable) if self.find is None else self.find()
 
 

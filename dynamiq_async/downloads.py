@@ -139,12 +139,12 @@ class Downloader(Sender):
         limits.run("total")
         status, headers = response.status, response.headers
         body = await read_beginning(response)
-        said = read_envelope(body).message
+        reported = read_envelope(body).message
         location = headers.get("location")
         moved = 300 <= status < 400 and location is not None
         kind = _MovedError if moved else error_class(status, None)
         error = kind(
-            f"{request} was answered {status}{f': {said}' if said else ''}",
+            f"{request} was answered {status}{f': {reported}' if reported else ''}",
             status=status,
             request_id=request_id(headers),
             body=beginning(body, None),

@@ -125,10 +125,10 @@ def status_error(
 ) -> errors.APIStatusError:
     """The exception for a response outside 2xx. It masks `key` where the body repeats it."""
     envelope = masked(read_envelope(body[:MAX_ERROR_BODY]), key)
-    said = ": " + " ".join(filter(None, (envelope.code, envelope.message)))
+    report = ": " + " ".join(filter(None, (envelope.code, envelope.message)))
     if envelope.details:
-        said += f" ({', '.join(f'{k}: {v}' for k, v in envelope.details.items())})"
-    message = f"{request} was answered {status}{said if len(said) > 2 else ''}"
+        report += f" ({', '.join(f'{k}: {v}' for k, v in envelope.details.items())})"
+    message = f"{request} was answered {status}{report if len(report) > 2 else ''}"
     message += _advice(status, envelope.code, headers, key, credential)
     if retry_after is not None:
         message += f"; the server asks to wait {retry_after:g} s"
@@ -222,10 +222,10 @@ def type_error(
     request: str, wanted: str, status: int, headers: Mapping[str, str], body: bytes, key: str | None
 ) -> errors.ContentTypeError:
     """The exception for a 2xx response of another content type, such as a login page."""
-    got = content_type(headers) or "no content type"
+    actual = content_type(headers) or "no content type"
     text = beginning(body, key)
     return errors.ContentTypeError(
-        f"{request} was answered {status} with {got} instead of {wanted}; it begins: "
+        f"{request} was answered {status} with {actual} instead of {wanted}; it begins: "
         f"{' '.join(text.split())[:200]!r}",
         status=status,
         request_id=request_id(headers),

@@ -49,7 +49,7 @@ class Limiter:
 
     Args:
         limit: the most that may be under way, without a demand for more.
-        quota: what the service says of its rate limit, where it says something.
+        quota: the rate limit that the service reports; None for a service that reports none.
 
     Attributes:
         limit: the most requests that may be under way now.

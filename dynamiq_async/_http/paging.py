@@ -28,7 +28,7 @@ class Pages(Generic[T]):
         page = await app.runs.list()            # one page
         async for run in app.runs.list(): ...   # that page and all behind it, fetched as needed
 
-    An item that moved from one page to the next because newer ones came in is given once.
+    An item that moved from one page to the next because newer ones came in is handed out once.
 
     Args:
         fetch: gets the page of a number.

@@ -181,8 +181,8 @@ class Sender:
     ) -> None:
         """Begin the client's cooldown if the server asked to slow down, which holds for all calls.
 
-        A server that asks to wait for days fails the call that it told so. The others wait no
-        longer than `longest`.
+        The others wait no longer than `longest`: where the server asks to wait for days, only the
+        call that it refused fails.
         """
         if asks_to_slow_down(failure):
             wait = failure.retry_after if failure.retry_after is not None else delay

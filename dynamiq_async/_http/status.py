@@ -17,7 +17,7 @@ class Outcome(enum.Enum):
 
     NOT_TAKEN = "it was never sent, or the server said that it did not take it"
     TRANSIENT = "the server said that it failed, in a way that may pass"
-    UNKNOWN = "it was sent, and nobody knows what became of it"
+    UNKNOWN = "it was sent, and its outcome is not known"
     FINAL = "the server gave its final response"
 
 

@@ -58,7 +58,7 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
             ResponseDecodeError: it holds a value that Python does not take (such as a number of
                 thousands of digits).
         """
-        return self._decoded(Any)
+        return self._decode_as(Any)
 
     @property
     def time(self) -> datetime | None:
@@ -83,7 +83,7 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
             ResponseDecodeError: the output does not fit it.
         """
         _json.check_type(output_type)
-        decoded: T = self._decoded(output_type)
+        decoded: T = self._decode_as(output_type)
         return decoded
 
     @overload
@@ -110,7 +110,7 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
             id=self.id, status=status, ended_at=self.timestamp, output=output, error=self.error
         )
 
-    def _decoded(self, output_type: Any) -> Any:
+    def _decode_as(self, output_type: Any) -> Any:
         try:
             return _json.decode(self.raw_output, output_type)
         except _json.DECODE_ERRORS as error:

@@ -86,13 +86,13 @@ async def _show(pace: float, console: Console) -> None:
             await _invoke(app, emulator, console)
             await _stream(app, emulator, console)
             await _resume(app, emulator, console)
-    _title(console, "What next?")
-    _code(console, NEXT, "bash")
+    _print_title(console, "What next?")
+    _print_code(console, NEXT, "bash")
 
 
 async def _invoke(app: AsyncApp, emulator: Emulator, console: Console) -> None:
-    _title(console, "1. Call it, and wait for its answer")
-    _code(console, INVOKE.replace("URL", emulator.url), "python")
+    _print_title(console, "1. Call it, and wait for its answer")
+    _print_code(console, INVOKE.replace("URL", emulator.url), "python")
     started = time.perf_counter()
     with console.status("waiting for the agent"):
         result = await app.invoke({"input": QUESTION})
@@ -101,8 +101,8 @@ async def _invoke(app: AsyncApp, emulator: Emulator, console: Console) -> None:
 
 
 async def _stream(app: AsyncApp, emulator: Emulator, console: Console) -> None:
-    _title(console, "2. Stream it: the answer as it is made, with what leads to it")
-    _code(console, STREAM.replace("URL", emulator.url), "python")
+    _print_title(console, "2. Stream it: the answer as it is made, with what leads to it")
+    _print_code(console, STREAM.replace("URL", emulator.url), "python")
     view = live.LiveView(console)
     started = time.perf_counter()
     first, count = 0.0, 0
@@ -126,10 +126,10 @@ async def _resume(app: AsyncApp, emulator: Emulator, console: Console) -> None:
 
     emulator.script(Fault(after_events=5, drop="reset"), match="POST /v1/runs")
     emulator.script(Fault(after_events=5, drop="close"), match="GET /v1/runs/*/stream")
-    _title(
+    _print_title(
         console, "3. Stream a run: the connection breaks twice in the middle, and nothing is lost"
     )
-    _code(console, RESUME.replace("URL", emulator.url), "python")
+    _print_code(console, RESUME.replace("URL", emulator.url), "python")
     view = following.RunView(console)
     seen: list[int] = []
     reconnects = 0
@@ -155,11 +155,11 @@ async def _resume(app: AsyncApp, emulator: Emulator, console: Console) -> None:
     )
 
 
-def _title(console: Console, text: str) -> None:
+def _print_title(console: Console, text: str) -> None:
     console.print(text + "\n", style="bold")
 
 
-def _code(console: Console, code: str, language: str) -> None:
+def _print_code(console: Console, code: str, language: str) -> None:
     """Print code, indented and coloured, without a frame or padding that copying would pick up."""
     from rich.syntax import Syntax
 

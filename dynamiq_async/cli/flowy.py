@@ -114,10 +114,10 @@ def apps(
         output.print_json(flowy.run(lambda client: client.apps.get(one)))
         return
 
-    async def listed(client: AsyncFlowy) -> list[FlowyApp]:
+    async def list_apps(client: AsyncFlowy) -> list[FlowyApp]:
         return list(await client.apps.list())
 
-    found = flowy.run(listed)
+    found = flowy.run(list_apps)
     if not output.is_terminal():
         for each in found:
             output.write(msgspec.json.encode(each) + b"\n")
@@ -210,13 +210,13 @@ def get(
     ```
     """
 
-    async def found(client: AsyncFlowy) -> FlowyRun:
+    async def fetch(client: AsyncFlowy) -> FlowyRun:
         if not wait:
             return await client.runs.get(run_id)
         with output.waiting_for(run_id):
             return await client.runs.wait(run_id, timeout=timeout)
 
-    _print_run(flowy.run(found))
+    _print_run(flowy.run(fetch))
 
 
 @app.command
@@ -239,14 +239,14 @@ def download(
     ```
     """
 
-    async def saved(client: AsyncFlowy) -> None:
+    async def save_outputs(client: AsyncFlowy) -> None:
         flowy_run = await client.runs.get(run_id)
         outputs = flowy_run.unwrap()
         if node is not None or not path.is_dir():
             outputs = [flowy_run.output(node)]
         await _save(outputs, path, max_bytes)
 
-    flowy.run(saved)
+    flowy.run(save_outputs)
 
 
 def _make_folder(path: Path) -> None:

@@ -59,7 +59,7 @@ class AsyncFlowy(Client):
         max_downloads: how many outputs are downloaded at once. Downloads use neither the key nor
             the headers nor the `session` of this client.
         max_retry_after: seconds; when the service asks to wait longer, the call raises at once.
-            None waits however long it says.
+            None waits as long as it asks.
 
     The other arguments are those of `AsyncApp`.
 
@@ -215,7 +215,7 @@ class AsyncFlowy(Client):
         app_id = app_id_of(app)
         check_seconds(timeout, "timeout")
 
-        options.setdefault("concurrency", self._shared.runs.most)
+        options.setdefault("concurrency", self._shared.runs.max_limit)
 
         async def run(client: AsyncFlowy, given: Any) -> FlowyRun:
             run = await client.run(app, given, timeout=timeout, check=check, extra_body=extra_body)

@@ -46,12 +46,12 @@ MAX_LOST_POLLS = 5
 class RunLimiter(Limiter):
     """How many runs a client has in flight: found by trying, since the service does not say.
 
-    `most` is the upper bound.
+    `max_limit` is its upper bound.
     """
 
     def __init__(self, bounds: Adaptive) -> None:
         super().__init__(bounds.max)
-        self.most = bounds.max
+        self.max_limit = bounds.max
         self.adaptive = AdaptiveLimit(bounds)
         self._resize()
 

@@ -211,7 +211,7 @@ async def test_a_wait_beyond_max_retry_after_raises(serve: Serve) -> None:
 # --- limits of number ------------------------------------------------------------------------
 
 
-def gate_with(remaining: int | None, most: int = 8) -> RequestLimiter:
+def limiter_with(remaining: int | None, most: int = 8) -> RequestLimiter:
     quota = Quota()
     if remaining is not None:
         headers = {**RATE, "X-RateLimit-Remaining": str(remaining)}
@@ -225,13 +225,13 @@ def gate_with(remaining: int | None, most: int = 8) -> RequestLimiter:
 async def test_polls_are_spread_over_what_is_left_of_the_window(
     remaining: int | None, seconds: float
 ) -> None:
-    poller = Poller(gate_with(remaining))
+    poller = Poller(limiter_with(remaining))
     assert poller._spacing() == pytest.approx(seconds, rel=0.01)
 
 
 async def test_a_refusal_with_requests_left_means_too_many_runs() -> None:
     for remaining, limit in ((5, 6), (0, 8), (None, 6)):
-        limiter = gate_with(remaining)
+        limiter = limiter_with(remaining)
         for _ in range(8):
             assert limiter._runs.try_acquire()
         limiter.cool_down(1.0)
