@@ -72,7 +72,7 @@ class AsyncApp(Batching):
         max_response_bytes: the most that a response may have, in bytes.
         max_event_bytes: the most that one event of a stream may have, in bytes.
         max_retry_after: seconds; when a server asks to wait longer, the call raises at once. None
-            waits as long as it asks.
+            waits however long it says.
         session: your own `aiohttp.ClientSession`. It is used as it is, and stays yours to close.
         verify: a file or folder of CA certificates, or an `ssl.SSLContext`; by default the
             system's certificates.

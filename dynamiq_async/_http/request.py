@@ -41,7 +41,7 @@ class Request:
     """One request, ready to be sent any number of times unless its body cannot be rewound.
 
     `idempotent` says whether sending it twice does what sending it once does, `taken` whether the
-    server may have taken it by now. `headers` hold the access key, so no repr shows them.
+    server may have taken it so far. `headers` hold the access key, so they are in no repr.
     """
 
     __slots__ = ("body", "headers", "idempotent", "method", "taken", "urgent", "url")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("dynamiq_async")
 
 ERROR_BODY_SECONDS = 5.0
-"""How long an error's body is waited for. The status is here, and must not be held up by it."""
+"""How long an error's body is waited for. The status is known, and must not be held up by it."""
 
 
 class OpenResponse:
@@ -332,7 +332,7 @@ async def read_beginning(response: Response) -> bytes:
 
 
 def _is_success(request: Request, status: int) -> bool:
-    """Whether the status is 2xx, or the 101 that a request for another protocol asks for."""
+    """Whether the server says yes; 101 is that only to who asked for another protocol."""
     return 200 <= status < 300 or (status == 101 and "Upgrade" in request.headers)
 
 
