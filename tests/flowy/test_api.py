@@ -84,7 +84,7 @@ async def test_a_pickled_client_takes_the_key_of_where_it_comes_to(
     async with pickle.loads(pickled) as copy:
         run = await copy.run("haiku", {"Topic": "a frog"})
         assert run.unwrap()
-        assert copy._shared.runs.most == 3
+        assert copy._shared.runs.max_limit == 3
     assert flowy.emulator.requests[-1].headers["X-Team"] == "a"
     assert "Cookie" not in flowy.emulator.requests[-1].headers
     monkeypatch.delenv("FLOWY_KEY")
