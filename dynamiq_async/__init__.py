@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     )
     from dynamiq_async.management import App, AsyncManagement
 
-# Imported with their first use: who calls an App should not wait for what else there is.
+# Imported with their first use, so that programs that only call an App start faster.
 _LATER = {
     "App": "management",
     "AsyncFlowy": "flowy",

@@ -1,5 +1,5 @@
-"""The key of a client, held so that it cannot be shown, logged or pickled by accident, and what
-messages call it.
+"""The key of a client, held so that it cannot be shown, logged or pickled by accident, and its name
+in messages.
 
 The wire facts and their sources are in docs/contract.md.
 """
@@ -22,14 +22,16 @@ _UNSENDABLE = re.compile(r"[\x00-\x20\x7f]")
 
 
 class Credential(NamedTuple):
-    """How a service's key is called and where it comes from.
+    """A kind of key: its name in messages, and where it comes from.
 
     Attributes:
-        name, argument, variable: what messages call it.
+        name: what messages call the key.
+        argument: the argument of the client that sets it.
+        variable: the environment variable that holds it.
         purpose: what messages say that it is for.
-        otherwise: what else can be done where there is none.
+        otherwise: what messages advise to one who has none.
         personal: whether the service takes Personal Access Tokens.
-        find: looks for it where it was not given; by default in the environment variable.
+        find: looks for a key that was not given; by default in the environment variable.
     """
 
     name: str
@@ -41,14 +43,14 @@ class Credential(NamedTuple):
     find: Callable[[], str | None] | None = None
 
     def resolve(self, given: str | Literal[False] | None) -> str | None:
-        """The key to send: the one given, else the one that is found. None only for False.
+        """The key to send: `given`, else the one that is found. None only for False.
 
         Raises:
             InvalidArgumentError: there is none.
         """
         if given is False:
             return None
-        found = given if given is not None else self._found()
+        found = given if given is not None else self._look_up()
         if not found:
             raise InvalidArgumentError(
                 f"no {self.name}{self.purpose}: pass {self.argument} or set "
@@ -58,13 +60,13 @@ class Credential(NamedTuple):
         return found
 
     def is_set(self) -> bool:
-        """Whether there is one to be found."""
+        """Whether a key can be found."""
         try:
-            return bool(self._found())
-        except InvalidArgumentError:  # of a file that cannot be read
+            return bool(self._look_up())
+        except InvalidArgumentError:  # the file that may hold it cannot be read
             return False
 
-    def _found(self) -> str | None:
+    def _look_up(self) -> str | None:
         return os.environ.get(self.variable) if self.find is None else self.find()
 
 
@@ -100,7 +102,7 @@ class Secret:
 
 
 def check_key(key: str, argument: str) -> Secret:
-    """The key as a Secret. The message of a refusal never holds it."""
+    """The key as a Secret. Raises InvalidArgumentError, without the key, if it cannot be sent."""
     if not isinstance(key, str) or not key:
         raise InvalidArgumentError(f"{argument} must be a non-empty string", argument=argument)
     if _UNSENDABLE.search(key) or not key.isascii():
@@ -113,13 +115,13 @@ def check_key(key: str, argument: str) -> Secret:
 
 
 _BEARER = re.compile(r"(?i)(bearer\s+)[^\s\"'<>\\]+")
-# A shorter key is a placeholder for a public or emulated App, and a part of many words.
-_MASKABLE = 6
+# A shorter key is a placeholder for a public or emulated App. It may be a part of plain words.
+_MIN_MASKED_LENGTH = 6
 
 
 def mask(text: str, key: str | None) -> str:
     """`text` without the key, in whatever form a server or library repeats it."""
-    if key and len(key) >= _MASKABLE:
+    if key and len(key) >= _MIN_MASKED_LENGTH:
         as_json = msgspec.json.encode(key).decode()[1:-1]
         for form in (key, as_json, key.replace("/", r"\/"), quote(key, safe="")):
             text = text.replace(form, MASK)

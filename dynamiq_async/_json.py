@@ -2,13 +2,15 @@
 
 `json.loads` accepts a lone surrogate escape (`"\\ud83d"`), and so do the servers that produce one;
 msgspec does not. Bytes that are not UTF-8 occur when a server cuts text in the middle of a
-character. Both come through as U+FFFD: an answer is not lost over a broken emoji. The repair
+character. Both come through as U+FFFD: a response is not lost over a broken emoji. The repair
 runs only after msgspec has refused, so it costs nothing where nothing is wrong.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -19,10 +21,6 @@ from dynamiq_async.errors import InvalidArgumentError, ResponseDecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-import json
-from collections.abc import Mapping
-
-import msgspec
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
@@ -100,7 +98,7 @@ def decode(data: Buffer, type: Any = Any) -> Any:
 
 
 def decode_with(decoder: Callable[[Any], T], data: Buffer) -> T:
-    """The same, with a decoder that the caller keeps."""
+    """`decode` with a decoder that the caller keeps."""
     try:
         return decoder(data)
     except DECODE_ERRORS:
@@ -111,7 +109,7 @@ def decode_with(decoder: Callable[[Any], T], data: Buffer) -> T:
 
 
 def type_name(type: Any) -> str:
-    """What messages call a type."""
+    """The name of a type in messages."""
     return str(getattr(type, "__name__", type))
 
 
@@ -121,7 +119,8 @@ def decode_as(
     """`data` as a type that the caller asked for.
 
     Raises:
-        ResponseDecodeError: it does not fit; the message says `what`, and the error has `known`.
+        ResponseDecodeError: it does not fit. The message begins with `what`, and the error has
+            `known`.
     """
     try:
         return decode(data, type)
@@ -132,8 +131,10 @@ def decode_as(
 
 
 def check_type(type: Any, argument: str = "output_type") -> None:
-    """Raise InvalidArgumentError unless JSON can be decoded to `type`: before a request is sent,
-    rather than when its answer has come."""
+    """Raise InvalidArgumentError unless JSON can be decoded to `type`.
+
+    It is called before a request is sent, so that the error does not come with the response.
+    """
     if type is Any or type is None:
         return
     try:
@@ -161,7 +162,7 @@ def fitting(content: dict[str, Any], type: type[S]) -> S:
 
 
 def from_builtin(type: type[T], value: Any) -> T:
-    """What msgspec does not know by itself: pydantic models."""
+    """Make a value of a type that msgspec does not know: a pydantic model."""
     validate = getattr(type, _VALIDATE, None)
     if validate is None:
         raise TypeError(f"there is no way to make a {type.__name__} of it")
@@ -176,7 +177,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 def to_builtin(value: Any) -> Any:
-    """What msgspec does not know by itself: pydantic models, and mappings other than dict."""
+    """Turn into builtins what msgspec does not know: pydantic models, and mappings but dict."""
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         return dump(mode="json", by_alias=True)
@@ -189,7 +190,7 @@ _encoder = msgspec.json.Encoder(enc_hook=to_builtin)
 
 
 def encode(value: Any, argument: str) -> bytes:
-    """`value` as JSON; what cannot be is an InvalidArgumentError that names `argument`."""
+    """`value` as JSON. Raises InvalidArgumentError, which names `argument`, if it cannot be."""
     try:
         return _encoder.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
@@ -199,7 +200,7 @@ def encode(value: Any, argument: str) -> bytes:
 
 
 def encode_object(value: Any, argument: str) -> bytes:
-    """The same for what must come out as a JSON object."""
+    """`encode` for a value that must be an object in JSON."""
     encoded = encode(value, argument)
     if encoded[:1] != b"{":
         raise InvalidArgumentError(
@@ -213,8 +214,8 @@ def encode_object(value: Any, argument: str) -> bytes:
 
 
 def _check_finite(value: Any, argument: str) -> None:
-    """Raise InvalidArgumentError for a NaN or infinity, which msgspec writes as null: what runs
-    would not be what was given."""
+    """Raise InvalidArgumentError for a NaN or infinity: msgspec writes null in their place, which
+    is not the input that was given."""
     try:
         json.dumps(msgspec.to_builtins(value, enc_hook=to_builtin), allow_nan=False)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Tasks, cancellation and finalisers: what everything that has a life needs."""
+"""Tasks, cancellation and finalisers, for everything that is opened and closed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Openable:
-    """What is opened in a task of its own, so that `aclose()` from elsewhere can end that."""
+    """A base for what is opened in a task of its own, which closing from elsewhere cancels."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -24,7 +24,7 @@ class Openable:
         self._closed = False
 
     async def _in_task(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await `work` in a task of its own, so that `aclose()` from elsewhere can end it."""
+        """Await `work` in a task of its own, which `_stop_opening` can cancel from elsewhere."""
         self._loop = asyncio.get_running_loop()
         task = self._task = self._loop.create_task(work)
         cancelled_before = cancel_requests()
@@ -47,24 +47,24 @@ class Openable:
 
 
 def release_on(loop: asyncio.AbstractEventLoop | None, release: Callable[[], object]) -> None:
-    """Run `release` for a finaliser, on the loop that what it releases belongs to."""
+    """Call `release` from a finaliser: on `loop`, which what it releases belongs to."""
     if loop is None or loop.is_closed() or asyncio._get_running_loop() is loop:
         release()
     else:
-        # Collected in another thread, or between two runs of the loop.
+        # The finaliser runs in another thread, or between two runs of the loop.
         loop.call_soon_threadsafe(release)
 
 
 def cancel_requests() -> int:
-    """How often the current task has been asked to end: by which its own cancellation can be told
-    from that of a task it awaits."""
+    """How often the current task was cancelled. By this count, its own cancellation can be
+    distinguished from that of a task that it awaits."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """Run `work` in a thread, and wait for its end also when cancelled: it is not to meet a file
-    that is being discarded."""
+    """Run `work` in a thread, and wait for its end also when cancelled: otherwise the caller would
+    discard a file that the thread still works on."""
     future = asyncio.get_running_loop().run_in_executor(None, work, *arguments)
     try:
         return await asyncio.shield(future)
@@ -72,6 +72,6 @@ async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
         while not future.done():
             try:
                 await asyncio.wait([future])
-            except asyncio.CancelledError:  # which is raised in the end
+            except asyncio.CancelledError:  # the first one is raised below
                 continue
         raise

@@ -38,7 +38,7 @@ URL_VARIABLE = "DYNAMIQ_APP_URL"  # our own
 
 
 class _InvokeOptions(TypedDict, total=False):
-    """The arguments of `invoke` that have no part in its type."""
+    """The arguments of `invoke` that do not change the type it returns."""
 
     files: Any
     user_id: str | None
@@ -76,7 +76,7 @@ class AsyncApp(Batching):
             repeated, is sent again.
         headers: sent with every request.
         max_connections: how many requests (a stream counts until it is over) may be under way.
-        max_response_bytes: the most that an answer may have, in bytes.
+        max_response_bytes: the most that a response may have, in bytes.
         max_event_bytes: the most that one event of a stream may have, in bytes.
         max_retry_after: seconds; when a server asks to wait longer, the call raises at once. None
             waits however long it says.
@@ -148,18 +148,19 @@ class AsyncApp(Batching):
         extra_headers: Mapping[str, str] | None = None,
         extra_query: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run the App and wait for its answer.
+        """Run the App and wait for its response.
 
         Args:
             input: the fields of the workflow's Input node: a mapping, msgspec Struct, dataclass
                 or pydantic model.
-            output_type: what to decode the answer to; any type that msgspec knows.
+            output_type: what to decode the response to; any type that msgspec knows.
             files: one or several paths, bytes, binary file objects, async iterables of bytes,
                 `(name, content)` tuples or `Upload`s; they make it a multipart request, as the
                 vendor's chat widget sends it.
-            user_id, session_id: whom and what conversation the call belongs to.
-            last_node_output: answer with the last node's output only (our guess at its effect).
-            error_on_node_failure: a failed node makes the call fail (the same).
+            user_id, session_id: the user and the conversation that the call belongs to.
+            last_node_output: return the last node's output only (the field is documented, its
+                effect is our guess).
+            error_on_node_failure: let a failed node make the call fail (the same).
             retry: True declares the call safe to run twice, so that it is repeated also when its
                 outcome is unknown; False forbids any repetition.
             timeout, max_retries: for this call instead of the client's.
@@ -170,11 +171,11 @@ class AsyncApp(Batching):
 
         Raises:
             InvalidArgumentError: an argument cannot be used; nothing was sent.
-            APIStatusError: the answer is not a 2xx; the subclass tells which.
+            APIStatusError: the response is not a 2xx; the subclass tells which status it has.
             AmbiguousOutcomeError: the request was sent and its outcome is unknown.
-            APIConnectionError, APITimeoutError: no connection, or none in time.
+            APIConnectionError, APITimeoutError: the connection failed, or a limit passed.
             RunFailedError, RunCanceledError: the body reports that the run ended so.
-            APIResponseError: the answer is not JSON, is too large or does not fit `output_type`.
+            APIResponseError: the response is not JSON, is too large or does not fit `output_type`.
         """
         check_type(output_type)
         given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
@@ -216,12 +217,12 @@ class AsyncApp(Batching):
         extra_headers: Mapping[str, str] | None = None,
         extra_query: Mapping[str, Any] | None = None,
     ) -> AppStream[Any]:
-        """Run the App and follow what it says.
+        """Run the App and read its events as they arrive.
 
-        The request is sent with the first read, or on entering `async with`. What iterating
-        raises is what `invoke` raises, and besides: StreamInterruptedError when the stream
-        ends without its end, IdleTimeoutError, EventDecodeError, EventTooLargeError, and
-        StreamClosedError when another task closes it.
+        The request is sent with the first read, or on entering `async with`. Iterating raises what
+        `invoke` raises, and besides: StreamInterruptedError when the stream breaks off,
+        IdleTimeoutError, EventDecodeError, EventTooLargeError, and StreamClosedError when another
+        task closes it.
 
         Args:
             output_type: what the stream's `output()` is decoded to: any type that msgspec knows.
@@ -267,13 +268,13 @@ class AsyncApp(Batching):
     ) -> AppSocket:
         """A WebSocket to the App: run after run on one connection, and questions answered on it.
 
-        Experimental: that the App has a WebSocket is documented by the vendor; what is said on it
-        is our guess. The connection is made on entering `async with`, or with the first run.
+        Experimental: that the App has a WebSocket is documented by the vendor, and its messages are
+        our guess. The connection is made on entering `async with`, or with the first run.
 
         Args:
             protocol: what the messages look like, where your App differs from the guess.
-            heartbeat: seconds of silence after which the server is pinged, and after as many more
-                without a sign of it given up. None: never.
+            heartbeat: seconds of silence after which the server is pinged. After as many more
+                without a byte from it, the connection is given up. None: no pings.
             timeout: a `Timeout`, or seconds for the whole of the handshake and of each run.
             max_retries: of the handshake, which runs nothing.
             extra_headers, extra_query: added to the handshake.
@@ -308,7 +309,7 @@ class AsyncApp(Batching):
         extra_headers: Mapping[str, str] | None = None,
         extra_query: Mapping[str, Any] | None = None,
     ) -> Accepted:
-        """Start the App and return at once; its result is posted to the callbacks.
+        """Start the App and return at once. Its result is posted to the callbacks.
 
         Args:
             callbacks: at most five, at public HTTPS addresses (documented by the vendor). For an

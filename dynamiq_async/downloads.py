@@ -1,9 +1,8 @@
-"""Outputs brought from where their links lead: into memory or to disk, whole or not at all.
+"""Downloads of outputs by their links: into memory or to a file, whole or not at all.
 
 A link is signed, expires, and leads to another host than the API's. So downloads have connections
-and a limit of their own, and their requests are made from nothing: neither the key nor any other
-header of the client's goes there, wherever "there" is. The requests, retries and limits of time
-are otherwise those of every call.
+and a limit of their own. Their requests have headers of their own too: neither the key nor any
+other header of the client is sent to that host. Retries and limits of time are those of every call.
 """
 
 from __future__ import annotations
@@ -59,16 +58,16 @@ _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # by Windows
 
 
 class Sink(Protocol):
-    """Where content goes."""
+    """A destination of content."""
 
     async def restart(self) -> None:
-        """Forget what came so far: it comes again."""
+        """Discard what was written: the content is sent again from its beginning."""
 
     async def write(self, piece: bytes) -> None: ...
 
 
-class _Get(Request):
-    """The request for a link, and what becomes of its answer."""
+class _DownloadRequest(Request):
+    """The request for a link, and what its response is written to."""
 
     __slots__ = ("max_bytes", "progress", "sink")
 
@@ -86,32 +85,39 @@ class _Get(Request):
 
 
 class _MovedError(errors.RedirectError):
-    """The content is elsewhere, at `location`."""
+    """A redirect to `location`, which `Downloader.get` follows."""
 
     location = ""
 
 
 class Downloader(Sender):
-    """The one loop of all requests, with bodies that go to a sink."""
+    """A sender that writes the bodies of responses to a sink."""
 
-    async def get(self, url: str, options: SendOptions, deadline: float | None, **to: Any) -> Got:
-        """Bring what a link leads to. Redirects are followed, since nothing secret is sent."""
+    async def get(
+        self, url: str, options: SendOptions, deadline: float | None, **target: Any
+    ) -> Downloaded:
+        """Download what a link leads to. Redirects are followed, since nothing secret is sent.
+
+        Args:
+            target: the `sink`, `max_bytes` and `progress` of the download.
+        """
         for _ in range(MAX_REDIRECTS + 1):
-            url = _checked(url)
+            url = _check_link(url)
             try:
-                answer = await self.fetch(_Get(url, **to), options, deadline=deadline)
+                request = _DownloadRequest(url, **target)
+                response = await self.fetch(request, options, deadline=deadline)
             except _MovedError as moved:
-                url = _joined(url, moved.location)
+                url = _resolve(url, moved.location)
             else:
-                return Got(url, content_type(answer.headers))
+                return Downloaded(url, content_type(response.headers))
         raise errors.RedirectError(
-            f"GET {_shown(url)}: there were more than {MAX_REDIRECTS} redirects", status=302
+            f"GET {_redacted(url)}: there were more than {MAX_REDIRECTS} redirects", status=302
         )
 
     async def read_body(
         self, request: Request, response: Response, limits: TaskLimits
     ) -> BufferedResponse:
-        assert isinstance(request, _Get)  # noqa: S101 - for the type checker: it sends nothing else
+        assert isinstance(request, _DownloadRequest)  # noqa: S101 - tells the type checker that no other is sent
         size, received = _length(response.headers), 0
         _check_size(request, response, size or 0)
         await request.sink.restart()
@@ -132,12 +138,12 @@ class Downloader(Sender):
         limits.run("total")
         status, headers = response.status, response.headers
         body = await read_beginning(response)
-        said = read_envelope(body).message
+        reported = read_envelope(body).message
         location = headers.get("location")
         moved = 300 <= status < 400 and location is not None
         kind = _MovedError if moved else error_class(status, None)
         error = kind(
-            f"{request} was answered {status}{f': {said}' if said else ''}",
+            f"{request} was answered {status}{f': {reported}' if reported else ''}",
             status=status,
             request_id=request_id(headers),
             body=beginning(body, None),
@@ -148,7 +154,7 @@ class Downloader(Sender):
         return error
 
 
-def _check_size(request: _Get, response: Response, size: int) -> None:
+def _check_size(request: _DownloadRequest, response: Response, size: int) -> None:
     if size > request.max_bytes:
         raise errors.ResponseTooLargeError(
             f"{request}: the content is larger than max_bytes ({request.max_bytes})",
@@ -156,22 +162,22 @@ def _check_size(request: _Get, response: Response, size: int) -> None:
         )
 
 
-class Got:
-    """Where content came from in the end, and what it is."""
+class Downloaded:
+    """What was downloaded: the URL it came from, behind all redirects, and its media type."""
 
     def __init__(self, url: str, media_type: str) -> None:
         self.url = url
         self.media_type = media_type
 
 
-def _joined(url: str, location: str) -> str:
+def _resolve(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError:
-        return location  # which is no URL, and found to be none
+        return location  # it is no URL, which `_check_link` reports
 
 
-def _checked(url: str) -> str:
+def _check_link(url: str) -> str:
     """`url` as it goes over the wire.
 
     Raises:
@@ -186,23 +192,23 @@ def _checked(url: str) -> str:
     secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
     if not host or not secure or parts.username is not None or parts.password is not None:
         raise errors.APIResponseError(
-            f"the link {_shown(url)} cannot be used: it must be an https URL without a password"
+            f"the link {_redacted(url)} cannot be used: it must be an https URL without a password"
         )
     return text
 
 
-def _shown(url: str) -> str:
-    """A link without what opens it to anybody."""
+def _redacted(url: str) -> str:
+    """A link without its query and password, which open it to anybody."""
     return url.partition("?")[0].rpartition("@")[2][:200]
 
 
 def _length(headers: Mapping[str, str]) -> int | None:
-    """The size of the content, where it is told: that of a compressed one is not."""
+    """The size of the content in bytes, where it is known: that of a compressed one is not."""
     text = headers.get("content-length", "")
     return int(text) if text.isdecimal() and "content-encoding" not in headers else None
 
 
-# --- where content goes --------------------------------------------------------------------------
+# --- sinks ---------------------------------------------------------------------------------------
 
 
 class Memory:
@@ -219,9 +225,9 @@ class Memory:
 
 
 class PartFile:
-    """Content in a file under a name of its own, until it is whole and published.
+    """A file under a temporary name, until it is whole and published under its own.
 
-    Whatever else happens, `discard` leaves nothing of it. Files are dealt with in threads.
+    Where it is not published, `discard` removes it. Work on the file is done in threads.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -231,7 +237,7 @@ class PartFile:
         self._file: Any = None
 
     async def create(self) -> None:
-        """Make it, so that a folder that cannot be written to is found before anything is sent."""
+        """Create it, so that a folder that cannot be written to is found before a request."""
         await in_thread(self._create)
 
     def _create(self) -> None:
@@ -258,11 +264,11 @@ class PartFile:
         self._buffer = bytearray()
 
     async def publish(self, path: Path) -> Path:
-        """Give it its name, in place of what may have that now."""
+        """Rename it to `path`, which it replaces if it is there."""
         return await in_thread(self._publish, path)
 
     async def publish_beside(self, name: str) -> Path:
-        """Give it that name, or one with a number where that is taken."""
+        """Rename it to `name`, or to that with a number where there is such a file."""
         return await in_thread(self._publish_beside, name)
 
     def _publish(self, path: Path) -> Path:
@@ -274,11 +280,11 @@ class PartFile:
         self._file.close()
 
     def _publish_beside(self, name: str) -> Path:
-        self._complete()  # before a name is taken, so that a full disk leaves no empty file
+        self._complete()  # before the name is reserved, so that a full disk leaves no empty file
         path, number = self._folder / name, 1
         while True:
             try:
-                path.open("xb").close()
+                path.open("xb").close()  # reserves the name
             except FileExistsError:
                 number += 1
                 path = (self._folder / name).with_stem(f"{Path(name).stem}-{number}")
@@ -286,7 +292,7 @@ class PartFile:
                 return self._path.replace(path)
 
     def discard(self) -> None:
-        """Leave nothing, unless it was published."""
+        """Remove it, unless it was published."""
         if self._file is not None:
             self._file.close()
             self._path.unlink(missing_ok=True)
@@ -296,7 +302,7 @@ class PartFile:
 
 
 def file_name(url: str, media_type: str, fallback: str) -> str:
-    """A name for what came from `url`, that is a name in any folder and nothing else."""
+    """A name for what came from `url`: on any system it is a file's name, and never a path."""
     last = unquote(urlsplit(url).path).replace("\\", "/").rstrip("/").rpartition("/")[2]
     name = _clean(last) or _clean(fallback) or "output"
     extension = mimetypes.guess_extension(media_type) or ""
@@ -318,11 +324,11 @@ def _cut(text: str, size: int) -> str:
     return text.encode()[:size].decode("utf-8", "ignore")
 
 
-def placed(path: str | os.PathLike[str]) -> tuple[Path, bool]:
+def check_destination(path: str | os.PathLike[str]) -> tuple[Path, bool]:
     """`path`, and whether it is a folder.
 
     Raises:
-        InvalidArgumentError: there is no folder that it could be in.
+        InvalidArgumentError: it is neither a folder nor in a folder that exists.
     """
     try:
         place, text = Path(path), os.fspath(path)

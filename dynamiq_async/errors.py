@@ -19,7 +19,7 @@ E = TypeVar("E", bound="DynamiqError")
 
 
 class DynamiqError(Exception):
-    """The base of everything raised here.
+    """The base of all errors of this package.
 
     Attributes:
         message: what happened and, where it helps, what to do.
@@ -30,7 +30,7 @@ class DynamiqError(Exception):
         request_id: the server's or proxy's id for the request (`x-request-id` and its relatives).
         body: the beginning of the response's body as text, at most 16 KiB.
         run_id: the run that the call was about.
-        sequence: the last event's sequence number that was handed out: where to resume.
+        sequence: the sequence number of the last event that was handed out: where to resume.
         attempts: how many times the request was sent or tried.
         retry_after: seconds that the server asked to wait.
     """
@@ -66,14 +66,14 @@ class DynamiqError(Exception):
         self.retry_after = retry_after
 
     def add(self, **known: Any) -> Self:
-        """Note what has become known since it was made; what is None changes nothing."""
+        """Set attributes that became known later. A value of None changes nothing."""
         vars(self).update({name: value for name, value in known.items() if value is not None})
         return self
 
     def retold(self, kind: type[E], message: str, **known: Any) -> E:
-        """The same failure as an error of another class: all that is known of it, and `known`.
+        """The same failure as an error of another class, with its attributes and `known`.
 
-        What the other class does not tell is left out.
+        Attributes that the other class does not have are left out.
         """
         other = kind(message)
         kept = vars(self).keys() & vars(other).keys() - {"message"}
@@ -101,11 +101,11 @@ class MissingExtraError(DynamiqError, ImportError):
 
 
 class APIConnectionError(DynamiqError):
-    """The connection failed, or broke before the answer was whole."""
+    """The connection failed, or broke before the response was whole."""
 
 
 class ConnectError(APIConnectionError):
-    """No connection came about (name, port, TLS, proxy), so the request was never sent."""
+    """No connection was made (name, port, TLS, proxy), so the request was never sent."""
 
 
 class APITimeoutError(DynamiqError, TimeoutError):
@@ -140,7 +140,7 @@ class PoolTimeoutError(APITimeoutError):
 
 
 class AmbiguousOutcomeError(DynamiqError):
-    """A request that must not run twice was sent, and nobody knows what became of it.
+    """A request that must not run twice was sent, and its outcome is not known.
 
     It is not repeated. Look for its effect, or declare the call safe to repeat with `retry=True`.
     The concrete class says what went wrong and is also an `APIConnectionError`, an
@@ -149,18 +149,18 @@ class AmbiguousOutcomeError(DynamiqError):
 
 
 class AmbiguousConnectionError(AmbiguousOutcomeError, APIConnectionError):
-    """The connection broke after the request was sent and before the answer was whole."""
+    """The connection broke after the request was sent and before the response was whole."""
 
 
 class AmbiguousTimeoutError(AmbiguousOutcomeError, APITimeoutError):
-    """A time limit passed after the request was sent and before the answer was whole."""
+    """A time limit passed after the request was sent and before the response was whole."""
 
 
-# --- answers that say no -----------------------------------------------------------------------
+# --- responses outside 2xx ---------------------------------------------------------------------
 
 
 class APIStatusError(DynamiqError):
-    """The server answered with a status outside 2xx. `status` is always set."""
+    """The response has a status outside 2xx. `status` is always set."""
 
 
 class RedirectError(APIStatusError):
@@ -196,7 +196,7 @@ class ConflictError(APIStatusError):
 
 
 class GoneError(APIStatusError):
-    """410: it existed once."""
+    """410: it does not exist any more."""
 
 
 class PayloadTooLargeError(APIStatusError):
@@ -223,15 +223,15 @@ class AmbiguousStatusError(AmbiguousOutcomeError, InternalServerError):
     """502, 504, 524 or the like: a proxy gave up, and the App may have run all the same."""
 
 
-# --- answers that cannot be used ---------------------------------------------------------------
+# --- responses that cannot be used -------------------------------------------------------------
 
 
 class APIResponseError(DynamiqError):
-    """The server said yes, and its answer cannot be used."""
+    """The response is a 2xx, and cannot be used."""
 
 
 class ContentTypeError(APIResponseError):
-    """The content type is not the one asked for; `body` shows the beginning."""
+    """The content type is not the one asked for; `body` has the beginning of the body."""
 
 
 class ResponseDecodeError(APIResponseError):
@@ -246,19 +246,19 @@ class ResponseTooLargeError(APIResponseError):
 
 
 class StreamError(DynamiqError):
-    """Something about a stream rather than about one request."""
+    """A stream failed, or was used in a way that it cannot be used."""
 
 
 class StreamInterruptedError(StreamError, APIConnectionError):
-    """The stream ended without its end: events are missing. `sequence` tells where to resume."""
+    """The stream broke off: events are missing. `sequence` tells where to resume."""
 
 
 class IdleTimeoutError(StreamError, APITimeoutError):
-    """Not a byte arrived for `Timeout.idle` seconds while one was waited for."""
+    """Not a byte arrived for `Timeout.idle` seconds while a read was awaited."""
 
 
 class StreamClosedError(StreamError):
-    """The stream was closed, by this or another task, while or before it was read."""
+    """The stream was closed, by this or another task, before or while it was read."""
 
 
 class SSEError(StreamError):
@@ -296,7 +296,7 @@ class QuestionError(StreamError):
 
 
 class RunError(DynamiqError):
-    """A run did not come to the result that was asked for. `run` is the run, where it is known."""
+    """A run did not bring the result asked for. `run` is the run, where it is known."""
 
     def __init__(self, message: str = "", *, run: Any = None, **known: Any) -> None:
         super().__init__(message, **known)
@@ -312,7 +312,7 @@ class RunCanceledError(RunError):
 
 
 class OutputMissingError(RunError):
-    """The output asked for is not there: no final event, or no such node."""
+    """There is no such output: no final event, or no such node."""
 
 
 # --- batches -----------------------------------------------------------------------------------
@@ -321,8 +321,8 @@ class OutputMissingError(RunError):
 class JournalError(DynamiqError):
     """A batch's journal cannot be used, or was used for something else.
 
-    `key` names the input that it is about; None: it is about the journal, and nothing more can be
-    written to it. What was written before stays as it is.
+    `key` is the key of the input that it is about. None: it is about the whole journal, and nothing
+    more can be written to it. What was written before stays as it is.
     """
 
     def __init__(self, message: str = "", *, key: str | None = None, **known: Any) -> None:

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
     from dynamiq_async._http.api import Api
 
-from typing import TYPE_CHECKING
-
 MAX_FILE_BYTES = 128 * 1024 * 1024
-"""Documented by the vendor."""
+"""The vendor documents this for the whole request, so the largest file is a few hundred bytes
+smaller. Self-hosted installs may allow more."""
 
 
 class _FileData(Struct):
@@ -56,9 +55,11 @@ class Files:
         max_retries: int | None = None,
         extra_headers: Mapping[str, str] | None = None,
     ) -> File:
-        """Upload a file of at most 128 MiB; its id goes into `file_ids` of a run.
+        """Upload a file. Its id goes into `file_ids` of a run.
 
-        It is read piece by piece, so a large file takes no more memory than a small one.
+        The whole request may have 128 MiB (documented by the vendor), so the file may have a few
+        hundred bytes less. It is read piece by piece, so a large file takes no more memory than
+        a small one.
 
         Args:
             content: a path, bytes, a binary file object, an async iterable of bytes, or an
@@ -71,8 +72,8 @@ class Files:
         The other arguments are those of `AsyncApp.invoke`.
 
         Raises:
-            InvalidArgumentError: the content cannot be read or is too large. Nothing was sent, or,
-                of content whose size cannot be known before, not all of it.
+            InvalidArgumentError: the content cannot be read or has more than 128 MiB. Nothing was
+                sent; of content whose size is not known beforehand, a part may have been.
             What `AsyncApp.invoke` raises.
         """
         upload = content if isinstance(content, Upload) else None

@@ -1,5 +1,4 @@
-"""Limits that callers set: of time (each measures one thing, in seconds, None for no limit), and
-of how much is sent at once."""
+"""Limits that callers set: limits of time, of concurrent requests and of their rate."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ class Timeout(Struct, frozen=True, kw_only=True):
         pool: to wait for one of the client's `max_connections`.
         first_byte: from sending the request to the response's headers. A synchronous call is
             silent while its workflow runs, so this is in effect the longest run.
-        idle: without a single byte while one is waited for. Heartbeats count as life, and a slow
-            consumer does not run this clock.
+        idle: without a single byte while a read is awaited. Heartbeats are bytes too. The limit
+            does not run while the consumer is busy.
         total: for the whole call, over retries, backoff and resumption. None by default, so that
             no stream is cut for being long.
 
@@ -60,7 +59,7 @@ NO_TIMEOUT = Timeout(connect=None, pool=None, first_byte=None, idle=None, total=
 
 
 def as_timeout(value: Timeout | float | None, base: Timeout) -> Timeout:
-    """A number means `total` with the other limits of `base`; None means no limit of any kind."""
+    """A number is `total`, with the other limits of `base`. None is no limit of any kind."""
     if isinstance(value, Timeout):
         return value
     if value is None:
@@ -70,15 +69,15 @@ def as_timeout(value: Timeout | float | None, base: Timeout) -> Timeout:
 
 
 class Adaptive(Struct, frozen=True, kw_only=True):
-    """A concurrency that is found by trying: more while the service takes it, less at once when
-    the service asks to slow down (429, or 503 with `Retry-After`).
+    """A number of concurrent requests that is found by trying: it grows while requests succeed, and
+    falls as soon as the service asks to slow down (429, or 503 with `Retry-After`).
 
     Attributes:
         min, max: the bounds.
-        start: what to begin with; by default 8, within the bounds.
+        start: the number to begin with; by default 8, within the bounds.
 
     Raises:
-        InvalidArgumentError: the bounds are no positive integers in this order.
+        InvalidArgumentError: `min`, `start` and `max` are not positive integers in this order.
     """
 
     min: int = 1
@@ -98,7 +97,7 @@ class Adaptive(Struct, frozen=True, kw_only=True):
 
 
 def check_count(value: int, argument: str, *, least: int = 1) -> int:
-    """Raise InvalidArgumentError unless `value` is an int of at least `least`."""
+    """`value`. Raises InvalidArgumentError unless it is an int of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InvalidArgumentError(
             f"{argument} must be an integer of at least {least}, not {value!r}", argument=argument
@@ -121,8 +120,10 @@ _PERIOD = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def rate_interval(rate: float | str | None, argument: str) -> float:
-    """The seconds between two requests at `rate`: a number a second, or such as "60/m"; 0 for
-    None.
+    """The seconds between two requests at `rate`; 0 for None.
+
+    Args:
+        rate: requests a second, or a text with a period, such as "60/m" (s, m or h).
 
     Raises:
         InvalidArgumentError: it is no rate above zero.

@@ -46,7 +46,7 @@ def dynamiq_emulator(request: pytest.FixtureRequest) -> Any:
 
 @asyncio_fixture
 async def _dynamiq_emulator_asyncio(request: pytest.FixtureRequest) -> AsyncIterator[Emulator]:
-    async with _emulator(request) as emulator:
+    async with _make_emulator(request) as emulator:
         yield emulator
 
 
@@ -54,12 +54,12 @@ async def _dynamiq_emulator_asyncio(request: pytest.FixtureRequest) -> AsyncIter
 async def _dynamiq_emulator_anyio(
     request: pytest.FixtureRequest, anyio_backend: object
 ) -> AsyncIterator[Emulator]:
-    async with _emulator(request) as emulator:
+    async with _make_emulator(request) as emulator:
         yield emulator
 
 
-def _emulator(request: pytest.FixtureRequest) -> Emulator:
-    from .emulator import Emulator  # here: a test run without it pays nothing
+def _make_emulator(request: pytest.FixtureRequest) -> Emulator:
+    from .emulator import Emulator  # here, so that test runs without the fixture start faster
 
     marker = request.node.get_closest_marker(_MARKER)
     return Emulator(*marker.args, **marker.kwargs) if marker else Emulator()

@@ -1,18 +1,20 @@
 """`app.requirements`: the accounts that each end user of an App has to connect themselves.
 
-Paths and fields are those that the vendor's command line uses; whether an answer is wrapped in
-`data` is not written down, so that both are read.
+The vendor documents the responses of `status` and `connect_link`, which are not wrapped in `data`.
+How the list is wrapped is not known (our guess: either way). All are read with `data` and without.
 
 The wire facts and their sources are in docs/contract.md.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta, Struct
 
-from dynamiq_async import errors
+from dynamiq_async import _json, errors
+from dynamiq_async._credentials import MASK
 from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async._http.response import decode_body, read_with
 from dynamiq_async._json import encode
@@ -23,24 +25,15 @@ if TYPE_CHECKING:
 
     from dynamiq_async._http.api import Api
 
-from typing import TYPE_CHECKING, Annotated
-
-from msgspec import Meta, Struct
-
-from dynamiq_async import _json
-from dynamiq_async._credentials import MASK
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 T = TypeVar("T")
 
 
 class Requirement(Struct, frozen=True, kw_only=True):
     """An account that each end user of an App has to connect.
 
-    That there is a `title`, for the user to read, is seen in the vendor's command line; `type` and
-    `description` are our guess.
+    The vendor documents `id` and `type`, and a title and a description within `form`. The latter
+    two are read at the top of a requirement: the title as in the vendor's command line, the
+    description as our guess.
     """
 
     id: str | None = None
@@ -53,24 +46,26 @@ class RequirementsStatus(Struct, frozen=True, kw_only=True):
     """What one end user has still to connect.
 
     Attributes:
-        unsatisfied: the requirements that are open; a run for the user fails before it starts as
-            long as there are any.
+        unsatisfied: the requirements that the user has not met. A run for the user fails before it
+            starts while a *required* one is among them (documented). Whether optional ones are
+            listed too is not said (our guess: they may be).
     """
 
     unsatisfied: list[Requirement] = []
 
     @property
     def is_satisfied(self) -> bool:
-        """Whether nothing is open."""
+        """Whether no requirement is unsatisfied."""
         return not self.unsatisfied
 
 
 class ConnectLink(Struct, frozen=True, kw_only=True):
-    """Where one end user connects their accounts: for that person and nobody else.
+    """A link where one end user connects their accounts: for that person and nobody else.
 
     Attributes:
-        url: works once, and for minutes. It is a secret, so no repr shows it.
-        expires_at: until when (our guess: not documented).
+        url: valid for 24 hours (documented). That it works only once is said nowhere. It is
+            a secret, so no repr shows it.
+        expires_at: until when it is valid (documented).
     """
 
     url: str
@@ -87,7 +82,7 @@ class ConnectLink(Struct, frozen=True, kw_only=True):
 class Requirements:
     """What an App needs of its end users, as `app.requirements`.
 
-    A run for a user with anything unsatisfied fails before it starts.
+    A run for a user who lacks a *required* account fails before it starts (documented).
     """
 
     def __init__(self, api: Api) -> None:
@@ -102,12 +97,12 @@ class Requirements:
             What `AsyncApp.invoke` raises.
         """
         given = RequestOptions(timeout, max_retries)
-        return await self._ask(requirements_of, "GET", "requirements", given=given)
+        return await self._fetch(requirements_of, "GET", "requirements", given=given)
 
     async def status(
         self, user_id: str, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None
     ) -> RequirementsStatus:
-        """What one end user has still to connect. Ask again after they were sent a link.
+        """What one end user has still to connect. Call it again after they were sent a link.
 
         Args:
             user_id: the id that their runs are given.
@@ -119,7 +114,7 @@ class Requirements:
         query = {"user_id": check_id(user_id, "user_id")}
         given = RequestOptions(timeout, max_retries)
         path = ("requirements", "status")
-        return await self._ask(status_of, "GET", *path, query=query, given=given)
+        return await self._fetch(status_of, "GET", *path, query=query, given=given)
 
     async def connect_link(
         self,
@@ -132,13 +127,13 @@ class Requirements:
     ) -> ConnectLink:
         """A link where one end user connects their accounts. Give it to them and nobody else.
 
-        It works once and for minutes, so make it when it is needed.
+        It is valid for 24 hours (documented by the vendor).
 
         Args:
             user_id: the id that their runs are given.
             requirement_ids: only these requirements; by default all that the App has.
-            retry: True repeats the request also when its outcome is unknown; what is lost is
-                at most a link that nobody saw.
+            retry: True repeats the request also when its outcome is unknown. At worst, that makes
+                a link that nobody sees.
 
         Raises:
             InvalidArgumentError: an id is empty.
@@ -151,7 +146,7 @@ class Requirements:
             )
         if requirement_ids is not None:
             body["requirement_ids"] = [check_id(id, "requirement_ids") for id in requirement_ids]
-        return await self._ask(
+        return await self._fetch(
             link_of,
             "POST",
             *("connect", "tokens"),
@@ -186,13 +181,13 @@ class Requirements:
         )
         sender = self._api.sender
         response = await sender.fetch(request, self._api.options.for_call(given))
-        if response.body:  # a 204 has none, and a login page in its place forgot nothing
+        if response.body:  # a 204 has none; a login page has, and means that nothing was done
             decode_body(str(request), response, Any, key=sender.key)
 
-    async def _ask(
+    async def _fetch(
         self, read: Callable[[Any], T], method: str, *path: str, given: RequestOptions, **more: Any
     ) -> T:
-        """What `read` makes of the content of the response, be it wrapped in `data` or not."""
+        """The content of a response, wrapped in `data` or not, as `read` reads it."""
         request = self._api.request(method, "v1", *path, given=given, **more)
         body: Any = await self._api.fetch(request, self._api.options.for_call(given), Any)
         content = body["data"] if isinstance(body, dict) and "data" in body else body
@@ -209,23 +204,23 @@ class _Link(Struct):
 
 
 def requirements_of(data: Any) -> list[Requirement]:
-    """A list of requirements, each of them an object or (our guess) only an id. A null is none.
+    """A list of requirements, each an object or (our guess) only an id. Null is an empty list.
 
     Raises msgspec.ValidationError when it is no list: a shape that is not known must not pass for
-    "there are none".
+    an empty list.
     """
-    given = msgspec.convert(data, list[Any] | None) or []
-    found = (item if isinstance(item, dict) else {"id": item} for item in given)
-    return [_json.fitting(item, Requirement) for item in found]
+    items = msgspec.convert(data, list[Any] | None) or []
+    objects = (item if isinstance(item, dict) else {"id": item} for item in items)
+    return [_json.fitting(content, Requirement) for content in objects]
 
 
 def status_of(data: Any) -> RequirementsStatus:
-    """What is unsatisfied. Raises msgspec.ValidationError when it is not said."""
+    """One user's status. Raises msgspec.ValidationError when it has no `unsatisfied`."""
     status = msgspec.convert(data, _Status)
     return RequirementsStatus(unsatisfied=requirements_of(status.unsatisfied))
 
 
 def link_of(data: Any) -> ConnectLink:
-    """A link. Raises msgspec.ValidationError when there is none."""
+    """A link. Raises msgspec.ValidationError when it has no `url`."""
     msgspec.convert(data, _Link)
     return _json.fitting(data, ConnectLink)

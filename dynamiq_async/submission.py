@@ -1,4 +1,4 @@
-"""`AsyncApp.submit`: where an App posts the result, and what it answers at once.
+"""`AsyncApp.submit`: where an App posts the result, and its response to the call.
 
 The wire facts and their sources are in docs/contract.md.
 """
@@ -24,8 +24,8 @@ class Callback(Struct, frozen=True):
 
     Attributes:
         url: a public HTTPS address (documented by the vendor).
-        token: sent back as `Authorization: Bearer <token>`, so that the receiver can tell a
-            genuine callback. Never shown in a repr.
+        token: sent back as `Authorization: Bearer <token>`, so that the receiver can recognise
+            a genuine callback. Never shown in a repr.
         metadata: an object that the callback carries unchanged.
     """
 
@@ -43,14 +43,18 @@ class Callback(Struct, frozen=True):
 
 
 class Accepted(Struct, frozen=True):
-    """The App took a submitted call; `id` is the one its callbacks will carry."""
+    """The App accepted a submitted call. `id` is the one that its callbacks will carry."""
 
     id: str
     status: str = "accepted"
 
 
 def callback_objects(callbacks: Sequence[Callback], *, app_url: str) -> list[dict[str, Any]] | None:
-    """Callbacks as the vendor documents them, checked as far as a client can; None for none."""
+    """The callbacks as the vendor documents them, None where there are none.
+
+    Raises:
+        InvalidArgumentError: one of them cannot be used, as far as a client can tell.
+    """
     if not isinstance(callbacks, Sequence) or not all(isinstance(c, Callback) for c in callbacks):
         raise InvalidArgumentError("callbacks must be a list of Callback", argument="callbacks")
     if len(callbacks) > MAX_CALLBACKS:

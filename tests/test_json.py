@@ -31,7 +31,7 @@ def test_sound_json_is_not_touched(value: object) -> None:
 @given(any_text)
 def test_lone_surrogate_escapes_become_replacement_characters(text: str) -> None:
     data = json.dumps({text: text}).encode()
-    ((lenient, _),) = json.loads(data).items()  # pairs are joined, what is alone is kept
+    ((lenient, _),) = json.loads(data).items()  # pairs are joined, lone surrogates are kept
     expected = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in lenient)
     assert _json.decode(data) == {expected: expected}
 

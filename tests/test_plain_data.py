@@ -69,9 +69,9 @@ def test_a_callback_without_a_token_says_so() -> None:
     assert repr(callback) == "Callback(url='https://x.example', token=None, metadata=None)"
 
 
-def test_accepted_reads_the_vendors_answer() -> None:
-    answer = b'{"id": "run-1", "status": "accepted", "new": 1}'
-    assert msgspec.json.decode(answer, type=Accepted) == Accepted("run-1", "accepted")
+def test_accepted_reads_the_vendors_response() -> None:
+    body = b'{"id": "run-1", "status": "accepted", "new": 1}'
+    assert msgspec.json.decode(body, type=Accepted) == Accepted("run-1", "accepted")
     assert Accepted("x").status == "accepted"
 
 

@@ -1,6 +1,6 @@
 """`Api`: one service at its base URL, as one view of a client calls it.
 
-What belongs to a service (its runs, its files, its Apps) makes its requests here and has them sent.
+The parts of a client, such as `app.runs` and `app.files`, build and send their requests by it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_NOTHING_GIVEN = RequestOptions()
+_NO_OPTIONS = RequestOptions()
 
 
 class Api:
-    """A service, and how it is called.
+    """One service, and the options that its requests have.
 
     Args:
         url: the base URL, without a slash at its end.
         sender: sends the requests; all views of a client share it.
-        options: for requests that set nothing else.
-        headers: the user's, which every request has.
+        options: for requests that set none of their own.
+        headers: the user's, sent with every request.
         max_event_bytes: the most that one event of a stream may have, in bytes.
     """
 
@@ -69,7 +69,7 @@ class Api:
         self,
         method: str,
         *path: str,
-        given: RequestOptions = _NOTHING_GIVEN,
+        given: RequestOptions = _NO_OPTIONS,
         body: bytes | Multipart | None = None,
         query: Mapping[str, Any] | None = None,
         stream: bool = False,
@@ -79,8 +79,8 @@ class Api:
 
         Args:
             path: segments behind the base URL, each of which is quoted.
-            given: what the call sets.
-            stream: its response is to be an event stream.
+            given: the options that the call sets.
+            stream: ask for an event stream.
             urgent: no limit of requests and no cooldown holds it back.
 
         Raises:
@@ -93,7 +93,7 @@ class Api:
             headers = headers | titled(check_headers(given.headers, "extra_headers"))
         if given.query:
             query = {**(query or {}), **given.query}
-        # The root endpoint is what is called tens of thousands of times.
+        # A batch calls the root endpoint tens of thousands of times: its URL needs no joining.
         url = f"{self.url}/" if path == ("",) and not query else None
         return Request(
             method,
@@ -112,7 +112,7 @@ class Api:
         *,
         deadline: float | None = None,
     ) -> T:
-        """Send, and decode the JSON of the response as `type`.
+        """Send a request, and decode the JSON of its response as `type`.
 
         Raises:
             DynamiqError: what `AsyncApp.invoke` raises for any request.

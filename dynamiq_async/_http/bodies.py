@@ -32,7 +32,7 @@ def root_body(
     known = {k: v for k, v in fields.items() if v is not None}
     uploads = as_uploads(files)
     if not (known or extra_body or uploads):
-        return b'{"input":%b}' % encoded  # what most calls are, without encoding it once more
+        return b'{"input":%b}' % encoded  # most calls are this, and need no second encoding
     body = {"input": Raw(encoded)} | known | dict(extra_body or {})
     if not uploads:
         return encode(body, "extra_body")
@@ -41,6 +41,6 @@ def root_body(
 
 
 def _form_text(value: Any, argument: str) -> str:
-    """A string as it is, be it a UUID's or a date's; anything else as JSON."""
+    """What is a string in JSON (as a UUID or a date) without its quotes; anything else as JSON."""
     encoded = encode(value, argument)
     return msgspec.json.decode(encoded, type=str) if encoded[:1] == b'"' else encoded.decode()

@@ -71,7 +71,7 @@ class Client:
     _owner = False  # until the constructor is through
 
     def __init_subclass__(cls) -> None:
-        """Have `help()` show the options that a constructor only hands on."""
+        """Have `help()` show the options that a constructor only passes on."""
         signature = inspect.signature(cls.__init__)
         own = list(signature.parameters.values())
         if own[-1].kind is inspect.Parameter.VAR_KEYWORD:
@@ -209,23 +209,23 @@ class Client:
 
 
 def _rebuild(kind: type[Client], url: str, public: bool, settings: dict[str, Any]) -> Client:
-    """A client from a pickle: its settings, with the key of the process that it has come to."""
-    # Where it has come without a key, requests tell; unpickling is no place to fail.
+    """A client from a pickle: its settings, with the key that this process has."""
+    # Without a key, requests fail with an error that says so. Unpickling must not.
     key = False if public or not kind._credential.is_set() else None
     named: dict[str, Any] = {kind._url_argument: url, kind._credential.argument: key}
     return kind(**named, **settings)
 
 
 def api_of(client: Client) -> Api:
-    """What `client` calls its service with."""
+    """The `Api` by which `client` calls its service."""
     return client._api
 
 
 def patient_view(client: C, given: RequestOptions) -> C:
     """A view of `client` for one of many calls.
 
-    Being asked to slow down, and waiting for a turn, cost such a call nothing: it waits for as long
-    as that takes.
+    The time that such a call waits for a slot, or because the server asked to slow down, counts
+    neither as its time nor as a retry.
     """
     options = client._api.options.for_call(given._replace(retry=None))
     return client._with_api(client._api.view(options=options.for_many()))

@@ -44,8 +44,8 @@ _BY_STATUS: dict[int, type[errors.APIStatusError]] = {
     429: errors.RateLimitError,
 }
 
-# The codes that the vendor documents, for an error that arrives within a stream and so without
-# a status of its own.
+# For an error that arrives within a stream, and so without a status of its own. The vendor
+# documents these codes but `forbidden`, which is our guess.
 _STATUS_BY_CODE = {
     "bad_request": 400,
     "unauthorized": 401,
@@ -57,11 +57,11 @@ _STATUS_BY_CODE = {
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
-_HARMLESS = 12  # so many characters of a key, as in `dynamiq_acc_`, give nothing away
+_HARMLESS_LENGTH = 12  # so many characters of a key, as in `dynamiq_acc_`, give nothing away
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """What an error's body says. Dynamiq sends an object under `error`, Flowy a string."""
+    """The error in a response's body. Dynamiq sends an object under `error`, Flowy a string."""
 
     message: str = ""
     code: str | None = None
@@ -69,7 +69,7 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 def read_envelope(body: bytes) -> Envelope:
-    """The error in `body`, as far as there is one: a proxy's HTML page yields its title."""
+    """The error in `body`. Of a page of HTML, such as a proxy's, the title is the message."""
     try:
         value = _json.decode(body)
     except _json.DECODE_ERRORS:
@@ -80,7 +80,7 @@ def read_envelope(body: bytes) -> Envelope:
 
 
 def envelope_of(value: Any) -> Envelope:
-    """The error within a decoded body."""
+    """The error in a decoded body; an empty one where the body has none."""
     error = value.get("error", value) if isinstance(value, dict) else value
     if isinstance(error, str):
         return Envelope(message=error)
@@ -95,7 +95,7 @@ def envelope_of(value: Any) -> Envelope:
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """The id by which the other side's people can find the request."""
+    """The id by which the operators of the service can find the request."""
     for name in _REQUEST_ID_HEADERS:
         if value := headers.get(name):
             return value
@@ -123,12 +123,12 @@ def status_error(
     retry_after: float | None = None,
     run_id: str | None = None,
 ) -> errors.APIStatusError:
-    """The exception for an answer outside 2xx. `key` is masked should the body repeat it."""
+    """The exception for a response outside 2xx. It masks `key` where the body repeats it."""
     envelope = masked(read_envelope(body[:MAX_ERROR_BODY]), key)
-    said = ": " + " ".join(filter(None, (envelope.code, envelope.message)))
+    report = ": " + " ".join(filter(None, (envelope.code, envelope.message)))
     if envelope.details:
-        said += f" ({', '.join(f'{k}: {v}' for k, v in envelope.details.items())})"
-    message = f"{request} was answered {status}{said if len(said) > 2 else ''}"
+        report += f" ({', '.join(f'{k}: {v}' for k, v in envelope.details.items())})"
+    message = f"{request} was answered {status}{report if len(report) > 2 else ''}"
     message += _advice(status, envelope.code, headers, key, credential)
     if retry_after is not None:
         message += f"; the server asks to wait {retry_after:g} s"
@@ -175,7 +175,7 @@ def _advice(
 
 
 def masked(value: T, key: str | None) -> T:
-    """The same for every string within a JSON value."""
+    """A JSON value with `key` masked in every string."""
 
     def within(match: re.Match[bytes]) -> bytes:
         return msgspec.json.encode(mask(msgspec.json.decode(match[0]), key))
@@ -184,9 +184,9 @@ def masked(value: T, key: str | None) -> T:
 
 
 def beginning(body: bytes, key: str | None) -> str:
-    """What an error keeps of a body, without the key, be that cut off at the end."""
+    """The part of a body that an error keeps. `key` is masked, also where it is cut at the end."""
     text = mask(body[:MAX_ERROR_BODY].decode("utf-8", "replace"), key)
-    for length in range(len(key or "") - 1, _HARMLESS, -1):
+    for length in range(len(key or "") - 1, _HARMLESS_LENGTH, -1):
         if key and text.endswith(key[:length]):
             return text[:-length] + MASK
     return text
@@ -195,9 +195,9 @@ def beginning(body: bytes, key: str | None) -> str:
 def stream_error(
     data: Any, *, run_id: str | None, request: str, key: str | None = None
 ) -> errors.DynamiqError:
-    """The exception for an error that came as a stream's event in place of a workflow's own.
+    """The exception for an error that came as an event of a stream.
 
-    It has the class that the same error has over HTTP, where its code tells.
+    Where its code is known, it has the class that the same error has over HTTP.
     """
     data = masked(data, key)
     envelope = envelope_of(data)
@@ -221,11 +221,11 @@ def content_type(headers: Mapping[str, str]) -> str:
 def type_error(
     request: str, wanted: str, status: int, headers: Mapping[str, str], body: bytes, key: str | None
 ) -> errors.ContentTypeError:
-    """The exception for a 2xx of another content type, such as a login page."""
-    got = content_type(headers) or "no content type"
+    """The exception for a 2xx response of another content type, such as a login page."""
+    actual = content_type(headers) or "no content type"
     text = beginning(body, key)
     return errors.ContentTypeError(
-        f"{request} was answered {status} with {got} instead of {wanted}; it begins: "
+        f"{request} was answered {status} with {actual} instead of {wanted}; it begins: "
         f"{' '.join(text.split())[:200]!r}",
         status=status,
         request_id=request_id(headers),

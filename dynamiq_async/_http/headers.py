@@ -1,4 +1,4 @@
-"""The headers of requests: the client's own, the user's, and what none may hold."""
+"""The headers of requests: the client's own and the user's, and which of them can be sent."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_BREAK = re.compile(r"[\r\n\x00]")
 
 
-# These carry a key of their own, so they stay behind when a client is pickled.
+# These carry a secret, so a pickle of a client leaves them out.
 _SECRET = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
 
 
 class HeaderSets:
     """The headers of each kind of request, put together once for a view of a client.
 
-    The later wins: the kind's own headers, those that every request has, the user's.
+    Where a name comes twice, the user's header wins over those that every request has, and those
+    over the kind's own.
 
     Attributes:
-        get: of a request without a body, or with a form.
-        json: of one with a JSON body.
-        sse: of one that opens a stream; with a JSON body it says so besides.
+        get: for a request without a body, or with a form.
+        json: for one with a JSON body.
+        sse: for one that opens a stream, without the content type of its body.
     """
 
     __slots__ = ("get", "json", "sse")
@@ -57,20 +58,20 @@ class HeaderSets:
 
 
 def titled(headers: Mapping[str, str]) -> dict[str, str]:
-    """`headers` with names in one spelling, so that one replaces another of the same name."""
+    """`headers` with names in title case, so that equal names in two mappings are equal keys."""
     return {name.title(): value for name, value in headers.items()}
 
 
 def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
-    """`headers` as they go into a pickle."""
+    """`headers` without those that carry a secret."""
     return {name: value for name, value in headers.items() if name.lower() not in _SECRET}
 
 
 def check_headers(headers: Mapping[str, str] | None, argument: str) -> dict[str, str]:
-    """`headers`, each a name and a value on one line.
+    """A copy of `headers`, none for None.
 
     Raises:
-        InvalidArgumentError: one of them cannot be sent; `argument` is named.
+        InvalidArgumentError: one of them cannot be sent; the error names `argument`.
     """
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):

@@ -1,7 +1,7 @@
-"""How many requests of one client are under way at once, and from when on none may start.
+"""The limit of requests that one client has under way, and the cooldown in which none starts.
 
-A client and all its `with_options` views share one gate. A server that says "slow down" to one
-call has said it to all of them: the cooldown is the gate's, not the call's.
+A client and all its `with_options` views share one limiter. A server that asks one call to slow
+down means all of them, so the cooldown is the limiter's and not the call's.
 """
 
 from __future__ import annotations
@@ -22,14 +22,22 @@ if TYPE_CHECKING:
 
 
 def now() -> float:
-    """The time that limits are kept in: the event loop's, whose timers they set."""
+    """The time that limits are kept in: that of the running loop, which their timers go by.
+
+    Outside of a loop, the clock that asyncio's own loops go by.
+    """
     loop = asyncio._get_running_loop()
     return loop.time() if loop is not None else monotonic()
 
 
 class Demand(NamedTuple):
-    """What fan-out asks of its client's gate while it runs: room for so many requests, adaptive
-    within bounds or not, at most one every `interval` seconds."""
+    """What a fan-out asks of its client's limiter while it runs.
+
+    Attributes:
+        room: how many requests it wants under way.
+        adaptive: the bounds within which the limit adapts; None: it does not.
+        interval: the seconds between the starts of two requests, at least.
+    """
 
     room: int
     adaptive: Adaptive | None = None
@@ -41,16 +49,16 @@ class Limiter:
 
     Args:
         limit: the most that may be under way, without a demand for more.
-        quota: what the service says of its rate limit, where it says something.
+        quota: the rate limit that the service reports; None for a service that reports none.
 
     Attributes:
-        limit: the most that may be under way now.
-        in_flight: how many are.
+        limit: the most requests that may be under way now.
+        in_flight: how many are under way.
         throttled: how often a server asked to slow down.
     """
 
     def __init__(self, limit: int, quota: Quota | None = None) -> None:
-        self.limit = self._size = limit
+        self.limit = self._own_limit = limit
         self.in_flight = 0
         self.throttled = 0
         self.quota = quota
@@ -58,7 +66,7 @@ class Limiter:
         self._rate_limit = RateLimit()
         self._demands: list[Demand] = []
         self._waiters: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
-        self._opens_at = 0.0
+        self._cool_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     # --- the cooldown ----------------------------------------------------------------------------
@@ -66,24 +74,24 @@ class Limiter:
     @property
     def cooldown(self) -> float:
         """Seconds until requests may start again; 0 when they may."""
-        return max(0.0, self._opens_at - now()) if self._opens_at else 0.0
+        return max(0.0, self._cool_until - now()) if self._cool_until else 0.0
 
     def cool_down(self, seconds: float) -> None:
         """Let nothing start for `seconds`. Never shortens a cooldown under way.
 
-        Those who wait in line are sent away, to come back afterwards: how long each is willing to
-        wait is its own decision.
+        Every waiting `acquire` returns False: each call decides for itself whether it waits for
+        the end of the cooldown.
         """
         self.throttled += 1
         time = now()
-        if self.adaptive is not None and time >= self._opens_at:
-            # Others of the same volley may be refused too; they tell nothing new.
+        if self.adaptive is not None and time >= self._cool_until:
+            # Requests sent before this refusal may be refused too. They prove nothing new.
             self.adaptive.refused(time, self.in_flight)
             self._resize()
-        self._opens_at = max(self._opens_at, time + seconds)
+        self._cool_until = max(self._cool_until, time + seconds)
         waiters, self._waiters = self._waiters, OrderedDict()
         for waiter in waiters:
-            self._tell(waiter, acquired=False)
+            self._wake(waiter, acquired=False)
 
     # --- slots -----------------------------------------------------------------------------------
 
@@ -94,20 +102,23 @@ class Limiter:
 
     def try_acquire(self) -> bool:
         """Take a slot if that needs no waiting."""
-        if self._waiters or self.in_flight >= self.limit or (self._opens_at and self.cooldown):
+        if self._waiters or self.in_flight >= self.limit or (self._cool_until and self.cooldown):
             return False
         if self.metered:
             if self._delay(now()):
                 return False
-            self._rate_limit.take(now())
+            self._rate_limit.record_start(now())
         self.in_flight += 1
         return True
 
     def acquire_urgently(self) -> None:
-        """Take a slot over the limit and through a cooldown: for what frees or ends other work,
-        such as an answer that a stream in the last slot is waiting for."""
+        """Take a slot over the limit and through a cooldown.
+
+        For requests that free or end other work, such as the answer to a question that a stream in
+        the last slot waits for.
+        """
         if self.metered:
-            self._rate_limit.take(now())
+            self._rate_limit.record_start(now())
         self.in_flight += 1
 
     async def acquire(self) -> bool:
@@ -119,29 +130,29 @@ class Limiter:
             return await waiter
         except BaseException:
             if waiter.cancelled():
-                self._waiters.pop(waiter, None)  # `release` may have passed over it already
+                self._waiters.pop(waiter, None)  # `_admit` may have removed it already
             elif waiter.result():
-                self.release()  # the slot came with the cancellation: hand it on
+                self.release()  # the slot was given just before the cancellation: pass it on
             raise
 
     def release(self) -> None:
-        """Give a slot back, to the first who waits if there is one."""
+        """Give a slot back, to the first that waits if there is one."""
         self.in_flight -= 1
         if self._waiters:
             self._admit()
 
     def succeeded(self) -> None:
-        """A request was answered well: what adapts may grow."""
+        """A request succeeded, so an adaptive limit may grow."""
         if self.adaptive is not None and self.adaptive.succeeded(now(), self.in_flight):
             self._resize()
 
     def _delay(self, time: float) -> float:
-        """Seconds until rate and quota let one start; infinity: not before one was answered."""
+        """Seconds until rate and quota let a request start; infinity: not before a response."""
         quota = 0.0 if self.quota is None else self.quota.delay(time, self.in_flight)
         return max(self._rate_limit.delay(time), quota)
 
     def _admit(self) -> None:
-        """Let in whom there is room for, and come back when a rate or quota allows the next."""
+        """Give slots to those that wait, as far as there is room, and rate and quota allow."""
         while self._waiters and self.in_flight < self.limit:
             waiter = next(iter(self._waiters))
             if waiter.done() or waiter.get_loop().is_closed():
@@ -149,32 +160,32 @@ class Limiter:
                 continue
             if self.metered:
                 if delay := self._delay(now()):
-                    self._come_back(waiter.get_loop(), delay)
+                    self._admit_later(waiter.get_loop(), delay)
                     return
-                self._rate_limit.take(now())
+                self._rate_limit.record_start(now())
             del self._waiters[waiter]
             self.in_flight += 1
-            self._tell(waiter, acquired=True)
+            self._wake(waiter, acquired=True)
 
-    def _come_back(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
+    def _admit_later(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
         if delay == math.inf:
-            return  # the answer that is waited for leads here
+            return  # with the response that is waited for, `release` calls `_admit`
         if loop is asyncio._get_running_loop():
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = loop.call_later(delay, self._admit)
-        else:
+        else:  # only a loop itself may set its timers
             loop.call_soon_threadsafe(self._admit)
 
-    def _tell(self, waiter: asyncio.Future[bool], *, acquired: bool) -> None:
-        """Answer a waiter, which may be of a loop in another thread."""
+    def _wake(self, waiter: asyncio.Future[bool], *, acquired: bool) -> None:
+        """Give `acquired` to a waiter, which may belong to a loop in another thread."""
         loop = waiter.get_loop()
         if loop is asyncio._get_running_loop():
-            self._hand_over(waiter, acquired)
+            self._set_result(waiter, acquired)
         elif not loop.is_closed():
-            loop.call_soon_threadsafe(self._hand_over, waiter, acquired)
+            loop.call_soon_threadsafe(self._set_result, waiter, acquired)
 
-    def _hand_over(self, waiter: asyncio.Future[bool], acquired: bool) -> None:
+    def _set_result(self, waiter: asyncio.Future[bool], acquired: bool) -> None:
         if not waiter.done():
             waiter.set_result(acquired)
         elif acquired:
@@ -184,17 +195,17 @@ class Limiter:
 
     @contextmanager
     def demand(self, demand: Demand) -> Iterator[None]:
-        """Make room, adapt or keep to a rate for as long as this lasts."""
+        """Make room, adapt and keep to a rate as `demand` says, until the body is left."""
         self._demands.append(demand)
-        self._arrange()
+        self._apply_demands()
         try:
             yield
         finally:
             self._demands.remove(demand)
-            self._arrange()
+            self._apply_demands()
 
-    def _arrange(self) -> None:
-        """Room for all demands together; the slowest rate, and the bounds of who adapts last."""
+    def _apply_demands(self) -> None:
+        """Make room for all demands together, with the slowest rate and the newest bounds."""
         self._rate_limit.interval = max((demand.interval for demand in self._demands), default=0.0)
         bounds = [demand.adaptive for demand in self._demands if demand.adaptive is not None]
         if not bounds:
@@ -204,6 +215,6 @@ class Limiter:
         self._resize()
 
     def _resize(self) -> None:
-        size = max(self._size, sum(demand.room for demand in self._demands))
-        self.limit = size if self.adaptive is None else min(size, self.adaptive.limit)
+        limit = max(self._own_limit, sum(demand.room for demand in self._demands))
+        self.limit = limit if self.adaptive is None else min(limit, self.adaptive.limit)
         self._admit()

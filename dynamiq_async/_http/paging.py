@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
-
-from dynamiq_async._tasks import cancel_requests
-from dynamiq_async.errors import StreamClosedError, StreamError
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Hashable
-
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from msgspec import Raw, Struct
 
 from dynamiq_async import _json
+from dynamiq_async._tasks import cancel_requests
+from dynamiq_async.errors import StreamClosedError, StreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Hashable, Iterator
 
 T = TypeVar("T")
 
@@ -29,17 +23,17 @@ FetchPage = Callable[[int], Awaitable["Page[T]"]]
 
 
 class Pages(Generic[T]):
-    """A list of the service's.
+    """A list that a service sends in pages.
 
-        page = await app.runs.list()            # the page asked for
+        page = await app.runs.list()            # one page
         async for run in app.runs.list(): ...   # that page and all behind it, fetched as needed
 
-    An item that moved from one page to the next because newer ones came in is given once.
+    An item that moved from one page to the next because newer ones came in is handed out once.
 
     Args:
         fetch: gets the page of a number.
         page: the number of the first page.
-        identity: what tells items apart.
+        identity: the key by which an item is recognised on the next page.
         prefetch: while iterating, fetch the next page ahead.
     """
 
@@ -71,7 +65,7 @@ class Pages(Generic[T]):
 
 
 class PageIterator(Generic[T]):
-    """All items, page after page. Closing it, or dropping it, ends a fetch under way."""
+    """All items, page after page. Closing or dropping it cancels a fetch under way."""
 
     _fetching: asyncio.Task[Page[T]] | None = None
 
@@ -123,9 +117,9 @@ class PageIterator(Generic[T]):
         ]
         self._seen = set(identities)
         self._items = new[::-1]
-        # The second page in a row without anything new ends the list: a page of newer items may
-        # have pushed the last one here, but a service that ignores the number of the page must
-        # not be asked for ever. What it echoes of that number is not relied on.
+        # The second page in a row without anything new ends the list. One can come about when
+        # newer items pushed the last page's items here. A service that ignores the page's number
+        # sends the same page for ever. The number that it echoes is not relied on.
         self._stale = 0 if new else self._stale + 1
         follows = bool(identities) if count is None else self._next < count
         self._more = follows and self._stale < 2
@@ -171,7 +165,7 @@ class PageIterator(Generic[T]):
 
 
 class Pagination(Struct, frozen=True, kw_only=True):
-    """Where a page stands. Pages count from 1."""
+    """The position of a page in its list. Pages are counted from 1."""
 
     page: int = 1
     page_size: int | None = None
@@ -187,7 +181,7 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
 
     @property
     def has_next(self) -> bool:
-        """Whether pages follow; without a count, whether this one was not empty."""
+        """Whether pages follow. Without a `page_count`: whether this one has items."""
         count = self.pagination.page_count
         return bool(self.data) if count is None else self.pagination.page < count
 
@@ -205,5 +199,5 @@ class PageBody(Struct):
     pagination: Any = None
 
     def page(self, items: list[T]) -> Page[T]:
-        told = self.pagination if isinstance(self.pagination, dict) else {}
-        return Page(data=items, pagination=_json.fitting(told, Pagination))
+        pagination = self.pagination if isinstance(self.pagination, dict) else {}
+        return Page(data=items, pagination=_json.fitting(pagination, Pagination))

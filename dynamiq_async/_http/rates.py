@@ -1,7 +1,7 @@
 """What holds requests back beside the number of connections: a rate, a quota, an adaptive limit.
 
-Rules without a clock of their own: each is told the time, in seconds of the event loop. The gate
-asks them.
+These are rules for the limiter. They have no clock: each method is given the event loop's time, in
+seconds.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ class RateLimit:
         self._last = -math.inf
 
     def delay(self, now: float) -> float:
-        """Seconds until the next one may start."""
+        """Seconds until the next request may start."""
         return max(0.0, self._last + self.interval - now)
 
-    def take(self, now: float) -> None:
-        """One starts now. What a timer was late by is made up for, not what nobody asked for: in
-        no minute are there more than a minute's, but for that."""
+    def record_start(self, now: float) -> None:
+        """A request starts now.
+
+        The next one may start earlier by what a timer was late, but not by what went unused: no
+        minute has more than a minute's requests, but for that lateness.
+        """
         late = max(0.0, now - self._last - self.interval)
         if late > CATCH_UP:
             late = CATCH_UP if self.interval < CATCH_UP else 0.0
@@ -39,15 +42,14 @@ class RateLimit:
 
 
 class Quota:
-    """What a service says of its rate limit with every answer: so many requests are left until
-    the window ends.
+    """The rate limit that a service reports: so many requests are left until the window ends.
 
-    Nothing is known before the first answer and when a window is over, so one request goes ahead
-    and the others wait for what it brings. A service that says nothing limits nothing.
+    Before the first response, and when a window is over, nothing is known. Then one request goes
+    ahead, and the others wait for its response. A service that reports nothing limits nothing.
 
     Attributes:
-        limit: requests in a window, as last told; None: not known.
-        remaining: how many of them were left; None: not known.
+        limit: requests in a window, as last reported; None: not known.
+        remaining: how many of them were left then; None: not known.
     """
 
     def __init__(self) -> None:
@@ -57,14 +59,14 @@ class Quota:
         self._silent = False
 
     def delay(self, now: float, in_flight: int) -> float:
-        """Seconds until another request may start; infinity: not before one was answered."""
+        """Seconds until another request may start; infinity: not before a response has come."""
         if self._silent:
             return 0.0
         if self.remaining is not None and now >= self._ends_at:
             self.remaining = None
         if self.remaining is None:
             return math.inf if in_flight else 0.0
-        # Those on their way may or may not be in the service's count already.
+        # The service may or may not have counted the requests under way.
         if self.remaining > in_flight:
             return 0.0
         return self._ends_at - now
@@ -74,12 +76,12 @@ class Quota:
         return max(0.0, self._ends_at - now)
 
     def observe(self, headers: Mapping[str, str], now: float, *, server_time: float) -> None:
-        """Take note of an answer's `X-RateLimit-*` and `Retry-After` (documented by Flowy).
+        """Take note of a response's `X-RateLimit-*` and `Retry-After` (documented by Flowy).
 
         Args:
             headers: looked up without regard to case.
             now: the event loop's time.
-            server_time: the Unix time when the answer was made, by the server's own clock.
+            server_time: the Unix time of the response, by the server's own clock.
         """
         remaining = _number(headers.get("X-RateLimit-Remaining"))
         reset = _number(headers.get("X-RateLimit-Reset"))
@@ -89,31 +91,32 @@ class Quota:
         self._silent = False
         limit = _number(headers.get("X-RateLimit-Limit"))
         self.limit = None if limit is None else int(limit)
-        # Some services give the seconds that are left in place of the time.
+        # Some services send the seconds until the reset in place of its time.
         ends_at = now + (reset - server_time if reset > server_time / 2 else reset)
         if self.remaining is None or ends_at > self._ends_at + 1:
             self._ends_at = ends_at
             self.remaining = int(remaining)
-        else:  # answers overtake each other: within a window, the least is the newest
+        else:  # responses overtake each other; within a window, the least count is the newest
             self.remaining = min(self.remaining, int(remaining))
         pause = _number(headers.get("Retry-After"))
         if pause is not None and self.remaining == 0:
-            # Told by no clock but ours. Whatever the window, something is left then.
+            # Unlike the reset, this does not depend on the server's clock. Requests are left then,
+            # whatever the window.
             self._ends_at = min(self._ends_at, now + pause)
 
 
 class AdaptiveLimit:
-    """A number of requests under way that is found by trying: more while the service takes them,
-    fewer at once when it refuses one.
+    """A number of requests under way that is found by trying: more while they succeed, fewer as
+    soon as the service refuses one.
 
-    Until the first refusal it grows by one with every answer, so it doubles with every round; then
-    by one with every round, and stays below what was refused. What was refused is tried again
-    after a patience that doubles each time it is refused again, and in larger steps while it is
-    not.
+    Until the first refusal the limit grows by one with every success, so it doubles with every
+    round of requests. After that it grows by one with every round, and stays below the number that
+    was refused. That number is raised after a delay, in steps that double while it is not refused
+    again. Each time that it is, the delay doubles.
     """
 
-    FIRST_PATIENCE = 10.0
-    MAX_PATIENCE = 120.0
+    FIRST_DELAY = 10.0
+    MAX_DELAY = 120.0
     DECREASE = 0.75
 
     def __init__(self, bounds: Adaptive) -> None:
@@ -121,8 +124,8 @@ class AdaptiveLimit:
         self._value = float(bounds.start)
         self._refused = math.inf  # the least that was too much
         self._retry_at = 0.0
-        self._patience = self.FIRST_PATIENCE
-        self._lift = 1
+        self._delay = self.FIRST_DELAY
+        self._raise_by = 1
 
     @property
     def limit(self) -> int:
@@ -130,16 +133,16 @@ class AdaptiveLimit:
         return int(self._value)
 
     def succeeded(self, now: float, in_flight: int) -> bool:
-        """A request was answered well while `in_flight` were under way; whether the limit rose."""
+        """A request succeeded while `in_flight` were under way. Returns whether the limit rose."""
         before = self.limit
         if in_flight < before:
-            return False  # what is not used up proves nothing
+            return False  # a limit that is not used up proves nothing
         if self._refused < math.inf and now >= self._retry_at:
-            if self._lift > 1:
-                self._patience = self.FIRST_PATIENCE
-            self._refused += self._lift
-            self._lift *= 2
-            self._retry_at = now + self._patience
+            if self._raise_by > 1:
+                self._delay = self.FIRST_DELAY
+            self._refused += self._raise_by
+            self._raise_by *= 2
+            self._retry_at = now + self._delay
         step = 1.0 if self._refused == math.inf else 1.0 / self._value
         most = min(self.bounds.max, self._refused - 1)
         self._value = max(self._value, min(self._value + step, most))
@@ -149,10 +152,10 @@ class AdaptiveLimit:
         """The service asked to slow down while `in_flight` were under way."""
         tried = max(1, min(in_flight, self.limit))
         if tried >= self._refused - 1:
-            self._patience = min(self._patience * 2, self.MAX_PATIENCE)
-        self._lift = 1
+            self._delay = min(self._delay * 2, self.MAX_DELAY)
+        self._raise_by = 1
         self._refused = max(tried, self.bounds.min + 1)
-        self._retry_at = now + self._patience
+        self._retry_at = now + self._delay
         self._value = max(float(self.bounds.min), math.floor(tried * self.DECREASE))
 
 

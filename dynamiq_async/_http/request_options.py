@@ -1,4 +1,4 @@
-"""What a single call, a view of a client or a client can set, and what comes of it together."""
+"""The options that a call, a view of a client or a client sets, and those that a request has."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class RequestOptions(NamedTuple):
 
 
 class SendOptions(Struct, frozen=True):
-    """What the sender keeps to.
+    """The options by which the sender sends a request.
 
     Attributes:
         timeout: the limits of time.
         policy: how often and how patiently a request is repeated.
-        queued: it is one of many calls: waiting for its turn, and while the server asks to, is no
-            part of its time.
+        queued: this is one of many calls. The time that it waits for a slot, or because the server
+            asked to slow down, does not count.
     """
 
     timeout: Timeout = DEFAULT_TIMEOUT
@@ -70,7 +70,7 @@ class SendOptions(Struct, frozen=True):
         return structs.replace(self, policy=structs.replace(self.policy, **changed))
 
     def for_many(self) -> SendOptions:
-        """The same for one of many calls: it waits for its turn, and while the server asks to."""
+        """The same for one of many calls, with `queued`: it waits as long as it has to."""
         options = self.with_policy(patient=True, max_wait=math.inf)
         timeout = structs.replace(options.timeout, pool=None)
         return structs.replace(options, timeout=timeout, queued=True)
@@ -82,9 +82,9 @@ class SendOptions(Struct, frozen=True):
             InvalidArgumentError: an argument cannot be used.
         """
         options = self.with_timeout(given.timeout)
-        if given.retry is False:  # nothing is repeated, not even what was refused for a while
+        if given.retry is False:  # no repetition, not even when the server asks to come back
             return options.with_policy(max_retries=0, patient=False)
         if given.max_retries is not None:
-            least = check_count(given.max_retries, "max_retries", least=0)
-            return options.with_policy(max_retries=least)
+            max_retries = check_count(given.max_retries, "max_retries", least=0)
+            return options.with_policy(max_retries=max_retries)
         return options

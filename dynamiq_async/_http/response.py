@@ -52,7 +52,7 @@ class ResponseInfo(Struct, frozen=True, kw_only=True):
 
 
 def decode_body(request: str, response: BufferedResponse, type: type[T], *, key: str | None) -> T:
-    """The body as `type`. `key` is masked should the body repeat it.
+    """The body as `type`. Errors mask `key` where the body repeats it.
 
     Raises:
         ContentTypeError: it is not JSON and does not claim to be.
@@ -80,10 +80,11 @@ def decode_body(request: str, response: BufferedResponse, type: type[T], *, key:
 def read_with(
     read: Callable[[Any], T], data: Any, wrong: str, *, key: str | None, **known: Any
 ) -> T:
-    """What `read` makes of a part of a response.
+    """A part of a response, read by `read`.
 
     Raises:
-        ResponseDecodeError: `read` cannot, which the message calls `wrong`.
+        ResponseDecodeError: `read` raised one of `DECODE_ERRORS`. The message begins with `wrong`,
+            and the error has `known`.
     """
     try:
         return read(data)
@@ -95,7 +96,7 @@ def read_with(
 
 
 class _Result(Struct):
-    """The library's result of a whole run, which a node's failure turns into `failure`."""
+    """The result of a run that failed or was canceled, as the vendor's library writes it."""
 
     status: Literal["failure", "canceled"]
     input: Any

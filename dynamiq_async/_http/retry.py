@@ -1,7 +1,7 @@
 """When to send a request again, and how long to wait before: rules without a clock or a network.
 
-The rule behind the rules: one logical call is one run. What was certainly not taken may be sent
-again; what may have been taken is sent again only when that does no harm.
+The rule behind the rules: one logical call is one run. A request that the server certainly did not
+take may be sent again. One that it may have taken is sent again only when that does no harm.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
-    """How often and how patiently.
+    """How often a request is sent again, and how long to wait before.
 
     Attributes:
         max_retries: attempts beyond the first.
         base: seconds before the first retry; doubled for each one after.
         cap: seconds that the doubling stops at.
-        max_wait: seconds; a server that asks for more gets an error instead.
-        patient: being asked to slow down does not count as a retry: what was not taken is sent
-            again for as long as there is time.
-        jitter: the fraction by which a delay is lengthened at random. Never shortened: nobody
-            comes back before they were asked to.
+        max_wait: seconds; when a server asks to wait longer, the call raises instead.
+        patient: being asked to slow down does not count as a retry: such a request is sent again
+            for as long as there is time.
+        jitter: the fraction by which a delay is lengthened at random. It is never shortened, so no
+            request is sent before the time that the server named.
     """
 
     max_retries: int = 2
@@ -44,11 +44,12 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     jitter: float = 0.25
 
     def backoff(self, retries: int) -> float:
-        """Seconds to wait when nobody said how long; `retries` were made before."""
+        """Seconds to wait when the server named no time; `retries` were made before."""
         return self.lengthen(min(self.base * 2.0 ** min(retries, 30), self.cap))
 
     def lengthen(self, seconds: float) -> float:
-        # Spread up to two seconds over those who were all told to come back at the same time.
+        """`seconds` with jitter."""
+        # At most two seconds: enough to spread calls that were all asked to wait equally long.
         return seconds + random.random() * min(seconds * self.jitter, 2.0)  # noqa: S311
 
     def delay(
@@ -60,8 +61,12 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         replayable: bool,
         spared: int = 0,
     ) -> float | None:
-        """Seconds to wait before trying again, or None for giving up. `spared` attempts were made
-        besides that do not count."""
+        """Seconds to wait before the next attempt; None to give up.
+
+        Args:
+            retries: attempts beyond the first.
+            spared: further attempts, which do not count because the server asked to slow down.
+        """
         if retries >= self.max_retries and not (self.patient and asks_to_slow_down(error)):
             return None
         if not may_repeat(error, idempotent=idempotent):
@@ -89,8 +94,8 @@ def parse_retry_after(headers: Mapping[str, str], *, now: float) -> float | None
 
 
 def server_time(headers: Mapping[str, str]) -> float:
-    """The Unix time of an answer, by its `Date` where it has one: what else the server says of
-    the time is by that clock."""
+    """The Unix time of a response, by its `Date` where it has one: other times in it are by the
+    same clock."""
     when = _http_date(headers.get("Date", ""))
     return time() if when is None else when
 

@@ -2,7 +2,7 @@
 
 Its promises: a request that may not run twice is sent again only when it was certainly not taken;
 one deadline holds over attempts and the waits between them; every wait can be cancelled; and what
-comes out is an answer in the 2xx or an exception of this package.
+comes out is a 2xx response or an exception of this package.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("dynamiq_async")
 
 ERROR_BODY_SECONDS = 5.0
-"""How long an error's body is waited for; the status alone must not be held up by it."""
+"""How long an error's body is waited for. The status is known, and must not be held up by it."""
 
 
 class OpenResponse:
@@ -92,10 +92,10 @@ class Sender:
 
     Args:
         connect: makes the transport, when the first request is sent.
-        gate: the client-wide limit and cooldown.
+        limiter: the client-wide limit and cooldown.
         secret: the key, so that it can be masked where a server repeats it.
         credential: what messages call it.
-        max_response_bytes: the most that a whole answer may have, in bytes.
+        max_response_bytes: the most that a whole response may have, in bytes.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Sender:
         self._timer: Timer | None = None
 
     def timer(self) -> Timer:
-        """What keeps the time limits on the running loop."""
+        """The timer that keeps the time limits on the running loop."""
         loop = asyncio.get_running_loop()
         timer = self._timer
         if timer is None or timer.loop is not loop:
@@ -125,7 +125,7 @@ class Sender:
         return timer
 
     def closed_error(self, what: str) -> errors.ClientClosedError:
-        """For what broke because the client was closed; no server is to blame."""
+        """The error for a connection that broke because the client was closed."""
         return errors.ClientClosedError(f"{what}: the client was closed meanwhile")
 
     def _over(self) -> OpenTransport:
@@ -148,10 +148,10 @@ class Sender:
     async def fetch(
         self, request: Request, options: SendOptions, *, deadline: float | None = None
     ) -> BufferedResponse:
-        """Send and read the whole answer."""
-        answer = await self._retrying(request, options, deadline, whole=True)
-        assert isinstance(answer, BufferedResponse)  # noqa: S101 - tells the type checker what `whole` means
-        return answer
+        """Send and read the whole response."""
+        buffered = await self._retrying(request, options, deadline, whole=True)
+        assert isinstance(buffered, BufferedResponse)  # noqa: S101 - tells the type checker what `whole` means
+        return buffered
 
     async def open(
         self, request: Request, options: SendOptions, *, deadline: float | None = None
@@ -209,8 +209,11 @@ class Sender:
     def _note_throttling(
         self, failure: errors.DynamiqError, delay: float | None, *, longest: float
     ) -> None:
-        """A server that refuses one call has refused them all for a while, but not for days: that
-        is for the one call to tell."""
+        """Begin the client's cooldown if the server asked to slow down, which holds for all calls.
+
+        The others wait no longer than `longest`: where the server asks to wait for days, only the
+        call that it refused fails.
+        """
         if asks_to_slow_down(failure):
             wait = failure.retry_after if failure.retry_after is not None else delay
             if wait is not None:
@@ -266,9 +269,9 @@ class Sender:
         self, request: Request, options: SendOptions, deadline: float | None
     ) -> float | None:
         """Wait for the cooldown and for a slot, each with its own limit. Where a rate or quota
-        holds requests back, that is no lack of slots, and only the whole call's limit runs.
+        holds requests back, there is no lack of slots, and only the whole call's limit runs.
 
-        Returns the call's deadline, which may be a later one now.
+        Returns the call's deadline, which is later now for a queued call.
         """
         began, until, timeout = now(), deadline, options.timeout
         if options.queued:
@@ -297,7 +300,7 @@ class Sender:
     async def _wait_cooldown(
         self, request: Request, policy: RetryPolicy, deadline: float | None
     ) -> None:
-        while cooldown := self.limiter.cooldown:  # which others may lengthen meanwhile
+        while cooldown := self.limiter.cooldown:  # other calls may lengthen it meanwhile
             pause = policy.lengthen(cooldown)
             if cooldown > policy.max_wait or not _fits(pause, deadline):
                 raise errors.RateLimitError(
@@ -344,7 +347,7 @@ class Sender:
 
 
 async def read_beginning(response: Response) -> bytes:
-    """What comes of a body within a few seconds, up to what an error keeps."""
+    """The part of a body that an error keeps, as far as it comes within `ERROR_BODY_SECONDS`."""
     pieces: list[bytes] = []
     size = 0
     try:
@@ -397,7 +400,7 @@ _AMBIGUOUS: tuple[tuple[type[errors.DynamiqError], type[errors.AmbiguousOutcomeE
 
 
 def _as_ambiguous(failure: errors.DynamiqError, request: Request) -> errors.DynamiqError:
-    """`failure`, or one that says that the request may have run, where that is so."""
+    """`failure`, or where the request may have run, an error that says so."""
     if request.idempotent or not may_have_run(failure):
         return failure
     kind = next(to for base, to in _AMBIGUOUS if isinstance(failure, base))

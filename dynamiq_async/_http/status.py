@@ -1,7 +1,7 @@
 """What an unsuccessful request means: may it have run, and may it be sent again?
 
 "The server did not take it" and "the server asks to slow down" are two facts. The first decides
-over one request. The second holds back the whole client.
+whether one request is sent again. The second holds back the whole client.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Outcome(enum.Enum):
 
     NOT_TAKEN = "it was never sent, or the server said that it did not take it"
     TRANSIENT = "the server said that it failed, in a way that may pass"
-    UNKNOWN = "it was sent, and nobody knows what became of it"
+    UNKNOWN = "it was sent, and its outcome is not known"
     FINAL = "the server gave its final response"
 
 
@@ -34,13 +34,13 @@ _FINAL = Meaning(Outcome.FINAL)
 _NOT_TAKEN = Meaning(Outcome.NOT_TAKEN)
 _THROTTLED = Meaning(Outcome.NOT_TAKEN, slow_down=True)
 
-# Every status that is not here is the server's final response.
+# Any other status is the server's final response.
 MEANINGS: dict[int, Meaning] = {
     408: _TRANSIENT,
     429: _THROTTLED,
     500: _TRANSIENT,
-    # Proxies say these of a server behind them: beside the standard's, Cloudflare's and two that
-    # are in wide use for a connection that timed out.
+    # Proxies send these about a server behind them. Beside the standard's, these are Cloudflare's,
+    # and two that are in wide use for a connection that timed out.
     **dict.fromkeys((502, 503, 504, 520, 521, 522, 523, 524, 598, 599), _UNKNOWN),
 }
 
@@ -63,7 +63,7 @@ def meaning_of(error: errors.DynamiqError) -> Meaning:
 
 
 def may_have_run(error: errors.DynamiqError) -> bool:
-    """Whether nobody knows what became of the request."""
+    """Whether the request may have run: it was sent, and its outcome is not known."""
     return meaning_of(error).outcome is Outcome.UNKNOWN
 
 
@@ -74,18 +74,18 @@ def may_repeat(error: errors.DynamiqError, *, idempotent: bool) -> bool:
 
 
 def asks_to_slow_down(error: errors.DynamiqError) -> bool:
-    """Whether the server refused because it is asked too much."""
+    """Whether the server refused because it gets too many requests."""
     return meaning_of(error).slow_down
 
 
 def may_pass(error: errors.DynamiqError) -> bool:
     """Whether reading the same thing once more may succeed: for polls and broken streams.
 
-    Not after a final response, nor when the time for the whole call is over.
+    Not after a final response, nor when the limit of the whole call has passed.
     """
     if isinstance(error, errors.APITimeoutError):
         return error.limit != "total"
     if isinstance(error, errors.APIStatusError):
         return (error.status or 0) >= 500 or meaning_of(error).outcome is not Outcome.FINAL
-    # A page of HTML in the place of the response is some proxy's.
+    # A 2xx of another content type, such as a page of HTML, comes from a proxy.
     return isinstance(error, errors.APIConnectionError | errors.ContentTypeError)

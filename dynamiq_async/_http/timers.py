@@ -1,9 +1,9 @@
-"""The time limits of calls and streams, kept by one timer for all of an event loop.
+"""The time limits of calls and streams, kept by one timer for each event loop.
 
-Nearly every call is over long before its limit. So a call only notes when its time is up, and the
-timer, armed for the nearest such point, looks at the notes when it goes off. That costs a call
-a tenth of a timer of its own, which would be made, sorted in and cancelled. A stream starts its
-idle limit anew with every read; that moves its note, and not the timer.
+Nearly every call is over long before its limit. So a call only records when its limit passes. The
+timer is set for the nearest of these times, and checks the limits when it fires. That costs a call
+a tenth of a timer of its own, which would be made, sorted in and cancelled. A stream restarts its
+idle limit with every read. That changes what is recorded, and does not set the timer anew.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dynamiq_async.options import Timeout
 
 MAX_SHARE = 0.05
-"""The part of the loop's time that looking at the notes may take, however many there are."""
+"""The part of the loop's time that checks may take, however many limits there are."""
 
 
 def deadline_in(seconds: float | None) -> float | None:
@@ -30,44 +30,44 @@ def deadline_in(seconds: float | None) -> float | None:
 
 
 class Timer:
-    """Looks at the limits that run on one event loop, no later than the nearest one passes."""
+    """Checks the limits that run on one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._looks: dict[TimeLimits, float] = {}
+        self._checks: dict[TimeLimits, float] = {}
         self._handle: asyncio.TimerHandle | None = None
 
-    def look_at(self, limits: TimeLimits, when: float) -> None:
-        """Call `limits.look()` at `when`, in the loop's time, unless that is due earlier."""
-        look = self._looks.get(limits)
-        if look is None or when < look:
-            self._looks[limits] = when
+    def check_at(self, limits: TimeLimits, when: float) -> None:
+        """Call `limits.check()` at `when`, in the loop's time, unless an earlier call is due."""
+        planned = self._checks.get(limits)
+        if planned is None or when < planned:
+            self._checks[limits] = when
             if self._handle is None or when < self._handle.when():
                 self._arm(when)
 
     def forget(self, limits: TimeLimits) -> None:
-        self._looks.pop(limits, None)
+        self._checks.pop(limits, None)
 
     def _arm(self, when: float) -> None:
         if self._handle is not None:
             self._handle.cancel()
-        self._handle = self.loop.call_at(when, self._ring)
+        self._handle = self.loop.call_at(when, self._fire)
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         began = perf_counter()
         self._handle = None
         now = self.loop.time()
-        for limits in [limits for limits, when in self._looks.items() if when <= now]:
-            del self._looks[limits]
-            limits.look(now)
-        if self._looks:
-            rest = (perf_counter() - began) / MAX_SHARE
-            self._arm(max(min(self._looks.values()), now + rest))
+        for limits in [limits for limits, when in self._checks.items() if when <= now]:
+            del self._checks[limits]
+            limits.check(now)
+        if self._checks:
+            pause = (perf_counter() - began) / MAX_SHARE
+            self._arm(max(min(self._checks.values()), now + pause))
 
 
 class TimeLimits:
     """The limits of `timeout` for one attempt or stream. One of them runs at a time, beside the
-    deadline of the whole call; the nearer one counts.
+    deadline of the whole call. The one that passes first counts.
 
     Args:
         timeout: the limits, in seconds.
@@ -107,39 +107,40 @@ class TimeLimits:
             return
         self.limit, self.seconds, self._due = limit, seconds, due
         if self._expire is not None:
-            self._timer.look_at(self, due)
+            self._timer.check_at(self, due)
 
     def pause(self) -> None:
         """From now on, only the deadline runs."""
         self.limit, self.seconds, self._due = "total", self._timeout.total, self._deadline
         if self._due is not None and self._expire is not None:
-            self._timer.look_at(self, self._due)
+            self._timer.check_at(self, self._due)
 
     def stop(self) -> None:
-        """Nothing runs any more. May be called any number of times, also by a finaliser."""
+        """No limit runs any more. May be called any number of times, also by a finaliser."""
         self._expire = None
         self._timer.forget(self)
 
-    def look(self, now: float) -> None:
-        """Whether a limit has passed: what the timer asks."""
+    def check(self, now: float) -> None:
+        """Expire if the limit that runs has passed, else have it checked later."""
         if self._due is None:
             return
         if now < self._due:
-            self._timer.look_at(self, self._due)
+            self._timer.check_at(self, self._due)
         else:
-            # If the loop was held up, what was waited for may be here and not have had its turn.
-            self._timer.loop.call_soon(self._look_again, self._due)
+            # If the loop was held up, the bytes that are waited for may have arrived. Callbacks
+            # that are due already, such as theirs, go first.
+            self._timer.loop.call_soon(self._check_again, self._due)
 
-    def _look_again(self, due: float) -> None:
+    def _check_again(self, due: float) -> None:
         if self._due != due:
-            self.look(self._timer.loop.time())
+            self.check(self._timer.loop.time())
         elif self._expire is not None:
             expire, self._expire = self._expire, None
             expire()
 
 
 class Failing(Protocol):
-    """What can be made to fail while it is read."""
+    """A reader that can be made to fail from outside."""
 
     def fail(self, error: Exception) -> None:
         """Make a read that waits, and every later one, raise `error`."""
@@ -148,7 +149,7 @@ class Failing(Protocol):
 def reading_limits(
     reading: Failing, label: str, timeout: Timeout, deadline: float | None, timer: Timer
 ) -> TimeLimits:
-    """Limits that make a read fail when they pass: for what is read by whoever wants to."""
+    """Limits that make `reading` fail when they pass: for streams, which any task may read."""
 
     def expire() -> None:
         if limits.limit == "idle":
@@ -165,13 +166,13 @@ def reading_limits(
 
 
 class TaskLimits(TimeLimits):
-    """Limits that end what the task within does.
+    """Limits that cancel what the task does in the body:
 
         with TaskLimits(timeout, deadline, timer).starting("first_byte") as limits:
             ...
             limits.run("idle")
 
-    raises TimeoutError when one passes, as `asyncio.timeout` does and by the same means.
+    When one passes, TimeoutError is raised, as `asyncio.timeout` does and by the same means.
     """
 
     __slots__ = ("_cancelling", "_passed", "_task")
@@ -183,7 +184,7 @@ class TaskLimits(TimeLimits):
         self._passed = False
 
     def starting(self, limit: str) -> Self:
-        """With `limit` as the one that runs first."""
+        """These limits, of which `limit` runs first."""
         self.limit = limit
         return self
 
@@ -204,7 +205,7 @@ class TaskLimits(TimeLimits):
         trace: TracebackType | None,
     ) -> None:
         self.stop()
-        # Somebody else may have cancelled the task too, and then that counts.
+        # The task may have been cancelled by somebody else too. Then that cancellation counts.
         if (
             self._passed
             and self._task.uncancel() <= self._cancelling

@@ -26,7 +26,7 @@ Content = Union[
 """What can be uploaded; a `str` is a path."""
 
 Progress = Callable[[int, int | None], object]
-"""Told how many bytes were sent, and of how many, where that is known."""
+"""Called with the bytes sent so far and the size, which is None where it is not known."""
 
 _DEFAULT_TYPE = "application/octet-stream"
 # What cannot stand in a header: control characters, and what is no character at all, such as the
@@ -77,7 +77,7 @@ class Upload:
         return known or self._start is not None
 
     def rewind(self) -> None:
-        """Take a file object back to where it stood."""
+        """Seek a file object back to where it stood when the upload was made."""
         if self._start is not None:
             self.content.seek(self._start)  # type: ignore[union-attr]
 

@@ -22,6 +22,9 @@ def parse_base_url(value: str, *, allow_http: bool, argument: str) -> str:
 
     `https` is assumed. Plain `http` would send the access key in the clear, so it needs either
     a loopback host or `allow_http`. A path is kept, for reverse proxies.
+
+    Raises:
+        InvalidArgumentError: it cannot be used; the error names `argument`.
     """
     text = value.strip() if isinstance(value, str) else ""
     if not text:
@@ -45,7 +48,7 @@ def parse_base_url(value: str, *, allow_http: bool, argument: str) -> str:
             "use https, or pass allow_http=True if you know that network",
             argument=argument,
         )
-    path = _quoted(parts.path.rstrip("/"), argument)
+    path = _quote_path(parts.path.rstrip("/"), argument)
     return f"{parts.scheme}://{_authority(parts, argument)}{path}"
 
 
@@ -66,7 +69,7 @@ def _authority(parts: SplitResult, argument: str) -> str:
     return host if parts.port is None else f"{host}:{parts.port}"
 
 
-def _quoted(path: str, argument: str) -> str:
+def _quote_path(path: str, argument: str) -> str:
     try:
         return quote(path, safe="/%:@!$&'()*+,;=~")
     except UnicodeError as error:
@@ -115,6 +118,7 @@ def _query_text(value: Any) -> str:
 
 
 def is_private(host: str) -> bool:
+    """Whether `host` is this machine, or an address that is not public. Names are not resolved."""
     name = host.removesuffix(".")
     if is_loopback(name):
         return True

@@ -2,7 +2,7 @@
 
 `CallbackReceiver` is for web backends: an ASGI application (Starlette, FastAPI, ...), a handler for
 aiohttp's server, and a method for any other framework. `CallbackInbox` is for programs that wait
-for what they submitted. `CallbackVerifier` is what both stand on, without any network.
+for what they submitted. Both use `CallbackVerifier`, which needs no network.
 
 No web framework is imported before it is used.
 

@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Take = Callable[..., Awaitable["CallbackReply"]]
-"""What takes a request: `CallbackReceiver.receive`."""
+Handle = Callable[..., Awaitable["CallbackReply"]]
+"""`CallbackReceiver.receive`, which handles a request."""
 
 
 class _DisconnectedError(Exception):
-    """The sender left before its body was whole."""
+    """The sender disconnected before its body was whole."""
 
 
-class _Messages:
+class _ASGIBody:
     """The pieces of a request's body, as ASGI hands them out."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._more = True
 
-    def __aiter__(self) -> _Messages:
+    def __aiter__(self) -> _ASGIBody:
         return self
 
     async def __anext__(self) -> bytes:
@@ -43,13 +43,13 @@ class _Messages:
         return piece
 
 
-class _Stream:
+class _AiohttpBody:
     """The pieces of a request's body, as aiohttp hands them out."""
 
     def __init__(self, content: StreamReader) -> None:
         self._content = content
 
-    def __aiter__(self) -> _Stream:
+    def __aiter__(self) -> _AiohttpBody:
         return self
 
     async def __anext__(self) -> bytes:
@@ -62,23 +62,23 @@ class _Stream:
         return piece
 
 
-async def serve_asgi(take: Take, scope: Scope, receive: Receive, send: Send) -> None:
-    """One ASGI call: a request, the server's lifespan, or a WebSocket, which is refused."""
+async def serve_asgi(handle: Handle, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one ASGI call: a request, the server's lifespan, or a WebSocket, which is refused."""
     if scope["type"] == "lifespan":
-        await _live(receive, send)
+        await _serve_lifespan(receive, send)
     elif scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close"})
     else:
         try:
-            reply = await take(scope["headers"], _Messages(receive), method=scope["method"])
+            reply = await handle(scope["headers"], _ASGIBody(receive), method=scope["method"])
         except _DisconnectedError:
-            return  # nobody is left to answer
+            return  # nobody reads a response any more
         await _send(reply, send)
 
 
-async def _live(receive: Receive, send: Send) -> None:
-    """For a receiver that is the whole application: there is nothing to start or to stop."""
+async def _serve_lifespan(receive: Receive, send: Send) -> None:
+    """Complete each phase at once: there is nothing to start or to stop."""
     for phase in ("startup", "shutdown"):
         await receive()
         await send({"type": f"lifespan.{phase}.complete"})
@@ -96,13 +96,13 @@ async def _send(reply: CallbackReply, send: Send) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def serve_aiohttp(take: Take, request: web.BaseRequest) -> web.Response:
-    """One request to aiohttp's server."""
+async def serve_aiohttp(handle: Handle, request: web.BaseRequest) -> web.Response:
+    """Serve one request to aiohttp's server."""
     from aiohttp import web
 
-    body = _Stream(request.content)
+    body = _AiohttpBody(request.content)
     try:
-        reply = await take(request.headers, body, method=request.method)
+        reply = await handle(request.headers, body, method=request.method)
     except _DisconnectedError:
-        return web.Response(status=400)  # nobody is left to read it
+        return web.Response(status=400)  # nobody reads it any more, but aiohttp wants a response
     return web.Response(status=reply.status, headers=reply.headers, body=reply.body)

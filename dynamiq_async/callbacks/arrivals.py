@@ -16,11 +16,11 @@ log = logging.getLogger("dynamiq_async")
 
 
 class Arrivals:
-    """Keeps the newest `limit` results, whoever has asked for them, and wakes those who wait.
+    """Keeps the newest `limit` results, also those asked for before, and wakes tasks that wait.
 
     Attributes:
-        count: how many have come, ever.
-        dropped: how many of them went before anybody had asked for them.
+        count: how many results have come in all.
+        dropped: how many of them were dropped before anybody asked for them.
     """
 
     def __init__(self, limit: int) -> None:
@@ -28,14 +28,14 @@ class Arrivals:
         self.dropped = 0
         self._limit = limit
         self._closed = False
-        self._kept: dict[int, CallbackResult] = {}  # by number, from 1; without holes
+        self._kept: dict[int, CallbackResult] = {}  # by number from 1, without gaps
         self._numbers: dict[str, int] = {}
         self._unasked: set[int] = set()
         self._waiting: defaultdict[str | None, set[asyncio.Future[CallbackResult | None]]]
         self._waiting = defaultdict(set)  # by id; None for the next one, whichever it is
 
     def add(self, result: CallbackResult) -> None:
-        """A result has come, with an id that is not among those kept."""
+        """Keep a result, whose id is not among those kept."""
         self.count += 1
         self._kept[self.count] = result
         self._numbers[result.id] = self.count
@@ -48,26 +48,26 @@ class Arrivals:
     async def get(self, id: str) -> CallbackResult:
         """The result with this id, now or when it comes. Raises StreamClosedError on `close`."""
         if (number := self._numbers.get(id)) is not None:
-            return self._take(number)
+            return self._get_kept(number)
         result = None if self._closed else await self._wait(id)
-        return result if result is not None else self._refuse(id)
+        return result if result is not None else self._raise_closed(id)
 
     async def after(self, number: int) -> tuple[int, CallbackResult]:
-        """The first kept result behind this number, with its own, now or when it comes. Raises
-        StreamClosedError on `close`."""
+        """The first kept result behind this number, with its own number, now or when it comes.
+        Raises StreamClosedError on `close`."""
         while (following := max(number, self.count - len(self._kept)) + 1) > self.count:
             if self._closed:
-                self._refuse(None)
+                self._raise_closed(None)
             await self._wait(None)
-        return following, self._take(following)
+        return following, self._get_kept(following)
 
     def close(self) -> None:
-        """Have those who wait raise. What is kept can still be had."""
+        """Make tasks that wait raise StreamClosedError. Results that are kept stay available."""
         self._closed = True
         for key in list(self._waiting):
             self._wake(key, None)
 
-    def _take(self, number: int) -> CallbackResult:
+    def _get_kept(self, number: int) -> CallbackResult:
         self._unasked.discard(number)
         return self._kept[number]
 
@@ -91,12 +91,12 @@ class Arrivals:
                 del self._waiting[key]
 
     def _wake(self, key: str | None, result: CallbackResult | None) -> bool:
-        """Whether anybody was waiting."""
+        """Give the result to the tasks that wait for `key`. Returns whether there were any."""
         waiting = [future for future in self._waiting.get(key, ()) if not future.done()]
         for future in waiting:
             future.set_result(result)
         return bool(waiting)
 
-    def _refuse(self, id: str | None) -> NoReturn:
+    def _raise_closed(self, id: str | None) -> NoReturn:
         what = "the next callback" if id is None else f"the callback of run {id}"
         raise StreamClosedError(f"the inbox was closed before {what} came", run_id=id)

@@ -44,19 +44,19 @@ class CallbackInbox:
         print(result.unwrap())
     ```
 
-    A callback that comes before `submit` returns is kept like any other. Results are kept after
-    they were asked for, so that several tasks may ask for one.
+    A callback that comes before `submit` returns is kept like any other. A result is still kept
+    after it was asked for, so several tasks may ask for it.
 
     Iterating the inbox gives each result that is kept, and then each as it comes:
     `async for result in inbox`. It ends by a `break`, or with StreamClosedError.
 
     Args:
         host, port: where to listen; port 0 is any free one.
-        public_url: what Apps reach this server by, from outside: a tunnel's address, or a proxy's,
-            of any path. By default the server's own address, which only an App on this machine
-            (the emulator) can use.
-        token: what the callbacks carry; by default a random one. False: none, and anybody can
-            put results here.
+        public_url: the URL by which Apps reach this server from outside, such as a tunnel's or
+            a proxy's, with any path. By default the server's own address, which only an App on this
+            machine (the emulator) can use.
+        token: the token that callbacks have to carry; by default a random one. False: none, and
+            anybody can post results.
         ssl_context: serve HTTPS with it.
         max_results: how many results are kept; the oldest are dropped first.
         max_body_bytes: the most that a callback's body may have.
@@ -64,7 +64,7 @@ class CallbackInbox:
     Raises:
         InvalidArgumentError: an argument cannot be used.
 
-    Entering it raises OSError where it cannot listen.
+    Entering the inbox raises OSError where it cannot listen.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class CallbackInbox:
         if check_count(port, "port", least=0) > MAX_PORT:
             raise InvalidArgumentError(f"port is at most {MAX_PORT}, not {port}", argument="port")
         self._port = port
-        self._public_url = None if public_url is None else _checked_url(public_url)
-        self._token = _token(token)
+        self._public_url = None if public_url is None else _check_url(public_url)
+        self._token = _make_token(token)
         self._ssl_context = ssl_context
         self._arrivals = Arrivals(check_count(max_results, "max_results"))
         self._receiver = CallbackReceiver(
             tokens=self._token is not None and self._token.reveal(),
             on_result=self._arrivals.add,
-            # Its ids outlast the results, so that no result that is kept comes again.
+            # It remembers more ids than results are kept, so no kept result comes a second time.
             store=MemoryStore(max_entries=max(10_000, max_results)),
             max_body_bytes=max_body_bytes,
         )
@@ -102,7 +102,7 @@ class CallbackInbox:
         self._refused = 0
         self._last_refusal = ""
 
-    # --- its life ------------------------------------------------------------------------------
+    # --- starting and stopping ------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         from aiohttp import web
@@ -113,12 +113,12 @@ class CallbackInbox:
         server = web.Application()
         server.router.add_route("*", "/{path:.*}", self._serve)
         runner = web.AppRunner(
-            server, access_log=None, logger=_AtDebug(log), shutdown_timeout=CLOSE_SECONDS
+            server, access_log=None, logger=_DebugLogger(log), shutdown_timeout=CLOSE_SECONDS
         )
         try:
-            await _to_the_end(self._start(runner))
+            await _finish(self._start(runner))
         except BaseException:
-            await _to_the_end(self._stop(runner))
+            await _finish(self._stop(runner))
             raise
         self._port = runner.addresses[0][1]
         self._runner = runner
@@ -128,14 +128,14 @@ class CallbackInbox:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop listening, and have those who wait raise StreamClosedError. Results that are kept
-        can still be had. May be called twice, and from any task."""
+        """Stop listening, and make tasks that wait raise StreamClosedError. Results that are kept
+        stay available. May be called twice, and from any task."""
         self._arrivals.close()
         runner, self._runner = self._runner, None
         if runner is not None:
             self._closing = asyncio.ensure_future(self._stop(runner))
         if self._closing is not None:
-            await _to_the_end(self._closing)
+            await _finish(self._closing)
 
     async def _start(self, runner: web.AppRunner) -> None:
         from aiohttp import web
@@ -152,11 +152,11 @@ class CallbackInbox:
         if self._connections:
             await asyncio.wait(self._connections)
 
-    # --- before the callbacks come ---------------------------------------------------------------
+    # --- submitting ------------------------------------------------------------------------------
 
     @property
     def url(self) -> str:
-        """Where callbacks are sent to.
+        """The URL that callbacks are sent to.
 
         Raises:
             StreamClosedError: the inbox was not entered, and has no `public_url`.
@@ -170,7 +170,7 @@ class CallbackInbox:
         return f"{scheme}://{host}:{self._port}/"
 
     def callback(self, *, metadata: Mapping[str, Any] | None = None) -> Callback:
-        """What to hand to `submit`.
+        """A `Callback` to hand to `submit`.
 
         Args:
             metadata: an object that the result carries unchanged.
@@ -181,15 +181,15 @@ class CallbackInbox:
         token = None if self._token is None else self._token.reveal()
         return Callback(self.url, token, None if metadata is None else dict(metadata))
 
-    # --- and when they do ------------------------------------------------------------------------
+    # --- results ---------------------------------------------------------------------------------
 
     async def result(self, id: str, *, timeout: float | None = DEFAULT_WAIT) -> CallbackResult:
         """The result of the call that was accepted with this id, now or when it comes.
 
         Args:
             id: from `submit`'s `Accepted`.
-            timeout: seconds; None for no limit. Nothing is known of whether a callback that could
-                not be delivered is delivered again, so there should be one.
+            timeout: seconds; None for no limit. Have one: whether a callback that could not be
+                delivered is delivered again is not documented.
 
         Raises:
             APITimeoutError: it did not come in time. The message says what to check.
@@ -203,11 +203,11 @@ class CallbackInbox:
             async with asyncio.timeout(timeout):
                 return await self._arrivals.get(id)
         except TimeoutError as error:
-            raise self._late(id, timeout) from error
+            raise self._timeout_error(id, timeout) from error
 
     def __aiter__(self) -> AsyncIterator[CallbackResult]:
         self._check_entered()
-        return _InOrder(self._arrivals)
+        return _InboxIterator(self._arrivals)
 
     def _check_entered(self) -> None:
         if not self._entered:
@@ -223,7 +223,7 @@ class CallbackInbox:
             self._last_refusal = f"{response.status} {response.reason}"
         return response
 
-    def _late(self, id: str, timeout: float | None) -> APITimeoutError:
+    def _timeout_error(self, id: str, timeout: float | None) -> APITimeoutError:
         where = self._public_url or f"port {self._port} of {self._host}"
         message = (
             f"the callback of run {id} did not come within {timeout} s. Check that the run has "
@@ -240,7 +240,7 @@ class CallbackInbox:
         return APITimeoutError(message, limit="total", seconds=timeout, run_id=id)
 
 
-class _InOrder:
+class _InboxIterator:
     """An iteration over an inbox, at a position of its own."""
 
     def __init__(self, arrivals: Arrivals) -> None:
@@ -255,39 +255,39 @@ class _InOrder:
         return result
 
 
-class _AtDebug(logging.LoggerAdapter[logging.Logger]):
-    """For the server's own messages. They are about requests that are no HTTP and senders that
-    left, which no port is spared, and no errors of the program that waits."""
+class _DebugLogger(logging.LoggerAdapter[logging.Logger]):
+    """Logs the server's own messages at DEBUG. They are about requests that are no HTTP and senders
+    that disconnected. Any open port gets these; they are no errors of the program that waits."""
 
     def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
         super().log(logging.DEBUG, msg, *args, **options)
 
 
-async def _to_the_end(work: Awaitable[None]) -> None:
-    """Have `work` be finished also when this is cancelled, so that it leaves nothing half done."""
+async def _finish(work: Awaitable[None]) -> None:
+    """Await `work` to its end also when cancelled, so that no server is left half started."""
     import anyio
 
     task = asyncio.ensure_future(work)
-    with anyio.CancelScope(shield=True):  # others of anyio's would cancel again and again
+    with anyio.CancelScope(shield=True):  # an outer scope would cancel again at every await
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
             while not task.done():
                 try:
                     await asyncio.wait([task])
-                except asyncio.CancelledError:  # the first one is raised in the end
+                except asyncio.CancelledError:  # the first one is raised below
                     continue
             raise
 
 
-def _token(token: str | Literal[False] | None) -> Secret | None:
+def _make_token(token: str | Literal[False] | None) -> Secret | None:
     if token is False:
         return None
     return check_key(secrets.token_urlsafe(32) if token is None else token, "token")
 
 
-def _checked_url(url: str) -> str:
-    """What `submit` demands of it beyond this depends on the App."""
+def _check_url(url: str) -> str:
+    """`public_url`, checked as far as that does not depend on the App: `submit` checks the rest."""
     try:
         parts = urlsplit(url)
     except (ValueError, AttributeError):

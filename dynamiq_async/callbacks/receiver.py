@@ -1,8 +1,8 @@
 """Receiving callbacks: each is verified, handled once, and acknowledged only when it is done.
 
-The vendor documents neither signatures nor whether it delivers again. So: a token tells who may
-send; the id tells a repetition, which is acknowledged and not handled again; and a callback whose
-handler raised is answered with a 5xx, so that it can be delivered once more.
+The vendor documents neither signatures nor whether it delivers again. So a token decides who may
+send. A repetition is recognised by its id, acknowledged, and not handled again. When the handler
+raises, the response is a 5xx, so that the callback can be delivered once more.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("dynamiq_async")
 
 OnResult = Callable[["CallbackResult"], Awaitable[object] | object]
-"""Told of each result, once. An async function, or a plain one that does not block."""
+"""Called with each result, once. An async function, or a plain one that does not block."""
 
 Body = bytes | AsyncIterable[bytes]
 
 _POLL_SECONDS = (0.05, 1.0)
-"""The first and the longest pause between two looks at what another process is at."""
+"""The first and the longest pause between two claims of an id that another process handles."""
 
 _HANDLED = CallbackReply.of(200, {"status": "ok"}, {})
 _REPEATED = CallbackReply.of(200, {"status": "duplicate"}, {})
 
 
 class CallbackReceiver:
-    """Takes callbacks for a web backend. It is an ASGI application, and has a handler for aiohttp.
+    """Receives callbacks in a web backend: an ASGI application, with a handler for aiohttp too.
 
     ```python
     receiver = CallbackReceiver(tokens=TOKEN, on_result=save)
@@ -62,16 +62,16 @@ class CallbackReceiver:
     calls `receive`. One receiver serves one event loop.
 
     Args:
-        tokens: what the callbacks' `token` may be; several while one replaces another. False
-            takes callbacks from anybody.
+        tokens: the tokens that callbacks may carry; several while one replaces another. False
+            accepts callbacks from anybody.
         on_result: called with each `CallbackResult`. When it raises, the sender gets a 5xx, and
-            the callback is not remembered, so that it can be delivered again. It runs in the
-            sender's request, which may have given up by then: start what takes long elsewhere.
-        store: what remembers the ids; by default a `MemoryStore`, which a restart clears. One
-            that is shared, such as `SQLiteStore`, makes it once for several processes.
+            the callback is not remembered, so that it can be delivered again. It runs within the
+            request, whose sender may give up: start what takes long elsewhere.
+        store: remembers the ids; by default a `MemoryStore`, which a restart clears. With one that
+            is shared, such as `SQLiteStore`, several processes handle each callback once.
         max_body_bytes: the most that a body may have.
         max_wait: seconds that a repetition waits for the outcome of a delivery that is still
-            being handled, before it is answered with a 503; None for no limit.
+            being handled, before it gets a 503; None for no limit.
 
     Raises:
         InvalidArgumentError: an argument cannot be used.
@@ -96,7 +96,7 @@ class CallbackReceiver:
         self._outcomes: dict[str, asyncio.Future[bool | None]] = {}
 
     async def receive(self, headers: Headers, body: Body, *, method: str = "POST") -> CallbackReply:
-        """Take one request, whole or with its body as it comes. Returns what to answer.
+        """Handle one request, whole or with its body as it comes. Returns the response to send.
 
         Args:
             headers: of the request.
@@ -105,11 +105,11 @@ class CallbackReceiver:
             method: of the request.
 
         Raises:
-            Whatever `on_result`, the store or the reading of `body` raises: answer with a 500.
+            Whatever `on_result`, the store or the reading of `body` raises: respond with a 500.
         """
         try:
             self._verifier.check_head(headers, method=method)
-            first = await self._once(parse_result(await self._whole(body)))
+            first = await self._handle_once(parse_result(await self._read_body(body)))
         except CallbackRefusedError as refused:
             log.debug("refused a callback with %s: %s", refused.status, refused)
             return refused.reply
@@ -118,27 +118,27 @@ class CallbackReceiver:
     async def __call__(
         self, scope: adapters.Scope, receive: adapters.Receive, send: adapters.Send
     ) -> None:
-        """The ASGI application. It answers at every path it is put at."""
+        """The ASGI application. It takes callbacks at every path that it is mounted at."""
         await adapters.serve_asgi(self.receive, scope, receive, send)
 
     async def aiohttp_handler(self, request: web.BaseRequest) -> web.Response:
         """The handler for `aiohttp.web`. The application's `client_max_size` does not apply."""
         return await adapters.serve_aiohttp(self.receive, request)
 
-    async def _whole(self, body: Body) -> bytes:
+    async def _read_body(self, body: Body) -> bytes:
         if not isinstance(body, AsyncIterable):
             self._verifier.check_size(len(body))
             return bytes(body)
-        whole = bytearray()  # rather than pieces, which may be many and tiny
+        whole = bytearray()  # rather than a list of pieces, which may be many and tiny
         async for piece in body:
             whole += piece
             self._verifier.check_size(len(whole))
         return bytes(whole)
 
-    async def _once(self, result: CallbackResult) -> bool:
-        """Handle it, or find that it is done; whether it was handled here."""
+    async def _handle_once(self, result: CallbackResult) -> bool:
+        """Handle the result unless that was done before. Returns whether it was handled now."""
         while (earlier := self._outcomes.get(result.id)) is not None:
-            # Unlike awaiting it, this leaves it alone when this request is cancelled.
+            # Unlike `await earlier`, this does not cancel it when this request is cancelled.
             await asyncio.wait([earlier], timeout=self._max_wait)
             if not earlier.done():
                 raise _unavailable("an earlier delivery is still being handled")
@@ -157,7 +157,7 @@ class CallbackReceiver:
         finally:
             del self._outcomes[result.id]
             if not outcome.done():
-                outcome.set_result(None)  # cancelled: nothing is known, so it is the next one's
+                outcome.set_result(None)  # cancelled, so the next delivery handles it
         return first
 
     async def _claim_and_handle(self, result: CallbackResult) -> bool:
@@ -175,7 +175,7 @@ class CallbackReceiver:
         return True
 
     async def _claim(self, id: str, owner: str) -> bool:
-        """Whether it is ours to handle, rather than done. Waits while another process is at it."""
+        """Claim the id, waiting while another process handles it. Returns False if it is done."""
         loop = asyncio.get_running_loop()
         deadline = None if self._max_wait is None else loop.time() + self._max_wait
         pause = _POLL_SECONDS[0]

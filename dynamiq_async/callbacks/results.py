@@ -1,4 +1,4 @@
-"""What a callback tells, as plain data."""
+"""The result in a callback, as plain data."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _RFC3339 = re.compile(
 class CallbackResult(Struct, frozen=True, kw_only=True):
     """How a submitted call ended (documented by the vendor, unless said otherwise).
 
-    A field that is not known is left out; one of these that is missing or of an unforeseen type
-    has its default. Only `id` and `status` are always there.
+    Unknown fields are left out. A field that is missing or of an unforeseen type has its default.
+    Only `id` and `status` are always there.
 
     Attributes:
         id: the one that `submit` returned.
@@ -55,10 +55,10 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
         """The workflow's output, decoded anew on each access; None where there is none.
 
         Raises:
-            ResponseDecodeError: it holds what Python cannot (such as a number of thousands of
-                digits).
+            ResponseDecodeError: it holds a value that Python does not take (such as a number of
+                thousands of digits).
         """
-        return self._decoded(Any)
+        return self._decode_as(Any)
 
     @property
     def time(self) -> datetime | None:
@@ -68,7 +68,7 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
         try:
             return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
         except OverflowError:
-            return None  # on the edge of what a datetime can be, and over it once in UTC
+            return None  # at the edge of datetime's range, and beyond it in UTC
 
     @property
     def time_ns(self) -> int | None:
@@ -79,11 +79,11 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
         """The output as `output_type`, whatever the status.
 
         Raises:
-            InvalidArgumentError: `output_type` is nothing that JSON can be decoded to.
+            InvalidArgumentError: JSON cannot be decoded to `output_type`.
             ResponseDecodeError: the output does not fit it.
         """
         _json.check_type(output_type)
-        decoded: T = self._decoded(output_type)
+        decoded: T = self._decode_as(output_type)
         return decoded
 
     @overload
@@ -98,7 +98,7 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
             RunError: the status is an unknown one.
             InvalidArgumentError, ResponseDecodeError: as for `decode`.
 
-        The run errors hold what is known as a `Run`, in `run`.
+        The errors of the run have a `Run` with what is known, as `run`.
         """
         run = self._run()
         return self.decode(output_type) if run.status == "completed" else run.unwrap()
@@ -110,7 +110,7 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
             id=self.id, status=status, ended_at=self.timestamp, output=output, error=self.error
         )
 
-    def _decoded(self, output_type: Any) -> Any:
+    def _decode_as(self, output_type: Any) -> Any:
         try:
             return _json.decode(self.raw_output, output_type)
         except _json.DECODE_ERRORS as error:

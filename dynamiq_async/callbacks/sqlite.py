@@ -40,13 +40,12 @@ _RELEASE = "DELETE FROM callbacks WHERE id = ? AND owner = ?"
 
 
 class SQLiteStore:
-    """Remembers in an SQLite file, which is made when it is first used.
+    """A `CallbackStore` in an SQLite file, which is created when it is first used.
 
     Args:
         path: of the file, in a folder that exists.
-        lease: seconds that a delivery may be handled before another may handle the same id: so
-            a process that died at it does not block it for ever. Give more than your handler
-            ever takes.
+        lease: seconds after which an id that is still being handled can be claimed again, so that
+            a process that died does not block it for ever. Set more than your handler ever takes.
         max_age: seconds after which a handled id is forgotten.
 
     Raises:
@@ -71,7 +70,7 @@ class SQLiteStore:
         self._path = Path(path).absolute()
         self._lease = lease
         self._max_age = max_age
-        # One thread: what a cancelled call still does is done before what is called next.
+        # One thread, so that the work of a cancelled call is done before that of the next call.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="dynamiq-callbacks")
 
     async def claim(self, id: str, owner: str) -> Claim:
@@ -99,7 +98,7 @@ class SQLiteStore:
 
     async def _run(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         loop = asyncio.get_running_loop()
-        # Shielded, as cancelling it before the thread takes it up would leave it undone.
+        # Shielded: cancelled before the thread starts it, the work would not be done.
         return await asyncio.shield(loop.run_in_executor(self._thread, self._transaction, work))
 
     def _transaction(self, work: Callable[[sqlite3.Connection], Any]) -> Any:

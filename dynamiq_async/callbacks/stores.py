@@ -1,7 +1,7 @@
 """Which callbacks were handled: what a `CallbackReceiver` remembers so that none is handled twice.
 
-A store is asked with a delivery's `owner`, a name that is used for one delivery only. An id goes
-from unknown to claimed, and from there to done, or back to unknown when its handling failed.
+An id is claimed by an `owner`: a name that is used for one delivery only. It goes from unknown to
+claimed, and from there to done, or back to unknown when its handling failed.
 """
 
 from __future__ import annotations
@@ -11,23 +11,24 @@ from typing import Literal, Protocol
 from dynamiq_async.options import check_count
 
 Claim = Literal["claimed", "done", "busy"]
-"""What a claim came to: it is this owner's to handle; it was handled before; another is at it."""
+"""The outcome of a claim: the owner is to handle the id; it was handled before; another owner is
+handling it."""
 
 
 class CallbackStore(Protocol):
-    """What a store of your own has to do. Each call must be atomic.
+    """The interface of a store. Each call must be atomic.
 
     An error that it raises goes to the framework, as one of the handler does, and the callback
-    counts as not taken. The time that a process may be at one id should be limited, as a process
-    can die at it: that is the store's own business.
+    counts as not handled. A store should let claims expire, since a process can die while it
+    handles an id.
     """
 
     async def claim(self, id: str, owner: str) -> Claim:
-        """Have `owner` handle `id`, unless it is done or somebody is at it."""
+        """Let `owner` handle `id`, unless it is done or being handled."""
         ...
 
     async def complete(self, id: str) -> None:
-        """Remember `id` as done, whoever claims it by now."""
+        """Remember `id` as done, whoever has claimed it by now."""
         ...
 
     async def release(self, id: str, owner: str) -> None:
@@ -36,11 +37,11 @@ class CallbackStore(Protocol):
 
 
 class MemoryStore:
-    """Remembers in this process, and for as long as it lives.
+    """A `CallbackStore` in the memory of this process.
 
     Args:
-        max_entries: how many handled ids are remembered; the oldest are forgotten first. Those
-            being handled come on top.
+        max_entries: how many handled ids are remembered; the oldest are forgotten first. Ids that
+            are being handled do not count.
 
     Raises:
         InvalidArgumentError: the bound is no positive number.

@@ -1,7 +1,7 @@
-"""What makes a request a genuine callback. Sans-IO: headers and a body in, a result out.
+"""Whether a request is a genuine callback. Sans-IO: headers and a body in, a result out.
 
-A request that is refused says so by `CallbackRefusedError`, the only exception raised for what
-a request holds. It has the HTTP status, and a reply to send that gives nothing away.
+`CallbackRefusedError` is the only exception raised for the content of a request. It has the HTTP
+status, and a reply to send, which never holds a token.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ Headers = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 """A request's headers: a mapping, or pairs, their names in any case."""
 
 Tokens = str | Iterable[str] | Literal[False]
-"""What senders may show; False: anybody may send."""
+"""The tokens that senders may use; False: anybody may send."""
 
 DEFAULT_MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_ID_LENGTH = 256
-"""Characters. A memory of so many ids is then bounded in bytes too."""
+"""In characters. With it, a store that bounds the number of ids is bounded in bytes too."""
 
 _JSON_TYPES = re.compile(r"[a-z0-9.+-]+/(?:[a-z0-9.+-]+\+)?json")
 
 
 class CallbackReply(Struct, frozen=True):
-    """What to answer: an HTTP status, headers, and a JSON body."""
+    """A response to send: an HTTP status, headers, and a JSON body."""
 
     status: int
     headers: dict[str, str]
@@ -51,7 +51,7 @@ class CallbackReply(Struct, frozen=True):
 
 
 class CallbackRefusedError(DynamiqError):
-    """A request is not taken. `reply` is what to answer.
+    """A request is refused. `reply` is the response to send.
 
     `status` is 400 (`details` tells which field is wrong), 401, 405, 413 or 415; or 503, with
     `retry_after`, when it may be sent again later. `code` names it for machines.
@@ -65,7 +65,7 @@ class CallbackRefusedError(DynamiqError):
 
     @property
     def reply(self) -> CallbackReply:
-        """The answer, in the form of the vendor's own errors."""
+        """The response, in the form of the vendor's own errors."""
         error: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.details:
             error["details"] = self.details
@@ -89,8 +89,8 @@ class CallbackVerifier:
     It does not notice repetitions: `CallbackReceiver` does.
 
     Args:
-        tokens: what the callbacks' `token` may be; several while one replaces another. False
-            takes callbacks from anybody.
+        tokens: the tokens that callbacks may carry; several while one replaces another. False
+            accepts callbacks from anybody.
         max_body_bytes: the most that a body may have.
 
     Raises:
@@ -98,21 +98,21 @@ class CallbackVerifier:
     """
 
     def __init__(self, *, tokens: Tokens, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES) -> None:
-        self._digests = None if tokens is False else [_digest(token) for token in _checked(tokens)]
+        self._digests = None if tokens is False else list(map(_digest, _check_tokens(tokens)))
         self.max_body_bytes = check_count(max_body_bytes, "max_body_bytes")
 
     def verify(self, headers: Headers, body: bytes, *, method: str = "POST") -> CallbackResult:
-        """The result that a whole request brings.
+        """The result in a whole request.
 
         Raises:
-            CallbackRefusedError: it is none; the error says why and what to answer.
+            CallbackRefusedError: it is no genuine callback. The error has the reply to send.
         """
         self.check_head(headers, method=method)
         self.check_size(len(body))
         return parse_result(body)
 
     def check_head(self, headers: Headers, *, method: str = "POST") -> None:
-        """Look at everything that can be told before the body is read.
+        """Check everything that can be checked before the body is read.
 
         Raises:
             CallbackRefusedError: 405, 401, 415 or 413, in this order.
@@ -124,7 +124,7 @@ class CallbackVerifier:
                 code="method_not_allowed",
                 headers={"Allow": "POST"},
             )
-        fields = _Fields(headers)
+        fields = _HeaderValues(headers)
         self._check_token(fields["authorization"])
         # The vendor does not say that a content type is sent.
         if not all(map(_is_json, fields["content-type"])):
@@ -132,10 +132,14 @@ class CallbackVerifier:
         if not all(value.lower() in ("", "identity") for value in fields["content-encoding"]):
             _unsupported("the body must not be compressed")
         for value in fields["content-length"]:
-            self.check_size(_length(value))
+            self.check_size(_content_length(value))
 
     def check_size(self, size: int) -> None:
-        """Refuse, with 413, a body of so many bytes, or that has reached so many."""
+        """Check a body of `size` bytes, or that has so many by now.
+
+        Raises:
+            CallbackRefusedError: 413; it is larger than `max_body_bytes`.
+        """
         if size > self.max_body_bytes:
             raise CallbackRefusedError(
                 f"the body may have at most {self.max_body_bytes} bytes",
@@ -150,7 +154,7 @@ class CallbackVerifier:
         if scheme.lower() != "bearer" or len(authorization) > 1:
             _unauthorized("a bearer token is needed", challenge="Bearer")
         given = _digest(token.strip())
-        # All are compared, so that the time tells neither whether nor which one is close.
+        # All are compared, so that the time that it takes does not reveal which one matches.
         if not sum(hmac.compare_digest(given, known) for known in self._digests):
             _unauthorized("the bearer token is not known", challenge='Bearer error="invalid_token"')
 
@@ -197,8 +201,8 @@ def _field(fields: dict[str, Raw], name: str, type: Any) -> Any:
         return None
 
 
-class _Fields:
-    """Header values by names in lower case; a name that comes twice has two."""
+class _HeaderValues:
+    """Header values by names in lower case; a name that comes twice has two values."""
 
     def __init__(self, headers: Headers) -> None:
         pairs = headers.items() if isinstance(headers, Mapping) else headers
@@ -215,11 +219,11 @@ def _text(value: str | bytes) -> str:
 
 
 def _digest(token: str) -> bytes:
-    """What is compared in a token's place: of one length, whatever came as one."""
+    """The hash that is compared in a token's place. All have one length, whatever was sent."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
-def _checked(tokens: object) -> list[str]:
+def _check_tokens(tokens: object) -> list[str]:
     several = [tokens] if isinstance(tokens, str) else tokens
     if not isinstance(several, Iterable):
         raise InvalidArgumentError(
@@ -239,9 +243,9 @@ def _is_json(content_type: str) -> bool:
     return _JSON_TYPES.fullmatch(content_type.partition(";")[0].strip().lower()) is not None
 
 
-def _length(value: str) -> int:
-    """What a Content-Length says; 0 where it says nothing. The body is counted anyway."""
-    digits = value.lstrip("0")[:20]  # more of them than any limit has
+def _content_length(value: str) -> int:
+    """A Content-Length, 0 where it is no number: the body is counted as it comes anyway."""
+    digits = value.lstrip("0")[:20]  # more digits than any limit has
     return int(digits) if digits.isascii() and digits.isdigit() else 0
 
 

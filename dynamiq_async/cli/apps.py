@@ -92,7 +92,7 @@ def list_(
     ```
     """
 
-    async def found() -> list[models.App]:
+    async def fetch() -> list[models.App]:
         async with management.open() as client:
             pages = client.apps.list(
                 archived=archived or None,
@@ -103,9 +103,9 @@ def list_(
             )
             return await listing.beginning(pages, limit)
 
-    apps = asyncio.run(found())
+    apps = asyncio.run(fetch())
     _print(apps[:limit])
-    listing.tell_of_more(apps, limit)
+    listing.report_more(apps, limit)
 
 
 @app.command
@@ -123,15 +123,15 @@ def get(
     ```
     """
 
-    async def found() -> models.App:
+    async def fetch() -> models.App:
         async with management.open() as client:
             return await client.find(name)
 
-    output.print_json(asyncio.run(found()))
+    output.print_json(asyncio.run(fetch()))
 
 
 def _print(apps: Sequence[models.App]) -> None:
-    """Print them: a table on a terminal, one App's JSON a line anywhere else."""
+    """Print Apps: a table on a terminal, one App's JSON a line anywhere else."""
     if not output.is_terminal():
         for one in apps:
             output.write(msgspec.json.encode(one) + b"\n")

@@ -1,7 +1,7 @@
 """A run's questions, put to the person at the terminal.
 
-stdin is read as the event loop finds something in it, so that meanwhile everything else goes on
-and Ctrl-C ends the command as at any other time.
+The event loop watches stdin, so that everything else goes on while a person thinks, and Ctrl-C ends
+the command as at any other time.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ async def _decide(run: RunHandle, question: Question) -> bool:
 
 
 async def _edited(params: dict[str, Any], editable: list[str]) -> dict[str, Any]:
-    """Those of the parameters that the person changed."""
+    """The parameters that the person changed."""
     changed: dict[str, Any] = {}
     for name in editable:
         present = params.get(name)
@@ -93,7 +93,7 @@ async def _edited(params: dict[str, Any], editable: list[str]) -> dict[str, Any]
 
 
 async def _prompt(text: str) -> str:
-    """What the person types; nothing where they end the input."""
+    """The line that the person types; empty where they end the input."""
     output.console().out(f"{output.visible(text)}: ", style="bold", end="", highlight=False)
     line = await _read_line()
     if not line.endswith("\n"):
@@ -102,7 +102,7 @@ async def _prompt(text: str) -> str:
 
 
 async def _read_line() -> str:
-    """The next line from a terminal, without keeping the event loop from anything."""
+    """The next line from a terminal, read without blocking the event loop."""
     loop = asyncio.get_running_loop()
     if sys.platform == "win32":  # pragma: no cover - its event loops watch no terminal
         return await loop.run_in_executor(None, sys.stdin.readline)

@@ -48,12 +48,12 @@ def invoke(
     value = inputs.read_json(input)
     arguments = call.arguments() | nodes.arguments()
 
-    async def answer() -> Any:
+    async def call_app() -> Any:
         async with connection.open() as app:
             with output.waiting_for(app.url):
                 return await app.invoke(value, **arguments)
 
-    output.print_json(asyncio.run(answer()))
+    output.print_json(asyncio.run(call_app()))
 
 
 def stream(
@@ -159,12 +159,12 @@ def submit(
         metadata = inputs.read_json(callback_metadata, "callback_metadata")
     callbacks = [Callback(url, token, metadata) for url in callback]
 
-    async def accepted() -> Accepted:
+    async def start_app() -> Accepted:
         async with connection.open() as app:
             return await app.submit(value, callbacks=callbacks, **call.arguments())
 
-    answer = asyncio.run(accepted())
+    accepted = asyncio.run(start_app())
     if json:
-        output.print_json(answer)
+        output.print_json(accepted)
     else:
-        output.write_line(answer.id)
+        output.write_line(accepted.id)

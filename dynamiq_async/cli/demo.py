@@ -86,23 +86,23 @@ async def _show(pace: float, console: Console) -> None:
             await _invoke(app, emulator, console)
             await _stream(app, emulator, console)
             await _resume(app, emulator, console)
-    _title(console, "What next?")
-    _code(console, NEXT, "bash")
+    _print_title(console, "What next?")
+    _print_code(console, NEXT, "bash")
 
 
 async def _invoke(app: AsyncApp, emulator: Emulator, console: Console) -> None:
-    _title(console, "1. Call it, and wait for its answer")
-    _code(console, INVOKE.replace("URL", emulator.url), "python")
+    _print_title(console, "1. Call it, and wait for its answer")
+    _print_code(console, INVOKE.replace("URL", emulator.url), "python")
     started = time.perf_counter()
     with console.status("waiting for the agent"):
-        answer = await app.invoke({"input": QUESTION})
-    output.print_pretty(answer)
+        result = await app.invoke({"input": QUESTION})
+    output.print_pretty(result)
     console.print(f"\nafter {time.perf_counter() - started:.2f} s, as one piece\n", style="dim")
 
 
 async def _stream(app: AsyncApp, emulator: Emulator, console: Console) -> None:
-    _title(console, "2. Stream it: the answer as it is made, with what leads to it")
-    _code(console, STREAM.replace("URL", emulator.url), "python")
+    _print_title(console, "2. Stream it: the answer as it is made, with what leads to it")
+    _print_code(console, STREAM.replace("URL", emulator.url), "python")
     view = live.LiveView(console)
     started = time.perf_counter()
     first, count = 0.0, 0
@@ -126,17 +126,17 @@ async def _resume(app: AsyncApp, emulator: Emulator, console: Console) -> None:
 
     emulator.script(Fault(after_events=5, drop="reset"), match="POST /v1/runs")
     emulator.script(Fault(after_events=5, drop="close"), match="GET /v1/runs/*/stream")
-    _title(
+    _print_title(
         console, "3. Stream a run: the connection breaks twice in the middle, and nothing is lost"
     )
-    _code(console, RESUME.replace("URL", emulator.url), "python")
+    _print_code(console, RESUME.replace("URL", emulator.url), "python")
     view = following.RunView(console)
     seen: list[int] = []
-    told = 0
+    reconnects = 0
     async with app.runs.stream({"input": QUESTION}) as stream:
         async for event in stream:
-            if stream.reconnects > told:
-                told = stream.reconnects
+            if stream.reconnects > reconnects:
+                reconnects = stream.reconnects
                 view.end()
                 console.print(
                     f"(the connection broke: resumed behind event {seen[-1]})", style="dim"
@@ -155,12 +155,12 @@ async def _resume(app: AsyncApp, emulator: Emulator, console: Console) -> None:
     )
 
 
-def _title(console: Console, text: str) -> None:
+def _print_title(console: Console, text: str) -> None:
     console.print(text + "\n", style="bold")
 
 
-def _code(console: Console, code: str, language: str) -> None:
-    """Code, indented and coloured, with nothing in it that copying would pick up."""
+def _print_code(console: Console, code: str, language: str) -> None:
+    """Print code, indented and coloured, without a frame or padding that copying would pick up."""
     from rich.syntax import Syntax
 
     syntax = Syntax("", language, theme="ansi_dark", background_color="default")

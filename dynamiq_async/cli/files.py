@@ -55,14 +55,14 @@ def upload(
     ```
     """
 
-    async def uploaded() -> File:
+    async def upload_file() -> File:
         async with connection.open() as client:
             with progress_bar(path.name) as progress:
                 return await client.files.upload(
                     path, name=name, mime_type=mime_type, progress=progress, **limits.arguments()
                 )
 
-    file = asyncio.run(uploaded())
+    file = asyncio.run(upload_file())
     if json:
         output.print_json(file)
     else:

@@ -59,15 +59,15 @@ class Flowy:
     ] = None
     network: Network = DEFAULT_NETWORK
 
-    def ask(self, call: Callable[[AsyncFlowy], Awaitable[T]]) -> T:
-        """What a client is told."""
+    def run(self, call: Callable[[AsyncFlowy], Awaitable[T]]) -> T:
+        """The result of `call` with a client. Its errors get advice that is right for Flowy."""
 
-        async def asked() -> T:
+        async def run_call() -> T:
             async with AsyncFlowy(None, self.base_url, **self.network.arguments()) as client:
                 return await call(client)
 
         try:
-            return asyncio.run(asked())
+            return asyncio.run(run_call())
         except errors.DynamiqError as error:
             problems.advise(error, _advice(error))
             raise
@@ -77,7 +77,7 @@ def _advice(error: errors.DynamiqError) -> str:
     if error.run_id and isinstance(error, errors.APIConnectionError | TimeoutError):
         return f"go on with: {output.command('flowy', 'get', error.run_id, '--wait')}"
     if isinstance(error, errors.NotFoundError) and "/apps" not in (error.url or ""):
-        return ""  # it is a run that is not there, or a link
+        return ""  # there is no such run, or no such file
     return next((text for kind, text in _ADVICE if isinstance(error, kind)), "")
 
 
@@ -111,13 +111,13 @@ def apps(
     """
     if app_id is not None:
         one = app_id
-        output.print_json(flowy.ask(lambda client: client.apps.get(one)))
+        output.print_json(flowy.run(lambda client: client.apps.get(one)))
         return
 
-    async def listed(client: AsyncFlowy) -> list[FlowyApp]:
+    async def list_apps(client: AsyncFlowy) -> list[FlowyApp]:
         return list(await client.apps.list())
 
-    found = flowy.ask(listed)
+    found = flowy.run(list_apps)
     if not output.is_terminal():
         for each in found:
             output.write(msgspec.json.encode(each) + b"\n")
@@ -176,21 +176,21 @@ def run(
     if save is not None:
         _make_folder(save)
 
-    async def end(client: AsyncFlowy) -> FlowyRun:
-        made = await client.run(app_id, values, wait=False, check=check, timeout=timeout)
+    async def run_app(client: AsyncFlowy) -> FlowyRun:
+        flowy_run = await client.run(app_id, values, wait=False, check=check, timeout=timeout)
         if not wait and save is None:
-            return made
-        with _offering("get", made.run_id, "--wait"), output.waiting_for(app_id):
-            made = await client.runs.wait(made.run_id, timeout=timeout)
+            return flowy_run
+        with _hint_on_error("get", flowy_run.run_id, "--wait"), output.waiting_for(app_id):
+            flowy_run = await client.runs.wait(flowy_run.run_id, timeout=timeout)
         if save is not None:
-            outputs = made.unwrap()
-            with _offering("download", made.run_id, save):
+            outputs = flowy_run.unwrap()
+            with _hint_on_error("download", flowy_run.run_id, save):
                 await _save(outputs, save, max_bytes)
-        return made
+        return flowy_run
 
-    made = flowy.ask(end)
+    flowy_run = flowy.run(run_app)
     if save is None:
-        _print_run(made)
+        _print_run(flowy_run)
 
 
 @app.command
@@ -210,13 +210,13 @@ def get(
     ```
     """
 
-    async def found(client: AsyncFlowy) -> FlowyRun:
+    async def fetch(client: AsyncFlowy) -> FlowyRun:
         if not wait:
             return await client.runs.get(run_id)
         with output.waiting_for(run_id):
             return await client.runs.wait(run_id, timeout=timeout)
 
-    _print_run(flowy.ask(found))
+    _print_run(flowy.run(fetch))
 
 
 @app.command
@@ -239,18 +239,18 @@ def download(
     ```
     """
 
-    async def saved(client: AsyncFlowy) -> None:
-        made = await client.runs.get(run_id)
-        outputs = made.unwrap()
+    async def save_outputs(client: AsyncFlowy) -> None:
+        flowy_run = await client.runs.get(run_id)
+        outputs = flowy_run.unwrap()
         if node is not None or not path.is_dir():
-            outputs = [made.output(node)]
+            outputs = [flowy_run.output(node)]
         await _save(outputs, path, max_bytes)
 
-    flowy.ask(saved)
+    flowy.run(save_outputs)
 
 
 def _make_folder(path: Path) -> None:
-    """Before a run is started, rather than found missing when it has been paid for."""
+    """Make the folder before the run starts, so that outputs that are paid for have a place."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -260,8 +260,8 @@ def _make_folder(path: Path) -> None:
 
 
 @contextmanager
-def _offering(*command: object) -> Iterator[None]:
-    """Where this is cut short, say how to go on with the run: what it made is not to be lost."""
+def _hint_on_error(*command: object) -> Iterator[None]:
+    """If the body is left by an error or Ctrl-C, print the command that goes on with the run."""
     try:
         yield
     except BaseException as error:
@@ -274,20 +274,20 @@ async def _save(outputs: Sequence[FlowyOutput], path: Path, max_bytes: int) -> N
     for one in outputs:
         name = f"{one.node_id} ({one.kind})"
         with progress_bar(name) as progress:
-            there = await one.save(path, max_bytes=max_bytes, progress=progress)
-        output.write_line(str(there))
+            saved_to = await one.save(path, max_bytes=max_bytes, progress=progress)
+        output.write_line(str(saved_to))
 
 
-def _print_run(made: FlowyRun) -> None:
-    """Print a run; raise if it ended, and not well."""
-    if output.is_terminal() and made.outputs:
-        rows = [(one.node_id, one.kind, one.text or one.url) for one in made.outputs]
+def _print_run(flowy_run: FlowyRun) -> None:
+    """Print a run; raise if it failed or was canceled."""
+    if output.is_terminal() and flowy_run.outputs:
+        rows = [(one.node_id, one.kind, one.text or one.url) for one in flowy_run.outputs]
         _print_table(("node", "kind", "content"), rows)
-        output.remark(f"run {made.run_id} is {made.status}")
+        output.remark(f"run {flowy_run.run_id} is {flowy_run.status}")
     else:
-        output.print_json(made)
-    if made.is_terminal:
-        made.unwrap()
+        output.print_json(flowy_run)
+    if flowy_run.is_terminal:
+        flowy_run.unwrap()
 
 
 def _print_table(names: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:

@@ -32,7 +32,7 @@ class View(Protocol):
         """An event has arrived."""
 
     def end(self) -> None:
-        """No more comes, or not for a while."""
+        """No more events come, or none for a while."""
 
 
 class JSONLines(live.JSONLines):
@@ -94,7 +94,7 @@ class Follower:
         self._gaps = 0
 
     async def show(self, app: AsyncApp, stream: RunStream[Any]) -> None:
-        """Show what comes.
+        """Show the stream's events to its end.
 
         Raises:
             RunFailedError, RunCanceledError: the run ended so.
@@ -105,14 +105,14 @@ class Follower:
                 await stream.open()
             async with stream:
                 async for event in stream:
-                    self._mention(stream)
+                    self._report_connection(stream)
                     self._view.show(event)
                     self._run_id, self._position = stream.run_id, event.sequence
                     if isinstance(event, QuestionEvent):
                         await self._attend(app, event.question)
         finally:
             self._view.end()
-        self._mention(stream)
+        self._report_connection(stream)
         if stream.final is None:
             run = await stream.run()
             output.remark(f"the run is over: {run.status}")
@@ -122,7 +122,7 @@ class Follower:
 
     @contextlib.contextmanager
     def detaching(self) -> Iterator[None]:
-        """When Ctrl-C ends the following, say where to go on: the run does."""
+        """When Ctrl-C ends the body, print the command that goes on: the run itself goes on."""
         try:
             yield
         except KeyboardInterrupt:
@@ -130,13 +130,13 @@ class Follower:
                 output.remark(f"detached; {problems.following(self._run_id, self._position)}")
             raise
 
-    def _mention(self, stream: RunStream[Any]) -> None:
-        """Say what became of the connection since the last time."""
+    def _report_connection(self, stream: RunStream[Any]) -> None:
+        """Print the reconnects and gaps of the stream since the last report."""
         if stream.reconnects > self._reconnects:
             self._reconnects = stream.reconnects
             self._remark(f"the connection broke and was made anew (so far {self._reconnects} x)")
         for gap in stream.gaps[self._gaps :]:
-            self._remark(_told(gap))
+            self._remark(_describe_gap(gap))
         self._gaps = len(stream.gaps)
 
     def _remark(self, text: str) -> None:
@@ -164,7 +164,7 @@ def _is_open(asked: Question, run: Run) -> bool:
     return any((open.id, open.prompt) == (asked.id, asked.prompt) for open in run.questions)
 
 
-def _told(gap: Gap) -> str:
+def _describe_gap(gap: Gap) -> str:
     which = f"event {gap.first}" if gap.first == gap.last else f"events {gap.first} to {gap.last}"
     if gap.confirmed:
         return f"{which} left out: the service has nothing under that number"

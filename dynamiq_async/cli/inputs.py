@@ -19,7 +19,7 @@ _EXAMPLE = """; quote it like '{"question": "What can you do?"}'"""
 def read_json(given: str, argument: str = "input") -> Any:
     """The JSON in `given`, in the file named by `@FILE`, or on stdin for `-`.
 
-    Call it before an event loop runs: a read of stdin would keep Ctrl-C from it.
+    Call it before an event loop runs: while it reads stdin, the loop would not notice Ctrl-C.
 
     Raises:
         InvalidArgumentError: it is not JSON, or the file cannot be read.

@@ -25,7 +25,7 @@ async def beginning(pages: Pages[T], limit: int) -> list[T]:
     return found
 
 
-def tell_of_more(found: Sized, limit: int) -> None:
-    """Say so, when there are more than are shown."""
+def report_more(found: Sized, limit: int) -> None:
+    """Print a remark if there are more items than are shown."""
     if len(found) > limit:
         output.remark(f"there are more than {limit}; --limit shows them")

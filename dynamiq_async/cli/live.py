@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from dynamiq_async.events import Event, StreamEvent, ToolCall
 
-PATIENCE = 8
-"""How many events of others a silent speaker keeps the floor for."""
+MAX_SILENCE = 8
+"""How many events of other speakers end the turn of a speaker that is silent."""
 
 _RESULT_CHARACTERS = 400
 _REMARK_CHARACTERS = 80
@@ -36,7 +36,7 @@ class View(Protocol):
         """An event has arrived."""
 
     def end(self) -> None:
-        """No more comes, or not for a while."""
+        """No more events come, or none for a while."""
 
 
 class JSONLines:
@@ -49,7 +49,7 @@ class JSONLines:
         output.write(line + b"\n")
 
     def end(self) -> None:
-        """Every line is whole."""
+        """Do nothing: every line is whole."""
 
 
 class PlainText:
@@ -88,8 +88,8 @@ class PlainText:
 class Floor:
     """One speaker at a time: puts events of parallel nodes, which interleave, in a readable order.
 
-    The first to speak has the floor, and is passed on as it comes. Others are held back until the
-    speaker has finished or has been silent while `PATIENCE` events came.
+    The first to speak has the floor: its events are passed on as they come. Others are held back
+    until the speaker has finished or has been silent while `MAX_SILENCE` events came.
     """
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class Floor:
             return [event, *self._pass_on()] if event.finish_reason else [event]
         self._held.setdefault(event.entity_id, []).append(event)
         self._silence += 1
-        return self._pass_on() if self._silence >= PATIENCE else []
+        return self._pass_on() if self._silence >= MAX_SILENCE else []
 
     def rest(self) -> list[StreamEvent]:
         """What is still held back."""

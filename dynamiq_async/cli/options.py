@@ -118,13 +118,13 @@ class Connection:
             DynamiqError: the App was named, and the management API could not tell its host.
         """
         if self.app and _is_name(self.app):
-            client = await self._named(self.app)
+            client = await self._open_by_name(self.app)
         else:
             client = AsyncApp(self.app, access_key=self._key(), **self.network.arguments())
         async with client:
             yield client
 
-    async def _named(self, name: str) -> AsyncApp:
+    async def _open_by_name(self, name: str) -> AsyncApp:
         try:
             async with AsyncManagement(**self.network.arguments()) as management:
                 app = await management.find(name)
@@ -132,11 +132,11 @@ class Connection:
                 return await management.open(app, access_key=key)
         except InvalidArgumentError as error:
             if error.argument in ("app", "project_id"):
-                error.argument = "host_or_url"  # what was given here
+                error.argument = "host_or_url"  # which is `--app`, as given to this command
             raise
 
     def _key(self, *, public: bool = False) -> str | Literal[False]:
-        """The key to send. Without one, what is `public` by its description is sent none."""
+        """The key to send. A `public` App gets False, for none, where no key is given."""
         if self.public:
             return False
         key = os.environ.get(KEY_VARIABLE)

@@ -48,9 +48,9 @@ _ADVICE: tuple[tuple[type[errors.DynamiqError], str], ...] = (
     (errors.ConnectError, "check --app, the network, and whether --proxy or --ca-file is needed"),
 )
 
-_GIVEN = "_advice"
+_ADVICE_ATTRIBUTE = "_advice"
 
-_MANAGEMENT = re.compile(r"(?<!/api)/v1/apps(/[^/]*)?$")  # which no App has; Flowy's is in /api
+_MANAGEMENT = re.compile(r"(?<!/api)/v1/apps(/[^/]*)?$")  # no App's path; Flowy's is below /api
 _MANAGEMENT_ADVICE: tuple[tuple[type[errors.DynamiqError], str], ...] = (
     (
         errors.AuthenticationError,
@@ -84,7 +84,7 @@ def report(error: CycloptsError | errors.DynamiqError | OSError) -> int:
 def _parts(
     error: CycloptsError | errors.DynamiqError | OSError,
 ) -> tuple[str, list[tuple[str, str]], str]:
-    """The headline, what else is known, and what can be done."""
+    """The headline, a row for each other fact that is known, and the advice."""
     if isinstance(error, CycloptsError):
         command = " ".join(("dynamiq-async", *(error.command_chain or ()), "--help"))
         return str(error), [], f"{command} explains"
@@ -94,13 +94,13 @@ def _parts(
 
 
 def advise(error: errors.DynamiqError, advice: str) -> None:
-    """Have `report` say this of what can be done, in place of what is right for Apps."""
-    vars(error)[_GIVEN] = advice
+    """Set the advice that `report` prints in place of that for Apps."""
+    vars(error)[_ADVICE_ATTRIBUTE] = advice
 
 
 def _advice(error: errors.DynamiqError) -> str:
-    """What can be done. A run goes on although its follower could not."""
-    given: str | None = vars(error).get(_GIVEN)
+    """What the user can do. A run goes on when its reader loses the connection."""
+    given: str | None = vars(error).get(_ADVICE_ATTRIBUTE)
     if given is not None:
         return given
     if error.run_id and isinstance(error, errors.APIConnectionError | errors.APITimeoutError):

@@ -76,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows a `?`
     try:
-        return _guarded(arguments)
+        return _run_command(arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -84,7 +84,7 @@ def run(arguments: Sequence[str]) -> int:
         return BROKEN_PIPE
 
 
-def _guarded(arguments: Sequence[str]) -> int:
+def _run_command(arguments: Sequence[str]) -> int:
     try:
         app.meta(arguments)
         sys.stdout.flush()

@@ -23,7 +23,7 @@ _STYLES = {
 
 
 def print_runs(runs: Sequence[Run]) -> None:
-    """Print them: a table on a terminal, one run's JSON a line anywhere else."""
+    """Print runs: a table on a terminal, one run's JSON a line anywhere else."""
     if not output.is_terminal():
         for run in runs:
             output.write(msgspec.json.encode(run) + b"\n")
@@ -59,7 +59,7 @@ def _print_table(runs: Sequence[Run]) -> None:
 
 
 def _local(time: str | None) -> str | None:
-    """A time where the reader is, to the second; what is no time, as it is."""
+    """A time in the local zone, to the second; a text that is no time as it is."""
     try:
         return f"{datetime.fromisoformat(time or '').astimezone():%Y-%m-%d %H:%M:%S}"
     except ValueError:

@@ -104,13 +104,13 @@ def create(
         _follow(connection, lambda app: app.runs.stream(value, **arguments), json=json)
         return
 
-    async def created() -> Run:
+    async def create_run() -> Run:
         async with connection.open() as app:
             detached = background or wait_timeout is not None
             with output.waiting_for(app.url):
                 return await app.runs.create(value, background=detached, **arguments)
 
-    run = asyncio.run(created())
+    run = asyncio.run(create_run())
     if wait_timeout is not None:
         run = _wait(run.id, wait_timeout, connection)
     _print_end(run)
@@ -196,7 +196,7 @@ def wait(
 
 
 def _wait(run_id: str, timeout: float, connection: Connection) -> Run:
-    async def waited() -> Run:
+    async def wait_for_run() -> Run:
         async with connection.open() as app:
             run = app.runs.handle(run_id)
 
@@ -209,14 +209,14 @@ def _wait(run_id: str, timeout: float, connection: Connection) -> Run:
     if output.is_terminal():
         output.remark(f"waiting for run {run_id}")
     try:
-        return asyncio.run(waited())
+        return asyncio.run(wait_for_run())
     except KeyboardInterrupt:
         output.remark(f"detached; {how_to_follow(run_id, None)}")
         raise
 
 
 def _print_end(run: Run) -> None:
-    """Print a run; raise if it ended, and not well."""
+    """Print a run; raise if it failed or was canceled."""
     output.print_json(run)
     if run.is_terminal:
         run.unwrap()
@@ -231,11 +231,11 @@ def get(run_id: RunId, /, *, connection: Connection = DEFAULT_CONNECTION) -> Non
     ```
     """
 
-    async def found() -> Run:
+    async def fetch() -> Run:
         async with connection.open() as app:
             return await app.runs.get(run_id)
 
-    output.print_json(asyncio.run(found()))
+    output.print_json(asyncio.run(fetch()))
 
 
 @app.command(name="list")
@@ -271,7 +271,7 @@ def list_(
     ```
     """
 
-    async def found() -> list[Run]:
+    async def fetch() -> list[Run]:
         async with connection.open() as app:
             pages = app.runs.list(
                 status=status,
@@ -282,9 +282,9 @@ def list_(
             )
             return await listing.beginning(pages, limit)
 
-    runs = asyncio.run(found())
+    runs = asyncio.run(fetch())
     run_table.print_runs(runs[:limit])
-    listing.tell_of_more(runs, limit)
+    listing.report_more(runs, limit)
 
 
 @app.command
@@ -314,12 +314,12 @@ def cancel(run_id: RunId, /, *, connection: Connection = DEFAULT_CONNECTION) -> 
     ```
     """
 
-    async def canceled() -> Run:
+    async def cancel_run() -> Run:
         async with connection.open() as app:
             await app.runs.cancel(run_id)
             return await app.runs.get(run_id)
 
-    output.print_json(asyncio.run(canceled()))
+    output.print_json(asyncio.run(cancel_run()))
 
 
 app.command(answers.answer)

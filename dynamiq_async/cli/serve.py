@@ -45,7 +45,7 @@ class Faults:
     ] = None
 
     def script(self, emulator: Emulator) -> None:
-        """Have `emulator` play them."""
+        """Have the emulator play these faults."""
         if self.fault:
             emulator.script(*map(_read_fault, self.fault), match=self.fault_match, times=None)
 
@@ -168,7 +168,7 @@ def _read_fault(given: str) -> Fault:
 
 
 def _introduce(emulator: Emulator, name: str, console: Console) -> None:
-    """What is where, and a first thing to try."""
+    """Print the addresses and keys of the services, and a first command to try."""
     from dynamiq_async.emulator import BUILTIN
 
     def say(text: str = "", style: str = "") -> None:
@@ -230,7 +230,7 @@ async def _log_requests(emulator: Emulator, console: Console) -> None:
 
 
 def _summary(record: RequestRecord) -> str:
-    """One line: when, what, and what became of it."""
+    """A request in one line: its time, what it asked for, and how it ended."""
     parts = [f"{record.received_at.astimezone():%H:%M:%S}", record.method, record.path]
     parts.append(str(record.status or "no answer"))
     if record.events_sent:

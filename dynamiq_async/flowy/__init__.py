@@ -1,8 +1,8 @@
 """`AsyncFlowy`: the apps of Flowy, run and waited for.
 
-Flowy has no stream and no callback: a run is started, and asked about until it is over. What keeps
-that within the service's limits (documented: 60 or 120 requests a minute, a small cap on runs in
-flight) is shared by everything that one client does.
+Flowy has no stream and no callback: a run is started, and polled until it is over. All calls of
+a client share the limiters that keep it within the service's limits (documented: 60 or 120 requests
+a minute, and a small cap on runs in flight).
 
 The wire facts and their sources are in docs/contract.md.
 """

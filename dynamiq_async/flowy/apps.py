@@ -1,4 +1,4 @@
-"""`flowy.apps`."""
+"""`flowy.apps`: the apps of a workspace."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dynamiq_async.flowy.requests import FlowyRequests
 
 
-class _Listed(Struct):
+class _AppList(Struct):
     data: list[Raw] | None = None
 
 
@@ -30,14 +30,14 @@ class FlowyApps:
     ) -> Pages[FlowyApp]:
         """All apps: await it for a page of them all, or iterate it. No pages are documented.
 
-        What an app takes and makes is told by `get` alone.
+        Only `get` returns the inputs and outputs of an app.
         """
         requests = self._requests
         options = requests.api.options.for_call(RequestOptions(timeout, max_retries))
 
         async def fetch(_: int) -> Page[FlowyApp]:
             request = requests.api.request("GET", "apps")
-            found = await requests.api.fetch(request, options, _Listed)
+            found = await requests.api.fetch(request, options, _AppList)
             apps = [requests.read(app_of, data, request) for data in found.data or []]
             return Page(data=apps, pagination=Pagination(page=1, page_count=1))
 
@@ -46,7 +46,7 @@ class FlowyApps:
     async def get(
         self, app_id: str, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None
     ) -> FlowyApp:
-        """An app, with what it takes and makes.
+        """An app with its inputs and outputs.
 
         Args:
             app_id: its id (documented) or slug (our guess).

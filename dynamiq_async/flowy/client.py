@@ -35,7 +35,7 @@ DEFAULT_RUNS = Adaptive(min=1, max=8, start=4)
 """Runs in flight. The service's cap is "small" and otherwise not documented."""
 
 DEFAULT_TIMEOUT = Timeout(first_byte=60.0, idle=60.0)
-"""No call waits for a run, so every answer is near."""
+"""No request waits for a run, so every response comes soon."""
 
 
 class AsyncFlowy(Client):
@@ -46,9 +46,9 @@ class AsyncFlowy(Client):
             for output in run.unwrap():
                 await output.save("posters/")
 
-    The service tells with every answer how many requests are left; no more are sent, and polls
-    share what there is with what starts runs. When it asks to slow down, nothing is sent until the
-    time that it names.
+    Successful responses tell how many requests are left (documented). No more are sent, and polls
+    leave a share of them for starting runs. When the service asks to slow down, nothing is sent
+    until the time that it names.
 
     Args:
         api_key: by default from `FLOWY_KEY`; False to send none, as behind a proxy that adds it.
@@ -58,7 +58,7 @@ class AsyncFlowy(Client):
         max_downloads: how many outputs are downloaded at once. Downloads use neither the key nor
             the headers nor the `session` of this client, but its `transport`.
         max_retry_after: seconds; when the service asks to wait longer, the call raises at once.
-            None waits however long it says.
+            None waits as long as it asks.
 
     The other arguments are those of `AsyncApp`.
 
@@ -108,12 +108,12 @@ class AsyncFlowy(Client):
 
     @property
     def apps(self) -> FlowyApps:
-        """The apps there are."""
+        """The workspace's apps."""
         return FlowyApps(self._requests)
 
     @property
     def runs(self) -> FlowyRuns:
-        """The runs that were started."""
+        """The runs of apps."""
         return FlowyRuns(self._requests)
 
     async def run(
@@ -132,12 +132,12 @@ class AsyncFlowy(Client):
 
         Args:
             app: its id or slug, or the app itself.
-            inputs: texts and URLs by node id or, where the app is checked, by label.
+            inputs: texts and URLs by node id or, unless `check` is False, by label.
             wait: False returns as soon as the run is started, as `runs.start` does.
             timeout: seconds for all of it; None for no limit.
-            check: compare the inputs with what the app takes before anything is sent. That costs
-                a request for an app that was not seen in the last ten minutes; where the service
-                does not tell, they are sent as they are. False sends them so in any case.
+            check: compare the inputs with those of the app before a run is started. That costs
+                a request for an app that was not asked for in the last ten minutes. Where the key
+                may not see the app, and with False, the inputs are sent as they are.
             retry: True declares that the run may be started twice, so that the request is repeated
                 also when its outcome is unknown; False forbids any repetition.
             max_retries: for this call instead of the client's.
@@ -149,7 +149,7 @@ class AsyncFlowy(Client):
         Raises:
             InvalidArgumentError: the inputs do not fit the app; no run was started.
             PaymentRequiredError: the key's spend cap is used up, until the next UTC day.
-            AmbiguousOutcomeError: nobody knows whether the run was started.
+            AmbiguousOutcomeError: whether the run was started is not known.
             APITimeoutError: the run was not over in time. Its `run_id` is set once it was started.
             NotFoundError: there is no such app.
             What `AsyncApp.invoke` raises for any request.
@@ -162,7 +162,7 @@ class AsyncFlowy(Client):
         request = await requests.start_request(app, inputs, check, given, extra_body, deadline)
         if not wait:
             return await requests.start(request, options, deadline)
-        await requests.enter_flight(deadline)
+        await requests.acquire_run(deadline)
         try:
             run = await requests.start(request, options, deadline)
             runs.succeeded()
@@ -198,9 +198,9 @@ class AsyncFlowy(Client):
             timeout: seconds for each run, waiting for its turn included; None for no limit.
             check, max_retries, extra_body: as for `run`.
             options: `key`, `on_error`, `rate`, `include_input`, `grace`, `journal`, `unknown` and
-                `retry_failed`, as for `AsyncApp.map`. What a journal recalls is without a client:
-                get such a run again to download its outputs. `concurrency` is by default what
-                `max_runs` allows, and allows no more.
+                `retry_failed`, as for `AsyncApp.map`. A run from a journal has no client: get it
+                again to download its outputs. `concurrency` is by default the upper bound of
+                `max_runs`, which holds also where `concurrency` is higher.
 
         Raises:
             InvalidArgumentError: an argument cannot be used; nothing was sent.
@@ -208,7 +208,7 @@ class AsyncFlowy(Client):
         app_id = app_id_of(app)
         check_seconds(timeout, "timeout")
 
-        options.setdefault("concurrency", self._shared.runs.most)
+        options.setdefault("concurrency", self._shared.runs.max_limit)
 
         async def run(client: AsyncFlowy, given: Any) -> FlowyRun:
             run = await client.run(app, given, timeout=timeout, check=check, extra_body=extra_body)
@@ -238,7 +238,7 @@ class AsyncFlowy(Client):
         found.sort(key=lambda result: result.index)
         return found
 
-    # --- its life ------------------------------------------------------------------------------
+    # --- closing -------------------------------------------------------------------------------
 
     async def aclose(self) -> None:
         """Close the connections, unless this is a view. May be called any number of times."""

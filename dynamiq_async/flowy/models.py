@@ -1,8 +1,9 @@
-"""What Flowy says of its apps and runs, as plain data.
+"""Flowy's apps and runs, as plain data.
 
-Shapes are documented by the vendor; times are texts, as they come. Every field has a default, and
-every list of names is open: what the service adds later, and what it leaves out, never keeps a
-caller from what is there.
+The fields are documented by the vendor, who also documents a `name` of inputs and outputs and the
+`arity` of inputs: these are not read yet. Times are texts, as they come. Every field but a run's id
+has a default, and every list of values is open: what the service adds later, or leaves out, does
+not keep the rest from a caller.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ DEFAULT_MAX_BYTES = 1024 * 1024 * 1024
 
 
 class FlowyInput(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What an app takes.
+    """An input of an app.
 
     Attributes:
-        node_id: the key under which it is sent.
-        label: what people call it.
+        node_id: the key under which its value is sent.
+        label: its name for people.
         kind: `text`, `image_url`, `video_url`, `audio_url`, or one added since.
         required: whether a run needs it.
     """
@@ -57,7 +58,7 @@ class FlowyInput(Struct, frozen=True, kw_only=True, rename="camel"):
         return f"{self.label or 'input'!r} ({', '.join(filter(None, known))})"
 
     def complaint(self, value: Any) -> str | None:
-        """What is wrong with a value for it, as far as its kind tells."""
+        """What is wrong with a value of this input, as far as its kind tells; None for nothing."""
         if self.kind == "text" and not isinstance(value, str):
             return f"{self} must be a string, not {type(value).__name__}"
         if self.kind in _MEDIA and not (isinstance(value, str) and _URL.fullmatch(value)):
@@ -67,7 +68,7 @@ class FlowyInput(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class FlowyOutputSpec(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What an app makes. `output_type` is `image`, `video`, `audio`, `text`, `flam`, or one added
+    """An output of an app. `output_type` is `image`, `video`, `audio`, `text`, `flam`, or one added
     since."""
 
     node_id: str = ""
@@ -79,7 +80,7 @@ class FlowyApp(Struct, frozen=True, kw_only=True, rename="camel"):
     """An app.
 
     Attributes:
-        inputs, outputs: what it takes and makes; None where that was not told, as in a list.
+        inputs, outputs: what it takes and makes; None where the response had none, as in a list.
     """
 
     id: str | None = None
@@ -98,8 +99,8 @@ class FlowyApp(Struct, frozen=True, kw_only=True, rename="camel"):
     def fit(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """`inputs` as they are sent: by node ids, without those that are None.
 
-        An input may be named by its label, in whatever case, where no other has the same. What the
-        app takes must be known; `flowy.apps.get()` tells.
+        An input may be named by its label, in whatever case, where no other has the same. An app
+        whose `inputs` are None checks nothing; `flowy.apps.get()` returns one that has them.
 
         Raises:
             InvalidArgumentError: an input is unknown, missing, named twice or of the wrong kind;
@@ -111,7 +112,7 @@ class FlowyApp(Struct, frozen=True, kw_only=True, rename="camel"):
         found: dict[str, Any] = {}
         complaints = []
         for name, value in given.items():
-            match self._named(name):
+            match self._find_inputs(name):
                 case [spec] if spec.node_id in found:
                     complaints.append(f"{spec} is given twice")
                 case [spec]:
@@ -133,8 +134,8 @@ class FlowyApp(Struct, frozen=True, kw_only=True, rename="camel"):
             )
         return found
 
-    def _named(self, name: str) -> list[FlowyInput]:
-        """The inputs of a node id or else of a label."""
+    def _find_inputs(self, name: str) -> list[FlowyInput]:
+        """The input with this node id, else those with this label."""
         inputs = self.inputs or []
         if by_id := [spec for spec in inputs if spec.node_id == name]:
             return by_id[:1]
@@ -142,8 +143,8 @@ class FlowyApp(Struct, frozen=True, kw_only=True, rename="camel"):
         return [spec for spec in inputs if (spec.label or "").strip().casefold() == label]
 
 
-class OutputSource(Protocol):
-    """What brings an output's content: the client that the run came from."""
+class ContentLoader(Protocol):
+    """Loads the content of an output, by the client that the run came from."""
 
     async def save(
         self,
@@ -166,12 +167,12 @@ class OutputSource(Protocol):
 
 
 class FlowyOutput(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
-    """One thing that a run made.
+    """An output of a run.
 
     Attributes:
         node_id: the node that made it.
         kind: `image`, `video`, `audio`, `text`, `flam`, or one added since.
-        url: where its content is, for a while: the link is signed and expires, so download soon.
+        url: a link to its content. It is signed and expires, so download soon (documented).
         text: the content itself, where it is a text.
     """
 
@@ -181,7 +182,7 @@ class FlowyOutput(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
     text: str | None = None
 
     def __repr__(self) -> str:
-        # Behind the `?` stands what opens the link to anybody.
+        # The query opens the link to anybody.
         link = None if self.url is None else self.url.partition("?")[0]
         return (
             f"{type(self).__name__}(node_id={self.node_id!r}, kind={self.kind!r}, url={link!r}, "
@@ -200,14 +201,15 @@ class FlowyOutput(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
 
         It is written under another name in the same folder and renamed when it is whole; whatever
         goes wrong, nothing of it is left. The key is never sent to the link's host. Where the link
-        has expired, the run is asked once for a fresh one.
+        has expired, the run is fetched once for a fresh one.
 
         Args:
             path: the file, which is replaced if it is there; or a folder, in which the file is
-                named after the link and gets a number where that name is taken.
-            max_bytes: the most that is taken.
+                named after the link and gets a number where there is such a file.
+            max_bytes: the most that is downloaded.
             timeout: seconds for all of it; None for no limit.
-            progress: told how many bytes are here, and of how many, where that is known.
+            progress: called as `progress(received, size)`, in bytes, after each piece; the size is
+                None where it is not known.
 
         Returns:
             The file's path.
@@ -217,11 +219,11 @@ class FlowyOutput(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
             ResponseTooLargeError: there is more than `max_bytes`.
             PermissionDeniedError, NotFoundError, GoneError, APIStatusError: the link has expired,
                 or the host refuses it.
-            APIConnectionError, APITimeoutError: the content did not come, or not whole.
+            APIConnectionError, APITimeoutError: the content did not arrive whole.
             OutputMissingError: there is neither a text nor a link.
             OSError: the file cannot be written.
         """
-        return await self._source().save(
+        return await self._get_loader().save(
             self, path, max_bytes=max_bytes, timeout=timeout, progress=progress
         )
 
@@ -233,22 +235,22 @@ class FlowyOutput(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
         progress: Callable[[int, int | None], object] | None = None,
     ) -> bytes:
         """The content, in memory. Arguments and errors are those of `save`; a text is UTF-8."""
-        return await self._source().read(
+        return await self._get_loader().read(
             self, max_bytes=max_bytes, timeout=timeout, progress=progress
         )
 
-    def bind(self, source: OutputSource) -> None:
-        """Have `save` and `read` ask this source: what a client does with what it returns."""
-        vars(self)["_from"] = source
+    def bind(self, loader: ContentLoader) -> None:
+        """Set the loader of `save` and `read`, as a client does for the runs that it returns."""
+        vars(self)["_loader"] = loader
 
-    def _source(self) -> OutputSource:
-        source: OutputSource | None = vars(self).get("_from")
-        if source is None:
+    def _get_loader(self) -> ContentLoader:
+        loader: ContentLoader | None = vars(self).get("_loader")
+        if loader is None:
             raise OutputMissingError(
                 "this output has no client, since it was made by hand or unpickled; get its run "
                 "again with flowy.runs.get()"
             )
-        return source
+        return loader
 
 
 class FlowyRun(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -256,7 +258,7 @@ class FlowyRun(Struct, frozen=True, kw_only=True, rename="camel"):
 
     Attributes:
         status: `queued`, `running`, `completed`, `failed`, or one added since.
-        outputs: what it made; complete when the run is.
+        outputs: what it made; all of it once the run is completed.
         error: why it failed.
     """
 
@@ -287,13 +289,13 @@ class FlowyRun(Struct, frozen=True, kw_only=True, rename="camel"):
             message = f"run {self.run_id} was canceled"
             raise RunCanceledError(message, run_id=self.run_id, run=self)
         if self.is_terminal:
-            message = f"run {self.run_id} failed: {_sentence(self.error) or 'no reason given'}"
+            message = f"run {self.run_id} failed: {_error_text(self.error) or 'no reason given'}"
             raise RunFailedError(message, run_id=self.run_id, run=self)
         message = f"run {self.run_id} is not over, it is {self.status}"
         raise RunError(message, run_id=self.run_id, run=self)
 
     def output(self, node_id: str | None = None) -> FlowyOutput:
-        """The output of a node of a completed run; without an id, the only one there is.
+        """The output of one node of a completed run; without an id, the run's only output.
 
         Raises:
             OutputMissingError: there is none, or there are several.
@@ -312,13 +314,13 @@ class FlowyRun(Struct, frozen=True, kw_only=True, rename="camel"):
         )
 
 
-def _sentence(error: Any) -> str:
+def _error_text(error: Any) -> str:
     if isinstance(error, dict):
-        return _sentence(error.get("message", error.get("error")))
+        return _error_text(error.get("message", error.get("error")))
     return error if isinstance(error, str) else ""
 
 
-# --- reading it ------------------------------------------------------------------------------
+# --- decoding --------------------------------------------------------------------------------
 
 
 def app_of(data: Raw) -> FlowyApp:
@@ -338,7 +340,10 @@ def app_of(data: Raw) -> FlowyApp:
 
 
 def run_of(data: Raw) -> FlowyRun:
-    """The same for a run, which needs an id: without one there is nothing to ask of."""
+    """A run as it came, without the fields that are of an unforeseen type.
+
+    Raises one of `_json.DECODE_ERRORS` when it is no object, or has no id by which to poll it.
+    """
     try:
         return _json.decode_with(_decode_run, data)
     except msgspec.ValidationError:

@@ -1,4 +1,4 @@
-"""The outputs of Flowy's runs, and how their content is brought."""
+"""Loading the content of the outputs of Flowy's runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dynamiq_async._http.timers import deadline_in
 from dynamiq_async._tasks import in_thread
 from dynamiq_async.downloads import (
     MAX_WAIT,
+    Downloaded,
     Downloader,
-    Got,
     Memory,
     PartFile,
     Sink,
+    check_destination,
     file_name,
-    placed,
 )
 from dynamiq_async.options import check_count, check_seconds
 
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 
 
 EXPIRED_STATUS = frozenset({400, 401, 403, 404, 410})
-"""What storage services answer for a link whose time is up: they do not agree on one."""
+"""The statuses by which storage services refuse an expired link: they do not agree on one."""
 
 
-class Origin:
-    """Where the content of one output of a run comes from; what `FlowyOutput` is bound to."""
+class OutputLoader:
+    """The `ContentLoader` of one output of a run."""
 
     def __init__(
         self,
         downloader: Downloader,
         options: SendOptions,
-        reread: Callable[[str, float | None], Awaitable[FlowyRun]],
+        get_run: Callable[[str, float | None], Awaitable[FlowyRun]],
         run: FlowyRun,
         position: int,
     ) -> None:
         self._downloader = downloader
         self._options = options
-        self._reread = reread
+        self._get_run = get_run
         self._run_id = run.run_id
         self._position = position
 
@@ -59,15 +59,15 @@ class Origin:
         progress: Callable[[int, int | None], object] | None,
     ) -> Path:
         check_seconds(timeout, "timeout")
-        place, is_folder = await in_thread(placed, path)
-        part = PartFile(place if is_folder else place.parent)
+        destination, is_folder = await in_thread(check_destination, path)
+        part = PartFile(destination if is_folder else destination.parent)
         try:
             await part.create()
-            got = await self._bring(output, part, max_bytes, timeout, progress)
+            loaded = await self._load(output, part, max_bytes, timeout, progress)
             if not is_folder:
-                return await part.publish(place)
+                return await part.publish(destination)
             fallback = output.node_id or "output"
-            return await part.publish_beside(file_name(got.url, got.media_type, fallback))
+            return await part.publish_beside(file_name(loaded.url, loaded.media_type, fallback))
         finally:
             part.discard()
 
@@ -81,19 +81,19 @@ class Origin:
     ) -> bytes:
         check_seconds(timeout, "timeout")
         memory = Memory()
-        await self._bring(output, memory, max_bytes, timeout, progress)
+        await self._load(output, memory, max_bytes, timeout, progress)
         return bytes(memory.content)
 
-    async def _bring(
+    async def _load(
         self,
         output: FlowyOutput,
         sink: Sink,
         max_bytes: int,
         timeout: float | None,
         progress: Callable[[int, int | None], object] | None,
-    ) -> Got:
+    ) -> Downloaded:
         check_count(max_bytes, "max_bytes")
-        # Beside the link to an image, a text (an empty one, too) is not what was made.
+        # Beside the link to an image, a text, such as an empty one, is not the output.
         if output.text is not None and (output.url is None or output.kind == "text"):
             return await self._write_text(output.text, sink, max_bytes, progress)
         if output.url is None:
@@ -101,21 +101,21 @@ class Origin:
                 f"node {output.node_id} of run {self._run_id} has neither a text nor a link",
                 run_id=self._run_id,
             )
-        options = self._limited(timeout)
+        options = self._download_options(timeout)
         deadline = deadline_in(timeout)
-        to = {"sink": sink, "max_bytes": max_bytes, "progress": progress}
+        target = {"sink": sink, "max_bytes": max_bytes, "progress": progress}
         try:
-            return await self._downloader.get(output.url, options, deadline, **to)
+            return await self._downloader.get(output.url, options, deadline, **target)
         except errors.APIStatusError as error:
-            refused = error
-        if refused.status in EXPIRED_STATUS:
+            refusal = error
+        if refusal.status in EXPIRED_STATUS:
             if url := await self._fresh_link(output, deadline):
-                return await self._downloader.get(url, options, deadline, **to)
-            raise self._expired(output, refused) from refused
-        raise refused
+                return await self._downloader.get(url, options, deadline, **target)
+            raise self._expired_error(output, refusal) from refusal
+        raise refusal
 
-    def _limited(self, timeout: float | None) -> SendOptions:
-        """The client's options. Its patience is for another service, whose limits are known."""
+    def _download_options(self, timeout: float | None) -> SendOptions:
+        """The client's options without its patience, which is for Flowy's own rate limit."""
         return self._options.with_total(timeout).with_policy(patient=False, max_wait=MAX_WAIT)
 
     async def _write_text(
@@ -124,7 +124,7 @@ class Origin:
         sink: Sink,
         max_bytes: int,
         progress: Callable[[int, int | None], object] | None,
-    ) -> Got:
+    ) -> Downloaded:
         content = text.encode("utf-8", "replace")
         if len(content) > max_bytes:
             raise errors.ResponseTooLargeError(
@@ -134,23 +134,25 @@ class Origin:
         await sink.write(content)
         if progress is not None:
             progress(len(content), len(content))
-        return Got("", "text/plain")
+        return Downloaded("", "text/plain")
 
     async def _fresh_link(self, output: FlowyOutput, deadline: float | None) -> str | None:
         """Another link to the same content, if the run has one by now."""
         try:
-            run = await self._reread(self._run_id, deadline)
+            run = await self._get_run(self._run_id, deadline)
         except errors.DynamiqError:
-            return None  # that the link has expired is what the caller is told
+            return None  # the caller's error is that the link has expired
         same = [o for o in run.outputs if (o.node_id, o.kind) == (output.node_id, output.kind)]
         if self._position < len(run.outputs) and run.outputs[self._position] in same:
             same.insert(0, run.outputs[self._position])
         return next((o.url for o in same if o.url and o.url != output.url), None)
 
-    def _expired(self, output: FlowyOutput, refused: errors.APIStatusError) -> errors.DynamiqError:
-        return refused.retold(
-            type(refused),
-            f"{refused.message}: the link to the output of node {output.node_id} of run "
+    def _expired_error(
+        self, output: FlowyOutput, refusal: errors.APIStatusError
+    ) -> errors.DynamiqError:
+        return refusal.retold(
+            type(refusal),
+            f"{refusal.message}: the link to the output of node {output.node_id} of run "
             f"{self._run_id} has expired or is refused, and the run has no other. Links expire: "
             "save outputs soon after the run is completed",
             run_id=self._run_id,

@@ -1,9 +1,9 @@
-"""Waiting for runs by asking, where a service has nothing better, without asking it too much.
+"""Waiting for runs by polling, within the service's rate limit.
 
 One poller serves all the waits of a client. Polls take turns, and together they use at most a
 share of the requests that are left in the service's window; the rest is for starting runs. Waits
-for the same run share its polls. There are no tasks: whoever waits does the polling in its own,
-one at a time, and the next in line goes on where one is cancelled.
+for the same run share its polls. There are no tasks in the background: a task that waits for a run
+polls it, one task at a time, and when it is cancelled, the next one goes on.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from dynamiq_async.flowy.models import FlowyRun
     from dynamiq_async.options import Adaptive
 
-    Look = Callable[[str], Awaitable[FlowyRun]]
+    GetRun = Callable[[str], Awaitable[FlowyRun]]
 
 POLL_SECONDS = (2.0, 15.0)
-"""The first and the longest pause between two looks at a run; the vendor recommends a couple of
+"""The first and the longest pause between two polls of a run. The vendor recommends a couple of
 seconds."""
 
-PATIENCE = 0.1
-"""A pause is this part of the time that the run has taken: what takes long is looked at rarely."""
+PAUSE_SHARE = 0.1
+"""A pause is this part of the time that the run has taken, so a long run is polled rarely."""
 
 POLL_SHARE = 0.5
 """The part of the requests left in a window that polls may use."""
@@ -40,25 +40,25 @@ MAX_POLLS = 4
 """Polls that may be under way, or wait for the next window, at once."""
 
 MAX_LOST_POLLS = 5
-"""How many looks in a row may fail before a wait gives up."""
+"""How many polls in a row may fail before a wait gives up."""
 
 
 class RunLimiter(Limiter):
     """How many runs a client has in flight: found by trying, since the service does not say.
 
-    `most` is the upper bound.
+    `max_limit` is its upper bound.
     """
 
     def __init__(self, bounds: Adaptive) -> None:
         super().__init__(bounds.max)
-        self.most = bounds.max
+        self.max_limit = bounds.max
         self.adaptive = AdaptiveLimit(bounds)
         self._resize()
 
 
 class RequestLimiter(Limiter):
-    """A client's gate that can tell the two limits of a service apart: a refusal while requests
-    were left means that there are too many runs."""
+    """A client's limiter that distinguishes the two limits of the service: a refusal while requests
+    were left means that too many runs are in flight."""
 
     def __init__(self, limit: int, quota: Quota, runs: RunLimiter) -> None:
         super().__init__(limit, quota)
@@ -71,17 +71,17 @@ class RequestLimiter(Limiter):
 
 
 class _Watch:
-    """One run that somebody waits for; it lasts as long as somebody does."""
+    """One run that is waited for, shared by all waits for it and gone after the last."""
 
     def __init__(self) -> None:
         self.began = self.due = now()
-        self.lost = 0
+        self.lost_polls = 0
         self.run: FlowyRun | None = None
-        self.looking = asyncio.Lock()
+        self.lock = asyncio.Lock()
 
 
-class _Loop:
-    """What the waits of one event loop share."""
+class _LoopState:
+    """What the waits on one event loop share."""
 
     def __init__(self) -> None:
         self.watches: MutableMapping[str, _Watch] = WeakValueDictionary()
@@ -94,17 +94,17 @@ class Poller:
     """Waits for the runs of one client.
 
     Args:
-        gate: the client's; its quota tells how many requests are left.
+        limiter: the client's, whose quota tells how many requests are left.
     """
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState] = WeakKeyDictionary()
 
     async def wait(
         self,
         run_id: str,
-        look: Look,
+        get_run: GetRun,
         *,
         timeout: float | None,
         deadline: float | None,
@@ -113,59 +113,61 @@ class Poller:
         """The run, once it is over.
 
         Args:
-            look: gets a run as it is now.
+            get_run: gets a run as it is now.
             timeout: the seconds that were allowed for all of it, for the message.
             deadline: the point in the loop's time when they are over; None for no limit.
-            started: the run as it was when it was started, just now: it is left alone for a
-                moment, while any other run is looked at at once.
+            started: the run, if it was started just now. It is first polled after a pause, any
+                other run at once.
 
         Raises:
             APITimeoutError: the run was not over in time.
-            DynamiqError: looking at it failed, in a way that does not pass.
+            DynamiqError: polling failed, in a way that does not pass.
         """
-        here = self._loops.setdefault(asyncio.get_running_loop(), _Loop())
-        watch = here.watches.setdefault(run_id, _Watch())
+        state = self._loops.setdefault(asyncio.get_running_loop(), _LoopState())
+        watch = state.watches.setdefault(run_id, _Watch())
         if started is not None:
             watch.run, watch.due = started, watch.began + POLL_SECONDS[0]
         limit = asyncio.timeout_at(deadline)
         try:
             async with limit:
-                return await self._until_over(here, watch, run_id, look)
+                return await self._poll_to_end(state, watch, run_id, get_run)
         except TimeoutError as error:
             if isinstance(error, errors.DynamiqError) or not limit.expired():
-                raise  # a request's
-        raise _not_over(run_id, watch.run, timeout)
+                raise  # a limit of a request passed, not that of the wait
+        raise _timeout_error(run_id, watch.run, timeout)
 
-    async def _until_over(self, here: _Loop, watch: _Watch, run_id: str, look: Look) -> FlowyRun:
+    async def _poll_to_end(
+        self, state: _LoopState, watch: _Watch, run_id: str, get_run: GetRun
+    ) -> FlowyRun:
         while watch.run is None or not watch.run.is_terminal:
-            async with watch.looking:
-                # Another who waits for it may have seen its end meanwhile.
+            async with watch.lock:
+                # Another wait for the run may have seen its end meanwhile.
                 if watch.run is None or not watch.run.is_terminal:
-                    await self._poll(here, watch, run_id, look)
+                    await self._poll(state, watch, run_id, get_run)
         return watch.run
 
-    async def _poll(self, here: _Loop, watch: _Watch, run_id: str, look: Look) -> None:
+    async def _poll(self, state: _LoopState, watch: _Watch, run_id: str, get_run: GetRun) -> None:
         await asyncio.sleep(watch.due - now())
         try:
-            async with here.polls:
-                await self._take_turn(here)
-                watch.run = await look(run_id)
-            watch.lost = 0
+            async with state.polls:
+                await self._wait_for_turn(state)
+                watch.run = await get_run(run_id)
+            watch.lost_polls = 0
         except errors.DynamiqError as error:
-            watch.lost += 1
+            watch.lost_polls += 1
             refused = isinstance(error, errors.RateLimitError)  # for longer than the client waits
-            if refused or watch.lost > MAX_LOST_POLLS or not may_pass(error):
+            if refused or watch.lost_polls > MAX_LOST_POLLS or not may_pass(error):
                 raise
         time = now()
         shortest, longest = POLL_SECONDS
-        watch.due = time + min(max((time - watch.began) * PATIENCE, shortest), longest)
+        watch.due = time + min(max((time - watch.began) * PAUSE_SHARE, shortest), longest)
 
-    async def _take_turn(self, here: _Loop) -> None:
-        """Wait until the next poll may start: so long after the last that all that is left to
-        polls lasts until the end of the window."""
-        async with here.turn:
-            await asyncio.sleep(here.last + self._spacing() - now())
-            here.last = now()
+    async def _wait_for_turn(self, state: _LoopState) -> None:
+        """Wait until the next poll may start. The spacing makes the polls' share of the requests
+        last until the end of the window."""
+        async with state.turn:
+            await asyncio.sleep(state.last + self._spacing() - now())
+            state.last = now()
 
     def _spacing(self) -> float:
         quota = self._limiter.quota
@@ -174,7 +176,9 @@ class Poller:
         return quota.window(now()) / max(1.0, quota.remaining * POLL_SHARE)
 
 
-def _not_over(run_id: str, run: FlowyRun | None, timeout: float | None) -> errors.APITimeoutError:
+def _timeout_error(
+    run_id: str, run: FlowyRun | None, timeout: float | None
+) -> errors.APITimeoutError:
     """The error for a run whose end did not come in time."""
     status = run.status if run is not None else "unknown"
     return errors.APITimeoutError(

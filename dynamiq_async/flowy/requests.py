@@ -1,4 +1,4 @@
-"""What Flowy is asked, as one client does it: requests, what apps take, runs in flight."""
+"""The requests of one client to Flowy, the inputs of apps that it keeps, and its runs in flight."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dynamiq_async._http.limiter import Limiter, now
 from dynamiq_async._http.response import read_with
 from dynamiq_async._json import encode
 from dynamiq_async.flowy.models import FlowyApp, FlowyRun, app_of, run_of
-from dynamiq_async.flowy.outputs import Origin
+from dynamiq_async.flowy.outputs import OutputLoader
 from dynamiq_async.flowy.poller import Poller
 from dynamiq_async.options import check_id
 
@@ -35,10 +35,10 @@ DEFAULT_WAIT = 3600.0
 """Seconds. Nothing says that every run ends, so a wait has a limit."""
 
 SCHEMA_SECONDS = 600.0
-"""How long it is remembered what an app takes."""
+"""How long the inputs of an app are kept."""
 
-SCHEMA_DOUBT_SECONDS = 30.0
-"""What was learned longer ago is learned anew before inputs are refused because of it."""
+SCHEMA_RECHECK_SECONDS = 30.0
+"""Inputs of an app that were kept for longer are fetched anew before a run is refused by them."""
 
 MAX_SCHEMAS = 256
 
@@ -49,14 +49,14 @@ class _Data(Struct):
 
 class _Schema(NamedTuple):
     app: FlowyApp
-    at: float
+    fetched_at: float
 
 
 class Shared:
     """What all views of one client share.
 
     Args:
-        downloader: brings outputs.
+        downloader: downloads outputs.
         limiter: the client's, whose quota tells how many requests are left.
         runs: how many runs may be in flight.
     """
@@ -66,11 +66,12 @@ class Shared:
         self.runs = runs
         self.poller = Poller(limiter)
         self.schemas: OrderedDict[str, _Schema] = OrderedDict()
-        self.learning: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
+        self.schema_locks: WeakValueDictionary[tuple[int, str], asyncio.Lock]
+        self.schema_locks = WeakValueDictionary()  # by event loop and app
 
 
 class FlowyRequests:
-    """What Flowy is asked, by one view of a client."""
+    """The requests of one view of a client."""
 
     def __init__(self, api: Api, shared: Shared) -> None:
         self.api = api
@@ -103,19 +104,19 @@ class FlowyRequests:
         self, request: Request, options: SendOptions, deadline: float | None
     ) -> FlowyRun:
         found = await self.api.fetch(request, options, _Data, deadline=deadline)
-        return self._bound(found.data, request, options)
+        return self._read_run(found.data, request, options)
 
-    async def enter_flight(self, deadline: float | None) -> None:
-        """Wait until there is room for a run in flight, and take it."""
+    async def acquire_run(self, deadline: float | None) -> None:
+        """Wait for a slot of `Shared.runs`, the runs in flight. The caller releases it."""
         if not self.shared.runs.try_acquire():
             late = (
                 f"no run was started: the {self.shared.runs.limit} runs that this client has in "
                 "flight did not end in time; allow more time or raise max_runs"
             )
-            await in_time(self._stand_in_line(), deadline, late)
+            await in_time(self._acquire_after_cooldown(), deadline, late)
 
-    async def _stand_in_line(self) -> None:
-        while not await self.shared.runs.acquire():  # noqa: ASYNC110 - which waits
+    async def _acquire_after_cooldown(self) -> None:
+        while not await self.shared.runs.acquire():  # noqa: ASYNC110 - `acquire` waits
             await asyncio.sleep(self.shared.runs.cooldown)
 
     async def wait(
@@ -126,11 +127,11 @@ class FlowyRequests:
         *,
         started: FlowyRun | None = None,
     ) -> FlowyRun:
-        # How long one look may wait for the quota is no limit of its own here.
+        # A poll may have to wait long for the quota, so only the limit of the whole wait holds.
         options = self.api.options.with_total(None)
-        look = partial(self.get_run, options=options)
+        get_run = partial(self.get_run, options=options)
         return await self.shared.poller.wait(
-            run_id, look, timeout=timeout, deadline=deadline, started=started
+            run_id, get_run, timeout=timeout, deadline=deadline, started=started
         )
 
     async def get_run(
@@ -138,14 +139,14 @@ class FlowyRequests:
     ) -> FlowyRun:
         request = self.api.request("GET", "runs", run_id)
         found = await self.api.fetch(request, options, _Data, deadline=deadline)
-        return self._bound(found.data, request, options)
+        return self._read_run(found.data, request, options)
 
-    def _bound(self, data: Raw, request: Request, options: SendOptions) -> FlowyRun:
-        """A run whose outputs know how they are downloaded."""
+    def _read_run(self, data: Raw, request: Request, options: SendOptions) -> FlowyRun:
+        """A run whose outputs are bound to this client."""
         run = self.read(run_of, data, request)
-        reread = partial(self.get_run, options=options)
+        get_run = partial(self.get_run, options=options)
         for position, output in enumerate(run.outputs):
-            output.bind(Origin(self.shared.downloader, options, reread, run, position))
+            output.bind(OutputLoader(self.shared.downloader, options, get_run, run, position))
         return run
 
     async def get_app(
@@ -154,10 +155,10 @@ class FlowyRequests:
         request = self.api.request("GET", "apps", app_id)
         found = await self.api.fetch(request, options, _Data, deadline=deadline)
         app = self.read(app_of, found.data, request)
-        self._remember(app, app_id)
+        self._keep_schema(app, app_id)
         return app
 
-    def _remember(self, app: FlowyApp, app_id: str) -> None:
+    def _keep_schema(self, app: FlowyApp, app_id: str) -> None:
         for name in filter(None, {app_id, app.id, app.slug}):
             self.shared.schemas[name] = _Schema(app, now())
             self.shared.schemas.move_to_end(name)
@@ -168,44 +169,48 @@ class FlowyRequests:
         wrong = f"the answer to {request} is not what it should be"
         return read_with(read, data, wrong, key=self.api.sender.key)
 
-    # --- what apps take ------------------------------------------------------------------------
+    # --- the inputs of apps --------------------------------------------------------------------
 
     async def _fit(
         self, app_id: str, inputs: dict[str, Any], deadline: float | None
     ) -> dict[str, Any]:
         schema = await self._schema(app_id, now() - SCHEMA_SECONDS, deadline)
-        doubtful = now() - SCHEMA_DOUBT_SECONDS
+        oldest = now() - SCHEMA_RECHECK_SECONDS
         try:
             return schema.app.fit(inputs)
         except errors.InvalidArgumentError:
-            if schema.at >= doubtful:
+            if schema.fetched_at >= oldest:
                 raise
-        return (await self._schema(app_id, doubtful, deadline)).app.fit(inputs)
+        return (await self._schema(app_id, oldest, deadline)).app.fit(inputs)
 
     async def _schema(self, app_id: str, oldest: float, deadline: float | None) -> _Schema:
-        """What an app takes, as learned at or after `oldest`; asked once for all who need it."""
-        here = id(asyncio.get_running_loop()), app_id
-        turn = self.shared.learning.setdefault(here, asyncio.Lock())
-        await in_time(turn.acquire(), deadline, f"what {app_id!r} takes was not told in time")
+        """The inputs of an app, fetched at or after `oldest`, with one request for all callers."""
+        key = id(asyncio.get_running_loop()), app_id
+        lock = self.shared.schema_locks.setdefault(key, asyncio.Lock())
+        await in_time(lock.acquire(), deadline, f"what {app_id!r} takes was not told in time")
         try:
-            known = self.shared.schemas.get(app_id)
-            if known is None or known.at < oldest:
-                await self._learn(app_id, deadline)
-                known = self.shared.schemas[app_id]
-            return known
+            schema = self.shared.schemas.get(app_id)
+            if schema is None or schema.fetched_at < oldest:
+                await self._fetch_schema(app_id, deadline)
+                schema = self.shared.schemas[app_id]
+            return schema
         finally:
-            turn.release()
+            lock.release()
 
-    async def _learn(self, app_id: str, deadline: float | None) -> None:
+    async def _fetch_schema(self, app_id: str, deadline: float | None) -> None:
         try:
             await self.get_app(app_id, self.api.options.with_total(None), deadline)
         except (errors.PermissionDeniedError, errors.NotFoundError):
-            # A key may be allowed to run what it is not shown; whether it is, the start tells.
-            self._remember(FlowyApp(), app_id)
+            # A key may be allowed to run an app that it may not see. Starting the run will show.
+            self._keep_schema(FlowyApp(), app_id)
 
 
 async def in_time(waiting: Awaitable[T], deadline: float | None, late: str) -> T:
-    """Await it until the deadline, a point in the loop's time; then APITimeoutError."""
+    """Await `waiting` until the deadline, a point in the loop's time.
+
+    Raises:
+        APITimeoutError: the deadline passed. The message is `late`.
+    """
     try:
         async with asyncio.timeout_at(deadline):
             return await waiting

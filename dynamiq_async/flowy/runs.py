@@ -1,4 +1,4 @@
-"""`flowy.runs`."""
+"""`flowy.runs`: starting runs, getting them and waiting for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FlowyRuns:
-    """The runs of Flowy, as `flowy.runs`. A run that failed is a value here."""
+    """The runs of Flowy, as `flowy.runs`. A run that failed is returned, not raised."""
 
     def __init__(self, requests: FlowyRequests) -> None:
         self._requests = requests
@@ -57,7 +57,7 @@ class FlowyRuns:
         return await self._requests.get_run(check_id(run_id, "run_id"), options=options)
 
     async def wait(self, run_id: str, *, timeout: float | None = DEFAULT_WAIT) -> FlowyRun:
-        """Wait for a run to be over, however it ends. It is looked at at once, and then every few
+        """Wait for a run to be over, however it ends. It is polled at once, and then every few
         seconds, less often when it takes long or when few requests are left.
 
         Args:

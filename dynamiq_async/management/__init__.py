@@ -1,4 +1,4 @@
-"""`AsyncManagement`: which Apps there are, and the way from an App's name to a client for it.
+"""`AsyncManagement`: the deployed Apps, and a client for one of them by its name or id.
 
 The wire facts and their sources are in docs/contract.md.
 """

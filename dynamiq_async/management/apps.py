@@ -2,18 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from dynamiq_async._http.response import read_with
-from dynamiq_async.options import check_id
-
-if TYPE_CHECKING:
-    from uuid import UUID
-
-    from dynamiq_async._http.api import Api
-    from dynamiq_async._http.request import Request
-
-
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,16 +10,21 @@ from msgspec import Raw, Struct
 from dynamiq_async import errors
 from dynamiq_async._http.paging import Page, PageBody, Pages
 from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
+from dynamiq_async._http.response import read_with
 from dynamiq_async.management.models import App, app_of
 from dynamiq_async.management.settings import PROJECT
-from dynamiq_async.options import check_count
+from dynamiq_async.options import check_count, check_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
+    from uuid import UUID
+
+    from dynamiq_async._http.api import Api
+    from dynamiq_async._http.request import Request
 
 
 MAX_PAGE_SIZE = 500
-"""What the service caps a page at, seen in the vendor's command line."""
+"""The most Apps that the service puts on a page (seen in the vendor's library)."""
 
 
 class _AppData(Struct):
@@ -64,12 +57,14 @@ class Apps:
 
         Args:
             project_id: by default the client's.
-            archived: only archived Apps, or only others.
-            include_archived: archived Apps too, which are left out by default.
+            archived: only archived Apps, or only others. The parameter is documented, its meaning
+                is our guess.
+            include_archived: archived Apps too, which are left out by default (the same).
             workflow_id: only Apps that were deployed from this workflow.
             sort: fields separated by commas, `-` for descending, such as `-created_at`.
             page: the first page, counted from 1.
-            page_size: Apps on a page, at most 500; by default the service's choice (25).
+            page_size: Apps on a page, at most 500; by default the service's choice, which is 25
+                (both seen in the vendor's library).
             prefetch: while iterating, fetch the next page ahead.
             timeout, max_retries: for each page, instead of the client's.
             extra_query: added to the query, for what is not foreseen.
@@ -109,7 +104,7 @@ class Apps:
         timeout: TimeoutLike = UNSET,
         max_retries: int | None = None,
     ) -> App:
-        """The App of an id.
+        """The App with an id.
 
         Raises:
             InvalidArgumentError: the id is empty.
@@ -120,18 +115,18 @@ class Apps:
         path = ("v1", "apps", check_id(app_id, "app_id"))
         request = self._api.request("GET", *path, given=given)
         found = await self._api.fetch(request, self._api.options.for_call(given), _AppData)
-        return self._app(request, found.data)
+        return self._read_app(request, found.data)
 
     async def _page(self, query: Mapping[str, Any], given: RequestOptions) -> Page[App]:
         request = self._api.request("GET", "v1", "apps", query=query, given=given)
         found = await self._api.fetch(request, self._api.options.for_call(given), PageBody)
-        return found.page([self._app(request, data) for data in found.data or []])
+        return found.page([self._read_app(request, data) for data in found.data or []])
 
-    def _app(self, request: Request, data: Raw) -> App:
+    def _read_app(self, request: Request, data: Raw) -> App:
         wrong = f"the answer to {request} holds no App"
         return read_with(app_of, data, wrong, key=self._api.sender.key)
 
 
 def _identity(app: App) -> Hashable:
-    # Any field may be missing; two Apps of which all is the same are one.
+    # Any field may be missing. Two Apps without an id are one if all their fields are equal.
     return app.id or msgspec.json.encode(app)

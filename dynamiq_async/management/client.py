@@ -1,9 +1,9 @@
-"""`AsyncManagement`: which Apps there are, and the way from an App's name to a client for it.
+"""`AsyncManagement`: the deployed Apps, and a client for one of them by its name or id.
 
-Its settings are those of the vendor's own command line, so that whoever has that set up needs
-nothing more: arguments, then environment variables, then the files `config.json` and
-`credentials.json` in `$XDG_CONFIG_HOME/dynamiq`. The management API's token stays with it: an App
-is called with an Access Key of its own.
+Beside arguments, its settings are those of the vendor's own command line, so that users of that
+need no others: environment variables, then the files `config.json` and `credentials.json` in
+`$XDG_CONFIG_HOME/dynamiq`. The management API's token is sent to that API alone: an App is called
+with an Access Key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dynamiq_async._http.client import Client, ClientOptions
 from dynamiq_async._http.urls import parse_base_url
 from dynamiq_async.app import KEY_VARIABLE, AsyncApp
 from dynamiq_async.management.apps import MAX_PAGE_SIZE, Apps
-from dynamiq_async.management.models import App, choose_app, told
+from dynamiq_async.management.models import App, choose_app, describe_app
 from dynamiq_async.management.settings import (
     ORGANISATION,
     PROJECT,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 DEFAULT_URL = "https://api.getdynamiq.ai"
 
 DEFAULT_TIMEOUT = Timeout(first_byte=30.0, idle=30.0)
-"""No workflow runs here, so that silence means trouble; the vendor's command line waits as long."""
+"""No workflow runs here, so silence means trouble. The vendor's command line waits as long."""
 
 
 class AppOptions(ClientOptions, total=False):
@@ -58,10 +58,10 @@ class AsyncManagement(Client):
             `credentials.json`, then the vendor's own. `https` is assumed.
         token: by default from `DYNAMIQ_API_TOKEN` or `DYNAMIQ_API_KEY`, then `api_key` in
             `credentials.json`; False to send none, as behind a proxy that adds it.
-        project_id: whose Apps are listed; by default from `DYNAMIQ_PROJECT_ID`, then `project_id`
-            in `config.json`.
+        project_id: the project whose Apps are listed; by default from `DYNAMIQ_PROJECT_ID`, then
+            `project_id` in `config.json`.
 
-    The other arguments are those of `AsyncApp`, but an answer is waited for 30 s by default.
+    The other arguments are those of `AsyncApp`, but a response is waited for 30 s by default.
 
     Raises:
         InvalidArgumentError: an argument or a file that is needed cannot be used.
@@ -100,7 +100,7 @@ class AsyncManagement(Client):
         """The project whose Apps are listed, if one is set.
 
         Raises:
-            InvalidArgumentError: the file that may tell cannot be read.
+            InvalidArgumentError: the file that may hold it cannot be read.
         """
         return self._settings["project_id"] or PROJECT.find()
 
@@ -109,15 +109,15 @@ class AsyncManagement(Client):
         """The organisation that the vendor's command line is set to. Nothing here sends it.
 
         Raises:
-            InvalidArgumentError: the file that may tell cannot be read.
+            InvalidArgumentError: the file that may hold it cannot be read.
         """
         return ORGANISATION.find()
 
     async def find(self, app: App | str | UUID, *, project_id: str | UUID | None = None) -> App:
-        """The App of an id or name.
+        """The App with an id or a name.
 
         Args:
-            app: its id (a UUID), or its name, in whatever case if no other has the same.
+            app: its id (a UUID), or its name. Where no name is equal, the case does not matter.
             project_id: where a name is looked for; by default the client's project.
 
         Raises:
@@ -165,20 +165,22 @@ class AsyncManagement(Client):
 
         async def make() -> AsyncApp:
             found = await self.find(app, project_id=project_id)
-            every: dict[str, Any] = {"allow_http": self._settings["allow_http"], **options}
+            arguments: dict[str, Any] = {"allow_http": self._settings["allow_http"], **options}
             # A session, and a transport of the user's, have their own ways to the network.
-            if every.get("session") is None and isinstance(every.get("transport"), str | None):
-                every = self._network._replace(session=None)._asdict() | every
-            every["access_key"] = _access_key(options.get("access_key"), found)
-            return AsyncApp(_url(found, allow_http=every["allow_http"]), **every)
+            if arguments.get("session") is None and isinstance(
+                arguments.get("transport"), str | None
+            ):
+                arguments = self._network._replace(session=None)._asdict() | arguments
+            arguments["access_key"] = _access_key(options.get("access_key"), found)
+            return AsyncApp(_app_url(found, allow_http=arguments["allow_http"]), **arguments)
 
         return Opening(make)
 
 
 class Opening:
-    """What `AsyncManagement.open` gives: enter it, or await it, for an `AsyncApp`.
+    """What `AsyncManagement.open` returns: enter it, or await it, for an `AsyncApp`.
 
-    Each makes a client. It may be entered again when it was left.
+    Entering or awaiting it makes a new client. After it was left, it can be entered again.
     """
 
     def __init__(self, make: Callable[[], Coroutine[Any, Any, AsyncApp]]) -> None:
@@ -190,7 +192,7 @@ class Opening:
 
     async def __aenter__(self) -> AsyncApp:
         client = await self._make()
-        if self._entered:  # whose client is whose could not be told on leaving
+        if self._entered:  # on leaving, it would not be known which client to close
             raise errors.DynamiqError("this was entered already; call open() for another client")
         self._entered.append(client)
         return client
@@ -200,7 +202,7 @@ class Opening:
 
 
 def _is_uuid(value: object) -> bool:
-    """Whether it is written as ids are; a name of 32 hexadecimal digits is a name."""
+    """Whether it is written as ids are. A text of 32 hexadecimal digits is a name."""
     text = str(value).lower()
     try:
         return str(UUID(text)) == text
@@ -222,21 +224,25 @@ def _access_key(given: str | Literal[False] | None, app: App) -> str | Literal[F
     return False if not key and app.is_public else key
 
 
-def _url(app: App, *, allow_http: bool) -> str:
-    """Where the App is called."""
+def _app_url(app: App, *, allow_http: bool) -> str:
+    """The URL by which the App is called.
+
+    Raises:
+        InvalidArgumentError: it cannot be called.
+    """
     if app.is_archived:
         raise errors.InvalidArgumentError(
-            f"the App {told(app)} was archived at {app.archived_at} and takes no calls; restore "
-            "it, or choose another",
+            f"the App {describe_app(app)} was archived at {app.archived_at} and takes no calls; "
+            "restore it, or choose another",
             argument="app",
         )
     if not app.hostname:
         raise errors.InvalidArgumentError(
-            f"the App {told(app)} has no hostname yet: deploy it first", argument="app"
+            f"the App {describe_app(app)} has no hostname yet: deploy it first", argument="app"
         )
     try:
         return parse_base_url(app.hostname, allow_http=allow_http, argument="hostname")
     except errors.InvalidArgumentError as error:
         raise errors.InvalidArgumentError(
-            f"the App {told(app)} cannot be called: its {error.message}", argument="app"
+            f"the App {describe_app(app)} cannot be called: its {error.message}", argument="app"
         ) from None

@@ -1,8 +1,8 @@
-"""What the management API says of Apps, and what an App says of its users' accounts, as plain data.
+"""The management API's Apps, as plain data.
 
-Any field may be missing or null, by the vendor's own word, so every one has a default. What is not
-foreseen never keeps a caller from what is there: unknown fields are ignored, and a field of another
-type than expected is left out. Times are RFC 3339 texts.
+The fields are documented by the vendor. Any may be missing or null, so every one has a default.
+Unknown fields are ignored, and a field of another type than expected is left out, so that neither
+keeps the rest of an App from a caller. Times are RFC 3339 texts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-_SHOWN_NAMES = 8  # of the Apps that there are, where the one asked for is not among them
+_SHOWN_NAMES = 8  # in the message that no App has a name
 
 
 class AccessControl(Struct, frozen=True, kw_only=True):
@@ -49,7 +49,7 @@ class AppWorkflow(Struct, frozen=True, kw_only=True):
 
 
 class AppWorkflowVersion(Struct, frozen=True, kw_only=True):
-    """The version of that workflow."""
+    """The version of the workflow that an App was deployed from."""
 
     id: str | None = None
     version: str | int | None = None
@@ -92,12 +92,12 @@ class App(Struct, frozen=True, kw_only=True):
 
     @property
     def is_archived(self) -> bool:
-        """Whether it was put away."""
+        """Whether it was archived."""
         return bool(self.archived_at)
 
     @property
     def is_public(self) -> bool:
-        """Whether it is called without an Access Key."""
+        """Whether it can be called without an Access Key."""
         return self.access_control is not None and self.access_control.access_type == "public"
 
 
@@ -130,7 +130,7 @@ _decode_app = msgspec.json.Decoder(App).decode
 
 
 def choose_app(name: str, apps: Sequence[App]) -> App:
-    """The App of a name. An archived one only counts where no other has the name.
+    """The App with a name. An archived one counts only where no other has the name.
 
     Raises:
         InvalidArgumentError: there is none, or several; the message says which there are.
@@ -144,10 +144,10 @@ def choose_app(name: str, apps: Sequence[App]) -> App:
     if candidates:
         raise InvalidArgumentError(
             f"{len(candidates)} Apps are called {name!r}; use the id of one: "
-            f"{', '.join(map(told, candidates))}",
+            f"{', '.join(map(describe_app, candidates))}",
             argument="app",
         )
-    import difflib  # only here: most programs never get this far
+    import difflib  # here, since most programs never need it
 
     names = sorted({app.name for app in apps if app.name and not app.is_archived})
     shown = difflib.get_close_matches(name, names, n=_SHOWN_NAMES, cutoff=0.0)
@@ -156,6 +156,6 @@ def choose_app(name: str, apps: Sequence[App]) -> App:
     raise InvalidArgumentError(f"the project has no App called {name!r}: {there}", argument="app")
 
 
-def told(app: App) -> str:
-    """An App in a message."""
+def describe_app(app: App) -> str:
+    """An App's name and id, for messages."""
     return " ".join(filter(None, (repr(app.name) if app.name else "", f"({app.id})")))

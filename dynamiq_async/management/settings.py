@@ -24,12 +24,12 @@ class Setting(NamedTuple):
         """Its value, if there is one.
 
         Raises:
-            InvalidArgumentError: the environment does not tell, and the file cannot be read.
+            InvalidArgumentError: the environment has none, and the file cannot be read.
         """
         found = (os.environ.get(name) for name in self.variables)
-        return next(filter(None, found), None) or self._stored()
+        return next(filter(None, found), None) or self._find_in_file()
 
-    def _stored(self) -> str | None:
+    def _find_in_file(self) -> str | None:
         home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111 - which raises without a home
         path = Path(home, "dynamiq", self.file)
         try:
@@ -45,7 +45,7 @@ class Setting(NamedTuple):
             if value is None or isinstance(value, str):
                 return value or None
             problem = f"its {self.field} is not a string"
-        # Nothing is chained: what could not be decoded may hold the token.
+        # No cause is chained, since the content that could not be decoded may hold the token.
         raise errors.InvalidArgumentError(
             f"{path} cannot be used: {problem}; correct it, or set {self.variables[0]}",
             argument=self.argument,

@@ -19,10 +19,10 @@ from tests.support.wire import (
     LAST_CHUNK,
     UNFRAMED,
     Peer,
-    answer,
     chunk,
     final,
     head,
+    make_response,
     says,
     script,
     sized,
@@ -89,7 +89,7 @@ async def test_1_a_stream_never_ends_quietly_with(
 # --- 2. Nothing is run twice behind the user's back ----------------------------------------------
 
 
-@pytest.mark.parametrize("got", [b"", b"HTTP/1.1 200", answer({"a": 1})[:-1]])
+@pytest.mark.parametrize("got", [b"", b"HTTP/1.1 200", make_response({"a": 1})[:-1]])
 async def test_2_a_post_of_unknown_outcome_is_sent_once(
     got: bytes, serve: Serve, app_for: MakeApp
 ) -> None:
@@ -115,7 +115,7 @@ async def test_2_only_what_was_refused_is_sent_again(
     app_for: MakeApp,
     clock: FakeClock,
 ) -> None:
-    wire = await serve(script(answer(None, status, *lines), answer({"a": 1})))
+    wire = await serve(script(make_response(None, status, *lines), make_response({"a": 1})))
     call = asyncio.ensure_future(app_for(wire).invoke(INPUT))
     await wire.asked()
     await turns()
@@ -143,7 +143,7 @@ async def test_2_only_what_was_refused_is_sent_again(
         CHUNKED + chunk(b"data: {\n\n") + LAST_CHUNK,
         CHUNKED + chunk(b"data: " + b"[" * 9999 + b"\n\n") + LAST_CHUNK,
         CHUNKED + chunk(b"data: " + b"x" * 9999) + LAST_CHUNK,
-        answer({"error": ["odd"]}, 418),
+        make_response({"error": ["odd"]}, 418),
         head(101, "Upgrade: x", "Connection: upgrade"),
     ],
 )
@@ -219,10 +219,10 @@ async def test_5_secrets_stay_in(
     serve: Serve, app_for: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(1)
-    elsewhere = await serve(script(answer({})))
+    elsewhere = await serve(script(make_response({})))
     lines = (f"Location: {elsewhere.url}/{KEY}", f"X-Request-Id: {KEY}")
     echo = {"error": {"code": "c", "message": f"Bearer {KEY}", "details": {"a": KEY}}}
-    app = app_for(await serve(script(answer(echo, 307, *lines))))
+    app = app_for(await serve(script(make_response(echo, 307, *lines))))
     with pytest.raises(errors.RedirectError) as caught:
         await app.invoke(INPUT)
     error = caught.value
@@ -245,7 +245,7 @@ async def test_6_one_deadline_holds_over_attempts_and_waits(
 ) -> None:
     async def handler(peer: Peer) -> None:
         if len(wire.requests) < 3:
-            await peer.send(answer(None, 429, "Retry-After: 30"))
+            await peer.send(make_response(None, 429, "Retry-After: 30"))
         else:
             await peer.gone()
 

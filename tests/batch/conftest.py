@@ -56,7 +56,7 @@ async def holds_nothing(app: AsyncApp) -> None:
     await app.aclose()
     limiter = app._api.sender.limiter
     assert limiter.in_flight == 0
-    assert limiter.limit == limiter._size
+    assert limiter.limit == limiter._own_limit
     assert not limiter._demands
 
 

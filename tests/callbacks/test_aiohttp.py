@@ -22,7 +22,7 @@ MIB = 1024 * 1024
 
 
 class Inbound:
-    """A receiver that notes what it was given, and raises when it is told to."""
+    """A receiver that notes what it was given, and raises when a test wants it to."""
 
     def __init__(self) -> None:
         self.results: list[CallbackResult] = []
@@ -57,7 +57,7 @@ async def test_a_result_is_handled_once(inbound: Inbound) -> None:
 async def test_bad_requests_get_their_status(inbound: Inbound) -> None:
     async with inbound.serving() as port, Sender(port) as sender:
         await sender.head("/callbacks", method="HEAD")
-        assert (await sender.answer(bodyless=True)).status == 405
+        assert (await sender.read_response(bodyless=True)).status == 405
         get = await send(port, b"", method="GET")
         assert (get.status, get.headers["allow"]) == (405, "post")
         unknown = await send(port, callback(), token="guess\xe9\xff")
@@ -79,14 +79,14 @@ async def test_the_limit_is_the_receiver_s_and_not_the_application_s(inbound: In
 async def test_a_body_is_refused_before_it_is_sent(inbound: Inbound) -> None:
     async with inbound.serving() as port, Sender(port) as sender:
         await sender.head("/callbacks", content_length=3 * MIB + 1)
-        assert (await sender.answer()).status == 413
+        assert (await sender.read_response()).status == 413
 
 
 async def test_a_chunked_body_is_refused_once_it_is_too_large(inbound: Inbound) -> None:
     async with inbound.serving() as port, Sender(port) as sender:
         await sender.head("/callbacks", transfer_encoding="chunked")
         await sender.write(b"%x\r\n%b\r\n" % (3 * MIB + 1, b"x" * (3 * MIB + 1)))
-        assert (await sender.answer()).status == 413
+        assert (await sender.read_response()).status == 413
 
 
 async def test_a_chunked_body_is_taken(inbound: Inbound) -> None:
@@ -96,7 +96,7 @@ async def test_a_chunked_body_is_taken(inbound: Inbound) -> None:
             piece = BODY[n : n + 10]
             await sender.write(b"%x\r\n%b\r\n" % (len(piece), piece))
         await sender.write(b"0\r\n\r\n")
-        assert (await sender.answer()).status == 200
+        assert (await sender.read_response()).status == 200
     assert len(inbound.results) == 1
 
 
@@ -105,7 +105,7 @@ async def test_a_broken_chunk_is_the_sender_s_mistake(inbound: Inbound) -> None:
         await sender.head("/callbacks", transfer_encoding="chunked")
         await sender.write(b"5\r\n{")
         await sender.write(b'"id"\r\nzz\r\n')
-        assert (await sender.answer()).status == 400
+        assert (await sender.read_response()).status == 400
     assert inbound.results == []
 
 
@@ -126,9 +126,9 @@ async def test_a_handler_that_raises_is_a_500_and_can_be_delivered_again(
 ) -> None:
     inbound.error = ValueError("the password of the database is wrong")
     async with inbound.serving() as port:
-        answer = await send(port, callback())
-        assert answer.status == 500
-        assert b"password" not in answer.body
+        response = await send(port, callback())
+        assert response.status == 500
+        assert b"password" not in response.body
         inbound.error = None
         assert (await send(port, callback())).json == {"status": "ok"}
-    assert "ValueError: the password" in caplog.text  # the framework tells its operator
+    assert "ValueError: the password" in caplog.text  # the framework logs it

@@ -23,7 +23,7 @@ BODY = json.dumps(callback()).encode()
 
 
 class Inbound:
-    """A receiver that notes what it was given, and raises when it is told to."""
+    """A receiver that notes what it was given, and raises when a test wants it to."""
 
     def __init__(self, **options: Any) -> None:
         self.results: list[CallbackResult] = []
@@ -70,7 +70,7 @@ async def test_a_body_comes_in_messages(inbound: Inbound) -> None:
     assert len(inbound.results) == 1
 
 
-async def test_a_sender_that_leaves_in_the_middle_is_not_answered(inbound: Inbound) -> None:
+async def test_a_sender_that_disconnects_in_the_middle_gets_no_response(inbound: Inbound) -> None:
     half = {"type": "http.request", "body": BODY[:20], "more_body": True}
     assert await call(inbound.app, [half, {"type": "http.disconnect"}]) == []
     assert inbound.results == []
@@ -83,7 +83,7 @@ async def test_nothing_is_read_when_the_head_is_refused(inbound: Inbound) -> Non
     assert len(messages) == 1
 
 
-async def test_a_server_s_lifespan_is_answered(inbound: Inbound) -> None:
+async def test_a_servers_lifespan_is_completed(inbound: Inbound) -> None:
     messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
     sent = await call(inbound.app, messages, type="lifespan")
     assert [message["type"] for message in sent] == [
@@ -126,7 +126,7 @@ async def test_it_is_a_whole_application(inbound: Inbound, http: str) -> None:
 async def test_bad_requests_get_their_status(inbound: Inbound, http: str) -> None:
     async with under_uvicorn(inbound.app, http) as port, Sender(port) as sender:
         await sender.head("/", method="HEAD")
-        assert (await sender.answer(bodyless=True)).status == 405
+        assert (await sender.read_response(bodyless=True)).status == 405
         get = await post(port, b"", method="GET")
         assert (get.status, get.headers["allow"]) == (405, "post")
         unknown = await post(port, callback(), token="guess\xe9\xff")
@@ -137,8 +137,8 @@ async def test_bad_requests_get_their_status(inbound: Inbound, http: str) -> Non
         malformed = await post(port, b"{")
         assert (malformed.status, malformed.code) == (400, "bad_request")
         assert (await post(port, {"id": 5})).json["error"]["details"].keys() == {"id", "status"}
-        answer = await post(port, b"x" * 10_001)
-        assert (answer.status, answer.code) == (413, "payload_too_large")
+        response = await post(port, b"x" * 10_001)
+        assert (response.status, response.code) == (413, "payload_too_large")
     assert inbound.results == []
 
 
@@ -146,7 +146,7 @@ async def test_bad_requests_get_their_status(inbound: Inbound, http: str) -> Non
 async def test_a_body_is_refused_before_it_is_sent(inbound: Inbound, http: str) -> None:
     async with under_uvicorn(inbound.app, http) as port, Sender(port) as sender:
         await sender.head(content_length=10_001)
-        assert (await sender.answer()).status == 413
+        assert (await sender.read_response()).status == 413
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
@@ -154,7 +154,7 @@ async def test_a_chunked_body_is_refused_once_it_is_too_large(inbound: Inbound, 
     async with under_uvicorn(inbound.app, http) as port, Sender(port) as sender:
         await sender.head(transfer_encoding="chunked")
         await sender.write(b"2711\r\n" + b"x" * 10_001 + b"\r\n")  # and no last chunk
-        assert (await sender.answer()).status == 413
+        assert (await sender.read_response()).status == 413
 
 
 async def test_a_chunked_body_is_taken(inbound: Inbound) -> None:
@@ -164,7 +164,7 @@ async def test_a_chunked_body_is_taken(inbound: Inbound) -> None:
             piece = BODY[n : n + 10]
             await sender.write(b"%x\r\n%b\r\n" % (len(piece), piece))
         await sender.write(b"0\r\n\r\n")
-        assert (await sender.answer()).status == 200
+        assert (await sender.read_response()).status == 200
     assert inbound.results[0].output == {"answer": 42}
 
 
@@ -182,12 +182,12 @@ async def test_a_handler_that_raises_is_a_500_and_can_be_delivered_again(
 ) -> None:
     inbound.error = ValueError("the password of the database is wrong")
     async with under_uvicorn(inbound.app) as port:
-        answer = await post(port, callback())
-        assert answer.status == 500
-        assert b"password" not in answer.body
+        response = await post(port, callback())
+        assert response.status == 500
+        assert b"password" not in response.body
         inbound.error = None
         assert (await post(port, callback())).json == {"status": "ok"}
-    assert "ValueError: the password" in caplog.text  # the framework tells its operator
+    assert "ValueError: the password" in caplog.text  # the framework logs it
 
 
 async def test_deliveries_at_the_same_time_are_handled_once() -> None:
@@ -206,8 +206,8 @@ async def test_deliveries_at_the_same_time_are_handled_once() -> None:
         other = await post(port, callback(), token="wrong")  # behind them, and not held up
         assert other.status == 401
         go.set()
-        answers = await asyncio.gather(first, *others)
-    assert [answer.status for answer in answers] == [200] * 6
+        responses = await asyncio.gather(first, *others)
+    assert [response.status for response in responses] == [200] * 6
     assert len(results) == 1
 
 

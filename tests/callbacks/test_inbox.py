@@ -19,7 +19,7 @@ from dynamiq_async.callbacks import CallbackInbox, CallbackResult
 from dynamiq_async.callbacks import inbox as module
 from dynamiq_async.callbacks.arrivals import Arrivals
 from dynamiq_async.emulator import Emulator, RunContext, WorkflowFailedError
-from tests.support.callback_senders import PATIENCE, Answer, Sender, callback, post
+from tests.support.callback_senders import PATIENCE, Response, Sender, callback, post
 
 pytestmark = pytest.mark.usefixtures("quick_collections", "leaves_nothing")
 
@@ -30,7 +30,7 @@ def port_of(inbox: CallbackInbox) -> int:
     return port
 
 
-async def deliver(inbox: CallbackInbox, id: str = "run-1", **fields: Any) -> Answer:
+async def deliver(inbox: CallbackInbox, id: str = "run-1", **fields: Any) -> Response:
     """A callback as an App would post it."""
     return await post(port_of(inbox), callback(id, **fields), token=inbox.callback().token)
 
@@ -169,14 +169,14 @@ async def test_any_path_brings_callbacks(path: str) -> None:
         assert (await inbox.result("run-1")).id == "run-1"
 
 
-async def test_a_client_that_asks_before_it_sends_is_told_to_go_on() -> None:
+async def test_a_client_that_expects_100_continue_gets_it() -> None:
     async with CallbackInbox() as inbox, Sender(port_of(inbox)) as sender:
         body = json.dumps(callback()).encode()
         made = inbox.callback()
         await sender.head(token=made.token, content_length=len(body), expect="100-continue")
-        assert (await sender.answer(bodyless=True)).status == 100
+        assert (await sender.read_response(bodyless=True)).status == 100
         await sender.write(body)
-        assert (await sender.answer()).status == 200
+        assert (await sender.read_response()).status == 200
 
 
 async def test_what_strangers_send_is_no_error_of_the_program(
@@ -407,7 +407,7 @@ async def test_who_waits_gets_a_result_that_is_dropped_in_the_same_moment() -> N
     assert arrivals.dropped == 0
 
 
-# --- its end --------------------------------------------------------------------------------------
+# --- closing --------------------------------------------------------------------------------------
 
 
 async def test_closing_wakes_everybody() -> None:
@@ -480,10 +480,10 @@ async def test_clients_in_the_middle_of_something_do_not_keep_it_open(
                 body = b'{"id":"run-1","status":"failed"}'
                 await sender.head(token=made.token, content_length=len(body))
                 await sender.write(body)
-                assert (await sender.answer()).status == 200
+                assert (await sender.read_response()).status == 200
             elif head == "refused":  # and aiohttp goes on reading what was announced
                 await sender.head(token=made.token, content_length=101)
-                assert (await sender.answer()).status == 413
+                assert (await sender.read_response()).status == 413
             elif head == "whole":
                 await sender.head(token=made.token, content_length=50)
             await turns()
@@ -499,7 +499,7 @@ async def test_a_client_that_left_while_it_was_sending_leaves_nothing() -> None:
         made = inbox.callback()
         async with Sender(port_of(inbox)) as sender:
             await sender.head(token=made.token, content_length=101)
-            assert (await sender.answer()).status == 413
+            assert (await sender.read_response()).status == 413
         await turns()
 
 
@@ -511,7 +511,7 @@ async def test_one_connection_may_bring_many() -> None:
                 body = json.dumps(callback(f"run-{n}")).encode()
                 await sender.head(token=made.token, content_length=len(body))
                 await sender.write(body)
-                assert (await sender.answer()).status == 200
+                assert (await sender.read_response()).status == 200
         assert inbox._arrivals.count == 3
 
 

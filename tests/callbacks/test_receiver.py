@@ -224,7 +224,7 @@ async def test_other_ids_do_not_wait() -> None:
     await asyncio.gather(*deliveries)
 
 
-async def test_who_waited_for_one_that_failed_is_told_to_come_again() -> None:
+async def test_a_repetition_of_a_delivery_that_failed_gets_a_503() -> None:
     handler = Handler(ValueError("no database"), held=True)
     taking = receiver(handler)
     first, second = (asyncio.ensure_future(deliver(taking)) for _ in range(2))

@@ -314,7 +314,7 @@ async def test_a_thread_that_reads_stdin_outlives_its_event_loop(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write("in.jsonl", *questions(2))
-    source = inputs_module.Source("in.jsonl", format=None, key=None, limit=None)
+    source = inputs_module.RecordReader("in.jsonl", format=None, key=None, limit=None)
     inputs = inputs_module.StreamedInputs(source, lambda *_: None)
     loop = asyncio.new_event_loop()
     loop.close()
@@ -528,11 +528,11 @@ async def test_a_failure_in_the_middle_keeps_what_there_is(
 ) -> None:
     write("in.jsonl", *questions(50))
 
-    def failing(source: inputs_module.Source) -> Any:
+    def failing(source: inputs_module.RecordReader) -> Any:
         yield 1, {"question": "q1"}
         raise OSError(5, "the disk has gone")
 
-    monkeypatch.setattr(inputs_module.Source, "records", failing)
+    monkeypatch.setattr(inputs_module.RecordReader, "records", failing)
     result = await cli("batch", "in.jsonl", "-o", "out.jsonl", "--no-check")
     assert result.code == 1
     assert "stopped: 1 done; the results so far are in out.jsonl.partial" in result.err
@@ -581,7 +581,7 @@ async def test_a_terminal_that_shows_the_results_shows_nothing_else_meanwhile(
     assert [line[:7] for line in shown.splitlines()][:2] == ['{"key":', '{"key":']
 
 
-def test_the_figures_of_a_moment_are_told() -> None:
+def test_the_figures_of_a_moment_are_shown() -> None:
     figures = BatchProgress(
         total=12345,
         done=1234,

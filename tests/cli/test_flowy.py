@@ -101,7 +101,7 @@ async def test_the_folder_for_them_is_made(cli: CLI, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "posters"
     result = await cli("flowy", "run", "poster", SLOGAN, "--save", str(folder))
     assert result.code == 0
-    assert sorted(left(folder)) == ["out-2.txt", "poster.png"]
+    assert sorted(files_in(folder)) == ["out-2.txt", "poster.png"]
 
 
 async def test_a_folder_that_cannot_be_made_is_found_before_a_run(
@@ -131,7 +131,7 @@ async def test_what_a_run_made_is_not_lost_with_its_download(
 
 async def test_a_run_is_not_lost_with_ctrl_c(emulator: Emulator, process: Process) -> None:
     child = await process("-m", "dynamiq_async", "flowy", "run", "clip", '{"Scene": "Rain"}')
-    await emulator.wait_for_requests(3)  # what it takes, the start, a look
+    await emulator.wait_for_requests(3)  # the app, the start, a poll
     child.send_signal(signal.SIGINT)
     _, err = await child.communicate()
     assert child.returncode == 130
@@ -264,14 +264,14 @@ async def test_ctrl_c_leaves_nothing_of_a_download(
     child = await process("-m", "dynamiq_async", "flowy", "download", run_id, str(folder))
     while emulator.requests[-1].bytes_sent != 4:
         await asyncio.sleep(0.01)
-    assert len(left(folder)) == 1
+    assert len(files_in(folder)) == 1
     child.send_signal(signal.SIGINT)
     out, _ = await child.communicate()
     assert (child.returncode, out) == (130, b"")
-    assert left(folder) == []
+    assert files_in(folder) == []
 
 
-def left(folder: Path) -> list[str]:
+def files_in(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 

@@ -121,7 +121,7 @@ async def test_what_cannot_be_mended_says_where_to_go_on(emulator: Emulator, cli
     assert result.err.endswith(f"  → go on with: dynamiq-async runs follow {id}\n")
 
 
-async def test_a_question_that_nobody_is_asked_says_how_to_answer(cli: CLI) -> None:
+async def test_without_a_terminal_a_question_comes_with_the_command_that_answers(cli: CLI) -> None:
     async with Emulator("feedback", access_key=KEY) as emulator:
         app = ("--app", emulator.url)
         id = await new_run(cli, *app)
@@ -243,7 +243,7 @@ def test_a_question_is_shown_with_what_it_is_about() -> None:
         (None, ""),
     ],
 )
-def test_an_output_that_no_text_has_told(
+def test_an_output_that_no_text_has_shown(
     data: Any, printed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert shown(("run.completed", data)) == ""

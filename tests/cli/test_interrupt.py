@@ -42,7 +42,7 @@ async def test_while_streaming(process: Process) -> None:
         await emulator.wait_until(lambda: not emulator.open_connections)
 
 
-async def test_while_waiting_for_an_answer(process: Process) -> None:
+async def test_while_waiting_for_a_response(process: Process) -> None:
     async with Emulator(hanging, access_key=KEY) as emulator:
         child = await process("-m", "dynamiq_async", "invoke", INPUT, "--app", emulator.url)
         await emulator.wait_for_requests(1)

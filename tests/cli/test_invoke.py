@@ -1,4 +1,4 @@
-"""`invoke` and `submit`: what is sent, and how the answer is printed."""
+"""`invoke` and `submit`: what is sent, and how the response is printed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INPUT = '{"question": "Hi"}'
 ANSWER = {"content": "Hello from the emulator. You said: Hi"}
 
 
-async def test_a_pipe_gets_the_answer_on_one_line(cli: CLI) -> None:
+async def test_a_pipe_gets_the_response_on_one_line(cli: CLI) -> None:
     result = await cli("invoke", INPUT, "--last-node-output")
     assert (result.code, result.err) == (0, "")
     assert result.out == json.dumps({"output": ANSWER}, separators=(",", ":")) + "\n"
@@ -29,7 +29,7 @@ async def test_a_person_gets_it_indented_and_coloured(terminal: Terminal) -> Non
     assert '\n  \x1b[1;34m"output"' in shown
 
 
-async def test_a_large_answer_is_indented_without_colours(
+async def test_a_large_response_is_indented_without_colours(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output, "_COLORFUL_BYTES", 10)
@@ -37,7 +37,7 @@ async def test_a_large_answer_is_indented_without_colours(
     assert shown.endswith(json.dumps({"output": ANSWER}, indent=2) + "\n")
 
 
-async def test_an_answer_cannot_steer_the_terminal(terminal: Terminal) -> None:
+async def test_a_response_cannot_steer_the_terminal(terminal: Terminal) -> None:
     _, shown = await terminal.run("invoke", '{"question": "\\u009b31m\\u007f"}')
     assert "�31m�" in shown
     assert "\x9b" not in shown

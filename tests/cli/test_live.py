@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from dynamiq_async.cli.live import PATIENCE, Floor, LiveView
+from dynamiq_async.cli.live import MAX_SILENCE, Floor, LiveView
 from dynamiq_async.emulator import agent_chunk, node_error, node_result, node_source
 from dynamiq_async.events.app_events import StreamEvent
 
@@ -159,9 +159,9 @@ def test_the_floor_passes_over_those_who_have_finished_while_waiting() -> None:
 def test_a_silent_speaker_loses_the_floor() -> None:
     floor = Floor()
     floor.take(text("a", "a"))
-    passed = [floor.take(text(f"b{count}", "b")) for count in range(PATIENCE)]
-    assert passed[:-1] == [[]] * (PATIENCE - 1)
-    assert len(passed[-1]) == PATIENCE
+    passed = [floor.take(text(f"b{count}", "b")) for count in range(MAX_SILENCE)]
+    assert passed[:-1] == [[]] * (MAX_SILENCE - 1)
+    assert len(passed[-1]) == MAX_SILENCE
 
 
 @pytest.mark.parametrize("last", [final({}), event({"prompt": "?", "action": "ask"}, "q")])

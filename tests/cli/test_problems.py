@@ -53,7 +53,7 @@ async def test_advice_speaks_of_options(emulator: Emulator, cli: CLI) -> None:
     assert "pass --retry for calls that are safe to repeat" in result.err
 
 
-async def test_attempts_and_waits_are_told(emulator: Emulator, cli: CLI) -> None:
+async def test_attempts_and_waits_are_shown(emulator: Emulator, cli: CLI) -> None:
     headers = {"Retry-After": "0.01"}
     emulator.script(Fault(status=429, headers=headers), times=2)
     result = await cli("invoke", INPUT, "--max-retries", "1")
@@ -61,7 +61,7 @@ async def test_attempts_and_waits_are_told(emulator: Emulator, cli: CLI) -> None
     assert "  attempts     2\n  retry after  0.01 s\n" in result.err
 
 
-def test_what_is_known_of_a_run_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_known_of_a_run_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     advice = "Go on with runs.follow('r-1', after_sequence=12)"
     error = errors.StreamInterruptedError(f"it ended. {advice}", run_id="r-1", sequence=12)
     assert problems.report(error) == 1
@@ -145,7 +145,7 @@ async def test_debug_shows_the_traceback(cli: CLI) -> None:
     assert "ConnectError" in result.err
 
 
-async def test_a_full_disk_is_told(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_reported(cli: CLI, monkeypatch: pytest.MonkeyPatch) -> None:
     with contextlib.suppress(OSError), os.fdopen(os.open("/dev/full", os.O_WRONLY), "w") as full:
         monkeypatch.setattr("sys.stdout", full)
         result = await cli("invoke", INPUT)

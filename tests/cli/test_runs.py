@@ -84,7 +84,7 @@ async def test_the_options_reach_the_service(emulator: Emulator, cli: CLI) -> No
     assert "details.file_ids  there is no file 'f-2'" in result.err
 
 
-async def test_dedupe_finds_a_run_whose_creation_was_not_answered(
+async def test_dedupe_finds_a_run_whose_creation_got_no_response(
     emulator: Emulator, cli: CLI
 ) -> None:
     emulator.script(Fault(drop="reset", executes=True), match="POST /v1/runs")

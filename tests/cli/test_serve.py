@@ -51,9 +51,9 @@ class Visitor:
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(self.url + path, body, headers)
-        answer: HTTPResponse
-        with urllib.request.urlopen(request) as answer:
-            return answer.status, answer.read()
+        response: HTTPResponse
+        with urllib.request.urlopen(request) as response:
+            return response.status, response.read()
 
     def status(self, path: str) -> int:
         try:
@@ -92,8 +92,8 @@ def serve(
 
 
 def test_it_says_where_it_is_and_what_to_try() -> None:
-    code, seen, answer = serve(visit=lambda visitor: (visitor.url, visitor.post()))
-    url, (status, body) = answer
+    code, seen, visited = serve(visit=lambda visitor: (visitor.url, visitor.post()))
+    url, (status, body) = visited
     assert (code, status) == (0, 200)
     assert b"Hello from the emulator" in body
     assert DEFAULT_KEY in seen
@@ -206,7 +206,7 @@ def test_wrong_usage(
     assert said in capsys.readouterr().err
 
 
-def test_a_port_in_use_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["serve", "--port", str(taken.getsockname()[1])]) == 1
     assert "address already in use" in capsys.readouterr().err

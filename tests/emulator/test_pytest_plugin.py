@@ -19,9 +19,9 @@ async def status_of(emulator):
         b"Content-Length: 12\\r\\nConnection: close\\r\\n\\r\\n"
         b'{"input":{}}'
     )
-    answer = await reader.read()
+    response = await reader.read()
     writer.close()
-    return answer.split()[1]
+    return response.split()[1]
 """
 
 ASYNCIO = """

@@ -38,8 +38,8 @@ class Served(NamedTuple):
     def service(self) -> Flowy:
         return self.emulator.flowy
 
-    def asked(self, method: str, beginning: str = "/") -> list[RequestRecord]:
-        """The API's requests."""
+    def requests(self, method: str, beginning: str = "/") -> list[RequestRecord]:
+        """The requests to the API with this method, whose path begins so."""
         return [
             seen
             for seen in self.emulator.requests
@@ -86,13 +86,13 @@ async def flowy(serve: Serve) -> Served:
 
 async def holds_nothing(client: AsyncFlowy) -> None:
     await client.aclose()
-    gates = client._api.sender.limiter, client._shared.runs, client._shared.downloader.limiter
-    assert [limiter.in_flight for limiter in gates] == [0, 0, 0]
+    limiters = client._api.sender.limiter, client._shared.runs, client._shared.downloader.limiter
+    assert [limiter.in_flight for limiter in limiters] == [0, 0, 0]
 
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Retries and polls come at once; what the retries would have waited is listed."""
+    """Retries and polls come at once; the list has what the retries would have waited."""
     waited: list[float] = []
 
     def lengthen(_: RetryPolicy, seconds: float) -> float:

@@ -84,7 +84,7 @@ async def test_a_pickled_client_takes_the_key_of_where_it_comes_to(
     async with pickle.loads(pickled) as copy:
         run = await copy.run("haiku", {"Topic": "a frog"})
         assert run.unwrap()
-        assert copy._shared.runs.most == 3
+        assert copy._shared.runs.max_limit == 3
     assert flowy.emulator.requests[-1].headers["X-Team"] == "a"
     assert "Cookie" not in flowy.emulator.requests[-1].headers
     monkeypatch.delenv("FLOWY_KEY")
@@ -99,7 +99,7 @@ async def test_a_view_shares_what_its_client_knows(flowy: Served) -> None:
     await view.run("haiku", {"Topic": "a frog"})
     await view.aclose()
     await flowy.client.run("haiku", {"Topic": "a frog"})
-    assert len(flowy.asked("GET", "/apps")) == 1
+    assert len(flowy.requests("GET", "/apps")) == 1
 
 
 async def test_a_client_that_is_dropped_open_warns_and_closes(flowy: Served) -> None:
@@ -123,7 +123,7 @@ async def test_apps_are_listed_as_a_page_and_one_by_one(flowy: Served) -> None:
     assert haiku.thumbnail_url == "https://cdn.example/haiku.png"
     assert (haiku.inputs, haiku.outputs) == (None, None)
     assert [app async for app in flowy.client.apps.list()] == page.data
-    assert len(flowy.asked("GET")) == 2
+    assert len(flowy.requests("GET")) == 2
 
 
 async def test_an_app_has_inputs_and_outputs(flowy: Served) -> None:
@@ -165,7 +165,7 @@ async def test_an_empty_list_may_be_null(flowy: Served) -> None:
     assert list(await flowy.client.apps.list()) == []
 
 
-async def test_an_answer_that_is_no_app_is_an_error(flowy: Served) -> None:
+async def test_a_response_that_is_no_app_is_an_error(flowy: Served) -> None:
     flowy.emulator.script(Fault(body={"data": 3}), Fault(body={"data": [3]}))
     with pytest.raises(errors.ResponseDecodeError):
         await flowy.client.apps.get("poster")
@@ -201,7 +201,7 @@ async def test_a_run_is_started_and_waited_for(flowy: Served) -> None:
     image, text = run.unwrap()
     assert (image.node_id, image.kind, image.text) == ("out-1", "image", None)
     assert (text.node_id, text.kind, text.text, text.url) == ("out-2", "text", "FRESH", None)
-    (post,) = flowy.asked("POST")
+    (post,) = flowy.requests("POST")
     assert post.endpoint == "/apps/poster/runs"
     assert post.json == {"inputs": {"text-1": "Fresh"}}
 
@@ -227,10 +227,10 @@ async def test_a_run_is_queued_then_running_then_completed(flowy: Served) -> Non
     assert seen == ["queued", "running", "completed"]
 
 
-async def test_waiting_looks_until_it_is_over(flowy: Served) -> None:
+async def test_waiting_polls_until_the_run_is_over(flowy: Served) -> None:
     run = await flowy.client.runs.start("clip", POSTER)
     waiting = asyncio.create_task(flowy.client.runs.wait(run.run_id))
-    await flowy.emulator.wait_until(lambda: len(flowy.asked("GET", "/runs")) >= 3)
+    await flowy.emulator.wait_until(lambda: len(flowy.requests("GET", "/runs")) >= 3)
     flowy.clock.time += 8
     assert (await waiting).status == "completed"
 
@@ -279,7 +279,7 @@ async def test_unknown_states_and_outputs_come_through(flowy: Served) -> None:
         ({"status": "canceled"}, errors.RunCanceledError, "was canceled"),
     ],
 )
-def test_how_a_run_ended_is_told_by_the_error(
+def test_the_error_says_how_a_run_ended(
     shown: dict[str, Any], kind: type[errors.DynamiqError], said: str
 ) -> None:
     with pytest.raises(kind, match=said):
@@ -312,7 +312,7 @@ async def test_a_used_up_spend_cap_is_an_error_of_its_own_until_the_next_day(
     with pytest.raises(errors.PaymentRequiredError, match="Daily spend cap reached") as caught:
         await flowy.client.run("haiku", {"Topic": "x"})
     assert (caught.value.status, caught.value.code) == (402, None)
-    assert len(flowy.asked("POST")) == 2
+    assert len(flowy.requests("POST")) == 2
     flowy.clock.time += 86_400 - flowy.clock.time % 86_400
     await flowy.client.run("haiku", {"Topic": "x"})
 
@@ -352,10 +352,10 @@ async def test_retry_false_takes_the_first_refusal(flowy: Served) -> None:
     flowy.emulator.script(busy, match="POST *")
     with pytest.raises(errors.RateLimitError, match="busy"):
         await flowy.client.runs.start("haiku", {"Topic": "x"}, retry=False)
-    assert len(flowy.asked("POST")) == 1
+    assert len(flowy.requests("POST")) == 1
 
 
-async def test_every_answer_tells_how_many_requests_are_left(flowy: Served) -> None:
+async def test_responses_tell_how_many_requests_are_left(flowy: Served) -> None:
     await flowy.client.apps.list()
     quota = flowy.client._api.sender.limiter.quota
     assert quota is not None

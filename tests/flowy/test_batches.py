@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 RUNS = 500
 LIMIT = 60  # requests a minute
-AT_LEAST = 2 * RUNS / LIMIT  # minutes: each run is started, and looked at once
+AT_LEAST = 2 * RUNS / LIMIT  # minutes: each run is started, and polled once
 
 
 class Batch(NamedTuple):
-    """What became of one."""
+    """How a batch went."""
 
     minutes: float
     statuses: list[int | None]

@@ -39,11 +39,11 @@ def script(flowy: Served, *faults: Fault, times: int | None = 1) -> None:
     flowy.emulator.script(*faults, match=lambda seen: seen.service == "flowy-files", times=times)
 
 
-def left(folder: Path) -> list[str]:
+def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-# --- where it goes ---------------------------------------------------------------------------
+# --- destinations ---------------------------------------------------------------------------
 
 
 async def test_an_output_is_saved_under_the_name_that_is_given(
@@ -55,14 +55,14 @@ async def test_an_output_is_saved_under_the_name_that_is_given(
     assert await output.save(path) == path
     assert path.read_bytes() == BIG
     assert await output.save(str(path)) == path
-    assert left(tmp_path) == ["made.png"]
+    assert files_in(tmp_path) == ["made.png"]
 
 
 async def test_in_a_folder_it_is_named_after_its_link(flowy: Served, tmp_path: Path) -> None:
     output = await output_of(flowy, b"x")
     saved = [await output.save(tmp_path) for _ in range(3)]
     assert [path.name for path in saved] == ["poster.png", "poster-2.png", "poster-3.png"]
-    assert left(tmp_path) == sorted(path.name for path in saved)
+    assert files_in(tmp_path) == sorted(path.name for path in saved)
 
 
 async def test_an_output_is_read_into_memory(flowy: Served) -> None:
@@ -75,14 +75,14 @@ async def test_a_text_is_written_as_a_text(flowy: Served, tmp_path: Path) -> Non
     path = await output.save(tmp_path)
     assert path.name == "text-1.txt"
     assert path.read_text("utf-8") == output.text
-    told: list[Any] = []
-    content = await output.read(progress=lambda *numbers: told.append(numbers))
+    reported: list[Any] = []
+    content = await output.read(progress=lambda *numbers: reported.append(numbers))
     assert content.decode() == output.text
-    assert told == [(len(content), len(content))]
+    assert reported == [(len(content), len(content))]
     with pytest.raises(errors.ResponseTooLargeError):
         await output.save(tmp_path / "b.txt", max_bytes=3)
     assert not flowy.downloads
-    assert left(tmp_path) == ["text-1.txt"]
+    assert files_in(tmp_path) == ["text-1.txt"]
 
 
 async def test_the_file_has_the_permissions_of_any_new_file(flowy: Served, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ async def test_a_full_disk_leaves_nothing(
     monkeypatch.setattr(downloads.PartFile, "_flush", full)
     with pytest.raises(OSError, match="No space left"):
         await output.save(tmp_path / "x.png")
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 async def test_a_disk_that_is_full_in_the_end_leaves_no_empty_file_either(
@@ -140,7 +140,7 @@ async def test_a_disk_that_is_full_in_the_end_leaves_no_empty_file_either(
     monkeypatch.setattr(downloads.PartFile, "_flush", full)
     with pytest.raises(OSError, match="No space left"):
         await output.save(tmp_path)
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("text", ["", "A poster."])
@@ -164,7 +164,7 @@ async def test_limits_that_are_none_are_refused(
         with pytest.raises(errors.InvalidArgumentError) as caught:
             await call
         assert caught.value.argument == next(iter(wrong))
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_there_is_a_name_where_nothing_gives_one() -> None:
     assert downloads.file_name("https://h/", "", "a/b\\c") == "a_b_c"
 
 
-# --- who is told what ------------------------------------------------------------------------
+# --- what other hosts and logs get to see -----------------------------------------------------
 
 
 async def test_neither_the_key_nor_any_header_goes_to_the_other_host(serve: Serve) -> None:
@@ -215,10 +215,10 @@ async def test_not_even_where_the_link_leads_to_the_api(flowy: Served) -> None:
     output = (await flowy.client.runs.get("r")).output()
     with pytest.raises(errors.AuthenticationError):
         await output.read()
-    assert "Authorization" not in flowy.asked("GET", "/apps")[-1].headers
+    assert "Authorization" not in flowy.requests("GET", "/apps")[-1].headers
 
 
-async def test_what_opens_a_link_to_anybody_is_shown_nowhere(flowy: Served) -> None:
+async def test_the_query_of_a_link_is_shown_nowhere(flowy: Served) -> None:
     output = await output_of(flowy, b"x")
     assert output.url is not None
     signature = output.url.partition("signature=")[2]
@@ -263,7 +263,7 @@ async def test_but_not_for_ever_and_not_to_anywhere(flowy: Served) -> None:
 async def test_a_link_that_is_not_https_is_not_followed(flowy: Served, url: str) -> None:
     output = await output_of(flowy, b"x")
     other = FlowyOutput(node_id="n", url=url)
-    other.bind(output._source())
+    other.bind(output._get_loader())
     with pytest.raises(errors.APIResponseError, match="must be an https URL"):
         await other.read()
 
@@ -271,7 +271,7 @@ async def test_a_link_that_is_not_https_is_not_followed(flowy: Served, url: str)
 async def test_an_output_without_content_says_so(flowy: Served) -> None:
     output = await output_of(flowy, b"x")
     other = FlowyOutput(node_id="n")
-    other.bind(output._source())
+    other.bind(output._get_loader())
     with pytest.raises(errors.OutputMissingError, match="neither a text nor a link"):
         await other.read()
 
@@ -292,7 +292,7 @@ async def test_a_link_that_has_expired_is_exchanged_for_a_fresh_one(
     flowy.clock.time += 601
     assert (await output.save(tmp_path / "x.png")).read_bytes() == b"x"
     assert [seen.status for seen in flowy.downloads] == [403, 200]
-    assert len(flowy.asked("GET", "/runs")) == 2
+    assert len(flowy.requests("GET", "/runs")) == 2
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 410])
@@ -307,7 +307,7 @@ async def test_where_there_is_none_the_error_says_what_happened(
     assert caught.value.run_id in flowy.service.runs
     assert "Expired" in str(caught.value)
     assert "key" not in str(caught.value)
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 async def test_the_same_when_the_run_cannot_be_asked(flowy: Served) -> None:
@@ -350,7 +350,7 @@ async def test_one_that_is_cut_short_leaves_nothing(serve: Serve, tmp_path: Path
     script(flowy, Fault(at_byte=3 * 1024 * 1024, drop="close"))
     with pytest.raises(errors.APIConnectionError):
         await output.save(tmp_path / "x.png")
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 async def test_there_is_a_limit_of_size(flowy: Served, tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ async def test_there_is_a_limit_of_size(flowy: Served, tmp_path: Path) -> None:
     with pytest.raises(errors.ResponseTooLargeError):
         await output.read(max_bytes=len(BIG) - 1)
     assert await output.read(max_bytes=len(BIG)) == BIG
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 async def test_a_silent_host_is_given_up(serve: Serve, tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ async def test_a_silent_host_is_given_up(serve: Serve, tmp_path: Path) -> None:
     with pytest.raises(errors.APITimeoutError) as caught:
         await output.save(tmp_path / "x.png")
     assert caught.value.limit == "idle"
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 async def test_there_is_a_limit_of_time(flowy: Served, tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ async def test_there_is_a_limit_of_time(flowy: Served, tmp_path: Path) -> None:
     with pytest.raises(errors.APITimeoutError) as caught:
         await output.save(tmp_path / "x.png", timeout=0.1)
     assert (caught.value.limit, caught.value.seconds) == ("total", 0.1)
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 async def test_a_host_that_is_busy_is_not_asked_for_ever(flowy: Served) -> None:
@@ -395,28 +395,28 @@ async def test_a_host_that_is_busy_is_not_asked_for_ever(flowy: Served) -> None:
 
 async def test_progress_is_told(flowy: Served, tmp_path: Path) -> None:
     output = await output_of(flowy)
-    told: list[tuple[int, int | None]] = []
+    reported: list[tuple[int, int | None]] = []
 
     def progress(received: int, size: int | None) -> None:
-        told.append((received, size))
+        reported.append((received, size))
 
     await output.save(tmp_path / "x.png", progress=progress)
-    assert told[-1] == (len(BIG), len(BIG))
-    assert told == sorted(told)
+    assert reported[-1] == (len(BIG), len(BIG))
+    assert reported == sorted(reported)
     script(flowy, Fault(framing="chunked"))
-    told.clear()
+    reported.clear()
     await output.read(progress=progress)
-    assert told[-1:] == [(len(BIG), None)]
+    assert reported[-1:] == [(len(BIG), None)]
 
 
-async def test_whose_progress_fails_is_told_so(flowy: Served, tmp_path: Path) -> None:
+async def test_an_error_of_progress_is_raised(flowy: Served, tmp_path: Path) -> None:
     def fail(*_: Any) -> None:
         raise LookupError("mine")
 
     output = await output_of(flowy)
     with pytest.raises(LookupError, match="mine"):
         await output.save(tmp_path / "x.png", progress=fail)
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 async def test_only_so_many_are_under_way(serve: Serve) -> None:
@@ -443,7 +443,7 @@ async def stalled(flowy: Served, tmp_path: Path) -> AsyncIterator[asyncio.Task[P
     task = asyncio.create_task(output.save(tmp_path / "x.png"))
     while not flowy.downloads or flowy.downloads[0].bytes_sent < 3 * 1024 * 1024:
         await asyncio.sleep(0.005)
-    assert len(left(tmp_path)) == 1
+    assert len(files_in(tmp_path)) == 1
     yield task
     assert task.done()
 
@@ -454,17 +454,17 @@ async def test_who_leaves_in_the_middle_leaves_nothing(
     stalled.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stalled
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []
     await flowy.emulator.wait_until(lambda: flowy.downloads[0].finished)
 
 
-@pytest.mark.parametrize("step", ["_create", "_truncate", "_flush", "placed"])
+@pytest.mark.parametrize("step", ["_create", "_truncate", "_flush", "check_destination"])
 @pytest.mark.parametrize("cancels", [1, 3])
 async def test_who_leaves_during_a_step_in_a_thread_leaves_nothing(
     flowy: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, cancels: int
 ) -> None:
     output = await output_of(flowy)
-    where: Any = outputs if step == "placed" else downloads.PartFile
+    where: Any = outputs if step == "check_destination" else downloads.PartFile
     inside, go_on = threading.Event(), threading.Event()
     original: Callable[..., Any] = getattr(where, step)
 
@@ -484,7 +484,7 @@ async def test_who_leaves_during_a_step_in_a_thread_leaves_nothing(
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 async def test_a_download_ends_with_its_client(
@@ -493,4 +493,4 @@ async def test_a_download_ends_with_its_client(
     await flowy.client.aclose()
     with pytest.raises(errors.ClientClosedError):
         await stalled
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []

@@ -39,7 +39,7 @@ async def test_what_does_not_fit_is_refused_with_what_the_app_takes(
     assert LISTED in str(caught.value)
     assert len(str(caught.value)) < 400
     assert caught.value.argument == "inputs"
-    assert not flowy.asked("POST")
+    assert not flowy.requests("POST")
 
 
 async def test_all_that_is_wrong_is_said_at_once(flowy: Served) -> None:
@@ -53,7 +53,7 @@ async def test_all_that_is_wrong_is_said_at_once(flowy: Served) -> None:
 )
 async def test_labels_stand_for_nodes_and_urls_for_media(flowy: Served, url: str) -> None:
     await flowy.client.run("poster", {" slogan": "Fresh", "PHOTO": url})
-    (post,) = flowy.asked("POST")
+    (post,) = flowy.requests("POST")
     assert post.json == {"inputs": {"text-1": "Fresh", "image-1": url}}
 
 
@@ -94,7 +94,7 @@ async def test_unchecked_inputs_are_sent_as_they_are(flowy: Served) -> None:
         await flowy.client.run("haiku", {"nope": "x"}, check=False)
     with pytest.raises(errors.BadRequestError, match="Missing input: topic-1"):
         await flowy.client.runs.start("haiku", None, check=False)
-    assert not flowy.asked("GET")
+    assert not flowy.requests("GET")
 
 
 @pytest.mark.parametrize("inputs", ["text", ["x"], 3])
@@ -106,7 +106,7 @@ async def test_inputs_are_a_mapping(flowy: Served, inputs: Any) -> None:
 
 async def test_more_can_be_sent_than_is_foreseen(flowy: Served) -> None:
     await flowy.client.run("haiku", {"Topic": "x"}, extra_body={"priority": "low"})
-    (post,) = flowy.asked("POST")
+    (post,) = flowy.requests("POST")
     assert post.json == {"inputs": {"topic-1": "x"}, "priority": "low"}
 
 
@@ -114,13 +114,13 @@ async def test_what_an_app_takes_is_asked_once_for_all(flowy: Served) -> None:
     runs = [flowy.client.run("haiku", {"Topic": "x"}) for _ in range(8)]
     await asyncio.gather(*runs)
     await flowy.client.runs.start("haiku", {"Topic": "x"})
-    assert len(flowy.asked("GET", "/apps")) == 1
+    assert len(flowy.requests("GET", "/apps")) == 1
 
 
 async def test_it_is_known_by_id_and_slug(flowy: Served) -> None:
     await flowy.client.apps.get("product-poster")
     await flowy.client.runs.start("poster", {"Slogan": "x"})
-    assert len(flowy.asked("GET", "/apps")) == 1
+    assert len(flowy.requests("GET", "/apps")) == 1
 
 
 async def test_an_app_at_hand_costs_no_request(flowy: Served) -> None:
@@ -128,10 +128,13 @@ async def test_an_app_at_hand_costs_no_request(flowy: Served) -> None:
     async with flowy.client.with_options():
         flowy.client._shared.schemas.clear()
         await flowy.client.run(app, {"Topic": "x"})
-    assert len(flowy.asked("GET", "/apps")) == 1
+    assert len(flowy.requests("GET", "/apps")) == 1
     listed = (await flowy.client.apps.list()).data[0]
     await flowy.client.run(listed, {"Topic": "x"})
-    assert [seen.endpoint for seen in flowy.asked("GET", "/apps")][1:] == ["/apps", "/apps/haiku"]
+    assert [seen.endpoint for seen in flowy.requests("GET", "/apps")][1:] == [
+        "/apps",
+        "/apps/haiku",
+    ]
 
 
 async def test_an_app_that_changed_is_looked_at_again_before_inputs_are_refused(
@@ -142,9 +145,9 @@ async def test_an_app_that_changed_is_looked_at_again_before_inputs_are_refused(
     await flowy.client.apps.get("haiku")
     with pytest.raises(errors.InvalidArgumentError):
         await flowy.client.run("haiku", {"Topic": "x"})
-    monkeypatch.setattr(requests, "SCHEMA_DOUBT_SECONDS", 0.0)
+    monkeypatch.setattr(requests, "SCHEMA_RECHECK_SECONDS", 0.0)
     await flowy.client.run("haiku", {"Topic": "x"})
-    assert len(flowy.asked("GET", "/apps")) == 2
+    assert len(flowy.requests("GET", "/apps")) == 2
 
 
 async def test_what_was_learned_long_ago_is_learned_again(
@@ -153,7 +156,7 @@ async def test_what_was_learned_long_ago_is_learned_again(
     await flowy.client.runs.start("haiku", {"Topic": "x"})
     monkeypatch.setattr(requests, "SCHEMA_SECONDS", 0.0)
     await flowy.client.runs.start("haiku", {"Topic": "x"})
-    assert len(flowy.asked("GET", "/apps")) == 2
+    assert len(flowy.requests("GET", "/apps")) == 2
 
 
 async def test_only_so_many_apps_are_remembered(
@@ -165,20 +168,20 @@ async def test_only_so_many_apps_are_remembered(
     assert list(flowy.client._shared.schemas) == ["clip", "broken"]
 
 
-async def test_an_app_that_is_not_there_is_told_by_its_start(flowy: Served) -> None:
+async def test_an_app_that_is_not_there_is_reported_by_the_start(flowy: Served) -> None:
     with pytest.raises(errors.NotFoundError, match="App not found") as caught:
         await flowy.client.run("nope", {})
     assert caught.value.method == "POST"
 
 
 @pytest.mark.parametrize("status", [403, 404])
-async def test_what_a_key_is_not_shown_it_may_run_all_the_same(flowy: Served, status: int) -> None:
+async def test_a_key_may_run_an_app_that_it_may_not_see(flowy: Served, status: int) -> None:
     hidden = Fault(status=status, body={"error": "not for publishable keys"})
     flowy.emulator.script(hidden, match="GET /apps/*", times=None)
     for _ in range(2):
         run = await flowy.client.run("haiku", {"topic-1": "x"})
         assert run.status == "completed"
-    assert len(flowy.asked("GET", "/apps")) == 1
+    assert len(flowy.requests("GET", "/apps")) == 1
 
 
 @pytest.mark.parametrize("fault", [Fault(status=500), Fault.html_page(200)])
@@ -189,7 +192,7 @@ async def test_where_the_service_is_ill_nothing_is_started_unchecked(
     flowy.emulator.script(fault, match="GET /apps/*")
     with pytest.raises((errors.InternalServerError, errors.ContentTypeError)):
         await flowy.client.run("haiku", {"Topic": "x"})
-    assert not flowy.asked("POST")
+    assert not flowy.requests("POST")
 
 
 async def test_a_deadline_holds_for_learning_too(flowy: Served) -> None:

@@ -30,8 +30,8 @@ async def started(flowy: Served) -> str:
     return (await flowy.client.runs.start("clip", SCENE, check=False)).run_id
 
 
-def looks(flowy: Served) -> int:
-    return len(flowy.asked("GET", "/runs"))
+def polls(flowy: Served) -> int:
+    return len(flowy.requests("GET", "/runs"))
 
 
 # --- limits of time --------------------------------------------------------------------------
@@ -102,18 +102,18 @@ async def test_the_clients_limit_of_a_call_is_none_for_a_wait(serve: Serve) -> N
 # --- waiting together ------------------------------------------------------------------------
 
 
-async def test_waits_for_the_same_run_share_their_looks(flowy: Served) -> None:
+async def test_waits_for_the_same_run_share_their_polls(flowy: Served) -> None:
     run_id = await started(flowy)
     flowy.clock.time += 8
     ends = await asyncio.gather(*[flowy.client.runs.wait(run_id) for _ in range(20)])
     assert {run.status for run in ends} == {"completed"}
-    assert looks(flowy) == 1
+    assert polls(flowy) == 1
 
 
 async def test_one_who_leaves_takes_nobody_along(flowy: Served) -> None:
     run_id = await started(flowy)
     waits = [asyncio.create_task(flowy.client.runs.wait(run_id)) for _ in range(3)]
-    await flowy.emulator.wait_until(lambda: looks(flowy) >= 2)
+    await flowy.emulator.wait_until(lambda: polls(flowy) >= 2)
     for leaving in waits[:2]:
         leaving.cancel()
     with pytest.raises(errors.APITimeoutError):
@@ -128,7 +128,7 @@ async def test_one_who_leaves_in_the_middle_of_a_look_does_neither(flowy: Served
     run_id = await started(flowy)
     flowy.emulator.script(Fault(delay=60), match="GET /runs/*")
     waits = [asyncio.create_task(flowy.client.runs.wait(run_id)) for _ in range(2)]
-    await flowy.emulator.wait_until(lambda: looks(flowy))
+    await flowy.emulator.wait_until(lambda: polls(flowy))
     waits[0].cancel()
     flowy.clock.time += 8
     assert (await waits[1]).status == "completed"
@@ -140,7 +140,7 @@ async def test_nothing_is_kept_of_a_run_that_nobody_waits_for(flowy: Served) -> 
     await flowy.client.run("haiku", {"Topic": "x"})
     (here,) = flowy.client._shared.poller._loops.values()
     assert not here.watches
-    assert not flowy.client._shared.learning
+    assert not flowy.client._shared.schema_locks
 
 
 def test_waits_in_several_threads_do_not_meet() -> None:
@@ -168,7 +168,7 @@ def test_waits_in_several_threads_do_not_meet() -> None:
     asyncio.run(serve())
 
 
-# --- looks that fail -------------------------------------------------------------------------
+# --- polls that fail -------------------------------------------------------------------------
 
 
 async def test_a_look_that_fails_in_passing_is_repeated(serve: Serve) -> None:
@@ -186,7 +186,7 @@ async def test_but_not_for_ever(serve: Serve) -> None:
     flowy.emulator.script(Fault(status=500), match="GET /runs/*", times=None)
     with pytest.raises(errors.InternalServerError):
         await flowy.client.runs.wait(run_id)
-    assert looks(flowy) == MAX_LOST_POLLS + 1
+    assert polls(flowy) == MAX_LOST_POLLS + 1
 
 
 async def test_what_is_definite_is_the_waiters_error(flowy: Served) -> None:
@@ -198,20 +198,20 @@ async def test_what_is_definite_is_the_waiters_error(flowy: Served) -> None:
         await flowy.client.runs.wait(run_id)
 
 
-async def test_who_does_not_want_to_wait_so_long_is_told(serve: Serve) -> None:
+async def test_a_wait_beyond_max_retry_after_raises(serve: Serve) -> None:
     flowy = await serve(max_retry_after=5)
     run_id = await started(flowy)
     flowy.emulator.script(Fault(status=429, headers={"Retry-After": "6"}), match="GET /runs/*")
     with pytest.raises(errors.RateLimitError) as caught:
         await flowy.client.runs.wait(run_id)
     assert caught.value.retry_after == 6
-    assert looks(flowy) == 1
+    assert polls(flowy) == 1
 
 
 # --- limits of number ------------------------------------------------------------------------
 
 
-def gate_with(remaining: int | None, most: int = 8) -> RequestLimiter:
+def limiter_with(remaining: int | None, most: int = 8) -> RequestLimiter:
     quota = Quota()
     if remaining is not None:
         headers = {**RATE, "X-RateLimit-Remaining": str(remaining)}
@@ -225,13 +225,13 @@ def gate_with(remaining: int | None, most: int = 8) -> RequestLimiter:
 async def test_polls_are_spread_over_what_is_left_of_the_window(
     remaining: int | None, seconds: float
 ) -> None:
-    poller = Poller(gate_with(remaining))
+    poller = Poller(limiter_with(remaining))
     assert poller._spacing() == pytest.approx(seconds, rel=0.01)
 
 
 async def test_a_refusal_with_requests_left_means_too_many_runs() -> None:
     for remaining, limit in ((5, 6), (0, 8), (None, 6)):
-        limiter = gate_with(remaining)
+        limiter = limiter_with(remaining)
         for _ in range(8):
             assert limiter._runs.try_acquire()
         limiter.cool_down(1.0)
@@ -312,7 +312,7 @@ def test_a_run_just_started_is_left_alone_and_a_long_one_is_looked_at_rarely() -
     assert len(looked) < 50
 
 
-async def test_a_look_without_an_answer_is_an_error_of_its_own(flowy: Served) -> None:
+async def test_a_poll_without_a_response_is_an_error_of_its_own(flowy: Served) -> None:
     view = flowy.client.with_options(timeout=Timeout(first_byte=0.01), max_retries=0)
     run_id = await started(flowy)
     flowy.emulator.script(Fault(delay=60), match="GET /runs/*", times=None)

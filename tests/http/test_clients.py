@@ -1,4 +1,4 @@
-"""A client's life: views, sessions of one's own, event loops, forks, and what nobody closed."""
+"""A client's life: views, a session of the user's, event loops, forks, and clients never closed."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.support.wire import (
     LAST_CHUNK,
     Peer,
     Wire,
-    answer,
     chunk,
     final,
+    make_response,
     says,
     script,
     server_context,
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from tests.support.network import MakeApp, Serve
 
 INPUT = {"question": "?"}
-OK = answer({"a": 1})
+OK = make_response({"a": 1})
 ONE, END = sse(says("one")), sse(final())
 
 
-class Beside:
+class ServerThread:
     """A server in a thread of its own, for tests that start and end event loops themselves."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -55,7 +55,7 @@ class Beside:
         self.wire: Wire
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
-    async def _answer(self, peer: Peer) -> None:
+    async def _handle(self, peer: Peer) -> None:
         if b'"stream"' in peer.request.body:
             await peer.send(CHUNKED, chunk(ONE))
             await peer.gone()
@@ -64,7 +64,7 @@ class Beside:
 
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        async with Wire(self._answer, tls=self._tls) as self.wire:
+        async with Wire(self._handle, tls=self._tls) as self.wire:
             self._ready.set()
             await self._stop.wait()
 
@@ -79,8 +79,8 @@ class Beside:
 
 
 @pytest.fixture
-def beside() -> Iterator[Wire]:
-    with Beside() as wire:
+def threaded() -> Iterator[Wire]:
+    with ServerThread() as wire:
         yield wire
 
 
@@ -197,7 +197,7 @@ async def test_headers_can_be_set_for_a_call(serve: Serve, app_for: MakeApp) -> 
     assert request.json() == {"input": INPUT, "plus": 1}
 
 
-# --- a session of one's own ----------------------------------------------------------------------
+# --- a session of the user's ---------------------------------------------------------------------
 
 
 @pytest_asyncio.fixture
@@ -211,9 +211,9 @@ async def test_an_own_session_is_used_and_not_closed(
 ) -> None:
     async def handler(peer: Peer) -> None:
         if peer.request.method == "GET":
-            await peer.send(answer({"mine": True}))
+            await peer.send(make_response({"mine": True}))
         elif len(wire.requests) == 2:
-            await peer.send(answer(None, 400))
+            await peer.send(make_response(None, 400))
         else:
             await peer.send(OK)
 
@@ -231,7 +231,7 @@ async def test_an_own_session_is_used_and_not_closed(
         await app.invoke(INPUT)
 
 
-async def test_an_own_session_that_is_closed_is_told(session: aiohttp.ClientSession) -> None:
+async def test_an_own_session_that_is_closed_is_reported(session: aiohttp.ClientSession) -> None:
     app = AsyncApp("http://127.0.0.1:9", access_key="k", session=session)
     await session.close()
     with pytest.raises(errors.ClientClosedError, match="session is closed"):
@@ -261,16 +261,16 @@ async def test_an_own_session_has_its_own_settings(
 # --- event loops ---------------------------------------------------------------------------------
 
 
-def test_one_client_in_two_loops_in_turn(beside: Wire) -> None:
+def test_one_client_in_two_loops_in_turn(threaded: Wire) -> None:
     """Not a warning, although nothing is closed between the loops."""
-    use_in_loops(AsyncApp(beside.url, access_key="k"))
-    assert beside.connections == 2
+    use_in_loops(AsyncApp(threaded.url, access_key="k"))
+    assert threaded.connections == 2
     gc.collect()
 
 
 def test_the_same_over_tls(tmp_path: Any) -> None:
     ca = trustme.CA()
-    with Beside(server_context(ca)) as wire:
+    with ServerThread(server_context(ca)) as wire:
         ca.cert_pem.write_to_path(tmp_path / "ca.pem")
         use_in_loops(AsyncApp(wire.url, access_key="k", verify=tmp_path / "ca.pem"))
         gc.collect()
@@ -287,8 +287,8 @@ def use_in_loops(app: AsyncApp) -> None:
     asyncio.run(app.aclose())
 
 
-def test_a_stream_outlives_its_loop(beside: Wire) -> None:
-    app = AsyncApp(beside.url, access_key="k")
+def test_a_stream_outlives_its_loop(threaded: Wire) -> None:
+    app = AsyncApp(threaded.url, access_key="k")
 
     async def begin() -> Any:
         stream = app.stream(INPUT)
@@ -326,16 +326,16 @@ gc.collect()
 """
 
 
-def test_a_loop_that_is_just_closed(beside: Wire) -> None:
+def test_a_loop_that_is_just_closed(threaded: Wire) -> None:
     """Without the steps that `asyncio.run` takes, asyncio warns of its sockets; nothing breaks."""
-    done = run_python(JUST_CLOSED, beside.url)
+    done = run_python(JUST_CLOSED, threaded.url)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_two_loops_at_once(beside: Wire) -> None:
+def test_two_loops_at_once(threaded: Wire) -> None:
     """Each has connections of its own; closing in one closes the other's too."""
-    app = AsyncApp(beside.url, access_key="k")
+    app = AsyncApp(threaded.url, access_key="k")
     used, closed = threading.Event(), threading.Event()
 
     async def other() -> None:
@@ -349,7 +349,7 @@ def test_two_loops_at_once(beside: Wire) -> None:
     async def main() -> None:
         await app.invoke(INPUT)
         await asyncio.to_thread(used.wait)
-        assert beside.connections == 2
+        assert threaded.connections == 2
         await app.aclose()
         closed.set()
 
@@ -437,12 +437,12 @@ main(*sys.argv[1:])
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 @pytest.mark.parametrize("how", ["use", "close", "drop", "after"])
-def test_a_fork_leaves_its_parents_connections_alone(how: str, beside: Wire) -> None:
+def test_a_fork_leaves_its_parents_connections_alone(how: str, threaded: Wire) -> None:
     """The child connects anew, and the parent goes on with the connection that it has."""
-    done = run_python(FORKED, beside.url, how)
+    done = run_python(FORKED, threaded.url, how)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert beside.connections == (1 if how in ("close", "drop") else 2)
+    assert threaded.connections == (1 if how in ("close", "drop") else 2)
 
 
 # --- the socket ----------------------------------------------------------------------------------

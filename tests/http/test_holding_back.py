@@ -1,4 +1,4 @@
-"""What holds requests back on purpose: a batch's patience, a rate, a quota that is told of."""
+"""What holds requests back on purpose: a patient policy, a rate, a quota that is reported."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from dynamiq_async._http.limiter import Demand
 from dynamiq_async._http.rates import Quota
 from dynamiq_async.options import Timeout
 from tests.support.network import turns
-from tests.support.wire import Peer, answer, script
+from tests.support.wire import Peer, make_response, script
 
 if TYPE_CHECKING:
     from tests.support.network import FakeClock, MakeApp, Serve
 
 INPUT = {"question": "?"}
-OK = answer({"a": 1})
-BUSY = answer(None, 429, "Retry-After: 3600")
-SOON = answer(None, 503, "Retry-After: 0")
+OK = make_response({"a": 1})
+BUSY = make_response(None, 429, "Retry-After: 3600")
+SOON = make_response(None, 503, "Retry-After: 0")
 SERVER = 1_700_000_000
 
 
@@ -33,7 +33,7 @@ def patient(app: AsyncApp, max_retries: int = 0) -> AsyncApp:
     return view
 
 
-async def test_the_patient_wait_as_long_and_as_often_as_they_are_told(
+async def test_a_patient_call_waits_as_long_and_as_often_as_it_is_asked_to(
     serve: Serve, app_for: MakeApp, clock: FakeClock
 ) -> None:
     wire = await serve(script(BUSY, BUSY, BUSY, OK))
@@ -47,19 +47,19 @@ async def test_the_patient_wait_as_long_and_as_often_as_they_are_told(
     assert await asyncio.wait_for(call, 5) == {"a": 1}
 
 
-async def test_patience_is_for_being_asked_to_wait_and_for_nothing_else(
+async def test_a_patient_call_waits_only_when_it_is_asked_to_slow_down(
     serve: Serve, app_for: MakeApp, no_backoff: list[float]
 ) -> None:
-    wire = await serve(script(SOON, SOON, answer(None, 500)))
+    wire = await serve(script(SOON, SOON, make_response(None, 500)))
     with pytest.raises(errors.InternalServerError) as caught:
         await patient(app_for(wire), max_retries=5).invoke(INPUT)
     assert caught.value.attempts == 3
 
 
-async def test_without_a_word_how_long_the_patient_come_back_less_and_less_often(
+async def test_a_patient_call_backs_off_when_no_time_is_named(
     serve: Serve, app_for: MakeApp, no_backoff: list[float]
 ) -> None:
-    busy = answer(None, 429)
+    busy = make_response(None, 429)
     wire = await serve(script(busy, busy, busy, OK))
     await patient(app_for(wire)).invoke(INPUT)
     assert no_backoff[:3] == [0.5, 1.0, 2.0]
@@ -96,8 +96,8 @@ async def test_a_rate_that_leaves_no_time_says_so(
     assert len(wire.requests) == 1
 
 
-def told(remaining: int, status: int = 200) -> bytes:
-    return answer(
+def with_quota(remaining: int, status: int = 200) -> bytes:
+    return make_response(
         {"a": 1},
         status,
         f"Date: {formatdate(SERVER, usegmt=True)}",
@@ -108,10 +108,10 @@ def told(remaining: int, status: int = 200) -> bytes:
 
 
 @pytest.mark.parametrize("status", [200, 404])
-async def test_every_answer_tells_of_the_quota_by_the_servers_own_clock(
+async def test_every_response_reports_the_quota_by_the_servers_own_clock(
     status: int, serve: Serve, app_for: MakeApp, clock: FakeClock
 ) -> None:
-    wire = await serve(script(told(0, status), OK))
+    wire = await serve(script(with_quota(0, status), OK))
     app = app_for(wire)
     quota = app._api.sender.limiter.quota = Quota()
     try:

@@ -23,10 +23,10 @@ from tests.support.wire import (
     UNFRAMED,
     Peer,
     Wire,
-    answer,
     chunk,
     final,
     head,
+    make_response,
     says,
     script,
     sized,
@@ -43,13 +43,13 @@ EVENTS = sse(says("one"), says("two"), final())
 
 
 class Fuzz:
-    """One server and one client, asked again and again within one loop."""
+    """One server and one client, for call after call within one loop."""
 
     def __init__(self) -> None:
         self.response = b""
 
     async def __aenter__(self) -> Fuzz:
-        self._wire = await Wire(self._answer).__aenter__()
+        self._wire = await Wire(self._handle).__aenter__()
         self._app = AsyncApp(
             self._wire.url,
             access_key=KEY,
@@ -64,7 +64,7 @@ class Fuzz:
         await self._app.aclose()
         await self._wire.__aexit__()
 
-    async def _answer(self, peer: Peer) -> None:
+    async def _handle(self, peer: Peer) -> None:
         await peer.send(self.response)
         peer.close()
 
@@ -73,21 +73,21 @@ class Fuzz:
         try:
             await self._app.invoke(INPUT)
         except errors.DynamiqError as error:
-            harmless(error)
+            check_harmless(error)
         for on_bad_event in ("raise", "pass"):
             stream = self._app.stream(INPUT, on_bad_event=on_bad_event)
             try:
                 async with stream:
                     async for event in stream:
-                        look_at(event)
+                        read_views(event)
                     await stream.output()
             except errors.DynamiqError as error:
-                harmless(error)
+                check_harmless(error)
         assert self._app._api.sender.limiter.in_flight == 0
 
 
-def look_at(event: StreamEvent) -> None:
-    """Every view of an event that came through."""
+def read_views(event: StreamEvent) -> None:
+    """Read every view of an event that came through."""
     for name in ("text", "step", "reasoning", "decision", "tool_call", "usage", "question"):
         getattr(event, name)
     assert repr(event)
@@ -96,22 +96,22 @@ def look_at(event: StreamEvent) -> None:
     assert event.node_failures is not None
 
 
-def harmless(error: BaseException | None) -> None:
-    """Our error, and nothing behind it that has the request's headers."""
+def check_harmless(error: BaseException | None) -> None:
+    """Check that no cause of our error is aiohttp's, which would have the request's headers."""
     while error is not None:
         assert not type(error).__module__.startswith("aiohttp")
         error = error.__cause__ or error.__context__
 
 
 GOOD = [
-    answer({"output": "x"}),
-    answer({"error": {"code": "bad_request", "message": "no", "details": {"a": "b"}}}, 400),
+    make_response({"output": "x"}),
+    make_response({"error": {"code": "bad_request", "message": "no", "details": {"a": "b"}}}, 400),
     CHUNKED + chunk(EVENTS) + LAST_CHUNK,
     sized(len(EVENTS)) + EVENTS,
     UNFRAMED + EVENTS,
     head(200, "Content-Type: application/json", "Content-Encoding: gzip", "Connection: close")
     + gzip.compress(b'{"a":1}'),
-    head(100) + answer({"a": 1}),
+    head(100) + make_response({"a": 1}),
     head(200, "Content-Type: text/event-stream; charset=utf-16", "Connection: close") + EVENTS,
 ]
 SEEDS = [
@@ -251,8 +251,8 @@ def test_made_up_events() -> None:
 
 
 async def test_max_response_bytes(serve: Serve, app_for: MakeApp) -> None:
-    exact = answer("x" * 998)
-    wire = await serve(script(exact, answer("x" * 999)))
+    exact = make_response("x" * 998)
+    wire = await serve(script(exact, make_response("x" * 999)))
     app = app_for(wire, max_response_bytes=1000)
     assert await app.invoke(INPUT) == "x" * 998
     with pytest.raises(errors.ResponseTooLargeError) as caught:
@@ -262,7 +262,7 @@ async def test_max_response_bytes(serve: Serve, app_for: MakeApp) -> None:
     assert not isinstance(caught.value, errors.AmbiguousOutcomeError)
 
 
-async def test_an_endless_answer_is_cut_off(serve: Serve, app_for: MakeApp) -> None:
+async def test_an_endless_response_is_cut_off(serve: Serve, app_for: MakeApp) -> None:
     async def handler(peer: Peer) -> None:
         await peer.send(head(200, "Content-Type: application/json", "Transfer-Encoding: chunked"))
         while True:
@@ -317,7 +317,7 @@ async def test_max_event_bytes(serve: Serve, app_for: MakeApp) -> None:
 @pytest.mark.parametrize("size", [100, 16_384, 100_000])
 async def test_the_body_of_an_error_is_capped(size: int, serve: Serve, app_for: MakeApp) -> None:
     body = b"<html><title> Bad  gateway </title>" + b"x" * size
-    wire = await serve(script(answer(body, 500, kind="text/html")))
+    wire = await serve(script(make_response(body, 500, kind="text/html")))
     with pytest.raises(errors.InternalServerError, match="Bad") as caught:
         await app_for(wire).invoke(INPUT)
     assert caught.value.body is not None
@@ -388,20 +388,20 @@ async def test_an_error_body_that_is_cut_short(serve: Serve, app_for: MakeApp) -
     assert caught.value.body == '{"err'
 
 
-# --- answers of another kind ---------------------------------------------------------------------
+# --- responses of another kind --------------------------------------------------------------------
 
 PAGE = b"<!doctype html><title>Sign in</title>"
 WRONG = {
-    "a page": answer(PAGE, kind="text/html"),
+    "a page": make_response(PAGE, kind="text/html"),
     "nothing": head(204),
-    "an empty body": answer(b"", kind="application/json"),
+    "an empty body": make_response(b"", kind="application/json"),
     "no type": head(200, f"Content-Length: {len(PAGE)}") + PAGE,
-    "not JSON": answer(PAGE),
-    "cut JSON": answer(b'{"a":'),
-    "another encoding": answer('{"a":"é"}'.encode("utf-16")),
-    "nested too deeply": answer(b"[" * 100_000 + b"]" * 100_000),
-    "half-nested": answer(b"[" * 100_000),
-    "a huge number": answer(b"1" * 10_000),
+    "not JSON": make_response(PAGE),
+    "cut JSON": make_response(b'{"a":'),
+    "another encoding": make_response('{"a":"é"}'.encode("utf-16")),
+    "nested too deeply": make_response(b"[" * 100_000 + b"]" * 100_000),
+    "half-nested": make_response(b"[" * 100_000),
+    "a huge number": make_response(b"1" * 10_000),
 }
 
 
@@ -413,7 +413,7 @@ async def test_a_2xx_that_cannot_be_used(response: bytes, serve: Serve, app_for:
         await app.invoke(INPUT)
     assert caught.value.status in (200, 204)
     assert caught.value.attempts in (None, 1)
-    harmless(caught.value)
+    check_harmless(caught.value)
     with pytest.raises(errors.ContentTypeError) as caught_type:
         async with app.stream(INPUT):
             pass
@@ -426,27 +426,27 @@ async def test_a_2xx_that_cannot_be_used(response: bytes, serve: Serve, app_for:
     "kind", ["text/event-stream", "Text/Event-Stream;charset=UTF-8", "text/event-stream ; x=y"]
 )
 async def test_content_types_that_will_do(kind: str, serve: Serve, app_for: MakeApp) -> None:
-    wire = await serve(script(answer(EVENTS, kind=kind)))
+    wire = await serve(script(make_response(EVENTS, kind=kind)))
     async with app_for(wire).stream(INPUT) as stream:
         assert await stream.output("agent-1") == {"content": "hi"}
 
 
 async def test_json_under_another_name(serve: Serve, app_for: MakeApp) -> None:
     for kind in ("text/plain", "application/problem+json", "x/y"):
-        wire = await serve(script(answer({"a": 1}, kind=kind)))
+        wire = await serve(script(make_response({"a": 1}, kind=kind)))
         assert await app_for(wire).invoke(INPUT) == {"a": 1}
 
 
 async def test_any_json_value(serve: Serve, app_for: MakeApp) -> None:
     values: list[Any] = [None, False, 0, 1.5, "text", [], {}, [{"a": [None]}]]
     for value in values:
-        wire = await serve(script(answer(msgspec.json.encode(value))))
+        wire = await serve(script(make_response(msgspec.json.encode(value))))
         assert await app_for(wire).invoke(INPUT) == value
 
 
 async def test_lone_surrogates_and_broken_utf8_come_through(serve: Serve, app_for: MakeApp) -> None:
     for raw in (b'"a\\ud83db"', b'"a\xffb"', b'"a\\uDE00b"'):
-        wire = await serve(script(answer(raw)))
+        wire = await serve(script(make_response(raw)))
         assert await app_for(wire).invoke(INPUT) == "a\ufffdb"
         event = sse(says("MARK")).replace(b"MARK", raw[1:-1])
         wire = await serve(script(CHUNKED + chunk(event + sse(final())) + LAST_CHUNK))

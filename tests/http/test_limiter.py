@@ -219,7 +219,7 @@ async def test_a_cooldown_is_never_shortened(clock: Clock) -> None:
     assert limiter.cooldown == 0
 
 
-async def test_a_cooldown_sends_those_in_line_away_without_a_slot() -> None:
+async def test_a_cooldown_wakes_those_in_line_without_a_slot() -> None:
     limiter = await full()
     tasks = await waiting(*(limiter.acquire() for _ in range(3)))
     limiter.cool_down(30)
@@ -255,8 +255,8 @@ def test_waiters_of_a_loop_that_is_gone_are_passed_over() -> None:
     assert limiter.in_flight == 1
 
 
-class Elsewhere:
-    """A loop in another thread, which waits for a slot of the gate until it is told to stop."""
+class OtherLoop:
+    """A loop in another thread, which waits for a slot until it is stopped."""
 
     def __init__(self, limiter: Limiter) -> None:
         self.loop = asyncio.new_event_loop()
@@ -277,7 +277,7 @@ class Elsewhere:
             return
         self.entered.set()
 
-    def __enter__(self) -> Elsewhere:
+    def __enter__(self) -> OtherLoop:
         self.thread.start()
         assert self.queued.wait(5)
         return self
@@ -290,7 +290,7 @@ class Elsewhere:
 
 async def test_a_slot_goes_to_a_loop_in_another_thread_and_wakes_it() -> None:
     limiter = await full()
-    with Elsewhere(limiter) as other:
+    with OtherLoop(limiter) as other:
         limiter.release()
         assert other.entered.wait(5)
     assert limiter.in_flight == 1
@@ -298,7 +298,7 @@ async def test_a_slot_goes_to_a_loop_in_another_thread_and_wakes_it() -> None:
 
 async def test_a_slot_for_another_thread_that_has_given_up_comes_back() -> None:
     limiter = await full()
-    with Elsewhere(limiter) as other:
+    with OtherLoop(limiter) as other:
         (here,) = await waiting(limiter.acquire())
         blocked = threading.Event()
         other.loop.call_soon_threadsafe(blocked.wait)
@@ -311,7 +311,7 @@ async def test_a_slot_for_another_thread_that_has_given_up_comes_back() -> None:
 
 async def test_a_cooldown_reaches_those_in_line_in_another_thread() -> None:
     limiter = await full()
-    with Elsewhere(limiter) as other:
+    with OtherLoop(limiter) as other:
         limiter.cool_down(30)
         assert other.entered.wait(5)
     assert limiter.in_flight == 1
@@ -385,8 +385,8 @@ async def test_a_rate_is_kept_by_loops_of_several_threads() -> None:
     limiter = Limiter(100)
     with limiter.demand(Demand(100, interval=0.05)):
         assert limiter.try_acquire()
-        with Elsewhere(limiter) as other:
-            limiter.release()  # here it is noticed, there it is waited for
+        with OtherLoop(limiter) as other:
+            limiter.release()  # this loop's call, the other's waiter
             assert other.entered.wait(5)
 
 
@@ -399,7 +399,7 @@ def test_urgent_requests_count_for_a_rate(clock: Clock) -> None:
         assert limiter.try_acquire()
 
 
-async def test_an_adaptive_limit_grows_with_good_answers_and_shrinks_with_refusals(
+async def test_an_adaptive_limit_grows_with_successes_and_shrinks_with_refusals(
     clock: Clock,
 ) -> None:
     limiter = Limiter(100)
@@ -413,7 +413,7 @@ async def test_an_adaptive_limit_grows_with_good_answers_and_shrinks_with_refusa
         assert waiter.done()
         limiter.cool_down(1)
         assert limiter.limit == 3
-        limiter.cool_down(1)  # of the same volley
+        limiter.cool_down(1)  # for a request sent before the first refusal
         assert limiter.limit == 3
         clock.now += 1
         limiter.cool_down(1)
@@ -435,10 +435,10 @@ def test_a_second_demand_that_adapts_takes_over_and_leaves_the_first_in_place() 
         assert limiter.limit == 3
 
 
-# --- a quota that the service tells of -----------------------------------------------------------
+# --- a quota that the service reports ------------------------------------------------------------
 
 
-def told(remaining: int, reset: float, limit: int = 60) -> dict[str, str]:
+def quota_headers(remaining: int, reset: float, limit: int = 60) -> dict[str, str]:
     return {
         "X-RateLimit-Limit": str(limit),
         "X-RateLimit-Remaining": str(remaining),
@@ -449,13 +449,13 @@ def told(remaining: int, reset: float, limit: int = 60) -> dict[str, str]:
 SERVER = 1_700_000_000.0
 
 
-async def test_one_request_goes_ahead_and_the_others_wait_for_what_it_brings(clock: Clock) -> None:
+async def test_one_request_goes_ahead_and_the_others_wait_for_its_response(clock: Clock) -> None:
     quota = Quota()
     limiter = Limiter(100, quota)
     assert limiter.try_acquire()
     assert not limiter.try_acquire()
     tasks = await waiting(*(limiter.acquire() for _ in range(5)))
-    quota.observe(told(3, SERVER + 60), clock.now, server_time=SERVER)
+    quota.observe(quota_headers(3, SERVER + 60), clock.now, server_time=SERVER)
     limiter.release()
     await turns()
     assert [task.done() for task in tasks] == [True, True, True, False, False]
@@ -463,52 +463,52 @@ async def test_one_request_goes_ahead_and_the_others_wait_for_what_it_brings(clo
         task.cancel()
 
 
-async def test_what_is_left_waits_for_the_end_of_the_window() -> None:
+async def test_requests_over_the_quota_wait_for_the_end_of_the_window() -> None:
     quota = Quota()
     limiter = Limiter(100, quota)
     loop = asyncio.get_running_loop()
-    quota.observe(told(0, SERVER + 0.05), loop.time(), server_time=SERVER)
+    quota.observe(quota_headers(0, SERVER + 0.05), loop.time(), server_time=SERVER)
     began = loop.time()
     first, second = await waiting(limiter.acquire(), limiter.acquire())
     assert await asyncio.wait_for(first, 5)
     assert loop.time() - began >= 0.049
     assert not second.done()  # the first of a window goes ahead alone
-    quota.observe(told(59, SERVER + 60), loop.time(), server_time=SERVER)
+    quota.observe(quota_headers(59, SERVER + 60), loop.time(), server_time=SERVER)
     limiter.release()
     assert await asyncio.wait_for(second, 5)
 
 
-def test_a_service_that_says_nothing_limits_nothing(clock: Clock) -> None:
+def test_a_service_that_reports_nothing_limits_nothing(clock: Clock) -> None:
     quota = Quota()
     limiter = Limiter(100, quota)
     assert limiter.try_acquire()
     quota.observe({}, clock.now, server_time=SERVER)
     assert limiter.try_acquire()
     assert limiter.try_acquire()
-    quota.observe(told(2, SERVER + 9), clock.now, server_time=SERVER)
+    quota.observe(quota_headers(2, SERVER + 9), clock.now, server_time=SERVER)
     assert not limiter.try_acquire()
 
 
-def test_an_answer_without_numbers_does_not_make_a_known_quota_unknown(clock: Clock) -> None:
+def test_a_response_without_numbers_does_not_make_a_known_quota_unknown(clock: Clock) -> None:
     quota = Quota()
-    quota.observe(told(0, SERVER + 9), clock.now, server_time=SERVER)
+    quota.observe(quota_headers(0, SERVER + 9), clock.now, server_time=SERVER)
     quota.observe({}, clock.now, server_time=SERVER)
     assert quota.delay(clock.now, 0) == 9
 
 
-def test_answers_that_overtake_each_other_do_not_raise_what_is_left(clock: Clock) -> None:
+def test_responses_that_overtake_each_other_do_not_raise_what_remains(clock: Clock) -> None:
     quota = Quota()
-    quota.observe(told(5, SERVER + 30), clock.now, server_time=SERVER)
-    quota.observe(told(9, SERVER + 30), clock.now, server_time=SERVER)
+    quota.observe(quota_headers(5, SERVER + 30), clock.now, server_time=SERVER)
+    quota.observe(quota_headers(9, SERVER + 30), clock.now, server_time=SERVER)
     assert quota.remaining == 5
     assert quota.limit == 60
-    quota.observe(told(59, SERVER + 90), clock.now, server_time=SERVER + 30)
+    quota.observe(quota_headers(59, SERVER + 90), clock.now, server_time=SERVER + 30)
     assert quota.remaining == 59
     assert quota.window(clock.now) == 60
 
 
 @pytest.mark.parametrize("text", ["soon", "", "nan", "inf", "-inf"])
-def test_numbers_that_are_none_count_as_not_told(text: str, clock: Clock) -> None:
+def test_what_is_no_number_counts_as_absent(text: str, clock: Clock) -> None:
     quota = Quota()
     quota.observe(
         {"X-RateLimit-Remaining": text, "X-RateLimit-Reset": text}, clock.now, server_time=SERVER
@@ -539,9 +539,9 @@ def test_a_cooldown_passes_over_those_of_a_loop_that_is_gone() -> None:
     assert not limiter._waiters
 
 
-async def test_who_gave_up_in_another_thread_is_not_told_of_a_cooldown() -> None:
+async def test_a_waiter_that_gave_up_in_another_thread_is_not_woken_by_a_cooldown() -> None:
     limiter = await full()
-    with Elsewhere(limiter) as other:
+    with OtherLoop(limiter) as other:
         blocked = threading.Event()
         other.loop.call_soon_threadsafe(blocked.wait)
         other.loop.call_soon_threadsafe(other.task.cancel)
@@ -561,10 +561,10 @@ def test_a_rate_goes_on_when_another_demand_of_the_same_ends(clock: Clock) -> No
 
 def test_a_service_that_says_when_to_come_back_is_asked_again_then(clock: Clock) -> None:
     quota = Quota()
-    headers = told(0, SERVER + 60) | {"Retry-After": "2"}
+    headers = quota_headers(0, SERVER + 60) | {"Retry-After": "2"}
     quota.observe(headers, clock.now, server_time=SERVER)
     assert quota.delay(clock.now, 0) == 2
-    later = told(4, SERVER + 60) | {"Retry-After": "2"}
+    later = quota_headers(4, SERVER + 60) | {"Retry-After": "2"}
     other = Quota()
     other.observe(later, clock.now, server_time=SERVER)
     assert other.window(clock.now) == 60

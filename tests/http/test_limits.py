@@ -13,10 +13,10 @@ from tests.support.wire import (
     CHUNKED,
     LAST_CHUNK,
     Peer,
-    answer,
     chunk,
     final,
     head,
+    make_response,
     says,
     script,
     sse,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 INPUT = {"question": "?"}
-OK = answer({"a": 1})
+OK = make_response({"a": 1})
 ONE, TWO, END = sse(says("one")), sse(says("two")), sse(final())
 UNLIMITED = {"connect": None, "pool": None, "first_byte": None, "idle": None, "total": None}
 
@@ -54,7 +54,7 @@ async def read_one(stream: Any) -> StreamEvent:
 
 
 class Paced:
-    """A server that streams what a test tells it to, when it tells it."""
+    """A server that streams what a test gives it, when the test says so."""
 
     def __init__(self) -> None:
         self.peer: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
@@ -136,7 +136,7 @@ async def test_a_slow_consumer_is_no_idle_timeout(
 async def test_bytes_that_arrived_while_the_loop_was_held_up_count(
     serve: Serve, app_for: MakeApp, clock: FakeClock
 ) -> None:
-    """The alarm goes off in the very turn in which they are found."""
+    """The limit passes in the very turn of the loop in which they are found."""
     paced = Paced()
     app = app_for(await serve(paced), timeout=only(idle=100))
     stream = app.stream(INPUT)
@@ -144,7 +144,7 @@ async def test_bytes_that_arrived_while_the_loop_was_held_up_count(
     peer = await paced.peer
     await turns()
     peer.writer.write(chunk(ONE))
-    clock.ahead += 150  # and nobody had a turn meanwhile
+    clock.ahead += 150  # while the loop was held up
     assert (await reading).text == "one"
     reading = start(anext(stream))
     await paced.send(TWO)
@@ -155,7 +155,7 @@ async def test_bytes_that_arrived_while_the_loop_was_held_up_count(
 async def test_no_limit_cuts_a_long_stream(
     serve: Serve, app_for: MakeApp, clock: FakeClock
 ) -> None:
-    """With the limits that everybody has who sets none."""
+    """With the default limits."""
     paced = Paced()
     app = app_for(await serve(paced))
     stream = app.stream(INPUT)
@@ -337,7 +337,7 @@ async def test_total_over_attempts_and_waits(
 
     async def handler(peer: Peer) -> None:
         if len(wire.requests) == 1:
-            await peer.send(answer(None, 429, "Retry-After: 40"))
+            await peer.send(make_response(None, 429, "Retry-After: 40"))
         else:
             await peer.gone()
 
@@ -357,7 +357,7 @@ async def test_total_over_attempts_and_waits(
 
 
 async def test_a_wait_that_does_not_fit_is_not_begun(serve: Serve, app_for: MakeApp) -> None:
-    wire = await serve(script(answer(None, 429, "Retry-After: 50"), OK))
+    wire = await serve(script(make_response(None, 429, "Retry-After: 50"), OK))
     with pytest.raises(errors.RateLimitError) as caught:
         await app_for(wire, timeout=40).invoke(INPUT)
     assert caught.value.retry_after == 50
@@ -365,7 +365,7 @@ async def test_a_wait_that_does_not_fit_is_not_begun(serve: Serve, app_for: Make
 
 
 async def test_a_wait_over_the_cap_raises_at_once(serve: Serve, app_for: MakeApp) -> None:
-    wire = await serve(script(answer(None, 429, "Retry-After: 259200"), OK))
+    wire = await serve(script(make_response(None, 429, "Retry-After: 259200"), OK))
     with pytest.raises(errors.RateLimitError) as caught:
         await app_for(wire, max_retry_after=100).invoke(INPUT)
     assert caught.value.retry_after == 259200
@@ -434,14 +434,14 @@ async def test_the_limits_of_a_stream_end_with_it(
     app = app_for(wire, timeout=Timeout(total=100, idle=50))
     stream = app.stream(INPUT)
     assert len([event async for event in stream]) == 2
-    assert not app._api.sender.timer()._looks
+    assert not app._api.sender.timer()._checks
     await clock.pass_by(200)
     assert await anext(stream, None) is None
     assert (await app.stream(INPUT).output("agent-1")) == {"content": "hi"}
     assert wire.connections == 1
 
 
-# --- who sets what -------------------------------------------------------------------------------
+# --- where limits are set ------------------------------------------------------------------------
 
 
 async def test_none_means_no_limit_at_all(serve: Serve, app_for: MakeApp, clock: FakeClock) -> None:
@@ -492,7 +492,7 @@ async def test_misspelt_limits(bad: Any, app_for: MakeApp) -> None:
 async def test_a_429_slows_the_whole_client(
     serve: Serve, app_for: MakeApp, clock: FakeClock
 ) -> None:
-    wire = await serve(script(answer(None, 429, "Retry-After: 50"), OK))
+    wire = await serve(script(make_response(None, 429, "Retry-After: 50"), OK))
     app = app_for(wire)
     first = start(app.invoke(INPUT))
     await wire.asked()

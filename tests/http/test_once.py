@@ -1,4 +1,4 @@
-"""Nothing is run twice: what is sent again, what is not, and what the caller is told."""
+"""Nothing is run twice: what is sent again, what is not, and what the error says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ import pytest
 from dynamiq_async import Timeout, Upload, errors
 from dynamiq_async._http.request_options import RequestOptions
 from dynamiq_async.app import AsyncApp
-from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, answer, chunk, final, head, script, sse
+from tests.support.wire import (
+    CHUNKED,
+    LAST_CHUNK,
+    Peer,
+    chunk,
+    final,
+    head,
+    make_response,
+    script,
+    sse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,7 +32,7 @@ if TYPE_CHECKING:
     from tests.support.network import MakeApp, Serve
 
 INPUT = {"question": "?"}
-OK = answer({"a": 1})
+OK = make_response({"a": 1})
 STREAM = CHUNKED + chunk(sse(final())) + LAST_CHUNK
 
 
@@ -36,7 +46,7 @@ class Getter(AsyncApp):
 
 
 async def lose(peer: Peer) -> None:
-    """Take the request, and go without a word."""
+    """Read the request, and close without a response."""
     peer.close()
 
 
@@ -58,7 +68,7 @@ LOST = [lose, reset, half_a_head, half_a_body]
 
 
 @pytest.mark.parametrize("handler", LOST)
-async def test_a_post_whose_answer_is_lost_is_sent_once(
+async def test_a_post_whose_response_is_lost_is_sent_once(
     handler: Any, serve: Serve, app_for: MakeApp
 ) -> None:
     wire = await serve(handler)
@@ -117,10 +127,10 @@ async def test_retries_end(serve: Serve, app_for: MakeApp, no_backoff: list[floa
 
 
 def refused(status: int, *lines: str) -> bytes:
-    return answer({"error": {"code": "x", "message": "later"}}, status, *lines)
+    return make_response({"error": {"code": "x", "message": "later"}}, status, *lines)
 
 
-# What a server's "no" means for a POST: status, header lines, whether it is sent again.
+# What a refusal means for a POST: status, header lines, whether it is sent again.
 REFUSALS = [
     (429, (), True),
     (429, ("Retry-After: 3",), True),
@@ -139,7 +149,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("status", "lines", "repeated"), REFUSALS)
 @pytest.mark.parametrize("how", ["invoke", "stream", "submit"])
-async def test_a_post_that_is_answered_no(
+async def test_a_post_that_is_refused(
     how: str,
     status: int,
     lines: tuple[str, ...],
@@ -153,7 +163,7 @@ async def test_a_post_that_is_answered_no(
 
     cooldowns: list[float] = []
     monkeypatch.setattr(Limiter, "cool_down", lambda _, seconds: cooldowns.append(seconds))
-    good = {"invoke": OK, "stream": STREAM, "submit": answer({"id": "1"}, 202)}[how]
+    good = {"invoke": OK, "stream": STREAM, "submit": make_response({"id": "1"}, 202)}[how]
     wire = await serve(script(refused(status, *lines), good))
     app = app_for(wire)
 
@@ -216,7 +226,7 @@ async def test_a_refused_connection_is_tried_again(
     assert len(wire.requests) == 1
 
 
-async def test_refused_connections_are_told(app_for: MakeApp, no_backoff: list[float]) -> None:
+async def test_refused_connections_are_reported(app_for: MakeApp, no_backoff: list[float]) -> None:
     app = app_for(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(errors.ConnectError) as caught:
         await app.invoke(INPUT)
@@ -225,7 +235,7 @@ async def test_refused_connections_are_told(app_for: MakeApp, no_backoff: list[f
     assert isinstance(caught.value.__cause__, OSError)
 
 
-async def test_an_unknown_name_is_told(app_for: MakeApp) -> None:
+async def test_an_unknown_name_is_reported(app_for: MakeApp) -> None:
     app = app_for("https://nowhere.invalid", max_retries=0)
     with pytest.raises(errors.ConnectError, match="cannot connect"):
         await app.invoke(INPUT)
@@ -354,7 +364,7 @@ async def test_files_that_cannot_are_sent_once(kind: str, serve: Serve, app_for:
     assert b"some bytes" in wire.requests[0].body
 
 
-# --- time limits are no answer -------------------------------------------------------------------
+# --- time limits before a response ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", ["first_byte", "total", "idle"])

@@ -44,7 +44,7 @@ def test_it_settles_at_what_the_service_takes(capacity: int) -> None:
     met = play(AdaptiveLimit(Adaptive(max=64)), capacity, rounds=2000)
     settled = met[200:]
     assert sum(settled) / len(settled) >= 0.85 * capacity
-    assert sum(sent > capacity for sent in settled) <= 8  # with a patience that doubles
+    assert sum(sent > capacity for sent in settled) <= 8  # since the delay doubles
 
 
 def test_it_stays_within_its_bounds() -> None:
@@ -74,7 +74,7 @@ def starts(pace: RateLimit, until: float, *, late: float = 0.0, began: float = 5
     now, found = began, []
     while now < began + until:
         found.append(now)
-        pace.take(now)
+        pace.record_start(now)
         if delay := pace.delay(now):
             now += delay + late
     return found

@@ -1,4 +1,4 @@
-"""Answers become values or exceptions that say what is known, and never the key."""
+"""Responses become values or exceptions that say what is known, and never the key."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def envelope(**fields: Any) -> bytes:
     return json.dumps({"error": fields}).encode()
 
 
-def shown(error: BaseException) -> str:
+def visible_text(error: BaseException) -> str:
     """All that a log, a debugger or a pickle could give away."""
     trace = "".join(traceback.format_exception(error))
     return f"{trace} {error!r} {vars(error)} {pickle.dumps(vars(error))!r}"
@@ -88,7 +88,7 @@ def test_each_status_has_its_class(status: int, kind: type) -> None:
     assert error.message.startswith(f"{REQUEST} was answered {status}")
 
 
-def test_a_used_up_quota_is_told_from_a_wrong_key() -> None:
+def test_a_used_up_quota_is_distinguished_from_a_wrong_key() -> None:
     error = error_of(403, envelope(code="subscription_limit_reached", message="used up"))
     assert type(error) is errors.QuotaExceededError
     assert "project" not in error.message
@@ -100,7 +100,7 @@ def test_a_used_up_quota_is_told_from_a_wrong_key() -> None:
 def test_a_personal_token_at_an_app_is_explained(key: str) -> None:
     error = error_of(403, key=key)
     assert "Personal Access Token" in error.message
-    assert key not in shown(error)
+    assert key not in visible_text(error)
     assert "Personal Access Token" not in error_of(403).message
     assert "another project" in error_of(403, key=None).message
 
@@ -221,7 +221,9 @@ def test_reading_an_error_takes_linear_time(head: bytes, piece: bytes) -> None:
 
 
 @given(st.integers(300, 599), st.binary(max_size=200), st.dictionaries(st.text(), st.text()))
-def test_no_answer_raises_anything_else(status: int, body: bytes, headers: dict[str, str]) -> None:
+def test_no_response_raises_anything_else(
+    status: int, body: bytes, headers: dict[str, str]
+) -> None:
     assert isinstance(error_of(status, body, headers=headers), errors.APIStatusError)
 
 
@@ -243,7 +245,7 @@ def test_no_answer_raises_anything_else(status: int, body: bytes, headers: dict[
 def test_the_key_is_masked_wherever_a_server_repeats_it(key: str, make: Any) -> None:
     error = error_of(400, make(key), key=key, headers={"location": f"https://x/?k={key}"})
     if len(key) > 5:  # shorter ones are parts of our own words
-        assert key not in shown(error)
+        assert key not in visible_text(error)
         assert json.dumps(key)[1:-1] not in str(error.body)
         assert key not in str(error.details)
 
@@ -327,10 +329,10 @@ def test_an_error_in_a_stream_without_a_text(data: Any) -> None:
 def test_an_error_in_a_stream_does_not_show_the_key() -> None:
     data = {"error": {"message": f"bad {KEY}", "details": {"k": KEY}}}
     error = stream_error(data, run_id=None, request=REQUEST, key=KEY)
-    assert "s3cr3t" not in shown(error)
+    assert "s3cr3t" not in visible_text(error)
 
 
-# --- bodies that say yes -------------------------------------------------------------------------
+# --- the bodies of 2xx responses -----------------------------------------------------------------
 
 
 class Output(msgspec.Struct):
@@ -346,11 +348,11 @@ def decode(body: bytes, type: Any = Any, content_type: str | None = "application
 
 @pytest.mark.parametrize("value", [None, True, 5, 1.5, "text", [], {}, {"output": {"a": [1]}}])
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "text/plain", None])
-def test_any_json_value_is_an_answer(value: Any, content_type: str | None) -> None:
+def test_any_json_value_is_a_response(value: Any, content_type: str | None) -> None:
     assert decode(json.dumps(value).encode(), content_type=content_type) == value
 
 
-def test_an_answer_as_a_type() -> None:
+def test_a_response_as_a_type() -> None:
     assert decode(b'{"answer": "a", "new": 1}', Output) == Output("a")
     assert decode(b"[1, 2]", list[int]) == [1, 2]
     assert decode(rb'{"answer": "\ud83d"}', Output) == Output("\ufffd")
@@ -358,7 +360,7 @@ def test_an_answer_as_a_type() -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"answer": 5}', b"{}", b"[]", b"null"])
-def test_an_answer_that_does_not_fit(body: bytes) -> None:
+def test_a_response_that_does_not_fit(body: bytes) -> None:
     with pytest.raises(errors.ResponseDecodeError, match="does not fit Output") as caught:
         decode(body, Output)
     assert caught.value.body == body.decode()
@@ -368,14 +370,14 @@ def test_an_answer_that_does_not_fit(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"\xff", b"<html>"])
-def test_an_answer_that_claims_to_be_json_and_is_not(body: bytes) -> None:
+def test_a_response_that_claims_to_be_json_and_is_not(body: bytes) -> None:
     for kind in ("application/json", "application/problem+json", "APPLICATION/JSON"):
         with pytest.raises(errors.ResponseDecodeError, match="is not JSON"):
             decode(body, content_type=kind)
 
 
 @pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "text/plain", None])
-def test_an_answer_that_is_another_thing_such_as_a_login_page(content_type: str | None) -> None:
+def test_a_response_that_is_another_thing_such_as_a_login_page(content_type: str | None) -> None:
     with pytest.raises(errors.ContentTypeError) as caught:
         decode(b"<html>\n Please  log in", content_type=content_type)
     assert "'<html> Please log in'" in caught.value.message
@@ -385,10 +387,10 @@ def test_an_answer_that_is_another_thing_such_as_a_login_page(content_type: str 
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/html"])
-def test_an_unusable_answer_does_not_show_the_key(content_type: str) -> None:
+def test_an_unusable_response_does_not_show_the_key(content_type: str) -> None:
     with pytest.raises(errors.APIResponseError) as caught:
         decode(f"{{Authorization: Bearer {KEY}}}".encode(), content_type=content_type)
-    assert "s3cr3t" not in shown(caught.value)
+    assert "s3cr3t" not in visible_text(caught.value)
 
 
 def test_the_content_type_in_any_spelling() -> None:
@@ -477,7 +479,7 @@ def test_a_failed_result_does_not_show_the_key() -> None:
     body = {"status": "failure", "input": {"key": KEY}, "output": None, "error": error}
     with pytest.raises(errors.RunFailedError) as caught:
         output(json.dumps(body).encode())
-    assert "s3cr3t" not in shown(caught.value)
+    assert "s3cr3t" not in visible_text(caught.value)
     assert caught.value.details == {"message": "401 for Bearer ***", "failed_nodes": ["***"]}
 
 

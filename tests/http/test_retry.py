@@ -18,7 +18,7 @@ from dynamiq_async._http.status import Outcome, may_repeat, meaning_of
 POLICY = RetryPolicy()
 
 
-def answered(status: int, retry_after: float | None = None) -> errors.APIStatusError:
+def refusal(status: int, retry_after: float | None = None) -> errors.APIStatusError:
     return status_error("POST /", status, {}, b"", retry_after=retry_after)
 
 
@@ -28,18 +28,18 @@ TABLE: list[tuple[errors.DynamiqError, Outcome, bool, bool, bool]] = [
     (errors.ConnectError(), Outcome.NOT_TAKEN, True, True, True),
     (errors.ConnectTimeoutError(), Outcome.NOT_TAKEN, True, True, True),
     (errors.PoolTimeoutError(), Outcome.NOT_TAKEN, True, True, False),
-    (answered(429), Outcome.NOT_TAKEN, True, True, False),
-    (answered(429, 1.0), Outcome.NOT_TAKEN, True, True, False),
-    (answered(503, 1.0), Outcome.NOT_TAKEN, True, True, False),
-    (answered(503, 0.0), Outcome.NOT_TAKEN, True, True, False),
-    (answered(503), Outcome.UNKNOWN, False, True, False),
-    (answered(502), Outcome.UNKNOWN, False, True, False),
-    (answered(502, 1.0), Outcome.UNKNOWN, False, True, False),
-    (answered(504), Outcome.UNKNOWN, False, True, False),
-    (answered(504, 1.0), Outcome.UNKNOWN, False, True, False),
-    (answered(408), Outcome.TRANSIENT, False, True, False),
-    (answered(500), Outcome.TRANSIENT, False, True, False),
-    (answered(500, 1.0), Outcome.TRANSIENT, False, True, False),
+    (refusal(429), Outcome.NOT_TAKEN, True, True, False),
+    (refusal(429, 1.0), Outcome.NOT_TAKEN, True, True, False),
+    (refusal(503, 1.0), Outcome.NOT_TAKEN, True, True, False),
+    (refusal(503, 0.0), Outcome.NOT_TAKEN, True, True, False),
+    (refusal(503), Outcome.UNKNOWN, False, True, False),
+    (refusal(502), Outcome.UNKNOWN, False, True, False),
+    (refusal(502, 1.0), Outcome.UNKNOWN, False, True, False),
+    (refusal(504), Outcome.UNKNOWN, False, True, False),
+    (refusal(504, 1.0), Outcome.UNKNOWN, False, True, False),
+    (refusal(408), Outcome.TRANSIENT, False, True, False),
+    (refusal(500), Outcome.TRANSIENT, False, True, False),
+    (refusal(500, 1.0), Outcome.TRANSIENT, False, True, False),
     (errors.APIConnectionError(), Outcome.UNKNOWN, False, True, False),
     (errors.APITimeoutError(), Outcome.UNKNOWN, False, True, False),
     (errors.IdleTimeoutError(), Outcome.UNKNOWN, False, True, False),
@@ -47,7 +47,7 @@ TABLE: list[tuple[errors.DynamiqError, Outcome, bool, bool, bool]] = [
     (errors.AmbiguousConnectionError(), Outcome.UNKNOWN, False, True, False),
     (errors.AmbiguousTimeoutError(), Outcome.UNKNOWN, False, True, False),
     *(
-        (answered(status, retry_after), Outcome.FINAL, False, False, False)
+        (refusal(status, retry_after), Outcome.FINAL, False, False, False)
         for status in (301, 302, 400, 401, 402, 403, 404, 409, 410, 413, 415, 422, 501, 505)
         for retry_after in (None, 1.0)
     ),
@@ -96,8 +96,8 @@ def delay(error: errors.DynamiqError, policy: RetryPolicy = POLICY, **known: Any
 
 
 @given(st.floats(0, 60))
-def test_nobody_comes_back_before_they_were_asked_to(seconds: float) -> None:
-    waited = delay(answered(429, seconds))
+def test_no_request_is_sent_before_the_time_that_the_server_named(seconds: float) -> None:
+    waited = delay(refusal(429, seconds))
     assert waited is not None
     assert seconds <= waited <= seconds + min(seconds * 0.25, 2.0)
 
@@ -111,22 +111,22 @@ def test_backoff_doubles_up_to_its_cap_and_jitter_only_lengthens(
     assert least <= waited <= least * 1.25
 
 
-def test_those_told_to_come_back_at_the_same_time_are_spread() -> None:
-    assert len({delay(answered(429, 10.0)) for _ in range(20)}) > 10
+def test_calls_that_are_asked_to_wait_equally_long_are_spread() -> None:
+    assert len({delay(refusal(429, 10.0)) for _ in range(20)}) > 10
     assert len({POLICY.backoff(0) for _ in range(20)}) > 10
 
 
 def test_without_jitter_the_delays_are_exact() -> None:
     exact = RetryPolicy(jitter=0.0)
     assert [exact.backoff(n) for n in range(6)] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
-    assert delay(answered(429, 7.0), exact) == 7.0
+    assert delay(refusal(429, 7.0), exact) == 7.0
 
 
 @pytest.mark.parametrize("asked", [60.001, 3 * 24 * 3600.0, float("inf")])
 def test_a_wait_over_the_cap_gives_up_at_once(asked: float) -> None:
-    assert delay(answered(429, asked)) is None
-    assert delay(answered(503, asked), idempotent=True) is None
-    assert delay(answered(429, asked), RetryPolicy(max_wait=asked)) is not None
+    assert delay(refusal(429, asked)) is None
+    assert delay(refusal(503, asked), idempotent=True) is None
+    assert delay(refusal(429, asked), RetryPolicy(max_wait=asked)) is not None
 
 
 # --- Retry-After ---------------------------------------------------------------------------------

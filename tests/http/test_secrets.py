@@ -15,7 +15,7 @@ import pytest
 from dynamiq_async import AsyncApp, Callback, Timeout, errors
 from dynamiq_async._http.request_options import RequestOptions
 from tests.support.network import KEY
-from tests.support.wire import CHUNKED, Peer, answer, chunk, final, head, says, script, sse
+from tests.support.wire import CHUNKED, Peer, chunk, final, head, make_response, says, script, sse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def everything_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert all(KEY not in repr(vars(record)) for record in caplog.records)
 
 
-def shown(error: BaseException) -> str:
+def visible_text(error: BaseException) -> str:
     """Everything that can be seen of an exception and of all that hangs on it."""
     texts: list[str] = []
     todo: list[BaseException | None] = [error]
@@ -53,12 +53,12 @@ def shown(error: BaseException) -> str:
 async def failure_of(call: Any) -> errors.DynamiqError:
     with pytest.raises(errors.DynamiqError) as caught:
         await call
-    assert KEY not in shown(caught.value)
+    assert KEY not in visible_text(caught.value)
     return caught.value
 
 
 async def test_the_key_is_sent_as_documented(serve: Serve, app_for: MakeApp) -> None:
-    wire = await serve(script(answer({})))
+    wire = await serve(script(make_response({})))
     await app_for(wire).invoke(INPUT)
     assert wire.requests[0].headers["authorization"] == f"Bearer {KEY}"
     await app_for(wire, access_key=False).invoke(INPUT)
@@ -84,7 +84,7 @@ def test_wrong_keys_are_not_repeated() -> None:
     for bad in (f"{KEY}\n", f"{KEY} ", f'"{KEY}ü"', b"", "", 5):
         with pytest.raises(errors.InvalidArgumentError) as caught:
             AsyncApp("http://127.0.0.1", access_key=bad)  # type: ignore[arg-type]
-        assert KEY not in shown(caught.value)
+        assert KEY not in visible_text(caught.value)
         assert caught.value.argument == "access_key"
 
 
@@ -170,7 +170,7 @@ async def test_a_server_that_repeats_the_key_in_an_error(
     status: int, body: Any, serve: Serve, app_for: MakeApp
 ) -> None:
     lines = (f"X-Request-Id: {KEY}", f"Location: http://x/{KEY}", f"X-Other: Bearer {KEY}")
-    wire = await serve(script(answer(body, status, *lines)))
+    wire = await serve(script(make_response(body, status, *lines)))
     app = app_for(wire, max_retries=0)
     error = await failure_of(app.invoke(INPUT))
     assert error.status == status
@@ -178,7 +178,9 @@ async def test_a_server_that_repeats_the_key_in_an_error(
 
 
 async def test_a_server_that_repeats_the_key_in_a_header(serve: Serve, app_for: MakeApp) -> None:
-    wire = await serve(script(answer({"a": 1}, 200, f"X-Echo: you sent {KEY}", "X-Other: 1")))
+    wire = await serve(
+        script(make_response({"a": 1}, 200, f"X-Echo: you sent {KEY}", "X-Other: 1"))
+    )
     app = app_for(wire)
     request = app._api.request("GET", "v1", given=RequestOptions())
     headers = (await app._api.sender.fetch(request, app._api.options)).headers
@@ -192,11 +194,11 @@ async def test_a_server_that_repeats_the_key_in_a_2xx(serve: Serve, app_for: Mak
     id_line = f"X-Request-Id: {KEY}"
     text = KEY.encode()
     for response in (
-        answer(b"<p>" + text, 200, id_line, kind="text/html"),
-        answer(b'{"a": ' + text, 200, id_line),
-        answer({"x": KEY}, 200, id_line),
-        answer(b'"' + text * 50 + b'"', 200, id_line),
-        answer(
+        make_response(b"<p>" + text, 200, id_line, kind="text/html"),
+        make_response(b'{"a": ' + text, 200, id_line),
+        make_response({"x": KEY}, 200, id_line),
+        make_response(b'"' + text * 50 + b'"', 200, id_line),
+        make_response(
             {"status": "failure", "input": None, "output": None, "error": {"message": KEY}},
             200,
             id_line,
@@ -239,8 +241,8 @@ async def test_a_stream_that_repeats_the_key(body: bytes, serve: Serve, app_for:
 async def test_redirects_are_not_followed(
     how: str, status: int, serve: Serve, app_for: MakeApp
 ) -> None:
-    elsewhere = await serve(script(answer({"stolen": True})))
-    wire = await serve(script(answer(None, status, f"Location: {elsewhere.url}/x")))
+    elsewhere = await serve(script(make_response({"stolen": True})))
+    wire = await serve(script(make_response(None, status, f"Location: {elsewhere.url}/x")))
     app = app_for(wire)
     call = app.invoke(INPUT) if how == "invoke" else app.stream(INPUT).open()
     error = await failure_of(call)
@@ -251,7 +253,7 @@ async def test_redirects_are_not_followed(
 
 
 async def test_cookies_are_not_replayed(serve: Serve, app_for: MakeApp) -> None:
-    wire = await serve(script(answer({}, 200, "Set-Cookie: session=1; Path=/")))
+    wire = await serve(script(make_response({}, 200, "Set-Cookie: session=1; Path=/")))
     app = app_for(wire.url.replace("127.0.0.1", "localhost"))  # an address would have no cookies
     for _ in range(2):
         await app.invoke(INPUT)
@@ -319,7 +321,7 @@ async def test_callback_tokens_are_hidden() -> None:
 
 
 async def test_a_copy_is_a_view(serve: Serve, app_for: MakeApp) -> None:
-    wire = await serve(script(answer({})))
+    wire = await serve(script(make_response({})))
     app = app_for(wire)
     other = copy.copy(app)
     await other.invoke(INPUT)
@@ -332,7 +334,9 @@ async def test_a_copy_is_a_view(serve: Serve, app_for: MakeApp) -> None:
 async def test_logging_says_what_went_on(
     serve: Serve, app_for: MakeApp, caplog: pytest.LogCaptureFixture, no_backoff: list[float]
 ) -> None:
-    wire = await serve(script(answer(None, 429), answer({}, 200, "X-Request-Id: r-1")))
+    wire = await serve(
+        script(make_response(None, 429), make_response({}, 200, "X-Request-Id: r-1"))
+    )
     await app_for(wire).invoke(INPUT, extra_query={"token": "q"})
     ours = [r.getMessage() for r in caplog.records if r.name == "dynamiq_async"]
     assert any("429" in message for message in ours)

@@ -46,14 +46,14 @@ async def test_another_limit_can_take_over(timer: Timer) -> None:
     assert limits.limit == "idle"
 
 
-async def test_a_limit_that_was_turned_off_does_not_ring(timer: Timer) -> None:
+async def test_a_limit_that_was_turned_off_does_not_expire(timer: Timer) -> None:
     limits = TaskLimits(Timeout(first_byte=0.01, idle=None), None, timer)
     with limits.starting("first_byte"):
         limits.run("idle")
         await asyncio.sleep(0.03)
 
 
-async def test_without_limits_nothing_is_armed(timer: Timer) -> None:
+async def test_without_limits_no_timer_is_set(timer: Timer) -> None:
     with TaskLimits(NO_TIMEOUT, None, timer).starting("first_byte"):
         assert timer._handle is None
 
@@ -75,7 +75,7 @@ async def test_each_call_ends_at_its_own_time(timer: Timer) -> None:
     seconds = [0.05, 0.01, 0.03]
     await asyncio.gather(*map(call, seconds), quick())
     assert ended == sorted(seconds)
-    assert not timer._looks
+    assert not timer._checks
     assert timer._handle is None
 
 
@@ -89,7 +89,7 @@ async def test_a_cancellation_from_elsewhere_is_not_a_timeout(timer: Timer) -> N
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not timer._looks
+    assert not timer._checks
 
 
 async def test_a_cancellation_in_the_same_moment_wins(timer: Timer) -> None:
@@ -107,7 +107,7 @@ async def test_a_cancellation_in_the_same_moment_wins(timer: Timer) -> None:
         await task
 
 
-async def test_what_has_expired_is_not_armed_again(timer: Timer) -> None:
+async def test_an_expired_limit_is_not_checked_again(timer: Timer) -> None:
     limits = TaskLimits(Timeout(first_byte=60, idle=60), None, timer)
 
     async def call() -> None:
@@ -122,7 +122,7 @@ async def test_what_has_expired_is_not_armed_again(timer: Timer) -> None:
     limits._cancel()
     with pytest.raises(TimeoutError):
         await task
-    assert not timer._looks
+    assert not timer._checks
 
 
 async def test_an_error_of_the_call_stays_what_it_is(timer: Timer) -> None:
@@ -131,16 +131,16 @@ async def test_an_error_of_the_call_stays_what_it_is(timer: Timer) -> None:
         TaskLimits(Timeout(first_byte=60), None, timer).starting("first_byte"),
     ):
         raise ZeroDivisionError
-    assert not timer._looks
+    assert not timer._checks
 
 
-async def test_a_limit_that_begins_anew_is_looked_at_and_not_ended(timer: Timer) -> None:
+async def test_a_limit_that_is_restarted_does_not_expire(timer: Timer) -> None:
     limits = TaskLimits(Timeout(idle=0.03), None, timer)
     with limits.starting("idle"):
         for _ in range(6):
             await asyncio.sleep(0.01)
             limits.run("idle")
-    assert not timer._looks
+    assert not timer._checks
 
 
 async def test_what_came_while_the_loop_stood_still_counts_before_the_limit(timer: Timer) -> None:

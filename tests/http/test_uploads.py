@@ -117,7 +117,7 @@ def test_what_cannot_be_rewound_is_not_replayable() -> None:
 
 
 @pytest.mark.parametrize("make", [pieces, Pieces])
-def test_an_async_iterable_is_not_replayable_and_its_size_is_what_one_says(make: Any) -> None:
+def test_an_async_iterable_is_not_replayable_and_has_the_size_that_is_given(make: Any) -> None:
     upload = Upload(make(), name="a.txt")
     assert (upload.size, upload.replayable) == (None, False)
     assert upload.mime_type == "text/plain"

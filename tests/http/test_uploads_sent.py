@@ -16,7 +16,7 @@ from dynamiq_async._http.bodies import root_body
 from dynamiq_async._http.multipart import PIECE, Multipart
 from dynamiq_async.transport import Request
 from tests.support.network import in_flight
-from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, answer, chunk, final, script, sse
+from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, chunk, final, make_response, script, sse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.support.wire import Seen
 
 INPUT = {"question": "Was ist das? ☃"}
-OK = answer({"a": 1})
+OK = make_response({"a": 1})
 
 
 def parts_of(request: Seen) -> list[tuple[str, str | None, str, bytes]]:
@@ -87,7 +87,9 @@ async def test_names_with_quotes_stay_one_header(serve: Serve, app_for: MakeApp)
 
 
 async def test_streams_and_submissions_take_files_too(serve: Serve, app_for: MakeApp) -> None:
-    wire = await serve(script(CHUNKED + chunk(sse(final())) + LAST_CHUNK, answer({"id": "1"}, 202)))
+    wire = await serve(
+        script(CHUNKED + chunk(sse(final())) + LAST_CHUNK, make_response({"id": "1"}, 202))
+    )
     app = app_for(wire)
     assert await app.stream(INPUT, files=b"x").output("agent-1") == {"content": "hi"}
     await app.submit(INPUT, files=b"x")
@@ -109,7 +111,7 @@ async def test_an_unknown_length_is_sent_in_chunks(serve: Serve, app_for: MakeAp
     assert parts_of(request)[-1][3] == b"some bytes"
 
 
-async def test_a_length_that_is_told_is_used(serve: Serve, app_for: MakeApp) -> None:
+async def test_a_length_that_is_given_is_used(serve: Serve, app_for: MakeApp) -> None:
     wire = await serve(script(OK))
     await app_for(wire).invoke(INPUT, files=Upload(pieces(b"some ", b"bytes"), size=10))
     assert int(wire.requests[0].headers["content-length"]) == len(wire.requests[0].body)
@@ -243,7 +245,7 @@ async def test_what_the_callers_own_iterator_raises_is_raised(
     await wire.all_closed()
 
 
-async def test_an_answer_in_mid_upload_counts(serve: Serve, app_for: MakeApp) -> None:
+async def test_a_response_in_mid_upload_counts(serve: Serve, app_for: MakeApp) -> None:
     """A server need not read a file to refuse it."""
     held = asyncio.Event()
 
@@ -255,7 +257,7 @@ async def test_an_answer_in_mid_upload_counts(serve: Serve, app_for: MakeApp) ->
         return b""
 
     async def handler(peer: Peer) -> None:
-        await peer.send(answer({"error": {"code": "too_large", "message": "no"}}, 413))
+        await peer.send(make_response({"error": {"code": "too_large", "message": "no"}}, 413))
         await peer.gone()
 
     wire = await serve(handler)

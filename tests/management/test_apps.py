@@ -1,4 +1,4 @@
-"""`management.apps`: listing and getting, whatever the service answers."""
+"""`management.apps`: listing and getting, whatever the service sends."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_a_list_that_is_empty_in_any_way(
     assert [app async for app in management.apps.list()] == []
 
 
-async def test_apps_without_ids_are_told_apart(
+async def test_apps_without_ids_are_kept_apart(
     emulator: Emulator, management: AsyncManagement
 ) -> None:
     first = {"data": [{"name": "a"}, {"name": "b"}], "pagination": PAGINATION | {"page_count": 2}}
@@ -214,7 +214,7 @@ def test_a_field_of_another_type_is_left_out_and_the_rest_is_there() -> None:
     assert (app.workflow_version.id, app.workflow_version.version) == ("v", None)
 
 
-# --- answers that say no -------------------------------------------------------------------------
+# --- refusals ------------------------------------------------------------------------------------
 
 
 async def test_a_wrong_token(emulator: Emulator) -> None:

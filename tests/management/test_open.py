@@ -36,7 +36,7 @@ def sent_tokens(emulator: Emulator) -> dict[str, set[str | None]]:
     return found
 
 
-# --- by what -------------------------------------------------------------------------------------
+# --- by id and by name ---------------------------------------------------------------------------
 
 
 async def test_an_app_by_its_name(emulator: Emulator, management: AsyncManagement) -> None:
@@ -121,7 +121,7 @@ async def refusal(management: AsyncManagement, app: Any, **options: Any) -> str:
     return caught.value.message
 
 
-async def test_an_unknown_name_is_answered_with_those_there_are(
+async def test_the_error_for_an_unknown_name_lists_the_names_there_are(
     management: AsyncManagement,
 ) -> None:
     message = await refusal(management, "agnet")
@@ -140,14 +140,16 @@ async def test_of_many_names_the_nearest_are_shown(
     assert message.count("'") == 2 * 9
 
 
-async def test_an_empty_project_is_told(emulator: Emulator, management: AsyncManagement) -> None:
+async def test_an_empty_project_is_reported(
+    emulator: Emulator, management: AsyncManagement
+) -> None:
     emulator.management.apps.clear()
     assert await refusal(management, "agent") == (
         "the project has no App called 'agent': it has no Apps"
     )
 
 
-async def test_an_ambiguous_name_is_answered_with_the_ids(
+async def test_the_error_for_an_ambiguous_name_lists_the_ids(
     emulator: Emulator, management: AsyncManagement
 ) -> None:
     first, second = (emulator.management.add("twin") for _ in range(2))
@@ -348,7 +350,7 @@ async def test_one_opening_makes_one_client_after_another(management: AsyncManag
 async def test_tasks_do_not_close_each_others_clients(
     emulator: Emulator, management: AsyncManagement
 ) -> None:
-    """They enter at the same time: one gets in, and the other is told."""
+    """They enter at the same time: one gets in, the other gets an error."""
     opening = management.open("echo", access_key=KEY)
 
     async def call() -> Any:

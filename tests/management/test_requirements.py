@@ -32,12 +32,12 @@ async def app(emulator: Emulator) -> AsyncIterator[AsyncApp]:
 
 
 async def follow(link: str) -> dict[str, Any]:
-    """What the end user's browser does."""
+    """Follow a link as the end user's browser does."""
     base, _, path = link.rpartition("/")
     async with AsyncApp(base, access_key=False) as browser:
         request = browser._api.request("GET", path, given=RequestOptions())
-        answer = await browser._api.sender.fetch(request, browser._api.options)
-    found: dict[str, Any] = json.loads(answer.body)
+        response = await browser._api.sender.fetch(request, browser._api.options)
+    found: dict[str, Any] = json.loads(response.body)
     return found
 
 
@@ -118,7 +118,7 @@ async def test_a_link_is_a_secret(app: AsyncApp) -> None:
     assert pickle.loads(pickle.dumps(link)).url == link.url
 
 
-async def test_a_link_whose_answer_was_lost_is_made_again_where_that_is_allowed(
+async def test_a_link_whose_response_was_lost_is_made_again_where_that_is_allowed(
     emulator: Emulator, app: AsyncApp
 ) -> None:
     emulator.script(Fault(drop="reset", executes=True), times=2, match=f"POST {LINK}")
@@ -161,19 +161,19 @@ async def test_wrong_ids_send_nothing(bad: Any, emulator: Emulator, app: AsyncAp
     assert emulator.requests.total == 0
 
 
-# --- answers of other shapes ---------------------------------------------------------------------
+# --- responses of other shapes -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrap", [lambda data: data, lambda data: {"data": data}])
-async def test_an_answer_may_be_wrapped_or_not(
+async def test_a_response_may_be_wrapped_or_not(
     wrap: Any, emulator: Emulator, app: AsyncApp
 ) -> None:
-    answers = (
+    bodies = (
         [{"id": "r-1", "title": "T", "type": 5, "new": 1}, "r-2"],
         {"unsatisfied": ["r-1"], "satisfied": False},
         {"url": "https://x.example/1", "expires_at": 5, "token": "t"},
     )
-    emulator.script(*(Fault(status=200, body=wrap(answer)) for answer in answers))
+    emulator.script(*(Fault(status=200, body=wrap(body)) for body in bodies))
     expected = [Requirement(id="r-1", title="T"), Requirement(id="r-2")]
     assert list(await app.requirements.list()) == expected
     assert (await app.requirements.status("ann")).unsatisfied == [Requirement(id="r-1")]
@@ -182,11 +182,11 @@ async def test_an_answer_may_be_wrapped_or_not(
 
 
 async def test_nulls_are_nothing(emulator: Emulator, app: AsyncApp) -> None:
-    answers = ({"data": None}, {"data": {"unsatisfied": None}}, {"data": [None]})
-    emulator.script(*(Fault(status=200, body=answer) for answer in answers))
+    bodies = ({"data": None}, {"data": {"unsatisfied": None}}, {"data": [None]})
+    emulator.script(*(Fault(status=200, body=body) for body in bodies))
     assert list(await app.requirements.list()) == []
     assert (await app.requirements.status("ann")).is_satisfied
-    # One of which nothing is known is still one.
+    # A requirement without any known field is still a requirement.
     assert list(await app.requirements.list()) == [Requirement()]
 
 
@@ -213,7 +213,7 @@ async def test_an_unknown_shape_does_not_pass_for_nothing_left(
         (Fault(status=200, body=HTML_PAGE), errors.ContentTypeError),
     ],
 )
-async def test_answers_that_say_no(
+async def test_refusals(
     fault: Fault, kind: type[Exception], emulator: Emulator, app: AsyncApp
 ) -> None:
     emulator.script(fault, times=None)
@@ -228,7 +228,7 @@ async def test_answers_that_say_no(
         await app.requirements.disconnect("r-1", "ann")
 
 
-async def test_what_was_disconnected_may_be_answered_with_something(
+async def test_disconnecting_may_have_a_response_with_a_body(
     emulator: Emulator, app: AsyncApp
 ) -> None:
     emulator.script(Fault(status=200, body={"message": "ok"}), Fault(status=200, body=b""))

@@ -1,4 +1,4 @@
-"""Where the management API is, and who asks: arguments, environment, the vendor's own files."""
+"""The URL, the token and the project: arguments, environment, the vendor's own files."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_an_empty_project_is_none() -> None:
     assert caught.value.argument == "project_id"
 
 
-def test_an_answer_is_not_waited_for_as_a_run_is() -> None:
+def test_a_response_is_not_waited_for_as_long_as_a_run() -> None:
     client = AsyncManagement(token=TOKEN)
     assert client._api.options.timeout == Timeout(first_byte=30, idle=30)
     assert AsyncManagement(token=TOKEN, timeout=None)._api.options.timeout.first_byte is None
@@ -231,7 +231,7 @@ def test_a_client_pickles_without_its_token(config: Path, monkeypatch: pytest.Mo
     assert without._settings["trust_env"]
     assert without._settings["allow_http"]
     write(config, "credentials.json", b"{")
-    assert pickle.loads(pickled)._api.sender.key is None  # requests tell; not unpickling
+    assert pickle.loads(pickled)._api.sender.key is None  # requests fail without it, not unpickling
     monkeypatch.setenv("DYNAMIQ_API_TOKEN", "another")
     assert pickle.loads(pickled)._api.sender.key == "another"
     public = pickle.dumps(AsyncManagement("api.example", token=False))

@@ -21,7 +21,7 @@ PATIENCE = 10.0
 
 
 @dataclass
-class Answer:
+class Response:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -67,22 +67,22 @@ class Sender:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def answer(self, *, bodyless: bool = False) -> Answer:
+    async def read_response(self, *, bodyless: bool = False) -> Response:
         async with asyncio.timeout(PATIENCE):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
             length = 0 if bodyless else int(headers.get("content-length", 0))
             body = await self.reader.readexactly(length)
-        return Answer(int(head[0].split()[1]), headers, body)
+        return Response(int(head[0].split()[1]), headers, body)
 
 
-async def post(port: int, content: Any = None, path: str = "/", **head: Any) -> Answer:
+async def post(port: int, content: Any = None, path: str = "/", **head: Any) -> Response:
     """One request with `content` (bytes, or what becomes JSON) as its body."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     async with Sender(port) as sender:
         await sender.head(path, content_length=len(body), **head)
         await sender.write(body)
-        return await sender.answer()
+        return await sender.read_response()
 
 
 def callback(id: str = "run-1", **fields: Any) -> dict[str, Any]:

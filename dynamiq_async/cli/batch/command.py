@@ -26,10 +26,10 @@ from dynamiq_async.cli.batch.inputs import (
     CountedInputs,
     FileInputs,
     Format,
-    Source,
+    RecordReader,
     StreamedInputs,
 )
-from dynamiq_async.cli.batch.progress import duration, line, shown
+from dynamiq_async.cli.batch.progress import duration, line, show_progress
 from dynamiq_async.cli.batch.results import Results
 from dynamiq_async.cli.options import (
     CALL,
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from dynamiq_async.batch.models import Key
 
 _SHOWN_REQUESTS = 3
-_CHOICE = re.compile(r"\b(\w+)='(\w+)'")  # how the SDK's messages speak of an argument
+_CHOICE = re.compile(r"\b(\w+)='(\w+)'")  # an argument in the SDK's messages
 
 INPUTS = Group("Inputs", sort_key=5)
 BATCH = Group("Batch", sort_key=8)
@@ -229,16 +229,16 @@ def batch(
     dynamiq-async batch questions.csv --key id --rate 60/m --adaptive > results.jsonl
     ```
     """
-    source = Source(inputs, format=reading.input_format, key=reading.key, limit=reading.limit)
+    reader = RecordReader(inputs, format=reading.input_format, key=reading.key, limit=reading.limit)
     fields = {"user_id": user_id, **nodes.arguments()}
     if dry_run:
-        asyncio.run(_show_requests(source, connection, pace.mode, fields))
+        asyncio.run(_show_requests(reader, connection, pace.mode, fields))
         return
     arguments = pace.arguments() | journaling.arguments() | limits.arguments() | fields
     arguments["include_input"] = with_input
     results = Results(out, with_input=with_input, replaceable=journaling.journal is not None)
-    count = source.check() if source.is_file and reading.check else None
-    job = Job(source, results, count, arguments)
+    count = reader.check() if reader.is_file and reading.check else None
+    job = Job(reader, results, count, arguments)
     try:
         with results.open():
             asyncio.run(job.run(connection))
@@ -256,16 +256,16 @@ def batch(
 
 
 class Job:
-    """One start of a batch, and what is told of it."""
+    """One start of a batch: its calls, its results and its remarks."""
 
     def __init__(
         self,
-        source: Source,
+        reader: RecordReader,
         results: Results,
         count: int | None,
         arguments: dict[str, Any],
     ) -> None:
-        self._source = source
+        self._reader = reader
         self._results = results
         self._count = count
         self._arguments = arguments
@@ -278,7 +278,7 @@ class Job:
         inputs = self._inputs()
         async with connection.open() as app, _cancelled_by_ctrl_c():
             self._map = results = app.map(inputs, key=lambda _: inputs.key, **self._arguments)
-            async with results, shown(self._progress, self._results.flush):
+            async with results, show_progress(self._progress, self._results.flush):
                 reading = asyncio.create_task(self._read(results))
                 try:
                     await asyncio.wait([reading])
@@ -293,13 +293,13 @@ class Job:
                 await reading
 
     def remark(self, what: str) -> None:
-        """Say how far it came, what is left of that, and how to go on."""
+        """Print how far the batch came, where its results are, and how to go on."""
         if not self._progress().done:
             return
         journal = self._arguments["journal"]
         parts = [f"{what}: {line(self._progress(), ended=True)}"]
-        if self._results.place:
-            parts.append(f"the results so far are in {self._results.place}")
+        if self._results.unfinished:
+            parts.append(f"the results so far are in {self._results.unfinished}")
         if journal is not None:
             parts.append(f"the same command goes on where it was, with {journal}")
         else:
@@ -307,7 +307,7 @@ class Job:
         output.remark("; ".join(parts))
 
     def conclude(self) -> None:
-        """Sum up.
+        """Print the totals and the commonest failures.
 
         Raises:
             DynamiqError: not every input has an output.
@@ -327,11 +327,11 @@ class Job:
         raise DynamiqError(f"{figures.failed:,} of {figures.done:,} inputs failed; {advice}")
 
     def _inputs(self) -> FileInputs | StreamedInputs:
-        if not self._source.is_file:
-            return StreamedInputs(self._source, self._note_broken)
+        if not self._reader.is_file:
+            return StreamedInputs(self._reader, self._note_broken)
         if self._count is None:
-            return FileInputs(self._source, self._note_broken)
-        return CountedInputs(self._source, self._note_broken, self._count)
+            return FileInputs(self._reader, self._note_broken)
+        return CountedInputs(self._reader, self._note_broken, self._count)
 
     async def _read(self, results: Map[Any]) -> None:
         with contextlib.suppress(StreamClosedError):  # after Ctrl-C
@@ -343,7 +343,7 @@ class Job:
         self._results.write_broken(key, error)
 
     def _progress(self) -> BatchProgress:
-        """The batch's figures, and in them the records that it never saw."""
+        """The batch's figures. Records that are no inputs, which it never sees, are failed ones."""
         figures = self._map.progress if self._map is not None else BatchProgress()
         return structs.replace(
             figures, done=figures.done + self._broken, failed=figures.failed + self._broken
@@ -360,8 +360,8 @@ class Job:
 
 @contextlib.asynccontextmanager
 async def _cancelled_by_ctrl_c() -> AsyncIterator[None]:
-    """Each Ctrl-C cancels this task, between two steps of it. What asyncio itself does with the
-    second one is to raise KeyboardInterrupt in the middle of whatever runs."""
+    """Let each Ctrl-C cancel this task, at its next await. asyncio by itself does so once only: at
+    the second Ctrl-C, it raises KeyboardInterrupt in the middle of whatever runs."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None  # noqa: S101 - this is a coroutine
     try:
@@ -376,13 +376,13 @@ async def _cancelled_by_ctrl_c() -> AsyncIterator[None]:
 
 
 async def _show_requests(
-    source: Source, connection: Connection, mode: str, fields: dict[str, Any]
+    reader: RecordReader, connection: Connection, mode: str, fields: dict[str, Any]
 ) -> None:
     """Print the first requests as they would be sent, without the key."""
     async with replace(connection, public=True).open() as app:
-        for _, value in itertools.islice(source.records(), _SHOWN_REQUESTS):
+        for _, value in itertools.islice(reader.records(), _SHOWN_REQUESTS):
             if isinstance(value, BrokenLineError):
-                raise InvalidArgumentError(f"{source.name}, {value.message}", argument="input")
+                raise InvalidArgumentError(f"{reader.name}, {value.message}", argument="input")
             request = _request_of(app, value, mode, fields)
             output.write_line(f"{request.method} {request.url}")
             output.print_json(msgspec.Raw(cast("bytes", request.body)))  # no files go with it

@@ -1,8 +1,8 @@
 """The inputs of `batch`: JSON lines or CSV, from a file or stdin, read one record at a time.
 
-A file is looked through before anything is sent, which finds the lines that are wrong and how many
-there are. What cannot be read twice (stdin, a pipe) is read as it comes, in a thread that nobody
-waits for; a line that is wrong is then a failed input.
+A file is checked before anything is sent, which finds its bad lines and counts its inputs. What
+cannot be read twice (stdin, a pipe) is read as it comes, in a thread that nobody waits for. A bad
+line is then a failed input.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Format = Literal["jsonl", "csv"]
 Key = str | int
 
-_SHOWN = 5  # of the lines that are wrong
+_SHOWN_LINES = 5  # in the message that a file has bad lines
 _READ_AHEAD = 256  # records from stdin
 _LONGEST_FIELD = 2**31 - 1
 
@@ -51,14 +51,14 @@ OnBroken = Callable[[Key, BrokenLineError], None]
 Record = tuple[Key, dict[str, Any] | BrokenLineError]
 
 
-class Source:
-    """Where records come from.
+class RecordReader:
+    """Reads records from a file or from stdin.
 
     Args:
         given: a path, or `-` for stdin.
         format: None: by the file's name.
-        key: the field that an input is known by; None: the number of its line.
-        limit: how many to read.
+        key: the field whose value is the key of an input; None: the number of its line.
+        limit: how many to read; None: all.
 
     Raises:
         InvalidArgumentError: the file cannot be read.
@@ -82,13 +82,13 @@ class Source:
         return self._path is not None and self._path.is_file()
 
     def records(self) -> Iterator[Record]:
-        """Each record with its key, or with what is wrong with it."""
-        with self._opened() as file:
+        """Each record with its key. One that is no input is a BrokenLineError."""
+        with self._open() as file:
             for line, value in itertools.islice(self._parse(file), self._limit):
                 yield self._record(line, value)
 
     def check(self) -> int:
-        """How many records there are, all of them whole.
+        """How many records there are, if all of them are inputs.
 
         Raises:
             InvalidArgumentError: some are not; the message names the lines.
@@ -99,17 +99,17 @@ class Source:
             count += 1
             if isinstance(value, BrokenLineError):
                 wrong += 1
-                if len(shown) < _SHOWN:
+                if len(shown) < _SHOWN_LINES:
                     shown.append(value.message)
         if wrong:
-            more = [f"and {wrong - _SHOWN} more"] if wrong > _SHOWN else []
+            more = [f"and {wrong - _SHOWN_LINES} more"] if wrong > _SHOWN_LINES else []
             raise InvalidArgumentError(
                 "\n  ".join((f"{self.name} has lines that are no inputs:", *shown, *more)),
                 argument="input",
             )
         return count
 
-    def _opened(self) -> AbstractContextManager[BinaryIO]:
+    def _open(self) -> AbstractContextManager[BinaryIO]:
         if self._path is None:
             return contextlib.nullcontext(sys.stdin.buffer)
         try:
@@ -123,32 +123,34 @@ class Source:
         if isinstance(value, BrokenLineError):
             return line, value
         if not isinstance(value, dict):
-            return line, _broken(line, "an input has to be a JSON object, on a line of its own")
+            return line, _broken_line(
+                line, "an input has to be a JSON object, on a line of its own"
+            )
         if self._key is None:
             return line, value
         key = value.get(self._key)
         if isinstance(key, bool) or not isinstance(key, str | int):
             wrong = f"its {self._key!r} has to be a text or an integer to be its key, not {key!r}"
-            return line, _broken(line, wrong)
+            return line, _broken_line(line, wrong)
         return key, value
 
 
 class Inputs:
-    """A source's records as the inputs of a batch. Iterated once.
+    """A reader's records as the inputs of a batch. Iterated once.
 
     Attributes:
-        key: of the input that was handed out last.
+        key: the key of the input that was handed out last.
 
     Args:
-        on_broken: is told of records that are no inputs, which are left out.
+        on_broken: called with records that are no inputs, which are left out.
     """
 
-    def __init__(self, source: Source, on_broken: OnBroken) -> None:
+    def __init__(self, reader: RecordReader, on_broken: OnBroken) -> None:
         self.key: Key = 0
-        self._source = source
+        self._reader = reader
         self._on_broken = on_broken
 
-    def _take(self, record: Record) -> dict[str, Any] | None:
+    def _input_of(self, record: Record) -> dict[str, Any] | None:
         self.key, value = record
         if isinstance(value, BrokenLineError):
             self._on_broken(self.key, value)
@@ -161,15 +163,17 @@ class FileInputs(Inputs):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (
-            value for record in self._source.records() if (value := self._take(record)) is not None
+            value
+            for record in self._reader.records()
+            if (value := self._input_of(record)) is not None
         )
 
 
 class CountedInputs(FileInputs):
-    """Inputs from a file that was looked through: so many of them."""
+    """Inputs from a file that was checked, so that their number is known."""
 
-    def __init__(self, source: Source, on_broken: OnBroken, count: int) -> None:
-        super().__init__(source, on_broken)
+    def __init__(self, reader: RecordReader, on_broken: OnBroken, count: int) -> None:
+        super().__init__(reader, on_broken)
         self._count = count
 
     def __len__(self) -> int:
@@ -177,10 +181,10 @@ class CountedInputs(FileInputs):
 
 
 class StreamedInputs(Inputs):
-    """Inputs that come as they come."""
+    """Inputs from what cannot be read twice, read ahead in a thread."""
 
-    def __init__(self, source: Source, on_broken: OnBroken) -> None:
-        super().__init__(source, on_broken)
+    def __init__(self, reader: RecordReader, on_broken: OnBroken) -> None:
+        super().__init__(reader, on_broken)
         self._ahead: deque[Record] = deque()
         self._room = threading.Semaphore(_READ_AHEAD)
         self._news = asyncio.Event()
@@ -195,10 +199,10 @@ class StreamedInputs(Inputs):
 
     async def __anext__(self) -> dict[str, Any]:
         while True:
-            over = self._over  # before the look at what is there: the last one may come now
+            over = self._over  # read before `_ahead`, to which the thread may add the last one now
             if self._ahead:
                 self._room.release()
-                value = self._take(self._ahead.popleft())
+                value = self._input_of(self._ahead.popleft())
                 if value is not None:
                     return value
             elif not over:
@@ -211,11 +215,11 @@ class StreamedInputs(Inputs):
 
     def _read(self) -> None:
         try:
-            for record in self._source.records():
+            for record in self._reader.records():
                 self._room.acquire()
                 self._ahead.append(record)
                 self._loop.call_soon_threadsafe(self._news.set)
-        except Exception as error:  # noqa: BLE001 - raised to who reads
+        except Exception as error:  # noqa: BLE001 - `__anext__` raises it
             self._failure = error
         self._over = True
         with contextlib.suppress(RuntimeError):  # the event loop has ended
@@ -230,7 +234,7 @@ def _jsonl(file: BinaryIO) -> Iterator[tuple[int, Any]]:
         try:
             value = _DECODE(text)
         except _JSON_ERRORS as error:
-            value = _broken(number, f"not JSON: {error}")
+            value = _broken_line(number, f"not JSON: {error}")
         yield number, value
 
 
@@ -245,7 +249,7 @@ def _csv(file: BinaryIO) -> Iterator[tuple[int, Any]]:
             try:
                 row = next(rows, None)
             except csv.Error as error:
-                yield line, _broken(line, f"not CSV: {error}")
+                yield line, _broken_line(line, f"not CSV: {error}")
                 continue
             if row is None:
                 return
@@ -268,9 +272,9 @@ def _header(row: list[str]) -> list[str]:
 
 def _fields(line: int, header: list[str], row: list[str]) -> dict[str, str] | BrokenLineError:
     if len(row) != len(header):
-        return _broken(line, f"{len(row)} fields, while the header has {len(header)}")
+        return _broken_line(line, f"{len(row)} fields, while the header has {len(header)}")
     if not _is_text(row):
-        return _broken(line, "not UTF-8")
+        return _broken_line(line, "not UTF-8")
     return dict(zip(header, row, strict=True))
 
 
@@ -282,5 +286,5 @@ def _is_text(row: list[str]) -> bool:
     return True
 
 
-def _broken(line: int, what: str) -> BrokenLineError:
+def _broken_line(line: int, what: str) -> BrokenLineError:
     return BrokenLineError(f"line {line}: {what}", line=line)

@@ -19,7 +19,7 @@ LOG_SECONDS = 5.0
 
 
 @contextlib.asynccontextmanager
-async def shown(
+async def show_progress(
     progress: Callable[[], BatchProgress], on_tick: Callable[[], None]
 ) -> AsyncIterator[None]:
     """Show the figures on stderr while the body runs.

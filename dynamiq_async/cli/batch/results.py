@@ -26,15 +26,16 @@ _SHOWN_KINDS = 3
 
 
 class Results:
-    """Where the lines go.
+    """Writes the lines to a file or to stdout.
 
     Args:
         target: a path, or `-` for stdout.
         with_input: repeat the input in its line.
-        replaceable: what an interrupted batch left may be written anew, because a journal has it.
+        replaceable: the file that an interrupted batch left may be replaced, because a journal has
+            its results.
 
     Raises:
-        InvalidArgumentError: there is no file to be made.
+        InvalidArgumentError: the file cannot be made.
     """
 
     def __init__(self, target: str, *, with_input: bool, replaceable: bool) -> None:
@@ -56,13 +57,13 @@ class Results:
             )
 
     @property
-    def place(self) -> Path | None:
-        """Where the lines are until all of them are."""
+    def unfinished(self) -> Path | None:
+        """The file that has the lines written so far; None for stdout."""
         return None if self._file is None else self.partial
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """While the batch runs. Gives the file its name unless something is raised."""
+        """Open the file while the body runs. It gets its name in the end, unless the body fails."""
         if self._path is None:
             yield
             return
@@ -107,7 +108,7 @@ class Results:
         ]
 
     def flush(self) -> None:
-        """Have what was written be seen."""
+        """Make the lines written so far visible in the file."""
         if self._file is not None:
             self._file.flush()
 
