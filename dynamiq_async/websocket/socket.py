@@ -35,7 +35,7 @@ _REMEMBERED = 64  # earlier runs whose last words are told from those of the pre
 
 
 class AppSocket(Openable):
-    """An open line to an App, from `AsyncApp.connect`.
+    """An open line to an App, from `AsyncApp.connect`. Experimental: its messages are guessed.
 
     Enter it with `async with`, or let the first run open it and call `aclose()` when done. It
     takes one of the client's `max_connections` as long as it is open. It has one run at a time: to
