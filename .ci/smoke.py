@@ -6,7 +6,7 @@ import sys
 from importlib import metadata, resources
 
 import dynamiq_async
-from dynamiq_async import AsyncApp
+from dynamiq_async import AsyncApp, errors
 from dynamiq_async.emulator import Emulator
 
 
@@ -18,6 +18,12 @@ async def main() -> None:
         pieces = [piece async for piece in app.stream({"input": "hello"}).text()]
         assert "".join(pieces).startswith("Done"), pieces
         assert (await app.runs.create({"input": "hello"})).status == "completed"
+        missing = ""
+        try:
+            app.connect()
+        except errors.MissingExtraError as error:
+            missing = error.message
+        assert "dynamiq-async[websocket]" in missing, missing
 
 
 assert dynamiq_async.__version__ == metadata.version("dynamiq-async")

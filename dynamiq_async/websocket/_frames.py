@@ -1,4 +1,4 @@
-"""The frames of RFC 6455, by the sans-IO protocol of `websockets`. No other module imports it."""
+"""The frames of RFC 6455, by the sans-IO protocol of `websockets`: the module that imports it."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class _RunOptions(TypedDict, total=False):
 
 
 class AppSocket(Openable):
-    """An open line to an App, from `AsyncApp.connect`.
+    """An open line to an App, from `AsyncApp.connect`. Experimental: its messages are guessed.
 
     Enter it with `async with`, or let the first run open it and call `aclose()` when done. It
     takes one of the client's `max_connections` as long as it is open. It has one run at a time: to
