@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import pytest
-from dynamiq_async.emulator.app.run_events import Translator
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
 from dynamiq_async import Event, Question, RunEvent, StreamEvent, ToolCall, Usage
+from dynamiq_async.emulator.app.run_events import Translator
 from dynamiq_async.errors import InvalidArgumentError
 from dynamiq_async.events.run_events import DATA_TYPES, TERMINAL_EVENTS
 from dynamiq_async.events.vocabulary import sentence, usage_of
