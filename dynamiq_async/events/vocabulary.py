@@ -204,4 +204,8 @@ class Event(Protocol):
 
     @property
     def raw_data(self) -> Raw:
-        """The same as the JSON that arrived."""
+        """`data` as the JSON that arrived."""
+
+    @property
+    def raw(self) -> bytes:
+        """The whole event as the JSON that arrived."""
