@@ -31,12 +31,12 @@ class Multipart:
         fields: names and texts.
         files: names and files.
         max_file_bytes: the most that each file may have.
-        progress: is told how far each file is.
+        progress: called with how much of a file was sent.
 
     Attributes:
         content_type: its media type, with the boundary between its parts.
         length: its length in bytes, where every file's is known.
-        failure: what a source of its content raised when it was last read.
+        failure: the error that its content raised when it was last read.
 
     Raises:
         InvalidArgumentError: a field's name cannot be sent.
@@ -92,7 +92,7 @@ class Multipart:
                 elif part:
                     yield part
         except Exception as error:
-            # A transport may say that the connection failed; it was the body.
+            # A transport may report it as a failure of the connection.
             self.failure = error
             raise
 
@@ -112,7 +112,7 @@ class Multipart:
         yield f"--{self._boundary}--\r\n".encode()
 
     async def _content(self, upload: Upload) -> AsyncGenerator[bytes, None]:
-        """One file, as far as it is what it was said to be, and how far that is."""
+        """The content of one file, checked against its size and the limit, with its progress."""
         sent = 0
         async with aclosing(_pieces(upload)) as pieces:
             async for piece in pieces:

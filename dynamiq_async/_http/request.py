@@ -1,4 +1,4 @@
-"""Requests as the sender sees them: what goes over the wire, and what may be done with it."""
+"""Requests as the sender sees them: what goes over the wire, and whether it may be sent again."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Request(transport.Request):
         urgent: no limit of requests and no cooldown holds it back.
 
     Attributes:
-        taken: whether the server may have taken it so far.
-        upgrades: whether it asks to go on in another protocol.
+        taken: whether the server may have taken it by now.
+        upgrades: whether it asks for another protocol, such as a WebSocket.
     """
 
     __slots__ = ("idempotent", "taken", "urgent")
@@ -43,7 +43,7 @@ class Request(transport.Request):
         self.taken = False
 
     def begin(self) -> None:
-        """Another attempt begins."""
+        """Note that another attempt begins."""
         self.sent = True
 
     @property
@@ -51,8 +51,8 @@ class Request(transport.Request):
         return not isinstance(self.body, Multipart) or self.body.replayable
 
     def source_failure(self) -> Exception | None:
-        """What the source of the body raised, if that is what went wrong. What is no failure to
-        read comes from the caller's own code, and is the caller's."""
+        """The error that reading the body's content raised, if any. An OSError becomes an
+        InvalidArgumentError; any other comes from the caller's own code, and is raised as it is."""
         failure = self.body.failure if isinstance(self.body, Multipart) else None
         if not isinstance(failure, OSError) or isinstance(failure, DynamiqError):
             return failure

@@ -80,7 +80,7 @@ class OpenResponse:
                 self._reader.cancel()
 
     def close(self) -> None:
-        """Give connection and slot up. May be called twice, and by a finaliser."""
+        """Release the connection and the slot. May be called twice, and by a finaliser."""
         limiter, self._limiter = self._limiter, None
         if limiter is not None:
             self.response.close()
@@ -128,7 +128,7 @@ class Sender:
         """The error for a connection that broke because the client was closed."""
         return errors.ClientClosedError(f"{what}: the client was closed meanwhile")
 
-    def _over(self) -> OpenTransport:
+    def _get_transport(self) -> OpenTransport:
         if self.closed:
             raise errors.ClientClosedError("the client is closed; make a new one")
         if self._transport is None:
@@ -142,7 +142,7 @@ class Sender:
             await self._transport.aclose()
 
     def abandon(self) -> bool:
-        """Close from a finaliser; whether there was anything to close."""
+        """Close from a finaliser. Returns whether there was anything to close."""
         return self._transport is not None and self._transport.abandon()
 
     async def fetch(
@@ -227,7 +227,7 @@ class Sender:
         *,
         whole: bool,
     ) -> BufferedResponse | OpenResponse:
-        """Send once, in a slot of the limiter that was taken before and is given back here."""
+        """Send once, in a slot of the limiter that the caller acquired. It is released here."""
         request.begin()
         limits = TaskLimits(timeout, deadline, self.timer())
         started = time.perf_counter()
@@ -235,7 +235,7 @@ class Sender:
         kept = False
         try:
             with limits.starting("first_byte"):
-                transport = self._over()
+                transport = self._get_transport()
                 send = transport.upgrade if request.upgrades else transport.send
                 response = await send(request, connect_timeout=timeout.connect)
                 if log.isEnabledFor(logging.DEBUG):
@@ -361,7 +361,7 @@ async def read_beginning(response: Response) -> bytes:
 
 
 def _is_success(request: Request, status: int) -> bool:
-    """Whether the server says yes; 101 is that only to who asked for another protocol."""
+    """Whether the status is 2xx, or the 101 that a request for another protocol asks for."""
     return 200 <= status < 300 or (status == 101 and request.upgrades)
 
 

@@ -93,7 +93,7 @@ def _read_params(given: str | None, *, approve: bool) -> dict[str, Any] | None:
 
 
 def _choose(run: Run, wanted: str | None) -> list[Question]:
-    """The open questions that are meant.
+    """The run's open questions, or those with the id `wanted`.
 
     Raises:
         QuestionError: there are none.

@@ -23,7 +23,7 @@ _LATER = "Enter leaves it open"
 
 
 def describe(question: Question) -> list[str]:
-    """What a person must know beside the prompt: what is to be approved."""
+    """A line for each parameter of the question, which a person reads beside its prompt."""
     editable = question.editable_params
     return [
         f"{name}: {live.shortened(value)}{' (can be changed)' if name in editable else ''}"

@@ -45,7 +45,7 @@ class JSONLines(live.JSONLines):
 
 
 class RunView:
-    """What happens in a run, for a person at a terminal."""
+    """Shows what happens in a run to a person at a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._live = live.LiveView(console)
@@ -80,9 +80,9 @@ class Follower:
 
     Args:
         view: what shows the events.
-        asks: put the run's questions to the person at the terminal; otherwise it is said how they
-            can be answered.
-        after: the position to begin behind.
+        asks: ask the run's questions of the person at the terminal; otherwise the command that
+            answers them is printed.
+        after: the sequence number of the event to begin behind.
     """
 
     def __init__(self, view: View, *, asks: bool, after: int | None = None) -> None:
@@ -109,7 +109,7 @@ class Follower:
                     self._view.show(event)
                     self._run_id, self._position = stream.run_id, event.sequence
                     if isinstance(event, QuestionEvent):
-                        await self._attend(app, event.question)
+                        await self._handle_question(app, event.question)
         finally:
             self._view.end()
         self._report_connection(stream)
@@ -143,8 +143,8 @@ class Follower:
         self._view.end()
         output.remark(text)
 
-    async def _attend(self, app: AsyncApp, question: RunQuestion) -> None:
-        """Have a question answered, unless it was before: a run can be followed from its start."""
+    async def _handle_question(self, app: AsyncApp, question: RunQuestion) -> None:
+        """Have a question answered if it is still open: a run can be followed from its start."""
         self._view.end()
         try:
             run = app.runs.handle(question.run_id)

@@ -1,7 +1,7 @@
 """Showing a stream as it arrives: to a person, as plain text, or as JSON lines.
 
 Every view has the same two methods: `show(event)`, and `end()` when no more comes. `LiveView` is
-for root streams; the view of a run tells it what happened (`speech`, `question`, …) by itself.
+for root streams; the view of a run calls its other methods (`speech`, `question`, …) itself.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Floor:
         self._silence = 0
 
     def take(self, event: StreamEvent) -> list[StreamEvent]:
-        """What can be shown now that `event` has come."""
+        """The events that can be shown now that `event` has come."""
         if event.is_final or event.question is not None or event.notice:
             return [*self.rest(), event]
         if not speaks(event) and not event.finish_reason:
@@ -113,13 +113,13 @@ class Floor:
         return self._pass_on() if self._silence >= MAX_SILENCE else []
 
     def rest(self) -> list[StreamEvent]:
-        """What is still held back."""
+        """The events that are still held back."""
         held, self._held = self._held, {}
         self._speaker = None
         return [event for events in held.values() for event in events]
 
     def _pass_on(self) -> list[StreamEvent]:
-        """Give the floor to whoever has waited longest, and on if they have finished."""
+        """Give the floor to the speaker that waited longest, and on while that one has finished."""
         passed: list[StreamEvent] = []
         self._speaker, self._silence = None, 0
         while self._speaker is None and self._held:
@@ -137,7 +137,7 @@ def speaks(event: StreamEvent) -> bool:
 
 
 class LiveView:
-    """What happens, for a person at a terminal: reasoning dimmed, tool calls, the answer."""
+    """Shows what happens to a person at a terminal: reasoning dimmed, tool calls, the answer."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -176,10 +176,10 @@ class LiveView:
                 self._thoughts.discard(speaker)
             self.speech(event, speaker)
 
-    # --- what can happen -------------------------------------------------------------------------
+    # --- what is shown ---------------------------------------------------------------------------
 
     def speech(self, event: Event, speaker: str) -> bool:
-        """What an agent or a model says, thinks or does; False if the event tells of none."""
+        """Show text, reasoning or a tool call. Returns False for an event that has none of them."""
         if text := event.text:
             self._enter("text", speaker)
             self.has_text = True
@@ -198,7 +198,7 @@ class LiveView:
         self._write(piece, "dim italic")
 
     def _call(self, call: ToolCall, speaker: str) -> None:
-        """A step of a tool call, which is announced once."""
+        """Show a step of a tool call. Its name and input are shown once."""
         if call.status == "input":
             return
         self._enter("tool", speaker)
@@ -212,30 +212,30 @@ class LiveView:
             self._line(f"{marks[failed]} {shortened(call.output)}", "red" if failed else "green")
 
     def question(self, prompt: str, *notes: str) -> None:
-        """A person is asked, or told, something. `notes` are lines that go with it."""
+        """Show a question or a notice for a person, and `notes`, lines that belong to it."""
         self._kind = "question"
         self._line(f"? {prompt}", "bold yellow")
         for note in notes:
             self._line(f"  {note}", "dim")
 
     def remark(self, text: str) -> None:
-        """Something beside the matter, on one line."""
+        """Show a remark on one line."""
         self._kind = "remark"
         self._line(shortened(text, _REMARK_CHARACTERS), "dim")
 
     def failures(self, event: Event) -> None:
-        """Which of the workflow's nodes failed."""
+        """Show which of the workflow's nodes failed."""
         for node, result in event.node_failures.items():
             self._line(f"{'x' if self._plain else '✗'} {node}: {result.error_message}", "red")
 
     def results(self, event: Event) -> None:
-        """What the workflow's nodes came to: the failures, and what no text has told."""
+        """Show the nodes' failures, and their output unless it was shown as text."""
         self.failures(event)
         if nodes := event.nodes:
             self.output({node: result.output for node, result in nodes.items()})
 
     def output(self, value: Any) -> None:
-        """The workflow's output, unless it was told as text."""
+        """Show the workflow's output, unless it was shown as text."""
         self._break_line()
         if not self.has_text:
             output.print_json(value)

@@ -438,7 +438,7 @@ async def test_all_clients_use_it_for_everything() -> None:
             assert app._network.given is None
     assert [url for _, url, _, _ in double.asked][1:] == ["https://bot.example/"]
     async with AsyncFlowy(KEY, URL, transport=double) as flowy:
-        assert flowy._shared.downloader._over()._transport is double  # type: ignore[attr-defined]
+        assert flowy._shared.downloader._get_transport()._transport is double  # type: ignore[attr-defined]
 
 
 # --- an adapter ----------------------------------------------------------------------------------
