@@ -88,11 +88,11 @@ class Fuzz:
 
 def read_views(event: StreamEvent) -> None:
     """Read every view of an event that came through."""
-    for name in ("text", "step", "reasoning", "decision", "tool_call", "usage", "question"):
+    for name in ("reasoning", "tool_call", "usage", "question", "thought", "notice", "nodes"):
         getattr(event, name)
     assert repr(event)
     assert isinstance(event.text, str)
-    assert event.error_message is not None
+    assert isinstance(event.error, str | None)
     assert event.node_failures is not None
 
 
