@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=Event)
 V = TypeVar("V")
-T_co = TypeVar("T_co", covariant=True)
+if TYPE_CHECKING:
+    import typing_extensions
+
+    # So that `AppStream` alone is `AppStream[Any]`, as Python 3.13 can say itself.
+    T_co = typing_extensions.TypeVar("T_co", covariant=True, default=Any)
+else:
+    T_co = TypeVar("T_co", covariant=True)
 
 
 class _RawNode(Struct):
