@@ -101,7 +101,8 @@ def test_withdrawing_a_first_attempt_leaves_nothing() -> None:
     keys = state()
     claimed(keys, None)
     assert keys.withdraw("a") is None
-    assert claimed(keys, None)  # as if it had never been
+    begun = Record("a", DIGEST, 1, NOW, "running", 10.0)
+    assert claimed(keys, None) == Claim("new", begun, JOB)  # as if it had never been
 
 
 def test_an_attempt_that_another_batch_was_quicker_to_begin_is_unknown() -> None:
@@ -120,8 +121,7 @@ def test_an_attempt_that_another_batch_was_quicker_to_begin_is_unknown() -> None
 def test_a_key_is_for_one_input(what: str, digest: bytes, says: str) -> None:
     keys = state()
     begun = keys.begin("a", DIGEST, 10.0)
-    if what != "running":
-        ended = keys.end("a", 1, 12.0)
+    ended = None if what == "running" else keys.end("a", 1, 12.0)
     with pytest.raises(errors.JournalError, match=says) as caught:
         if what == "known to the store":
             keys.ended(["a"])

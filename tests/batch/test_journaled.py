@@ -137,9 +137,9 @@ async def test_an_output_of_the_wrong_type_is_kept_all_the_same(
         for _ in range(2):
             [result] = await app.batch([{"n": 1}], output_type=list[int], **options)
             assert isinstance(result.error, errors.ResponseDecodeError)
-        [result] = await app.batch([{"n": 1}], output_type=dict[str, Any], **options)
-        assert result.from_journal
-        assert "n" in str(result.unwrap())
+        [fit] = await app.batch([{"n": 1}], output_type=dict[str, Any], **options)
+        assert fit.from_journal
+        assert "n" in str(fit.unwrap())
     assert ran(emulator) == {1: 2}  # once for each mode
 
 
@@ -301,10 +301,10 @@ async def test_a_batch_is_stopped_and_started_again_until_it_is_done(
     """Each start has a store of its own, as in a process of its own."""
     app, emulator = await serve(numbered)
     options: dict[str, Any] = {"key": "id", "concurrency": 2, "unknown": "skip"}
-    seen: Counter[str] = Counter()
+    seen: Counter[str | int] = Counter()
     for _ in range(len(INPUTS)):
-        async with app.map(INPUTS, journal=kept.argument(), **options) as results:
-            async for result in results:
+        async with app.map(INPUTS, journal=kept.argument(), **options) as stopped:
+            async for result in stopped:
                 seen[result.key] += not result.from_journal
                 if not result.from_journal:
                     break

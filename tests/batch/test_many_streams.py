@@ -26,7 +26,7 @@ async def says(input: dict[str, Any], run: Any) -> Any:
 
 @pytest.mark.parametrize(("mode", "kind"), [("stream", StreamEvent), ("run", RunEvent)])
 async def test_each_stream_has_its_events_in_order_and_one_result(
-    serve: Serve, mode: Any, kind: type
+    serve: Serve, mode: Any, kind: type[Any]
 ) -> None:
     app, _ = await serve(says)
     inputs = [{"n": n, "id": f"s{n}"} for n in range(20)]

@@ -174,8 +174,8 @@ async def test_outputs_have_the_type_asked_for(serve: Serve) -> None:
 
     [result] = await app.batch([{"n": 3}], mode="run", output_type=dict[str, Node])
     assert result.unwrap()["node-1"].output == Output(3)
-    [result] = await app.batch([{"n": 3}], mode="run", output_type=list[int])
-    assert isinstance(result.error, errors.ResponseDecodeError)
+    [unfit] = await app.batch([{"n": 3}], mode="run", output_type=list[int])
+    assert isinstance(unfit.error, errors.ResponseDecodeError)
 
 
 async def test_an_input_that_cannot_be_sent_is_that_items_error(serve: Serve) -> None:

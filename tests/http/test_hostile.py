@@ -497,7 +497,7 @@ async def test_a_bad_event_is_passed_on_if_asked_for(
 
 async def test_a_misspelt_choice_is_refused(app_for: MakeApp) -> None:
     with pytest.raises(errors.InvalidArgumentError) as caught:
-        app_for("http://127.0.0.1").stream(INPUT, on_bad_event="ignore")  # type: ignore[arg-type]
+        app_for("http://127.0.0.1").stream(INPUT, on_bad_event="ignore")  # type: ignore[call-overload]
     assert caught.value.argument == "on_bad_event"
 
 

@@ -211,7 +211,7 @@ async def test_every_backend_sends_it(kind: str, emulate: Emulate, relaying: Rel
 
 
 @each_backend
-@pytest.mark.parametrize("fault", [None, Fault(after_events=3, drop="fin")])
+@pytest.mark.parametrize("fault", [None, Fault(after_events=3, drop="close")])
 async def test_what_it_cannot_tell_breaks_the_connection(
     kind: str, fault: Fault | None, emulate: Emulate, relaying: Relaying
 ) -> None:
@@ -230,7 +230,7 @@ async def test_what_it_tells_ends_the_body_properly(
     kind: str, emulate: Emulate, relaying: Relaying
 ) -> None:
     app, emulator = await emulate(talk)
-    emulator.script(Fault(after_events=2, drop="fin"))
+    emulator.script(Fault(after_events=2, drop="close"))
     port = await relaying(kind, lambda _: app.stream({}), format=Parts())
     browser = await Browser.ask(port)
     *_, last = parts_of(await browser.body())
@@ -582,7 +582,7 @@ async def test_an_own_id_is_what_a_reader_goes_on_behind(serve: Serve, app_for: 
     """Until an event's own position is sent again."""
 
     async def handler(peer: Peer) -> None:
-        steps = [{"type": "step", "sequence": n, "data": {}} for n in (1, 2)]
+        steps: list[dict[str, Any]] = [{"type": "step", "sequence": n, "data": {}} for n in (1, 2)]
         await peer.send(CHUNKED, chunk(sse(*steps)))
         peer.close()
 

@@ -17,7 +17,7 @@ from dynamiq_async.sse import ServerSentEvent, SSEDecoder
 from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, answer, chunk, final, says, sse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator
 
     from dynamiq_async.relay import Relay
     from tests.support.network import MakeApp, Serve
@@ -353,7 +353,9 @@ async def test_the_iterables_own_check_decides_over_its_end() -> None:
 @pytest.mark.parametrize("end", ["failed", "canceled"])
 async def test_a_run_that_did_not_come_through_ends_in_an_error(end: str, emulate: Emulate) -> None:
     app, _ = await emulate(talk)
-    for stream in (app.stream({"end": end}), app.runs.stream({"end": end})):
+    both: list[AsyncIterable[StreamEvent | RunEvent]]
+    both = [app.stream({"end": end}), app.runs.stream({"end": end})]
+    for stream in both:
         *_, last = await shown(relay(stream, map=lambda event: event.text or None))
         assert (last.event, last.json()["error"]["code"]) == ("error", f"run_{end}")
         assert "10.0.0.7" not in last.data
@@ -919,7 +921,8 @@ async def test_anything_with_a_cancel_can_be_cancelled() -> None:
 
         class Iterator(Bare.Iterator):
             async def __anext__(self) -> str:
-                return await asyncio.get_running_loop().create_future()
+                word: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+                return await word
 
     job = Job()
     body = relay(job, on_disconnect="cancel")

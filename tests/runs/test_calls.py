@@ -132,9 +132,13 @@ async def test_create_sends_files_along_and_names_uploaded_ones(
 
 async def test_what_is_not_foreseen_can_be_added(serve: Serve) -> None:
     served = await serve()
-    extra = {"extra_body": {"new": 1}, "extra_headers": {"X-A": "b"}, "extra_query": {"q": "z"}}
-    await served.app.runs.create({}, **extra)  # type: ignore[call-overload]
-    await served.app.runs.stream({}, **extra).run()  # type: ignore[arg-type]
+    extra: dict[str, Any] = {
+        "extra_body": {"new": 1},
+        "extra_headers": {"X-A": "b"},
+        "extra_query": {"q": "z"},
+    }
+    await served.app.runs.create({}, **extra)
+    await served.app.runs.stream({}, **extra).run()
     for sent in served.emulator.requests[:2]:
         assert (sent.json["new"], sent.headers["x-a"], sent.query["q"]) == (1, "b", "z")
 

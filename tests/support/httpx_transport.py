@@ -38,15 +38,18 @@ class HttpxTransport:
             request.sent = request.sent or event in HEADERS_START
 
         headers, body = dict(request.headers), request.body
-        if body is not None and not isinstance(body, bytes):
+        content: bytes | AsyncIterator[bytes] | None
+        if body is None or isinstance(body, bytes):
+            content = body
+        else:
+            content = _pieces(body)
             if body.length is not None:
                 headers["Content-Length"] = str(body.length)
-            body = _pieces(body)
         outgoing = self._client.build_request(
             request.method,
             request.url,
             headers=headers,
-            content=body,
+            content=content,
             timeout=httpx.Timeout(None, connect=connect_timeout),
             extensions={"trace": trace},
         )

@@ -35,9 +35,9 @@ SSE = {"Content-Type": "text/event-stream"}
 class Canned:
     """A response that was written down."""
 
-    def __init__(self, *pieces: Any, status: int = 200, framed: bool = True, **headers: str):
+    def __init__(self, *pieces: Any, status: int = 200, framed: bool = True, headers: Any = ()):
         self.pieces, self.status, self.framed = list(pieces), status, framed
-        self.headers = {"Content-Type": "application/json"} | headers
+        self.headers = {"Content-Type": "application/json"} | dict(headers)
         self.closed = 0
 
     async def read(self) -> Any:
@@ -125,8 +125,8 @@ async def test_headers_are_all_there_and_the_framing_is_not() -> None:
 
 
 async def test_a_stream_and_leaving_it() -> None:
-    whole = Canned(sse(says("one")), sse(says("two"), final()), **SSE)
-    left = Canned(sse(says("one")), forever, **SSE)
+    whole = Canned(sse(says("one")), sse(says("two"), final()), headers=SSE)
+    left = Canned(sse(says("one")), forever, headers=SSE)
     async with app_on(Double(whole, left)) as app:
         assert [piece async for piece in app.stream(INPUT).text()] == ["one", "two"]
         async for event in app.stream(INPUT):
@@ -136,7 +136,7 @@ async def test_a_stream_and_leaving_it() -> None:
 
 
 async def test_a_read_that_waits_is_ended_from_another_task() -> None:
-    async with app_on(Double(Canned(forever, **SSE), Canned(forever, **SSE))) as app:
+    async with app_on(Double(Canned(forever, headers=SSE), Canned(forever, headers=SSE))) as app:
         stream = app.stream(INPUT)
         reading = asyncio.ensure_future(anext(stream))
         while not stream.response:
@@ -149,22 +149,23 @@ async def test_a_read_that_waits_is_ended_from_another_task() -> None:
 
 
 async def test_the_first_reason_to_fail_a_read_is_the_one() -> None:
-    async with app_on(Double(Canned(forever, **SSE), Canned(b"x", **SSE))) as app:
+    async with app_on(Double(Canned(forever, headers=SSE), Canned(b"x", headers=SSE))) as app:
         request = app._api.request("POST", "", body=b"{}", stream=True)
         for waits in (True, False):
             opened = await app._api.sender.open(request, app._api.options)
+            reading: Any = opened.read()
             if waits:
-                reading = asyncio.ensure_future(opened.read())
+                reading = asyncio.ensure_future(reading)
                 await asyncio.sleep(0)
             opened.fail(ZeroDivisionError())
             opened.fail(KeyError())
             with pytest.raises(ZeroDivisionError):
-                await (reading if waits else opened.read())
+                await reading
             opened.close()
 
 
 async def test_a_task_that_is_cancelled_besides_is_cancelled() -> None:
-    async with app_on(Double(Canned(forever, **SSE))) as app:
+    async with app_on(Double(Canned(forever, headers=SSE))) as app:
         request = app._api.request("POST", "", body=b"{}", stream=True)
         opened = await app._api.sender.open(request, app._api.options)
         reading = asyncio.ensure_future(opened.read())
@@ -177,13 +178,13 @@ async def test_a_task_that_is_cancelled_besides_is_cancelled() -> None:
 
 
 async def test_a_body_whose_end_nobody_tells_is_not_taken_for_whole() -> None:
-    async with app_on(Double(Canned(sse(says("one")), framed=False, **SSE))) as app:
+    async with app_on(Double(Canned(sse(says("one")), framed=False, headers=SSE))) as app:
         with pytest.raises(errors.StreamInterruptedError):
             await app.stream(INPUT).output()
 
 
 async def test_headers_may_be_in_any_case_and_the_key_is_masked() -> None:
-    async with app_on(Double(Canned(status=401, **{"X-REQUEST-ID": f"for {KEY}"}))) as app:
+    async with app_on(Double(Canned(status=401, headers={"X-REQUEST-ID": f"for {KEY}"}))) as app:
         with pytest.raises(errors.AuthenticationError) as caught:
             await app.invoke(INPUT)
     assert caught.value.request_id == "for ***"
@@ -198,7 +199,7 @@ def at_once(no_backoff: list[float]) -> list[float]:
 
 
 async def test_what_was_not_taken_is_sent_again(at_once: list[float]) -> None:
-    busy = Canned(status=429, **{"Retry-After": "0"})
+    busy = Canned(status=429, headers={"Retry-After": "0"})
     refused = raising(errors.ConnectError("nobody is there"))
     double = Double(refused, busy, Canned(b"1"))
     async with app_on(double) as app:
@@ -265,7 +266,7 @@ async def test_an_error_of_the_double_s_own_is_named(error: Exception) -> None:
 
 async def test_so_is_one_while_a_body_is_read() -> None:
     broken = Canned(b"{", raising(LookupError("gone")))
-    cut = Canned(sse(says("one")), raising(LookupError("gone")), **SSE)
+    cut = Canned(sse(says("one")), raising(LookupError("gone")), headers=SSE)
     odd = Canned(None)
     async with app_on(Double(broken, cut, odd)) as app:
         with pytest.raises(errors.AmbiguousConnectionError, match="LookupError: gone"):

@@ -134,6 +134,7 @@ async def test_what_cannot_be_an_answer_is_not_sent(app: AsyncApp) -> None:
             else:
                 with pytest.raises(errors.InvalidArgumentError, match="question"):
                     await socket.answer(event, "yes")
+        questions = []
         async for event in socket.run({"ask": "?"}):
             if event.question:
                 with pytest.raises(errors.InvalidArgumentError, match=r"answer\(\)"):
@@ -141,7 +142,8 @@ async def test_what_cannot_be_an_answer_is_not_sent(app: AsyncApp) -> None:
                 with pytest.raises(errors.InvalidArgumentError, match="content"):
                     await socket.answer(event, 5)  # type: ignore[arg-type]
                 await socket.answer(event, "!")
-                asked = event
+                questions.append(event)
+        [asked] = questions
         with pytest.raises(errors.QuestionError, match="not under way") as caught:
             await socket.answer(asked, "again")
         assert caught.value.run_id == asked.wf_run_id
@@ -175,7 +177,8 @@ async def test_what_the_app_refuses_is_the_error_it_is_over_http(app: AsyncApp) 
         with pytest.raises(errors.BadRequestError) as caught:
             await run.output()
         assert caught.value.details == {"user_id": "must be a string"}
-        for message in ({"data": 5}, [], "text"):
+        messages: tuple[Any, ...] = ({"data": 5}, [], "text")
+        for message in messages:
             with pytest.raises(errors.BadRequestError, match="object with data"):
                 await socket.run({"message": message}).output()
 

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamiq_async import errors
+from dynamiq_async._http.limiter import Limiter
+from dynamiq_async._http.sender import OpenResponse
 from dynamiq_async.websocket.connection import WebSocket
 from tests.support.websocket_peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from tests.support.websocket_peers import frame as server_frame
@@ -36,16 +38,16 @@ MESSAGES = [b"one", b"two", b"three", bytes(range(256)), b"", b"x" * 70_000]
 WRITTEN = [(PONG, b"?"), (PONG, b"!"), (CLOSE, b"\x03\xe8")]
 
 
-class Line:
+class Line(OpenResponse):
     """An upgraded connection: what comes on it is known, and what goes is noted."""
 
     status, framed, unsent = 101, True, 0
 
     def __init__(self, *pieces: bytes) -> None:
+        super().__init__(self, Limiter(1))
         self.pieces = [piece for piece in pieces if piece]
         self.written = b""
         self.headers: dict[str, str] = {}
-        self.response = self
 
     async def read(self) -> bytes:
         return self.pieces.pop(0) if self.pieces else b""

@@ -74,7 +74,7 @@ async def serving(endpoint: Any, engine: str, **options: Any) -> AsyncIterator[s
         Starlette(routes=routes), port=0, ws=engine, lifespan="off", log_config=None, **options
     )
     server = uvicorn.Server(config)
-    server.capture_signals = _no_signals  # type: ignore[method-assign]
+    server.capture_signals = _no_signals
     task = asyncio.ensure_future(server.serve())
     while not server.started:
         await asyncio.sleep(0.001)
