@@ -137,6 +137,7 @@ def test_the_table_has_every_view() -> None:
     assert {name for name in vars(Event) if not name.startswith("_")} == {
         *EMPTY,
         "data",
+        "raw",
         "raw_data",
     }
 
