@@ -30,7 +30,7 @@ from dynamiq_async._http.retry import RetryPolicy
 from dynamiq_async._http.sender import Sender
 from dynamiq_async._http.urls import parse_base_url
 from dynamiq_async.options import check_count, check_seconds
-from dynamiq_async.transport.network import Network, TransportLike
+from dynamiq_async.transport.choice import Network, TransportLike
 
 if TYPE_CHECKING:
     import os

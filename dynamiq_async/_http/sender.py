@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dynamiq_async._http.request import Request
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async.transport import Response
-    from dynamiq_async.transport.network import OpenTransport
+    from dynamiq_async.transport.choice import OpenTransport
 
 
 log = logging.getLogger("dynamiq_async")

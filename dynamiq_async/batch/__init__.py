@@ -4,8 +4,8 @@
 interleaved. `fan_out` makes a `Map` of any client and any coroutine function.
 """
 
+from dynamiq_async.batch.batching import Batching
 from dynamiq_async.batch.map import Map, fan_out
-from dynamiq_async.batch.methods import Batching
 from dynamiq_async.batch.options import BatchOptions, FanOutOptions, MapOptions, StreamManyOptions
 from dynamiq_async.batch.stream_many import StreamMany
 

@@ -16,7 +16,7 @@ from dynamiq_async.batch.engine import Fanout, Tally
 from dynamiq_async.batch.inputs import Inputs, Items, KeyOf
 from dynamiq_async.batch.jobs import JournaledJob, MapJob, OnError, Unknown
 from dynamiq_async.batch.models import BatchProgress, MapResult
-from dynamiq_async.batch.modes import Call, Invoke, Mode, RunToEnd
+from dynamiq_async.batch.modes import Call, Invoke, Mode, RunToEnd, run_session
 from dynamiq_async.batch.options import (
     FanOutOptions,
     check_one_of,
@@ -164,7 +164,7 @@ def map_app(
         working = Call(app, call, given, output_type)
     elif mode == "run":
         check_unused(root_only, "for runs")
-        session = _run_session(session_id, retry, options.get("journal"))
+        session = run_session(session_id, retry, options.get("journal"))
         working = RunToEnd(app, given, fields, output_type, session_id=session, settle=settle)
     else:
         fields |= root_only | {"session_id": session_id}
@@ -222,26 +222,3 @@ def _opening(
             argument="journal",
         )
     return partial(Journal.open, journal, mode=mode, app_url=url, retry_failed=retry_failed)
-
-
-def _run_session(session_id: str | UUID | None, retry: bool | None, journal: object) -> str | None:
-    """The one session for all runs, where the caller wants that: then a run whose answer was lost
-    cannot be found again by a session of its own."""
-    if retry:
-        raise errors.InvalidArgumentError(
-            "in mode 'run' the one run there is is found again, and retry=True may make it two",
-            argument="retry",
-        )
-    if session_id is None:
-        return None
-    if journal is not None:
-        raise errors.InvalidArgumentError(
-            "with a journal, each run gets a session of its own, by which it is found again",
-            argument="session_id",
-        )
-    try:
-        return str(UUID(str(session_id)))
-    except ValueError:
-        raise errors.InvalidArgumentError(
-            f"session_id must be a UUID, not {session_id!r}", argument="session_id"
-        ) from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 
@@ -258,6 +258,29 @@ class RunToEnd:
         except errors.ResponseDecodeError as error:
             _keep_misfit(result, error)
         return encode(output, "output")
+
+
+def run_session(session_id: str | UUID | None, retry: bool | None, journal: object) -> str | None:
+    """The one session for all runs, where the caller wants that: then a run whose answer was lost
+    cannot be found again by a session of its own."""
+    if retry:
+        raise errors.InvalidArgumentError(
+            "in mode 'run' the one run there is is found again, and retry=True may make it two",
+            argument="retry",
+        )
+    if session_id is None:
+        return None
+    if journal is not None:
+        raise errors.InvalidArgumentError(
+            "with a journal, each run gets a session of its own, by which it is found again",
+            argument="session_id",
+        )
+    try:
+        return str(UUID(str(session_id)))
+    except ValueError:
+        raise errors.InvalidArgumentError(
+            f"session_id must be a UUID, not {session_id!r}", argument="session_id"
+        ) from None
 
 
 def _not_awaitable(made: object) -> errors.InvalidArgumentError:

@@ -13,18 +13,16 @@ import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from yarl import URL
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import mask
 from dynamiq_async.transport import _aiohttp_private as private
 from dynamiq_async.transport._aiohttp_body import RequestBody
+from dynamiq_async.transport.proxies import parsed, proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -212,12 +210,12 @@ class AiohttpTransport:
 
     async def send(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:
         session = self._given or self._running() or await self._session()
-        proxy = self._proxy_for(request.url)
+        proxy = proxy_for(request.url, self._proxy, trust_env=self._trust_env)
         request.sent = request.body is None  # of which aiohttp tells nothing
         try:
             raw = await session.request(
                 request.method,
-                _parsed(request.url),
+                parsed(request.url),
                 data=RequestBody(request) if request.body is not None else None,
                 headers=request.headers,
                 allow_redirects=False,
@@ -310,19 +308,6 @@ class AiohttpTransport:
             return "the given SSLContext's CA certificates"
         return f"the CA certificates in {os.fspath(self._verify)}"
 
-    def _proxy_for(self, url: str) -> str | None:
-        proxy = self._proxy
-        if proxy is None and self._trust_env:
-            parts = _parsed(url)
-            if not proxy_bypass(parts.authority):
-                proxy = getproxies().get(parts.scheme)
-        if proxy is not None and not _is_http(proxy):
-            raise errors.InvalidArgumentError(
-                "the proxy must be an http URL, such as http://proxy.example:3128",
-                argument="proxy",
-            )
-        return proxy
-
     def _timeout(self, connect: float | None) -> aiohttp.ClientTimeout:
         timeout = self._timeouts.get(connect)
         if timeout is None:
@@ -346,19 +331,6 @@ def _overlook(lost: asyncio.Future[None]) -> None:
     """Look at how a connection ended that nobody reads from any more, so that nothing warns."""
     if not lost.cancelled():
         lost.exception()
-
-
-@lru_cache(maxsize=256)
-def _parsed(url: str) -> URL:
-    return URL(url, encoded=True)
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = URL(url)
-    except (ValueError, TypeError):
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.host)
 
 
 def _context_from(path: str) -> ssl.SSLContext:

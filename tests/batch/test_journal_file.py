@@ -26,8 +26,8 @@ from dynamiq_async.batch.journal import (
     Journal,
     JournalReader,
     SQLiteJournal,
-    database,
     sqlite,
+    sqlite_file,
 )
 
 URL = "https://my-app.example"
@@ -429,7 +429,7 @@ async def test_a_huge_journal_is_not_looked_through(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overwritten_in_the_middle(path)
-    monkeypatch.setattr(database, "_CHECKED_BYTES", 0)
+    monkeypatch.setattr(sqlite_file, "_CHECKED_BYTES", 0)
     async with await opened(path) as journal:
         with pytest.raises(errors.JournalError, match="is damaged"):
             for n in range(200):
@@ -473,13 +473,13 @@ async def test_a_file_that_is_read_only_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await (await opened(path)).aclose()
-    connect = database._connect
+    connect = sqlite_file._connect
 
     def as_read_only(path: Path, mode: str, **options: Any) -> sqlite3.Connection:
         beside = path.name.endswith("-lock")
         return connect(path, mode if beside else "ro", **options)
 
-    monkeypatch.setattr(database, "_connect", as_read_only)
+    monkeypatch.setattr(sqlite_file, "_connect", as_read_only)
     with pytest.raises(errors.JournalError, match="read-only"):
         await opened(path)
 

@@ -18,7 +18,7 @@ from dynamiq_async.events.run_events import run_event
 from dynamiq_async.sse import KeepsRaw, SSEDecoder
 from tests.support.network import app_for, serve
 from tests.support.websocket_peers import BINARY, END, frame, saying, text
-from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, answer, chunk, final, sse
+from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, chunk, final, make_response, sse
 
 if TYPE_CHECKING:
     from tests.support.network import MakeApp, Serve
@@ -175,7 +175,7 @@ def test_a_struct_of_yours_can_have_it() -> None:
 async def test_of_a_stored_event_is_its_part_of_the_page(serve: Serve, app_for: MakeApp) -> None:
     stored = [b'{ "type":"custom", "sequence":1, "brand_new":[ ] }', RUN_EVENTS[1]]
     page = b'{"data": [' + b" ,\n".join(stored) + b"]}"
-    wire = await serve(lambda peer: peer.send(answer(page)))
+    wire = await serve(lambda peer: peer.send(make_response(page)))
     events = [event async for event in app_for(wire).runs.events("r-1")]
     assert [event.raw for event in events] == stored
 
@@ -188,7 +188,7 @@ async def test_of_a_run_is_the_same_from_its_stream_and_out_of_a_hole(
 
     async def handler(peer: Peer) -> None:
         if "/events" in peer.request.target:
-            await peer.send(answer({"data": [event(n) for n in range(1, 6)]}))
+            await peer.send(make_response({"data": [event(n) for n in range(1, 6)]}))
         else:
             sent = sse(event(1), event(2), event(5), event("6"), event(7, "run.completed"))
             await peer.send(CHUNKED, chunk(sent), LAST_CHUNK)

@@ -27,7 +27,7 @@ from dynamiq_async.relay.formats import (
 from dynamiq_async.sse import ServerSentEvent, SSEDecoder
 from tests.support.backends import BACKENDS, Browser
 from tests.support.websocket_peers import BINARY, END, frame, saying
-from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, answer, chunk, final, says, sse
+from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, chunk, final, make_response, says, sse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -571,7 +571,7 @@ async def test_a_run_of_a_websocket_comes_out_as_it_came(serve: Serve, app_for: 
 
 
 async def test_a_websocket_that_is_refused_has_its_status(serve: Serve, app_for: MakeApp) -> None:
-    wire = await serve(lambda peer: peer.send(answer({"error": {"message": "no"}}, 402)))
+    wire = await serve(lambda peer: peer.send(make_response({"error": {"message": "no"}}, 402)))
     socket = app_for(wire).connect()
     async with relay(socket.run({})) as body:
         assert body.status == 503

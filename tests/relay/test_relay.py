@@ -14,7 +14,7 @@ from dynamiq_async import RunEvent, StreamEvent, Timeout, errors
 from dynamiq_async.emulator import Fault, WorkflowCanceledError, WorkflowFailedError
 from dynamiq_async.relay import pump, relay, resume
 from dynamiq_async.sse import ServerSentEvent, SSEDecoder
-from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, answer, chunk, final, says, sse
+from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, chunk, final, make_response, says, sse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
@@ -119,7 +119,7 @@ async def test_unknown_fields_of_stored_and_of_lenient_events_come_out(
 
     async def handler(peer: Peer) -> None:
         if "/events" in peer.request.target:
-            await peer.send(answer({"data": [event(n) for n in range(1, 6)]}))
+            await peer.send(make_response({"data": [event(n) for n in range(1, 6)]}))
         else:
             blocks = sse(event(1), event(2), event(5), event("6"), event(7, "run.completed"))
             await peer.send(CHUNKED, chunk(blocks), LAST_CHUNK)
@@ -552,7 +552,7 @@ async def test_heartbeats_flow_also_before_the_upstreams_headers(
 
     async def handler(peer: Peer) -> None:
         await go.wait()
-        await peer.send(answer({"error": {"code": "unauthorized", "message": "key k"}}, 401))
+        await peer.send(make_response({"error": {"code": "unauthorized", "message": "key k"}}, 401))
 
     wire = await serve(handler)
     async with relay(app_for(wire).stream({}), heartbeat=0.02) as body:
@@ -788,7 +788,7 @@ async def test_a_run_that_has_not_told_its_id_is_waited_for(serve: Serve, app_fo
     async def handler(peer: Peer) -> None:
         asked.append(f"{peer.request.method} {peer.request.target}")
         if peer.request.target.endswith("/cancel"):
-            await peer.send(answer({"message": "canceled"}))
+            await peer.send(make_response({"message": "canceled"}))
             return
         await peer.send(CHUNKED)
         await go.wait()
@@ -816,7 +816,7 @@ async def test_it_is_waited_for_also_before_the_upstreams_headers(
     async def handler(peer: Peer) -> None:
         asked.append(f"{peer.request.method} {peer.request.target}")
         if peer.request.target.endswith("/cancel"):
-            await peer.send(answer({"message": "canceled"}))
+            await peer.send(make_response({"message": "canceled"}))
             return
         await go.wait()
         await peer.send(CHUNKED)
@@ -846,7 +846,7 @@ async def test_it_is_waited_for_also_when_the_browser_did_not_read(
     async def handler(peer: Peer) -> None:
         asked.append(f"{peer.request.method} {peer.request.target}")
         if peer.request.target.endswith("/cancel"):
-            await peer.send(answer({"message": "canceled"}))
+            await peer.send(make_response({"message": "canceled"}))
             return
         large = {"type": "step", "sequence": 1, "data": {"text": "a" * pump.LOOK_AHEAD}}
         await peer.send(CHUNKED, chunk(sse(large)))

@@ -11,7 +11,7 @@ import pytest
 
 from dynamiq_async import AsyncApp, Callback, errors
 from dynamiq_async._http.request_options import UNSET
-from tests.support.wire import CHUNKED, LAST_CHUNK, answer, chunk, final, says, script, sse
+from tests.support.wire import CHUNKED, LAST_CHUNK, chunk, final, make_response, says, script, sse
 
 if TYPE_CHECKING:
     from dynamiq_async import AppStream
@@ -330,7 +330,7 @@ class Question(msgspec.Struct):
 
 
 async def test_invoke(serve: Serve, app_for: MakeApp) -> None:
-    wire = await serve(script(answer({"answer": "hi"})))
+    wire = await serve(script(make_response({"answer": "hi"})))
     app = app_for(wire)
     assert await app.invoke(Question("?"), output_type=Answer) == Answer("hi")
     assert await app.invoke(INPUT, user_id="u") == {"answer": "hi"}
@@ -347,14 +347,14 @@ async def test_invoke(serve: Serve, app_for: MakeApp) -> None:
 
 async def test_invoke_raises_a_failed_result(serve: Serve, app_for: MakeApp) -> None:
     result = {"status": "failure", "input": {}, "output": None, "error": {"message": "oops"}}
-    wire = await serve(script(answer(result)))
+    wire = await serve(script(make_response(result)))
     with pytest.raises(errors.RunFailedError, match="oops") as caught:
         await app_for(wire).invoke(INPUT)
     assert caught.value.attempts == 1
 
 
 async def test_submit(serve: Serve, app_for: MakeApp) -> None:
-    wire = await serve(script(answer({"id": "r-1", "status": "accepted"}, 202)))
+    wire = await serve(script(make_response({"id": "r-1", "status": "accepted"}, 202)))
     callback = Callback("https://hook.example/x", token="t", metadata={"a": 1})
     accepted = await app_for(wire).submit(INPUT, callbacks=[callback])
     assert (accepted.id, accepted.status) == ("r-1", "accepted")
@@ -385,7 +385,7 @@ async def test_settings_of_the_environment(
         AsyncApp()
     with pytest.raises(errors.InvalidArgumentError, match="DYNAMIQ_ACCESS_KEY"):
         AsyncApp("x.example")
-    wire = await serve(script(answer({})))
+    wire = await serve(script(make_response({})))
     monkeypatch.setenv("DYNAMIQ_APP_URL", wire.url)
     monkeypatch.setenv("DYNAMIQ_ACCESS_KEY", "from-outside")
     async with AsyncApp() as app:

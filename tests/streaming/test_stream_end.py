@@ -16,9 +16,9 @@ from tests.support.wire import (
     LAST_CHUNK,
     UNFRAMED,
     Peer,
-    answer,
     chunk,
     final,
+    make_response,
     says,
     script,
     sized,
@@ -382,7 +382,7 @@ async def test_the_app_is_closed_while_a_call_waits(serve: Serve, app_for: MakeA
         await peer.gone()
 
     async def half(peer: Peer) -> None:
-        await peer.send(answer({"a": 1})[:-3])
+        await peer.send(make_response({"a": 1})[:-3])
         await peer.gone()
 
     for handler in (silent, half):

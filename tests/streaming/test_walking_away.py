@@ -12,7 +12,17 @@ import pytest
 
 from dynamiq_async import errors
 from tests.support.network import in_flight
-from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, answer, chunk, final, head, says, sse
+from tests.support.wire import (
+    CHUNKED,
+    LAST_CHUNK,
+    Peer,
+    chunk,
+    final,
+    head,
+    make_response,
+    says,
+    sse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -441,7 +451,7 @@ async def test_opened_once(phases: Phases) -> None:
 
 async def test_a_failed_opening_is_remembered(serve: Serve, app_for: MakeApp) -> None:
     async def handler(peer: Peer) -> None:
-        await peer.send(answer({"error": {"code": "bad_request", "message": "no"}}, 400))
+        await peer.send(make_response({"error": {"code": "bad_request", "message": "no"}}, 400))
 
     wire = await serve(handler)
     stream = app_for(wire).stream(INPUT)
@@ -461,7 +471,7 @@ async def test_a_failed_opening_is_remembered(serve: Serve, app_for: MakeApp) ->
 # --- calls ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200", answer({"a": 1})[:-2]])
+@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200", make_response({"a": 1})[:-2]])
 @pytest.mark.parametrize("how", ["cancel", "wait_for", "move_on"])
 async def test_a_call_is_cancelled(sent: bytes, how: str, serve: Serve, app_for: MakeApp) -> None:
     async def handler(peer: Peer) -> None:
@@ -495,7 +505,7 @@ async def test_cancelled_while_waiting_to_be_sent(
 ) -> None:
     async def handler(peer: Peer) -> None:
         if waits_for == "backoff":
-            await peer.send(answer(None, 429, "Retry-After: 30"))
+            await peer.send(make_response(None, 429, "Retry-After: 30"))
         else:
             await peer.gone()
 

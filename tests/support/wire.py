@@ -212,9 +212,6 @@ def make_response(
     return head(status, *lines) + body
 
 
-answer = make_response  # for the tests of rooms that do not say `make_response` yet
-
-
 def sse(*events: Any) -> bytes:
     """Events as the wire has them, a block each."""
     return b"".join(b"data: %s\n\n" % msgspec.json.encode(event) for event in events)

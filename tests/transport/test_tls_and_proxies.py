@@ -13,13 +13,22 @@ import trustme
 
 from dynamiq_async import errors
 from tests.support.network import in_flight
-from tests.support.wire import CHUNKED, Peer, answer, chunk, says, script, server_context, sse
+from tests.support.wire import (
+    CHUNKED,
+    Peer,
+    chunk,
+    make_response,
+    says,
+    script,
+    server_context,
+    sse,
+)
 
 if TYPE_CHECKING:
     from tests.support.network import MakeApp, Serve
 
 INPUT = {"question": "?"}
-OK = answer({"a": 1})
+OK = make_response({"a": 1})
 ONE = sse(says("one"))
 
 
@@ -129,7 +138,7 @@ async def test_a_proxy_gets_the_absolute_form(serve: Serve, app_for: MakeApp) ->
 
 
 async def test_a_proxy_is_asked_to_connect_for_https(serve: Serve, app_for: MakeApp) -> None:
-    proxy = await serve(script(answer(None, 407)))
+    proxy = await serve(script(make_response(None, 407)))
     app = app_for("https://app.example", proxy=proxy.url, max_retries=0)
     with pytest.raises(errors.ConnectError, match="proxy refused"):
         await app.invoke(INPUT)

@@ -17,13 +17,13 @@ from dynamiq_async.transport import Request
 from dynamiq_async.transport._aiohttp_body import PIECE, RequestBody
 from dynamiq_async.transport.aiohttp import _LEFT_TO_PARENT, AiohttpResponse
 from tests.support.network import in_flight, turns
-from tests.support.wire import CHUNKED, Peer, answer, chunk, says, script, sse
+from tests.support.wire import CHUNKED, Peer, chunk, make_response, says, script, sse
 
 if TYPE_CHECKING:
     from tests.support.network import MakeApp, Serve
 
 INPUT = {"question": "?"}
-OK = answer({"a": 1})
+OK = make_response({"a": 1})
 
 
 @pytest.mark.parametrize("when", ["lost before", "never waited for"])

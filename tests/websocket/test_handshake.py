@@ -22,7 +22,7 @@ from tests.support.websocket_peers import (
     talking,
     text,
 )
-from tests.support.wire import Peer, answer, head, script, server_context
+from tests.support.wire import Peer, head, make_response, script, server_context
 
 if TYPE_CHECKING:
     import trustme
@@ -67,17 +67,25 @@ ERROR = {"error": {"code": "unauthorized", "message": f"{KEY} is not known"}}
 @pytest.mark.parametrize(
     ("response", "kind", "said"),
     [
-        (answer(ERROR, 401), errors.AuthenticationError, "unauthorized"),
-        (answer(ERROR, 403), errors.PermissionDeniedError, "unauthorized"),
-        (answer(ERROR, 404), errors.NotFoundError, "unauthorized"),
-        (answer(b"<title>Upgrade</title>", 426, kind="text/html"), errors.APIStatusError, "426"),
+        (make_response(ERROR, 401), errors.AuthenticationError, "unauthorized"),
+        (make_response(ERROR, 403), errors.PermissionDeniedError, "unauthorized"),
+        (make_response(ERROR, 404), errors.NotFoundError, "unauthorized"),
+        (
+            make_response(b"<title>Upgrade</title>", 426, kind="text/html"),
+            errors.APIStatusError,
+            "426",
+        ),
         (
             head(302, "Location: http://evil.example/", "Content-Length: 0"),
             errors.RedirectError,
             "302",
         ),
-        (answer(b"<title>Log in</title>", kind="text/html"), errors.ContentTypeError, "Log in"),
-        (answer({}), errors.ContentTypeError, "instead of a WebSocket"),
+        (
+            make_response(b"<title>Log in</title>", kind="text/html"),
+            errors.ContentTypeError,
+            "Log in",
+        ),
+        (make_response({}), errors.ContentTypeError, "instead of a WebSocket"),
         (head(101, "Upgrade: h2c", "Connection: Upgrade"), errors.APIResponseError, "handshake"),
         (head(101, "Upgrade: websocket"), errors.APIResponseError, "handshake"),
         (
@@ -150,9 +158,9 @@ async def test_what_was_refused_for_now_is_tried_again(
 ) -> None:
     """Also where its outcome is unknown: a handshake runs nothing."""
     responses = [
-        answer(ERROR, 503, "Retry-After: 0"),
-        answer(ERROR, 502),
-        answer(ERROR, 429, "Retry-After: 0"),
+        make_response(ERROR, 503, "Retry-After: 0"),
+        make_response(ERROR, 502),
+        make_response(ERROR, 429, "Retry-After: 0"),
     ]
 
     async def handler(peer: Peer) -> None:
@@ -220,7 +228,7 @@ async def test_it_goes_through_a_proxy(serve: Serve, app_for: MakeApp) -> None:
 
 
 async def test_it_can_be_tried_again(serve: Serve, app_for: MakeApp) -> None:
-    responses = [answer(ERROR, 401)]
+    responses = [make_response(ERROR, 401)]
 
     async def handler(peer: Peer) -> None:
         if responses:

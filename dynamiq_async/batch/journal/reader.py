@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Struct
 
 from dynamiq_async import _json
-from dynamiq_async.batch.journal import database, error_codec
-from dynamiq_async.batch.journal.database import SELECTED
+from dynamiq_async.batch.journal import error_codec, sqlite_file
+from dynamiq_async.batch.journal.sqlite_file import SELECTED
 from dynamiq_async.batch.journal.state import session_of
 from dynamiq_async.batch.journal.store import Record
 from dynamiq_async.errors import InvalidArgumentError
@@ -74,9 +74,9 @@ class JournalReader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         with self._reading():
-            self._connection = database.open_for_reading(self.path)
+            self._connection = sqlite_file.open_for_reading(self.path)
             try:
-                header = database.read_header(self.path, self._connection)
+                header = sqlite_file.read_header(self.path, self._connection)
             except BaseException:
                 self._connection.close()
                 raise
@@ -164,7 +164,7 @@ class JournalReader:
         try:
             yield
         except sqlite3.Error as error:
-            raise database.complaint(self.path, error) from error
+            raise sqlite_file.complaint(self.path, error) from error
 
 
 def _raw(data: bytes | None) -> msgspec.Raw | None:

@@ -19,8 +19,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dynamiq_async.batch.journal import database
-from dynamiq_async.batch.journal.database import SELECTED
+from dynamiq_async.batch.journal import sqlite_file
+from dynamiq_async.batch.journal.sqlite_file import SELECTED
 from dynamiq_async.batch.journal.store import RUNNING, Record
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class _Thread(threading.Thread):
                 try:
                     outcome = act(tables, what)
                 except Exception as error:  # noqa: BLE001 - whoever waits is told
-                    outcome = database.complaint(self._path, error)
+                    outcome = sqlite_file.complaint(self._path, error)
                 if not self._tell(_settle, answers, outcome):
                     break
                 del work, what, answers, outcome  # and with them outputs, until there is more
@@ -166,7 +166,7 @@ class _Tables:
         self._ids: dict[str, int] = {}  # of the items that were begun since, until they end
 
     def load(self, header: Header) -> list[Header]:
-        opening = database.writing(self._path, header)
+        opening = sqlite_file.writing(self._path, header)
         self._connection, header = self._opened.enter_context(opening)
         last = self._connection.execute("SELECT coalesce(max(id), 0) FROM item")
         ((self._last_id,),) = last

@@ -70,7 +70,7 @@ class Network(NamedTuple):
     def open(self, key: str | None) -> OpenTransport:
         """The transport. `key` is masked where a server repeats it."""
         if self.given is not None:
-            from dynamiq_async.transport._given import GivenTransport
+            from dynamiq_async.transport._user_transport import GivenTransport
 
             return GivenTransport(self.given, key)
         # Imported with the first request: that costs more than everything else together.
