@@ -6,15 +6,27 @@ interleaved. `fan_out` makes a `Map` of any client and any coroutine function.
 
 from dynamiq_async.batch.batching import Batching
 from dynamiq_async.batch.map import Map, fan_out
+from dynamiq_async.batch.models import (
+    BatchProgress,
+    MapFailure,
+    MapResult,
+    MapSuccess,
+    StreamItem,
+)
 from dynamiq_async.batch.options import BatchOptions, FanOutOptions, MapOptions, StreamManyOptions
 from dynamiq_async.batch.stream_many import StreamMany
 
 __all__ = [
     "BatchOptions",
+    "BatchProgress",
     "Batching",
     "FanOutOptions",
     "Map",
+    "MapFailure",
     "MapOptions",
+    "MapResult",
+    "MapSuccess",
+    "StreamItem",
     "StreamMany",
     "StreamManyOptions",
     "fan_out",

@@ -2,3 +2,9 @@
 
 The wire facts and their sources are in docs/contract.md.
 """
+
+from dynamiq_async.streaming.app_stream import AppStream
+from dynamiq_async.streaming.event_stream import Batches, EventStream
+from dynamiq_async.streaming.output_stream import OutputStream, TextStream
+
+__all__ = ["AppStream", "Batches", "EventStream", "OutputStream", "TextStream"]

@@ -9,7 +9,8 @@ before that is an error that says what is missing. What the messages look like i
 The wire facts and their sources are in docs/contract.md.
 """
 
+from dynamiq_async.websocket.protocol import SocketProtocol
 from dynamiq_async.websocket.run import SocketRun
 from dynamiq_async.websocket.socket import AppSocket
 
-__all__ = ["AppSocket", "SocketRun"]
+__all__ = ["AppSocket", "SocketProtocol", "SocketRun"]
