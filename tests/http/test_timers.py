@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dynamiq_async._http.timers import TaskLimits, Timer
+from dynamiq_async._http.timers import TaskLimits, TimeLimits, Timer
 from dynamiq_async.options import NO_TIMEOUT, Timeout
 
 
@@ -156,3 +156,18 @@ async def test_what_came_while_the_loop_stood_still_counts_before_the_limit(time
         await arrived
         limits.run("idle")
         await asyncio.sleep(0)
+
+
+async def test_what_has_been_stopped_is_not_ended(timer: Timer) -> None:
+    """Whatever of it is still asked for: nothing runs any more."""
+    ended: list[str] = []
+    timeout = Timeout(idle=0.01, total=0.01)
+    limits = TimeLimits(timeout, timer.loop.time() + 0.01, timer, lambda: ended.append("x"))
+    limits.run("idle")
+    limits.check(timer.loop.time() + 1)  # it has passed, and is looked at in the next turn
+    limits.stop()
+    limits.run("idle")
+    limits.pause()
+    await asyncio.sleep(0.03)
+    assert not ended
+    assert not timer._checks

@@ -20,7 +20,7 @@ from dynamiq_async.emulator import FOREVER, Emulator, Fault, RunContext
 from dynamiq_async.management.models import App
 from tests.support import httpx_transport
 from tests.support.httpx_transport import HttpxTransport
-from tests.support.websocket_peers import accept_of, text
+from tests.support.websocket_peers import PING, PONG, accept_of, frame, text
 from tests.support.wire import final, says, sse
 
 if TYPE_CHECKING:
@@ -409,6 +409,16 @@ async def test_a_websocket_over_a_transport_that_can() -> None:
         assert len(said.written) == 2
         with pytest.raises(errors.PermissionDeniedError):
             await app.connect().open()
+
+
+@pytest.mark.parametrize("unsent", [0, 1])
+async def test_pings_are_answered_unless_what_is_sent_piles_up(unsent: int) -> None:
+    said = Upgraded(frame(PING, b"?"), text(says("one")), text(final()), forever)
+    said.unsent = unsent
+    async with app_on(Upgrading(said)) as app, app.connect() as socket:
+        assert [event.text async for event in socket.run(INPUT)] == ["one", ""]
+    pongs = [data for data in said.written if data[0] & 0x0F == PONG]
+    assert len(pongs) == (0 if unsent else 1)
 
 
 async def test_what_breaks_a_websocket_is_named_too() -> None:
