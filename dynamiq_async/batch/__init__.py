@@ -1,7 +1,7 @@
-"""Batches: one call for each of many inputs, so many at a time, and not one of them lost.
+"""Batches: one call for each of many inputs, with bounded concurrency; no input is lost.
 
-`Map` hands out a result or an error for every input; `StreamMany` the events of many streams,
-interleaved. `fan_out` makes a `Map` of any client and any coroutine function.
+`Map` hands out a result or an error for every input. `StreamMany` hands out the events of many
+streams, interleaved. `fan_out` makes a `Map` from any client and any coroutine function.
 """
 
 from dynamiq_async.batch.batching import Batching

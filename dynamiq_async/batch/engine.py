@@ -1,11 +1,11 @@
 """The engine of a batch: a fixed set of workers between inputs that are read lazily and results
 that are handed out in lists.
 
-One task watches over the workers and cleans up behind them, whoever leaves first. Async inputs are
-read and closed by one task, as a cancel scope or a context variable in them needs it. What is held
-at any time (under way, waiting for its turn in the order, finished and unread) is bounded by a
-small multiple of the workers: who does not read holds them back. Closing lets nothing new start,
-cancels what is under way or gives it some time, and returns when nothing is left running.
+One task supervises the workers and cleans up after them. Async inputs are read and closed by one
+task, as a cancel scope or a context variable in them needs it. The items held at any time (under
+way, waiting for their turn in the order, finished and unread) are bounded by a small multiple of
+the workers, so a slow reader slows the workers down. Closing starts no new item, cancels those
+under way or gives them some time, and returns when none is left running.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ HELD = 4
 
 SAMPLE_SECONDS = 1.0
 SAMPLES = 30
-"""The rate is that of the time that these samples span."""
+"""The rate is measured over the last `SAMPLES` samples, taken `SAMPLE_SECONDS` apart."""
 
 
 class HaltError(Exception):
-    """Raised by a job: begin nothing more, and raise `error` when what is under way has been
-    finished, or at once."""
+    """Raised by a job to end the batch: no more items are begun, and `error` is raised when those
+    under way have finished, or at once."""
 
     def __init__(self, error: Exception, *, at_once: bool = False) -> None:
         super().__init__(error)
@@ -49,16 +49,16 @@ class HaltError(Exception):
 
 
 class Job(Protocol[R_co]):
-    """What is done with the items."""
+    """The work that a batch does for each item."""
 
     async def open(self) -> None:
-        """Before the first one. May raise, and is closed then all the same."""
+        """Called before the first item. `aclose` is called even if this raises."""
 
     async def __call__(self, item: Item) -> R_co:
-        """What becomes of one. An exception ends the whole batch."""
+        """The result of one item. An exception ends the whole batch."""
 
     async def aclose(self) -> None:
-        """After the last one."""
+        """Called after the last item."""
 
 
 class Tally:
@@ -78,7 +78,7 @@ class Tally:
         self._ended_at = perf_counter()
 
     def count(self, result: MapResult[Any], time: float) -> None:
-        """There is one result more, at this time of `perf_counter`."""
+        """Count a result that was finished at `time`, by `perf_counter`."""
         self.done += 1
         if result.error is not None:
             self.failed += 1
@@ -96,7 +96,7 @@ class Tally:
 
     @property
     def rate(self) -> float:
-        """Results a second, of late."""
+        """Recent results a second."""
         if not self._samples:
             return 0.0
         time, worked = self._samples[0]
@@ -158,7 +158,7 @@ class Fanout(Generic[R]):
     # --- what the reader sees --------------------------------------------------------------------
 
     def start(self) -> None:
-        """Set to work; once is enough."""
+        """Start the workers. Further calls do nothing."""
         if self._watch is None and not self._closed:
             self._loop = asyncio.get_running_loop()
             self._throttled = self._limiter.throttled
@@ -166,11 +166,11 @@ class Fanout(Generic[R]):
             self._watch = self._loop.create_task(self._run())
 
     async def take(self) -> list[R] | None:
-        """What has come out since the last time, as soon as there is something; None at the end.
+        """Wait for results, and return all that are unread; None at the end.
 
         Raises:
-            BaseException: what ended the batch before its end.
-            StreamClosedError: it was closed.
+            BaseException: the error that ended the batch early.
+            StreamClosedError: the batch was closed.
         """
         self.start()
         self._held -= self._handed
@@ -222,7 +222,7 @@ class Fanout(Generic[R]):
     # --- its end ---------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Let nothing new start; what is under way is cancelled, now or when its grace is over."""
+        """Start no new item; those under way are cancelled, now or when the grace is over."""
         if self._closed or self._over:
             return
         self._closed = True
@@ -234,7 +234,7 @@ class Fanout(Generic[R]):
             self._cancel()
 
     async def aclose(self) -> None:
-        """The same, and return when nothing runs any more."""
+        """Close the batch, and return when nothing runs any more."""
         self.close()
         if self._watch is None or asyncio.current_task() in (self._feeder, *self._workers):
             return  # from within, where it would wait for itself
@@ -247,7 +247,7 @@ class Fanout(Generic[R]):
                 raise
 
     def abandon(self) -> None:
-        """The same as `close`, for a finaliser."""
+        """`close`, for a finaliser."""
         if self._loop is not None and not self._loop.is_closed() and not self._over:
             release_on(self._loop, self.close)
 
@@ -403,7 +403,7 @@ class Fanout(Generic[R]):
             self._notify()
 
     async def emit(self, results: Iterable[R]) -> None:
-        """Put out what comes before the result of an item, and wait while too much is unread."""
+        """Hand out results ahead of an item's own, and wait while too many are unread."""
         before = len(self._out)
         self._out += results
         self._held += len(self._out) - before
@@ -417,7 +417,7 @@ class Fanout(Generic[R]):
         await waiter
 
     def _wake(self) -> None:
-        """Let those go on for whom there is room."""
+        """Wake as many waiting workers as there is room for."""
         room = self._room - self._held
         if room <= 0:
             return
@@ -438,7 +438,7 @@ def _release(waiter: asyncio.Future[Any], result: object = None) -> None:
 
 
 def _shield() -> AbstractContextManager[Any]:
-    """A scope of anyio's cancels whoever is in it again and again, so that no clean-up could wait;
-    where anyio was never imported, there is none."""
+    """A shield against anyio's cancel scopes, which cancel a task again at each await, so that its
+    clean-up could not wait. Where anyio was never imported, no shield is needed."""
     anyio = sys.modules.get("anyio")
     return nullcontext() if anyio is None else anyio.CancelScope(shield=True)

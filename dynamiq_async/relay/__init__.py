@@ -8,16 +8,18 @@
         return RelayResponse(resume(app.runs, run, request.headers))
 
 `relay` is the core, for any framework: an async iterator of bytes with a status and headers.
-`dynamiq_async.relay.starlette` (FastAPI, too), `.aiohttp` and `.asgi` send it. What the bytes look
-like is a format's business; `dynamiq_async.relay.formats` has ours, and what yours is made of.
+`dynamiq_async.relay.starlette` (also for FastAPI), `.aiohttp` and `.asgi` send it. A format encodes
+the events; `dynamiq_async.relay.formats` has the built-in ones and the base class for your own.
 
-It promises:
+A relay promises:
 
-- The browser gets the end, or is told that there is none. It goes on where it was, if it was a run.
-- The upstream is closed within a second after the browser has left, whatever was going on. Only
-  for a run that is to be canceled and has not told its id it is read on, for five at most.
-- A slow browser slows the upstream; nothing piles up in between.
-- What the browser is told of an error names no host, no key and nothing of the run.
+- The browser receives the end of the stream, or an error that says that it is missing. A browser
+  that reconnects to a run's stream continues where it was.
+- The upstream is closed within a second after the browser has disconnected. There is one exception:
+  if the run is to be canceled and its id is not known yet, the upstream is read for the id, for
+  five seconds at most.
+- A slow browser slows the upstream; memory use is bounded.
+- The errors that the browser receives name no host, no key and no details of the run.
 """
 
 from dynamiq_async.relay.core import Relay, relay

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["error_middleware", "relay_response"]
 
 LOOK_SECONDS = 0.25
-"""How often the connection is looked at: aiohttp tells its handlers of a browser that has left when
-they write, which may be much later."""
+"""How often the connection is checked, in seconds. aiohttp reports a disconnected browser only when
+the handler writes, which may be much later."""
 
 
 async def relay_response(
@@ -32,12 +32,12 @@ async def relay_response(
     headers: Mapping[str, str] | None = None,
     **options: Any,
 ) -> web.StreamResponse:
-    """Send a stream as the response to `request`; return what this returns from the handler.
+    """Send a stream as the response to `request`. The handler must return the result.
 
     Args:
         stream: what `relay` takes.
-        headers: more of them, in place of the relay's own where they have the same name.
-        options: those of `relay`: format, map, heartbeat, retry, on_disconnect.
+        headers: additional headers; they replace the relay's own of the same name.
+        options: the options of `relay`: format, map, heartbeat, retry, on_disconnect.
 
     Raises:
         InvalidArgumentError: an argument cannot be used.
@@ -58,16 +58,16 @@ async def relay_response(
         return response
     sent = await send_while_there(body, sending(), _leaving(request))
     if not sent and request.transport is not None:
-        request.transport.abort()  # what it has not taken yet, it never will
+        request.transport.abort()  # drop what the browser has not received
     return response
 
 
 @web.middleware
 async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Responds to errors of this package as the relay would tell them, for everything that is not
-    streamed: `web.Application(middlewares=[error_middleware])`.
+    """Turn this package's errors into the responses a relay would send, for handlers that do not
+    stream: `web.Application(middlewares=[error_middleware])`.
 
-    What is the backend's own mistake is raised on, so that it shows.
+    The backend's own mistakes are raised again, so that its developers see them.
     """
     try:
         return await handler(request)
@@ -100,6 +100,6 @@ async def _there(writing: Awaitable[Any]) -> None:
 
 
 async def _leaving(request: web.Request) -> None:
-    # There is no event to wait for.
+    # aiohttp offers no event to wait for.
     while (there := request.transport) is not None and not there.is_closing():  # noqa: ASYNC110
         await asyncio.sleep(LOOK_SECONDS)

@@ -23,8 +23,8 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 _FIXED = frozenset({b"content-type", b"content-length"})
 
 LEFT = 499
-"""The status for a browser that left before there was one, as nginx notes it. Nobody gets it but
-middleware, which takes a request without a response for a mistake."""
+"""The status when the browser disconnected before the response began; nginx logs the same. Only
+middleware sees it: without any response, middleware would report a mistake."""
 
 
 async def respond(
@@ -38,8 +38,8 @@ async def respond(
     """Send `body` as the response to the request of `scope`.
 
     Args:
-        headers: more of them, in place of the relay's own where they have the same name (but for
-            content type and length).
+        headers: additional headers; they replace the relay's own of the same name, except the
+            content type and length.
     """
     if scope["method"] == "HEAD":
         await body.aclose()
@@ -51,7 +51,7 @@ async def respond(
     async def put(message: Message) -> None:
         try:
             await send(message)
-        except OSError as error:  # so ASGI 2.4 has servers say that the browser has left
+        except OSError as error:  # by ASGI 2.4, servers report a disconnect so
             raise LeftError from error
 
     async def sending() -> None:
@@ -80,9 +80,11 @@ async def respond(
 
 
 async def _break_off(send: Send, error: Exception) -> None:
-    """Have the connection broken. ASGI has nothing for it but an exception, of which Starlette's
-    `BaseHTTPMiddleware` makes a proper end of the response before it raises it: what was cut off
-    would look whole. So it is sent what it, and every server, takes for a mistake."""
+    """Make the server break the connection, so that a truncated response does not look complete.
+
+    In ASGI only an exception does that, but Starlette's `BaseHTTPMiddleware` ends the response
+    properly before it raises one. So this sends a message that the middleware, and every server,
+    rejects as invalid."""
     log.error("a response was broken off", exc_info=error)
     with contextlib.suppress(Exception):
         await send({"type": "http.response.broken_off", "error": error})
@@ -103,7 +105,7 @@ def _start(body: Relay, scope: MutableMapping[str, Any], headers: RawHeaders) ->
 
 
 def _stays(scope: MutableMapping[str, Any]) -> bool:
-    """Whether the connection is one for several requests, and can be told to be."""
+    """Whether the connection stays open for further requests and a header can say so."""
     asked = [value.lower() for name, value in scope["headers"] if name == b"connection"]
     return scope.get("http_version", "1.1") == "1.1" and b"close" not in asked
 

@@ -1,4 +1,4 @@
-"""A response's body, its status and its headers, for whatever framework sends them."""
+"""The body, status and headers of a relay's response, for any framework to send."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ OnDisconnect = Literal["detach", "cancel"]
 
 HEADERS = {
     "Cache-Control": "no-cache, no-store, no-transform",
-    "X-Accel-Buffering": "no",  # nginx passes on what comes, as it comes
+    "X-Accel-Buffering": "no",  # nginx forwards each piece at once
     "X-Content-Type-Options": "nosniff",
 }
 
 
 class Relay:
-    """What `relay` makes of a stream: an async iterator of bytes, with what goes before them.
+    """A stream as the body of a response: an async iterator of bytes, with a status and headers.
 
     A framework's adapter awaits `open()`, sends `status` and `headers`, then every piece of the
-    iteration, and in the end, whatever happened, awaits `aclose()`. Used without `open()`, the
-    status is taken to be 200, and all errors are told in the body.
+    iteration, and finally awaits `aclose()`, also after an error. Without `open()`, the status is
+    200 and all errors are sent in the body.
 
-    The upstream is closed by `aclose()`, when a read is cancelled, and when the last reference
-    goes. Iterating raises an error of the backend's own (such as one of its `map`) after it was
-    told the browser in general terms; the upstream's errors are only told, except where the format
-    cannot tell them (`format="text"`) and they can only be raised.
+    The upstream is closed by `aclose()`, when a read is cancelled, and when the last reference to
+    the relay is dropped. The upstream's errors are sent in the body; iterating raises them only if
+    the format cannot express errors (`format="text"`). An error of the backend's own (such as one
+    that `map` raised) is sent in general terms and then raised.
 
     Attributes:
         status: the response's status; known after `open()`, as the headers are.
-        told: at the end, whether what was sent says how it ended. Where it does not, and iterating
-            has raised, the connection has to be broken for the browser to see that.
+        told: at the end, whether the body says how the stream ended. If it does not, and iterating
+            has raised, the connection must be broken so that the browser notices.
         error: why the upstream's events ended early, if they did.
     """
 
@@ -55,7 +55,7 @@ class Relay:
         self._pump = pump
         self._reading = False
         self._opening: bytes | None = None
-        # What is still to come behind the events, once they are over.
+        # The pieces to send, or errors to raise, after the last event. None until then.
         self._last: list[bytes | Exception] | None = None
         self.status = 200
         self.headers = {"Content-Type": format.media_type, **HEADERS, **format.headers}
@@ -63,7 +63,7 @@ class Relay:
 
     @property
     def media_type(self) -> str:
-        """The content type, without its parameters; `""` where there is no content."""
+        """The content type without its parameters; `""` if the response has no content."""
         return self.headers.get("Content-Type", "").partition(";")[0]
 
     @property
@@ -71,15 +71,15 @@ class Relay:
         return self._pump.failure
 
     async def open(self, *, last_event_id: str = "") -> None:
-        """Send the request, and wait until it is known how the response begins.
+        """Send the request upstream, and wait until the response's status is known.
 
-        That is when the upstream's headers are there, or an error is; with heartbeats, after the
-        first interval at the latest: then the response begins with 200 all the same.
+        It is known when the upstream's headers or an error have arrived. With heartbeats, the wait
+        lasts one interval at most; the response then begins with 200.
 
         Args:
-            last_event_id: the browser's header of that name. Where it says that the browser has
-                seen the end, or was cut off from what cannot be resumed, the response is 204, by
-                which an `EventSource` knows to come no more, and nothing is sent upstream.
+            last_event_id: the browser's `Last-Event-ID` header. If it says that the browser has
+                received the end, or that its stream cannot be resumed, nothing is sent upstream and
+                the response is 204, which tells an `EventSource` not to reconnect.
 
         Raises:
             StreamClosedError: the relay was closed before.
@@ -110,7 +110,7 @@ class Relay:
             self._pump.start()
 
     def _replace(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
-        """Have this in place of the events."""
+        """Send this status, these headers and this body in place of the events."""
         self.status, self.headers, self._last = status, headers, [body] if body else []
 
     def __aiter__(self) -> Self:
@@ -123,7 +123,7 @@ class Relay:
         try:
             return await self._piece()
         except BaseException:
-            self._pump.leave()  # which is nothing if it was the end
+            self._pump.leave()  # does nothing after the end
             raise
         finally:
             self._reading = False
@@ -146,13 +146,14 @@ class Relay:
             raise StopAsyncIteration
         step = self._last.pop(0)
         if isinstance(step, StopAsyncIteration):
-            raise RuntimeError("map raised StopAsyncIteration") from step  # here it would be an end
+            # Raised as it is, it would end this iteration.
+            raise RuntimeError("map raised StopAsyncIteration") from step
         if isinstance(step, Exception):
             raise step
         return step
 
     def _ending(self, failure: Exception | None) -> list[bytes | Exception]:
-        """What comes behind the events: the last frame, and what is raised."""
+        """What follows the events: the last frame, then the error to raise, if any."""
         frame = self._end("completed") if failure is None else self._failure(failure)
         self.told = bool(frame) or failure is None
         steps: list[bytes | Exception] = [frame] if frame else []
@@ -176,9 +177,10 @@ class Relay:
     def shut_down(self) -> None:
         """End the response because the server that sends it has to stop.
 
-        What was read of the upstream is still sent, then what the format's `on_shutdown` says: that
-        there is more and where to go on, or nothing, and iterating raises `StreamClosedError`. The
-        run goes on, whatever `on_disconnect` is, since its reader has not left.
+        Events that were already read are still sent. Then the format's `on_shutdown` decides:
+        either a last frame says that the stream is incomplete and where to resume, or no frame is
+        sent and iterating raises `StreamClosedError`. The run continues whatever `on_disconnect`
+        is, since the browser has not disconnected.
         """
         self._pump.stop()
 
@@ -190,10 +192,10 @@ class Relay:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the upstream, and cancel its run if that was agreed on. May be called from any
-        task, at any time, any number of times. If it is cancelled, that happens all the same.
+        """Close the upstream, and cancel its run if `on_disconnect="cancel"` and it has not ended.
 
-        A read that another task is waiting in raises `StreamClosedError` there.
+        May be called from any task, at any time, any number of times. Cancelling this call does not
+        stop the closing. A read that another task awaits raises `StreamClosedError` there.
         """
         await self._pump.aclose()
 
@@ -222,20 +224,21 @@ def relay(
             by the relay.
         format: "sse", "jsonl" (a line of JSON for each event), "text" (the reader's text only), or
             a `Format` of yours, which belongs to this relay.
-        map: called with each event; what it returns, or what that gives when awaited, is sent in
-            the event's place: any JSON value, text, bytes, a `ServerSentEvent`, an event, or None
-            to send nothing. Without it, "sse" and "jsonl" send events byte for byte as they came,
-            with all that the App tells in them, also of its failures.
+        map: called with each event; its result, awaited if it is awaitable, is sent in the event's
+            place: any JSON value, text, bytes, a `ServerSentEvent`, an event, or None to send
+            nothing. Without it, "sse" and "jsonl" send events byte for byte as they arrived,
+            including all details of the App and of its failures.
         heartbeat: seconds of silence after which the format's heartbeat is sent, so that proxies
-            keep the connection; None for never. Of ours, only "sse" has one, a comment.
-        retry: seconds after which an `EventSource` that lost its connection is to come back; None
+            keep the connection; None for never. Of the built-in formats only "sse" has a heartbeat,
+            a comment.
+        retry: seconds after which an `EventSource` that lost its connection reconnects; None
             leaves it to the browser.
-        on_disconnect: what becomes of a run when the browser leaves before its end: "detach" lets
-            it go on, "cancel" cancels it. Leave it at "detach" where the browser may come back.
+        on_disconnect: whether a run continues ("detach") or is canceled ("cancel") when the browser
+            disconnects before the end. Use "detach" if the browser may reconnect.
 
     An `sse` relay ends with an event named `end`, or with one named `error` whose data is
-    `{"error": {"code", "message", "last_event_id"?}}`: that of a run that failed or was canceled,
-    too. What ends with neither was cut off.
+    `{"error": {"code", "message", "last_event_id"?}}`. A run that failed or was canceled ends with
+    `error`, too. A response that ends with neither was cut off.
 
     Raises:
         InvalidArgumentError: an argument cannot be used.

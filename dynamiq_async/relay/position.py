@@ -1,9 +1,9 @@
-"""Where a browser stands in a run's stream, and how it gets from there to the end.
+"""A browser's position in a run's stream, and how to resume the stream behind it.
 
 Each frame of a relayed run has an `id:` line, `<run id>:<sequence>`. A browser's `EventSource`
-that loses its connection makes a new one by itself and sends the last of them as `Last-Event-ID`.
-The id of the last frame of all ends in `:end`: a browser that comes back with that one has it all,
-and a relay responds with 204, which is how an `EventSource` is told to come no more.
+that loses its connection reconnects by itself and sends the last id as `Last-Event-ID`. The id of
+the final frame ends in `:end`: a browser that reconnects with it has received the whole stream, so
+the relay responds with 204, which tells an `EventSource` not to reconnect.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from dynamiq_async.runs.stream import RunStream
 
 NO_POSITION = "-"
-"""The id of frames that nothing can be resumed behind. A browser that comes back with it would
-have the App run a second time, so a relay responds with 204."""
+"""The id of frames of a stream that cannot be resumed. A browser that reconnects with it would make
+the App run a second time, so a relay responds with 204."""
 
 _RUN_ID = re.compile(r"[\w.~-]{1,200}", re.ASCII)
 _POSITION = re.compile(r"(?P<run>[\w.~-]{1,200}):(?P<sequence>[0-9]{1,18})(?P<end>:end)?", re.ASCII)
@@ -33,9 +33,9 @@ class Position(NamedTuple):
     """A place in a run's stream.
 
     Attributes:
-        run_id: the run. It comes from the browser: see that it is the user's own.
-        after_sequence: of the last event that arrived, 0 for none.
-        finished: whether that was the end, so that nothing follows.
+        run_id: the run. It comes from the browser: check that this user may read it.
+        after_sequence: the sequence number of the last event that arrived; 0 for none.
+        finished: whether that was the stream's end.
     """
 
     run_id: str
@@ -47,17 +47,17 @@ class Position(NamedTuple):
 
 
 def resume_position(headers: Mapping[str, str]) -> Position | None:
-    """The place in a run's stream that a browser asks to go on behind; None if it asks for none.
+    """The position in a run's stream that a browser asks to resume behind; None if it sends none.
 
-    Whoever sends the request chooses the run in it: check that this user may read it, or use
-    `resume`, which takes the run from you.
+    The browser chooses the run id in it: check that this user may read that run, or use `resume`,
+    which takes the run id from you.
 
     Args:
-        headers: those of the browser's request, in whatever mapping the framework has.
+        headers: the headers of the browser's request, in the framework's own mapping.
 
     Raises:
-        InvalidArgumentError: the header holds something else; respond with 400. Its `argument` is
-            "Last-Event-ID".
+        InvalidArgumentError: the header is not a position; respond with 400. The error's `argument`
+            is "Last-Event-ID".
     """
     value = last_event_id(headers)
     if not value:
@@ -72,18 +72,19 @@ def resume_position(headers: Mapping[str, str]) -> Position | None:
 
 
 def resume(runs: Runs, run_id: str, headers: Mapping[str, str], **options: Any) -> RunStream[Any]:
-    """The stream of a run, from where this browser stands: from its beginning, or behind the
-    position in its `Last-Event-ID`.
+    """The stream of a run behind the position in the browser's `Last-Event-ID`, or from the run's
+    beginning if the browser sends none.
 
     Args:
         runs: `app.runs`.
-        run_id: the run, which you know to be this user's.
-        headers: those of the browser's request.
-        options: those of `Runs.follow`; its `after_sequence` is for browsers that send no position.
+        run_id: the run; check first that this user may read it.
+        headers: the headers of the browser's request.
+        options: the options of `Runs.follow`. `after_sequence` is used only if the browser sends no
+            position.
 
     Raises:
-        InvalidArgumentError: the header holds no position, or one of another run; respond with
-            400. Its `argument` is "Last-Event-ID".
+        InvalidArgumentError: the header is not a position, or is one of another run; respond with
+            400. The error's `argument` is "Last-Event-ID".
     """
     position = resume_position(headers)
     if position is None:
@@ -97,13 +98,13 @@ def resume(runs: Runs, run_id: str, headers: Mapping[str, str], **options: Any) 
 
 
 def last_event_id(headers: Mapping[str, str]) -> str:
-    """The header's value, or `""`."""
+    """The value of the `Last-Event-ID` header, or `""`."""
     wanted = POSITION_HEADER.lower()
     return next((value for name, value in headers.items() if name.lower() == wanted), "").strip()
 
 
 def parse(value: str) -> Position | None:
-    """The position that `value` says, or None."""
+    """`value` as a position; None if it is not one."""
     match = _POSITION.fullmatch(value)
     if match is None:
         return None
@@ -112,5 +113,5 @@ def parse(value: str) -> Position | None:
 
 @lru_cache
 def can_be_told(run_id: str) -> bool:
-    """Whether a run of this id has positions that come back as they were sent."""
+    """Whether positions of this run can be sent in a header and parsed again."""
     return _RUN_ID.fullmatch(run_id) is not None

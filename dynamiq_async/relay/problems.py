@@ -1,9 +1,9 @@
-"""What a browser is told when something went wrong: a status, a code and a sentence.
+"""The status, code and sentence that a browser receives for an error.
 
-None of them comes from the error itself, which may name hosts, keys, nodes and inputs that are
-nobody's business outside the backend. The error goes to the log of `dynamiq_async`.
+None of them is taken from the error itself, which may name hosts, keys, nodes and inputs that must
+not leave the backend. The error goes to the log of `dynamiq_async`.
 
-| the backend met | the browser gets |
+| error in the backend | response to the browser |
 |---|---|
 | a `Last-Event-ID` that cannot be used | 400 `invalid_position` |
 | 400, 413, 422: the input was refused | the same, `bad_request` |
@@ -15,7 +15,7 @@ nobody's business outside the backend. The error goes to the log of `dynamiq_asy
 | a stream that broke | 502 `interrupted` |
 | a run that failed or was canceled | 502 `run_failed`, `run_canceled` |
 | any other (the key was refused, no such App, 5xx, HTML, no connection) | 502 `upstream_error` |
-| its own error, a wrong argument, a stream that has two readers | 500 `internal_error` |
+| the backend's own error, a wrong argument, a stream with two readers | 500 `internal_error` |
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from dynamiq_async import errors
 POSITION_HEADER = "Last-Event-ID"
 
 EndKind = Literal["completed", "failed", "canceled"]
-"""How a run ended, as far as its stream tells."""
+"""How a run ended, according to its stream."""
 
 
 class Problem(NamedTuple):
-    """What can be told of an error.
+    """The public description of an error.
 
     Attributes:
-        status: for a response that has not begun.
+        status: the HTTP status, for a response that has not begun.
         code: for programs.
         message: for people.
         retry_after: seconds that the upstream asked to wait.
-        lasting: whether coming back for the rest would only meet it again.
+        lasting: whether a browser that reconnects would get the same error again.
     """
 
     status: int
@@ -52,11 +52,11 @@ class Problem(NamedTuple):
 
     @property
     def internal(self) -> bool:
-        """Whether it is the backend's own fault, and so has to reach its developers."""
+        """Whether it is the backend's own fault, so that its developers must see it."""
         return self.status == 500
 
     def headers(self, length: int) -> dict[str, str]:
-        """The headers of a response that tells it in a body of `length` bytes."""
+        """The headers of a response whose body is this problem in `length` bytes."""
         headers = {
             "Content-Type": "application/json",
             "Content-Length": str(length),
@@ -67,7 +67,7 @@ class Problem(NamedTuple):
         return headers
 
     def json(self, last_event_id: str | None = None) -> bytes:
-        """`{"error": {"code", "message", …}}`; `last_event_id` is where to resume."""
+        """`{"error": {"code", "message", …}}`; `last_event_id` is the position to resume behind."""
         error: dict[str, object] = {"code": self.code, "message": self.message}
         if self.retry_after is not None:
             error["retry_after"] = self.retry_after
@@ -86,10 +86,10 @@ ENDS: dict[EndKind, Problem] = {
     "failed": Problem(502, "run_failed", "The run failed."),
     "canceled": Problem(502, "run_canceled", "The run was canceled."),
 }
-"""What can be told of a run that did not complete."""
+"""The problem of a run that did not complete, by how it ended."""
 
-# The first class that fits decides. An event that cannot be read is asked for again by the stream
-# itself, so it is not for the browser to try.
+# The first class that matches decides. The stream itself requests an undecodable event again, so
+# the browser need not retry.
 _PROBLEMS: tuple[tuple[type[errors.DynamiqError], Problem], ...] = (
     (errors.RunFailedError, ENDS["failed"]),
     (errors.RunCanceledError, ENDS["canceled"]),
@@ -118,15 +118,15 @@ _PROBLEMS: tuple[tuple[type[errors.DynamiqError], Problem], ...] = (
 
 
 def end_kind(error: Exception) -> EndKind | None:
-    """How the run ended, if that is what `error` says; None if it came before the end."""
+    """How the run ended, if `error` says that; None for an error before the end."""
     if isinstance(error, errors.RunFailedError):
         return "failed"
     return "canceled" if isinstance(error, errors.RunCanceledError) else None
 
 
 def problem_of(error: BaseException) -> Problem:
-    """What can be told of `error`."""
-    # The bare StreamError is raised for what only the program at hand can do wrong.
+    """The public description of `error`."""
+    # A plain StreamError, not a subclass, is raised for programming mistakes only.
     if not isinstance(error, errors.DynamiqError) or type(error) is errors.StreamError:
         return _INTERNAL
     if isinstance(error, errors.InvalidArgumentError):
@@ -142,5 +142,6 @@ def problem_of(error: BaseException) -> Problem:
 
 
 def _about_a_run(error: errors.DynamiqError) -> bool:
-    """Without a run, a 404 says that there is no such App: not the browser's mistake."""
+    """Whether the error is about a run. Otherwise a 404 means that there is no such App, which is
+    not the browser's mistake."""
     return error.run_id is not None or "/v1/runs/" in (error.url or "")

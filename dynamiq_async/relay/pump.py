@@ -1,8 +1,8 @@
-"""The task that reads a relay's upstream, and what it has read ahead.
+"""The task that reads a relay's upstream, and the buffer of what it has read ahead.
 
-Reading cannot be interrupted to send a heartbeat, so a task of its own reads; it owns the upstream
-from its opening to its closing, and closes it on every way out. It reads at most `LOOK_AHEAD`
-bytes, and one read from the network, beyond what the browser has taken.
+Reading cannot be interrupted to send a heartbeat, so a separate task reads. It owns the upstream:
+it opens it, and closes it however it ends. It reads at most `LOOK_AHEAD` bytes, plus one read from
+the network, ahead of the browser.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 log = logging.getLogger("dynamiq_async")
 
 LOOK_AHEAD = 64 * 1024
-"""Bytes that may wait for a slow browser; then the upstream has to wait, too."""
+"""Bytes that are buffered for a slow browser before reading of the upstream pauses."""
 
 CANCEL_SECONDS = 5.0
-"""How long the cancelling of a run whose browser has left may take."""
+"""Seconds that canceling a run may take after its browser has disconnected."""
 
-_tasks: set[asyncio.Task[None]] = set()  # the event loop itself does not keep them alive
+_tasks: set[asyncio.Task[None]] = set()  # the event loop has weak references only
 
 
 class Pump:
-    """Reads, frames and keeps.
+    """Reads the upstream, encodes its events as frames, and buffers the frames.
 
     Attributes:
-        opened: done once the upstream was opened (true), or could not be (false).
-        left: whether nobody reads any more.
-        stopped: whether it was told to read no more.
-        failure: what ended it before its end, or why the end is none to be content with.
-        ended: whether nothing more comes, and the upstream is closed.
+        opened: a future; its result is whether the upstream could be opened.
+        left: whether the reader has gone: the browser disconnected or the relay was closed.
+        stopped: whether `stop` was called.
+        failure: the error that ended the stream early, or that its end reports.
+        ended: whether all was read and the upstream is closed.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Pump:
         self.failure: Exception | None = None
 
     def start(self) -> None:
-        """Begin to read. To be called once."""
+        """Start the reading task. Call this once."""
         self._loop = asyncio.get_running_loop()
         self.opened = self._loop.create_future()
         self._task = self._loop.create_task(self._run())
@@ -83,7 +83,7 @@ class Pump:
         self._task.add_done_callback(_tasks.discard)
 
     async def take(self) -> bytes:
-        """What is to be sent next; `b""` when nothing more comes."""
+        """Wait for frames to send; `b""` after the last one."""
         while not self._ready and not self.ended:
             self._idle_since = self._loop.time()
             if self._timer is None and self._heartbeat is not None:
@@ -97,12 +97,13 @@ class Pump:
         return data
 
     def leave(self) -> None:
-        """Nobody reads any more: stop, close the upstream and, if so agreed, cancel the run."""
+        """The reader has gone: stop reading, close the upstream and, if `cancel_run`, cancel the
+        run."""
         if self.left or self.ended:
             return
         self.left = True
         if self._task is None or not self._begun:
-            return  # it will see
+            return  # the task checks `left` when it begins
         if self._wanted:
             self._limit = self._loop.call_later(CANCEL_SECONDS, self._task.cancel)
             _wake(self._room)
@@ -110,14 +111,14 @@ class Pump:
             self._task.cancel()
 
     def stop(self) -> None:
-        """Read no more: what was read can still be taken, and `failure` says that it is not all.
-        The run goes on."""
+        """Stop reading. Buffered frames can still be taken, and `failure` says that the stream is
+        incomplete. The run continues."""
         self.stopped = True
         if self._task is not None and self._begun and not self.left:
             self._task.cancel()
 
     async def aclose(self) -> None:
-        """Leave, and wait until all is closed. What was never started is only closed."""
+        """Call `leave`, and wait until the upstream is closed."""
         self.leave()
         if self._task is not None:
             await asyncio.wait([self._task])
@@ -126,7 +127,7 @@ class Pump:
             await self._upstream.aclose()
 
     def abandon(self) -> None:
-        """Leave, from a finaliser."""
+        """Call `leave` on the event loop, from a finaliser."""
         if self._task is not None and not (self.ended or self._loop.is_closed()):
             release_on(self._loop, self.leave)
 
@@ -140,10 +141,10 @@ class Pump:
                 raise _cut_off("shut down")
             if not self.left:
                 await self._read()
-        except Exception as error:  # noqa: BLE001 - whoever takes gets it
+        except Exception as error:  # noqa: BLE001 - the reader gets it as `failure`
             failure = error
         except BaseException:
-            if not self.left:  # somebody else's cancelling is no end to be content with
+            if not self.left:  # cancelled from outside: the stream is incomplete
                 failure = _cut_off("shut down" if self.stopped else "cancelled")
             raise
         finally:
@@ -170,8 +171,8 @@ class Pump:
 
     @property
     def _wanted(self) -> bool:
-        """Whether anything is to be read: for the browser or, when it has left, for the id of a run
-        that is to be canceled, which is there or about to be."""
+        """Whether to keep reading: for the browser or, after it has disconnected, for the id of the
+        run that is to be canceled."""
         return not self.left or (self._cancel_run and not self._upstream.can_cancel)
 
     async def _read(self) -> None:
@@ -216,7 +217,8 @@ class Pump:
             _wake(self._news)
 
     async def _finish(self) -> None:
-        """Close the upstream. This is the way out in every case, so it must not take long."""
+        """Close the upstream, after canceling its run if so agreed. Every exit passes here, so the
+        time is limited."""
         try:
             if self.left and self._cancel_run:
                 async with asyncio.timeout(CANCEL_SECONDS):

@@ -1,4 +1,4 @@
-"""Sending for as long as there is somebody to send to: what the adapters share."""
+"""Sending a response until the browser disconnects; the adapters share this."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class LeftError(Exception):
-    """Raised by what is to be sent, when it finds that the browser has left."""
+    """Raised while sending when the browser has disconnected."""
 
 
 async def send_while_there(
     body: Relay, sending: Coroutine[Any, Any, None], leaving: Coroutine[Any, Any, None]
 ) -> bool:
-    """Run `sending` to its end or until `leaving`, which waits for the browser to leave, is done.
-    Then the body is closed. Gives whether all was sent.
+    """Run `sending` to its end, or until `leaving` returns because the browser has disconnected.
+    Then close the body. Return whether all was sent.
 
-    Each has a task of its own, so that a `send` that waits for a browser that does not read can be
-    given up.
+    Each coroutine has its own task, so that a `send` to a browser that does not read can be
+    cancelled.
     """
     sender = asyncio.create_task(sending)
     watch = asyncio.create_task(leaving)
@@ -34,8 +34,8 @@ async def send_while_there(
     finally:
         sender.cancel()
         watch.cancel()
-        # Starlette's middleware cancels by anyio's rules: whatever is awaited then, again and
-        # again. The body's closing is short.
+        # Starlette's middleware cancels by anyio's rules: each further await is cancelled, too.
+        # Closing the body does not take long.
         with anyio.CancelScope(shield=True):
             try:
                 await asyncio.wait([sender, watch])

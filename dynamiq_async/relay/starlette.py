@@ -31,9 +31,9 @@ class RelayResponse(Response):
 
     Args:
         stream: what `relay` takes.
-        headers: more of them, such as cookies.
-        background: run when all was sent or the browser has left.
-        options: those of `relay`: format, map, heartbeat, retry, on_disconnect.
+        headers: additional headers, such as cookies.
+        background: runs when all was sent or the browser has disconnected.
+        options: the options of `relay`: format, map, heartbeat, retry, on_disconnect.
 
     Raises:
         InvalidArgumentError: an argument cannot be used.
@@ -59,10 +59,10 @@ class RelayResponse(Response):
 
 
 async def error_response(request: Request, error: Exception) -> Response:
-    """An error of this package as the relay would tell it, for everything that is not streamed:
-    `api.add_exception_handler(DynamiqError, error_response)`.
+    """The response a relay would send for an error of this package, for endpoints that do not
+    stream: `api.add_exception_handler(DynamiqError, error_response)`.
 
-    What is the backend's own mistake is raised on, so that it shows.
+    The backend's own mistakes are raised again, so that its developers see them.
     """
     problem = problem_of(error)
     if problem.internal:

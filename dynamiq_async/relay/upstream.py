@@ -1,7 +1,6 @@
-"""What is relayed, and the little that a relay has to know of it: how to open, read and close it,
-where it stands, and how it ended.
+"""The stream behind a relay, as the relay uses it: opening, reading, closing, position and end.
 
-Every async iterable will do; a stream of an App or of a run can do more.
+Any async iterable can be relayed; the streams of an App or a run also have positions or a cancel.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ _END = object()
 class Upstream:
     """Any async iterable.
 
-    If it has them, `aclose()` is awaited when the relay is done with it, `raise_for_failure()` says
-    by what it raises that the end was none to be content with, and `cancel()` stops what it reads
-    from.
+    Three methods of the iterable are used if it has them. `aclose()` is awaited when the relay
+    ends. `raise_for_failure()` is called at the end of the iteration and raises if that was a
+    failure. `cancel()` stops the source, such as a run.
 
     Attributes:
-        restarts: whether a reader that comes back would start it again, rather than go on.
+        restarts: whether a reader that reconnects would start the stream again, not resume it.
         start: the position from which it is read; None if it has none.
     """
 
@@ -40,7 +39,7 @@ class Upstream:
         self._items = aiter(stream)
 
     async def open(self) -> None:
-        """Wait for what decides over the response's status: the upstream's headers."""
+        """Wait for the upstream's headers, which decide the response's status."""
         if isinstance(self._events, EventStream):
             await self._events.open()
 
@@ -58,7 +57,7 @@ class Upstream:
 
     @property
     def has_cancel(self) -> bool:
-        """Whether there is something to cancel, such as a run."""
+        """Whether the stream has a `cancel()`, as that of a run has."""
         return callable(getattr(self._stream, "cancel", None))
 
     @property
@@ -70,27 +69,27 @@ class Upstream:
         await self._stream.cancel()
 
     def raise_for_failure(self) -> None:
-        """At the end: raise if it was a failure."""
+        """Raise if the stream's end, which was reached, was a failure."""
         check = getattr(self._stream, "raise_for_failure", None)
         if check is not None:
             check()
 
     def repeats(self, last_event_id: str) -> bool:
-        """Whether a reader that comes back with this id would start again what it has seen."""
+        """Whether a reader that reconnects with this id would receive again what it has."""
         return last_event_id == NO_POSITION
 
     @property
     def run_id(self) -> str | None:
-        """The id of the run that is read, once it is known."""
+        """The id of the run, once it is known."""
         return getattr(self._events, "run_id", None)
 
     def position_of(self, event: Any) -> str | None:
-        """What to resume behind, once `event` was read."""
+        """The position to resume behind after `event`; None if there is none."""
         return None
 
     @property
     def end(self) -> str | None:
-        """What says that all was read."""
+        """The position that says that the whole stream was read; None if there is none."""
         return None
 
 
@@ -100,7 +99,7 @@ async def _close(what: Any) -> None:
 
 
 class WorkflowUpstream(Upstream):
-    """A stream of events, many of which are read at once."""
+    """A stream of events, read in batches."""
 
     def __init__(self, stream: WorkflowStream[Any] | RunStream[Any]) -> None:
         super().__init__(stream)
@@ -144,7 +143,7 @@ class RunUpstream(WorkflowUpstream):
 
 
 def upstream_of(stream: Any) -> Upstream:
-    """Raises InvalidArgumentError for what cannot be iterated."""
+    """The upstream for a stream. Raises InvalidArgumentError if it is not an async iterable."""
     if isinstance(stream, Batches):
         stream = stream.stream
     if isinstance(stream, WorkflowStream):

@@ -1,8 +1,8 @@
 """Runs, their events, files and pages, as plain data.
 
-Every field beyond an id has a default, and every list of names is open: what the service adds
-later, and what it leaves out, never keeps a caller from what is there. Shapes are documented by
-the vendor unless a docstring says otherwise.
+Every field beyond an id has a default, and every list of names is open: a field that the service
+adds later or leaves out never makes the others unreadable. Shapes are documented by the vendor
+unless a docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Run(Struct, frozen=True, kw_only=True):
         status: `created`, `started`, `paused`, `completed`, `failed` or `canceled`; when the
             service lists runs that wait for an answer, also `awaiting_input`.
         input_requests: the questions that wait for an answer, as the service writes them.
-        error: why it failed (our guess: not documented).
+        error: why the run failed (our guess: not documented).
     """
 
     id: str
@@ -52,7 +52,7 @@ class Run(Struct, frozen=True, kw_only=True):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the run is over, one way or another."""
+        """Whether the run completed, failed or was canceled."""
         return self.status in TERMINAL_STATUS
 
     @property
@@ -68,7 +68,8 @@ class Run(Struct, frozen=True, kw_only=True):
         """The output of a completed run, as `output_type`.
 
         Raises:
-            RunFailedError, RunCanceledError: the run ended so. The error's `run` is this one.
+            RunFailedError, RunCanceledError: the run failed or was canceled. The error's `run` is
+                this run.
             RunError: the run is not over.
             ResponseDecodeError: the output does not fit `output_type`.
         """
@@ -94,9 +95,9 @@ class Run(Struct, frozen=True, kw_only=True):
 
 
 def run_of(data: Raw) -> Run:
-    """A run as it came, without the fields that are of an unforeseen type.
+    """The run in `data`, without the fields whose type is not the expected one.
 
-    Raises one of `_json.DECODE_ERRORS` when it is no run: without an id there is nothing to ask of.
+    Raises one of `_json.DECODE_ERRORS` when `data` is no JSON object with an id.
     """
     try:
         return _json.decode_with(_decode_run, data)

@@ -1,4 +1,4 @@
-"""People in the loop: a run's questions, and their answers.
+"""The questions that a run asks people, and their answers.
 
 A `Question` is plain data. A `RunQuestion` knows the run that asks, and can be answered.
 """
@@ -26,13 +26,13 @@ P = ParamSpec("P")
 
 Verdict = str | bool | None
 """What a handler may return: text to answer with, True or False to approve or reject, or None when
-it answered by itself or leaves the question open."""
+the handler answered by itself or leaves the question open."""
 
 OnQuestion = Callable[["RunQuestion"], Verdict | Awaitable[Verdict]]
 
 
 class Answering:
-    """Sends what people answer to the questions of runs."""
+    """Sends answers to the questions of runs."""
 
     def __init__(self, requests: RunRequests) -> None:
         self._requests = requests
@@ -45,15 +45,15 @@ class Answering:
         *,
         extra_body: Mapping[str, Any] | None = None,
     ) -> None:
-        """Answer a question with a text. Not held back by a cooldown.
+        """Answer a question with a text. A cooldown does not delay the request.
 
         Args:
             request: the question, or its id.
-            extra_body: laid over the body that is sent, for what is not foreseen.
+            extra_body: fields that are added to the request's body, or replace those in it.
 
         Raises:
             InvalidArgumentError: the question is an approval.
-            BadRequestError, ConflictError: the run is not waiting for this.
+            BadRequestError, ConflictError: the run is not waiting for this answer.
         """
         if isinstance(request, Question):
             request.check_kind("feedback", "request")
@@ -69,19 +69,19 @@ class Answering:
         feedback: str | None = None,
         extra_body: Mapping[str, Any] | None = None,
     ) -> None:
-        """Approve what the run asks for. Not held back by a cooldown.
+        """Approve what the run asks for. A cooldown does not delay the request.
 
         Args:
             request: the question, or its id.
-            params: parameters to change; only those in the question's `editable_params`, which
-                are looked up where only the id is given.
-            feedback: a remark to go with it.
-            extra_body: laid over the body that is sent, which is our guess: the vendor documents
-                only that of a text.
+            params: parameters to change; only those in the question's `editable_params`. Where
+                only the id is given, the question is looked up first.
+            feedback: a remark that is sent with the approval.
+            extra_body: fields that are added to the request's body, or replace those in it. The
+                body is our guess: the vendor documents only the body of a text answer.
 
         Raises:
             InvalidArgumentError: a parameter cannot be edited, or the question is no approval.
-            BadRequestError, ConflictError: the run is not waiting for this.
+            BadRequestError, ConflictError: the run is not waiting for this approval.
         """
         if params and isinstance(request, str):
             request = await self._requests.named(run_id, request)
@@ -109,27 +109,27 @@ class Answering:
 
 
 class RunQuestion(Question, frozen=True, kw_only=True, dict=True):
-    """A question that a run asks a person, and that can be answered here.
+    """A question of a run, with methods to answer it.
 
-    It equals the plain `Question`, and is that as JSON and as a pickle.
+    It equals the plain `Question`, and is encoded as JSON and pickled as one.
     """
 
     @classmethod
     def of(cls, question: Question, requests: RunRequests, run_id: str) -> Self:
         asked = cls(**_fields(question, Question))
-        # No fields: they are no data.
+        # Not fields, since they are not part of the data that is encoded.
         vars(asked).update(requests=requests, run_id=run_id, answered=False)
         return asked
 
     @property
     def run_id(self) -> str:
-        """The run that asks."""
+        """The id of the run that asks."""
         run_id: str = vars(self)["run_id"]
         return run_id
 
     @property
     def answered(self) -> bool:
-        """Whether it was answered through this object."""
+        """Whether the question was answered through this object."""
         answered: bool = vars(self)["answered"]
         return answered
 
@@ -175,7 +175,7 @@ class RunQuestion(Question, frozen=True, kw_only=True, dict=True):
 def _asked(
     method: Callable[Concatenate[RunQuestion, P], Awaitable[None]],
 ) -> Callable[Concatenate[QuestionEvent, P], Awaitable[None]]:
-    """A method of a question, as one of its event."""
+    """A method of `RunQuestion`, as a method of `QuestionEvent`."""
 
     @wraps(method)
     async def call(event: QuestionEvent, /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -185,21 +185,21 @@ def _asked(
 
 
 class QuestionEvent(RunEvent, frozen=True, kw_only=True, dict=True):
-    """The event of a question, which can be answered here.
+    """The event of a question, with methods to answer the question.
 
-    As JSON and as a pickle it is the plain event.
+    It is encoded as JSON and pickled as a plain `RunEvent`.
     """
 
     @classmethod
     def of(cls, event: RunEvent, question: RunQuestion) -> Self:
         asking = cls(**_fields(event, RunEvent))
-        vars(asking)["question"] = question  # no field: it knows a client, and is no data
+        vars(asking)["question"] = question  # not a field: it holds a client
         _json.keep(asking, event.raw)
         return asking
 
     @property
     def question(self) -> RunQuestion:
-        """The question itself, with what can be done about it."""
+        """The question, with methods to answer it."""
         question: RunQuestion = vars(self)["question"]
         return question
 
@@ -220,17 +220,17 @@ def _plain(kind: type[Struct], fields: dict[str, Any]) -> Struct:
 
 
 def _input_body(request: Question | str, answer: dict[str, Any], kind: str) -> dict[str, Any]:
-    """The body of `POST /v1/runs/{id}/input`. For an approval it is our guess."""
+    """The body of `POST /v1/runs/{id}/input`. That of an approval is our guess."""
     request_id = request if isinstance(request, str) else request.id
     known = {name: value for name, value in answer.items() if value is not None}
     return {"type": kind, "data": {"request_id": request_id, **known}}
 
 
 async def ask(handler: OnQuestion, question: RunQuestion) -> None:
-    """Put a question to the caller's handler, and send on what it returns.
+    """Call the caller's handler with a question, and send the answer that it returns.
 
-    People take their time: if somebody else answered meanwhile, or the run ended, the answer that
-    is refused for it is no error.
+    A handler may take long. If meanwhile the question was answered elsewhere or the run ended, the
+    service refuses the answer; that is no error.
     """
     verdict = handler(question)
     if inspect.isawaitable(verdict):
@@ -256,17 +256,17 @@ async def _send(verdict: Verdict, question: RunQuestion) -> None:
 
 
 class Ledger:
-    """Which of a run's open questions are new, when all that can be had is a list of them.
+    """Finds the new questions by comparing successive lists of a run's open questions.
 
-    Two questions may carry the same id, and say the same, so they are counted: as many as stand in
-    the list beyond those that were there before, and were not answered since, are new.
+    Two questions may be equal in every field, so equal questions are counted. New are those beyond
+    the count in the previous list, less those that were answered since.
     """
 
     def __init__(self) -> None:
         self._known: Counter[bytes] = Counter()
 
     def new(self, questions: Iterable[Question]) -> list[Question]:
-        """Those of the present list that were not in the one before."""
+        """The questions in the present list that were not in the previous one."""
         fresh: list[Question] = []
         present: Counter[bytes] = Counter()
         for question in questions:
@@ -278,5 +278,5 @@ class Ledger:
         return fresh
 
     def answered(self, question: Question) -> None:
-        """It is closed; if another like it stands in the list next time, that one is new."""
+        """Note that `question` was answered: an equal one in the next list is a new question."""
         self._known[msgspec.json.encode(question)] -= 1

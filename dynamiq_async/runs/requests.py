@@ -1,4 +1,4 @@
-"""The requests of the Runs API, as one client sends them, and what streams need beyond them."""
+"""The requests of the Runs API, and the searches for runs, events and questions made of them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from dynamiq_async.events import Question
 
 SETTLE_SECONDS = 10.0
-"""How long a run whose create was not answered is looked for."""
+"""How long a run is searched for when the response to its create request was lost."""
 
 SECOND_LOOK_SECONDS = 0.5
-"""After it a question that was not listed as open is looked for once more."""
+"""The pause before a question that was not listed as open is looked for once more."""
 
 EVENT_PAGE_SIZE = 500
 
@@ -44,10 +44,10 @@ class _RunData(Struct):
 
 
 class RunRequests:
-    """What one App's Runs API is asked.
+    """The requests of one App's Runs API.
 
     Attributes:
-        api: the App's.
+        api: the App's API.
     """
 
     def __init__(self, api: Api) -> None:
@@ -89,12 +89,15 @@ class RunRequests:
         return self.about(run_id, "GET", "stream", query=query, stream=True)
 
     def decoder(self) -> SSEDecoder[RunEvent]:
-        """For one connection of a stream."""
+        """A decoder for one connection of a stream."""
         recover = partial(read_event, run_event, self.api.sender.key)
         return SSEDecoder(RunEvent, max_event_bytes=self.api.max_event_bytes, recover=recover)
 
     def reported(self, broken: errors.EventDecodeError, request: str) -> errors.DynamiqError | None:
-        """The error that the service put in an event's place, as the class it has over HTTP."""
+        """The error that the service sent in place of an event, as the class it has over HTTP.
+
+        None when the broken event holds no such error.
+        """
         try:
             data = _json.decode(broken.data)
         except _json.DECODE_ERRORS:
@@ -160,9 +163,11 @@ class RunRequests:
         *,
         urgent: bool = False,
     ) -> Sequence[RunEvent]:
-        """The stored events from sequence number `first` to `last`. Pages cannot be asked for by
-        sequence, so the first one is estimated from above (no page holds more events than there
-        are numbers)."""
+        """The stored events from sequence number `first` to `last`.
+
+        Pages cannot be requested by sequence number. The page of `first` is estimated as if every
+        sequence number had an event; if some have none, the event is on an earlier page.
+        """
 
         async def page_of(number: int) -> Page[RunEvent]:
             return await self.event_page(run_id, number, options, deadline, urgent=urgent)
@@ -170,14 +175,15 @@ class RunRequests:
         number = (first - 1) // EVENT_PAGE_SIZE + 1
         page = await page_of(number)
         while number > 1 and (not page.data or page.data[0].sequence > first):
-            # From behind the end in halves, unless it is told where that is; then page by page.
+            # Past the last page: go to the last one if the response names it, else halve the
+            # number. Once a page has events, go back one page at a time.
             count = page.pagination.page_count
             number = number - 1 if page.data else max(1, min(number // 2, count or number))
             page = await page_of(number)
         found: list[RunEvent] = []
         read_to = -1
-        # A page that leads no further ends it, lest a service that ignores the number be asked
-        # for ever.
+        # A page without later events ends the loop: a service that ignores the page number would
+        # otherwise be asked for ever.
         while page.data and page.data[-1].sequence > read_to:
             found += [event for event in page.data if first <= event.sequence <= last]
             read_to = page.data[-1].sequence
@@ -190,10 +196,10 @@ class RunRequests:
     async def find(
         self, session_id: str, options: SendOptions, deadline: float | None = None
     ) -> Run | None:
-        """The run of a session that was made for it.
+        """The run of a session that was made for that run alone.
 
-        None when there is none, and when nobody can tell: what was lost is the caller's error,
-        and an error of the search in its place would say that nothing was sent.
+        None when no run is found, and when the search fails. The caller then raises its own error,
+        which says that the run may exist; an error of the search would hide that.
         """
         try:
             return await self.search(session_id, options, deadline, settle=SETTLE_SECONDS)
@@ -208,10 +214,12 @@ class RunRequests:
         *,
         settle: float,
     ) -> Run | None:
-        """The same for `settle` seconds, since a run may take a while to show up.
+        """Search for a session's run for `settle` seconds, as a new run may not be listed at once.
+
+        None when there is none.
 
         Raises:
-            DynamiqError: nobody can tell.
+            DynamiqError: the search failed.
         """
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + settle, 0.1
@@ -224,7 +232,7 @@ class RunRequests:
                     raise
                 failure = error
             else:
-                # A service that does not know the filter must not pass a stranger's run off.
+                # A service that ignores the filter also lists the runs of other sessions.
                 for run in page:
                     if run.session_id in (session_id, None):
                         return run
@@ -238,12 +246,11 @@ class RunRequests:
     async def still_open(
         self, run_id: str, asked: Question, options: SendOptions, deadline: float | None
     ) -> Question | None:
-        """The open question that an answer to `asked` would reach, as the service lists it;
-        None when there is none any more.
+        """The open question that an answer to `asked` would reach, as the service lists it.
 
-        Several may carry the same id, and the one that `asked` stands for may be answered
-        already: what the service lists is what is really asked. Its list may lag behind its
-        events, so that it is looked at twice.
+        None when no question with its id is open. Several questions may have the same id, and
+        `asked` itself may be answered already, so the service's list decides. The list may lag
+        behind the events, so it is requested a second time before None is returned.
         """
         run = await self.get(run_id, options, deadline, urgent=True)
         listed = [question for question in run.questions if question.id == asked.id]
@@ -254,7 +261,7 @@ class RunRequests:
         return asked if asked in listed else listed[-1] if listed else None
 
     async def named(self, run_id: str, request_id: str) -> Question | str:
-        """The open question of this id, or the id where the run does not list it."""
+        """The open question with this id; the id itself when the run lists no such question."""
         run = await self.get(run_id, self.api.options, urgent=True)
         return next((asked for asked in run.questions if asked.id == request_id), request_id)
 
@@ -265,7 +272,7 @@ class RunRequests:
     async def send_input(
         self, run_id: str, body: Mapping[str, Any], extra: Mapping[str, Any] | None
     ) -> None:
-        """`POST /v1/runs/{id}/input`, with what the user lays over the body."""
+        """Send `POST /v1/runs/{id}/input`; fields in `extra` replace those in `body`."""
         encoded = encode({**body, **(extra or {})}, "params")
         request = self.about(run_id, "POST", "input", body=encoded, urgent=True)
         await self.api.sender.fetch(request, self.api.options)

@@ -1,8 +1,8 @@
-"""The position in a run's stream: what is new, what is a repetition, and what may be missing.
+"""The position in a run's stream: which events are new, repeated, or may be missing.
 
-Delivery is at least once and connections break anywhere; the cursor turns what arrives into each
-event once and in order. It knows no network: where something may be missing it says which sequence
-numbers, and is told what became of them.
+The service delivers events at least once, and connections break anywhere. The cursor turns the
+events that arrive into each event once and in order. It does no I/O: where events may be missing
+it returns their sequence numbers, and its caller looks them up and reports the result.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
     from dynamiq_async.events.run_events import RunEvent
 
-# After so many holes in a row that the service confirmed, its numbering is taken to have holes.
+# After so many holes in a row for which the service has no events, its numbering is taken to be
+# sparse: holes are then looked up only after a lost connection.
 SPARSE_AFTER = 3
 
 
 class Gap(NamedTuple):
-    """Sequence numbers, both included, that were passed over.
+    """Sequence numbers without an event in the stream, from `first` to `last` inclusive.
 
     `confirmed` is whether the service was asked and has no such events.
     """
@@ -32,9 +33,9 @@ class Gap(NamedTuple):
 
 
 class Hole(NamedTuple):
-    """Sequence numbers, both included, that may be missing before the events in `rest`.
+    """Sequence numbers, from `first` to `last` inclusive, missing before the events in `rest`.
 
-    `after_break` is whether the connection was lost in between, which makes it suspicious.
+    `after_break` is whether the connection was lost before `rest`, so that events may be lost.
     """
 
     first: int
@@ -44,11 +45,11 @@ class Hole(NamedTuple):
 
 
 class Cursor:
-    """Where the reader stands.
+    """The position of one stream.
 
     Attributes:
-        sequence: of the last event that came through, or None before the first.
-        gaps: what was passed over.
+        sequence: the sequence number of the last event let through, or None before the first.
+        gaps: the sequence numbers that were passed over.
     """
 
     def __init__(self, after_sequence: int | None = None) -> None:
@@ -58,13 +59,13 @@ class Cursor:
         self._confirmed_in_a_row = 0
 
     def attached(self) -> None:
-        """A connection was made that has to go on behind the position."""
+        """Note a new connection, whose events have to continue after the position."""
         self._after_break = self.sequence is not None
 
     def take(self, batch: Sequence[RunEvent]) -> tuple[list[RunEvent], Hole | None]:
         """The events of `batch` that are new, up to the first hole.
 
-        Repetitions, and events that go backwards, are dropped.
+        Events at or before the position are dropped.
         """
         fresh: list[RunEvent] = []
         for index, event in enumerate(batch):
@@ -80,7 +81,7 @@ class Cursor:
         return fresh, None
 
     def fill(self, hole: Hole, stored: Iterable[RunEvent]) -> list[RunEvent]:
-        """What the service has stored of a hole, in order; what it has not is a confirmed gap."""
+        """The stored events of a hole, in order. Numbers without one become confirmed gaps."""
         found: list[RunEvent] = []
         expected = hole.first
         for event in sorted(stored, key=lambda event: event.sequence):
@@ -97,14 +98,14 @@ class Cursor:
         return found
 
     def pass_over(self, hole: Hole) -> None:
-        """Nobody could tell whether there is anything in the hole."""
+        """Note a hole as an unconfirmed gap: the service did not tell whether it has events."""
         self.gaps.append(Gap(hole.first, hole.last, confirmed=False))
         self.sequence = hole.last
         self._after_break = False
 
     def _may_miss(self, event: RunEvent) -> bool:
         if self.sequence is None:
-            # A stream from its start begins with this event, whatever its number.
+            # `run.started` is the first event of a run, whatever its number.
             return event.sequence > 1 and event.type != RUN_STARTED
         if event.sequence == self.sequence + 1:
             return False

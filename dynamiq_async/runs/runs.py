@@ -1,4 +1,4 @@
-"""`app.runs`: an App's runs, which have an id, a history that can be followed, and questions."""
+"""`app.runs`: start, follow, wait for, list and cancel an App's runs."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class _StartOptions(TypedDict, total=False):
 
 
 class _CreateOptions(_StartOptions, total=False):
-    """The arguments of `create` that have no part in its type."""
+    """The arguments of `create` that do not affect its return type."""
 
     background: bool
 
 
 class _StreamOptions(_StartOptions, total=False):
-    """The arguments of `stream` that have no part in its type."""
+    """The arguments of `stream` that do not affect its return type."""
 
     on_question: OnQuestion | None
     resume: bool
@@ -63,7 +63,7 @@ class _StreamOptions(_StartOptions, total=False):
 
 
 class _FollowOptions(TypedDict, total=False):
-    """The arguments of `follow` that have no part in its type."""
+    """The arguments of `follow` that do not affect its return type."""
 
     after_sequence: int | None
     on_question: OnQuestion | None
@@ -76,8 +76,8 @@ class _FollowOptions(TypedDict, total=False):
 class Runs(Answering):
     """The runs of one App, as `app.runs`.
 
-    A run that failed or was canceled is a value where a run is returned, and an error (with the
-    run) where its output was asked for.
+    A method that returns a run returns also one that failed or was canceled. A method that returns
+    the output raises an error, with the run, for such a run.
     """
 
     def __init__(self, api: Api) -> None:
@@ -115,19 +115,20 @@ class Runs(Answering):
 
         Args:
             input: as for `AsyncApp.invoke`.
-            background: return with the run's id, for `wait`, `follow` and the like.
+            background: return the run at once; its id is for `wait`, `follow` and the like.
             output_type: return the output, as this type, instead of the run.
             files: sent along with the request, as for `AsyncApp.invoke`.
             file_ids: ids of files uploaded before.
-            user_id: whom the run belongs to.
-            session_id: a UUID, what conversation it belongs to.
-            dedupe: make a session for this run alone, by which it is found again if the answer to
-                this request is lost, instead of AmbiguousOutcomeError. Excludes `session_id`.
+            user_id: the user that the run belongs to.
+            session_id: a UUID, the conversation that the run belongs to.
+            dedupe: make a session for this run alone. If the response to this request is lost, the
+                run is searched for by its session; AmbiguousOutcomeError is raised only if it is
+                not found. Excludes `session_id` and `retry=True`.
 
         The other arguments are those of `AsyncApp.invoke`.
 
         Raises:
-            RunFailedError, RunCanceledError: with `output_type`, the run ended so.
+            RunFailedError, RunCanceledError: with `output_type`, the run failed or was canceled.
             What `AsyncApp.invoke` raises.
         """
         check_type(output_type)
@@ -193,11 +194,11 @@ class Runs(Answering):
         """Start a run and follow its events to its end.
 
         Args:
-            output_type: what the stream's `output()` is decoded to: any type that msgspec knows.
-            on_question: called with each `RunQuestion`, and waited for if it is async. It returns
+            output_type: the type that the stream's `output()` returns: any type that msgspec knows.
+            on_question: called with each `RunQuestion`, and awaited if it is async. It returns
                 text to answer with, True or False to approve or reject, or None.
-            resume: attach again when the connection breaks.
-            max_resumes: how many attempts to attach may go by without a new event.
+            resume: connect to the run again when the connection breaks.
+            max_resumes: how many attempts in a row to connect again may bring no new event.
 
         The other arguments are those of `create`. The request is sent with the first read, or on
         entering `async with`.
@@ -249,8 +250,8 @@ class Runs(Answering):
         """Follow the events of a run that was started before, whether it is over or not.
 
         Args:
-            after_sequence: go on behind this event, as `RunStream.sequence` told it; None or 0
-                for all of them.
+            after_sequence: start after the event with this sequence number, for example that
+                of `RunStream.sequence`; None or 0 for all events.
 
         The other arguments are those of `stream`.
         """
@@ -281,7 +282,7 @@ class Runs(Answering):
         on_question: OnQuestion | None = None,
         output_type: Any = None,
     ) -> Any:
-        """Wait for a run to be over, however it ends, by looking at it now and then.
+        """Wait until a run completed, failed or was canceled, by polling it.
 
         Args:
             timeout: seconds; None for no limit.
@@ -290,7 +291,7 @@ class Runs(Answering):
 
         Raises:
             APITimeoutError: the run was not over in time; the message names open questions.
-            RunFailedError, RunCanceledError: with `output_type`, the run ended so.
+            RunFailedError, RunCanceledError: with `output_type`, the run failed or was canceled.
         """
         check_type(output_type)
         run = await wait_for(self._requests, check_id(run_id, "run_id"), timeout, on_question)
@@ -299,7 +300,7 @@ class Runs(Answering):
     async def get(
         self, run_id: str, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None
     ) -> Run:
-        """A run as it is now, with the questions that wait for an answer.
+        """The present state of a run, with the questions that wait for an answer.
 
         Raises:
             NotFoundError: this App has no such run.
@@ -319,11 +320,11 @@ class Runs(Answering):
         timeout: TimeoutLike = UNSET,
         max_retries: int | None = None,
     ) -> Pages[Run]:
-        """The App's runs, newest first: await it for a page, iterate it for all.
+        """The App's runs, newest first: await the result for a page, iterate it for all.
 
         Args:
-            status: one or several, `awaiting_input` among them.
-            user_id, session_id: only runs of this user, of this conversation.
+            status: one status or several; `awaiting_input` is possible too.
+            user_id, session_id: only the runs of this user, of this conversation.
             sort: fields separated by commas, `-` for descending, such as `-started_at`.
             page: the first page, counted from 1.
             page_size: runs on a page; by default the service's choice.
@@ -358,8 +359,8 @@ class Runs(Answering):
         timeout: TimeoutLike = UNSET,
         max_retries: int | None = None,
     ) -> Pages[RunEvent]:
-        """The run's stored events, in the order of their sequence: await it for a page, iterate it
-        for all. The arguments are those of `list`."""
+        """The run's stored events, ordered by sequence number: await the result for a page, iterate
+        it for all. The arguments are those of `list`."""
         size = EVENT_PAGE_SIZE if page_size is None else check_count(page_size, "page_size")
         options = self._options(timeout, max_retries)
         check_id(run_id, "run_id")
@@ -375,7 +376,7 @@ class Runs(Answering):
         )
 
     async def cancel(self, run_id: str) -> None:
-        """Cancel a run. Does nothing when it is over. Not held back by a cooldown."""
+        """Cancel a run. Does nothing when it is over. A cooldown does not delay the request."""
         await self._requests.cancel(run_id)
 
     def _options(self, timeout: TimeoutLike, max_retries: int | None) -> SendOptions:
@@ -385,7 +386,7 @@ class Runs(Answering):
 def _session(
     session_id: str | UUID | None, *, dedupe: bool = False, retry: bool | None = None
 ) -> str | None:
-    """The session to send. The vendor documents that it is a UUID."""
+    """The session id to send. The vendor documents that it is a UUID."""
     if dedupe:
         if session_id is not None:
             raise errors.InvalidArgumentError(
@@ -427,7 +428,7 @@ def _ids(file_ids: Sequence[str] | None) -> Sequence[str] | None:
 def _bound(
     method: Callable[Concatenate[Runs, str, P], R],
 ) -> Callable[Concatenate[RunHandle, P], R]:
-    """A method of `Runs`, as one that knows its run."""
+    """A method of `Runs`, as a method of `RunHandle` without the `run_id` argument."""
 
     @wraps(method)
     def call(handle: RunHandle, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -440,7 +441,8 @@ def _bound(
 
 
 class RunHandle:
-    """One run of an App, from `app.runs.handle(run_id)`. Each method is that of `Runs`.
+    """One run of an App, from `app.runs.handle(run_id)`. Its methods are those of `Runs`
+    without `run_id`.
 
     Attributes:
         id: the run's id.

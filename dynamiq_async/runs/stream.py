@@ -1,8 +1,8 @@
-"""The stream of a run: every event once, in order, to the run's end, whatever the network does.
+"""The stream of a run: every event once, in order, to the run's end, across broken connections.
 
-The connection is only a means. When it breaks, the stream attaches again behind the last event it
-handed out; the cursor drops what comes twice; a hole is looked up among the stored events; and
-when a break hides that the run is over, its state says so. What it cannot make good is an error
+When a connection breaks, the stream connects again after the last event it handed out. The cursor
+drops repeated events; missing ones are looked up among the stored events. If connecting again
+fails, the run's state tells whether the run is over. If the stream cannot go on, it raises an error
 that names the run and the position. The request that created the run is never sent again.
 """
 
@@ -41,24 +41,25 @@ if TYPE_CHECKING:
 ENDLESS = 2**63
 
 IDLE_SECONDS = 60.0
-"""The service sends a heartbeat after 15 s of silence (documented), so this is a dead peer."""
+"""The service sends a heartbeat after 15 s of silence (documented by the vendor), so a silence of
+this many seconds means a dead connection."""
 
 MAX_RETRY_HINT = 30.0
-"""Seconds; a server's `retry:` beyond it is not waited for."""
+"""Seconds; a longer `retry:` of the server is cut to this."""
 
 
 class RunStream(OutputStream[RunEvent, T_co]):
     """The events of a run, from `Runs.stream` and `Runs.follow`.
 
-    Iteration ends behind the run's terminal event. Questions come as `QuestionEvent`, which can be
+    Iteration ends after the run's terminal event. A question is a `QuestionEvent`, which can be
     answered.
 
     Attributes:
         run_id: the run's id, once it is known.
-        sequence: of the last event handed out: what `follow(after_sequence=…)` goes on behind.
+        sequence: that of the last event handed out, for `follow(after_sequence=…)`.
         final: the terminal event, once it has been read.
-        reconnects: how often the connection was made anew.
-        gaps: sequence numbers that were passed over because there is nothing behind them.
+        reconnects: how often the stream connected again.
+        gaps: sequence numbers that were passed over because no event was found for them.
         response: status, headers and request id of the latest connection.
     """
 
@@ -88,8 +89,8 @@ class RunStream(OutputStream[RunEvent, T_co]):
         self._max_resumes = max_resumes
         self._on_question = on_question
         self._cursor = Cursor(after_sequence)
-        self._rest: Sequence[RunEvent] = ()  # received, and still to come by the cursor
-        self._pending: list[RunEvent] = []  # behind the cursor, and still to be handed out
+        self._rest: Sequence[RunEvent] = ()  # received, not yet given to the cursor
+        self._pending: list[RunEvent] = []  # passed by the cursor, not yet handed out
         self._hole: Hole | None = None
         self._failures = 0
         self._retry_hint = 0.0
@@ -124,7 +125,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
         return batch
 
     async def run(self) -> Run:
-        """Read to the end, and get the run from the service.
+        """Read the stream to its end, and get the run from the service.
 
         Raises:
             What iterating and `Runs.get` raise.
@@ -139,7 +140,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
         """Cancel the run, whether or not this stream is closed. Does nothing when it is over.
 
         Raises:
-            StreamError: the run is not known yet.
+            StreamError: the run's id is not known yet.
         """
         await self._requests.cancel(self._id())
 
@@ -148,7 +149,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
             raise errors.StreamError(f"{self._label}: the run has not told its id yet")
         return self.run_id
 
-    # What OutputStream asks for.
+    # What OutputStream requires.
 
     def _known(self) -> dict[str, Any]:
         request_id = self.response.request_id if self.response is not None else None
@@ -197,7 +198,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
         self.reconnects += 1
 
     async def _find_created(self, lost: errors.DynamiqError) -> None:
-        """The answer to the create was lost: find the run by the session made for it."""
+        """After the response to the create was lost: find the run by the session made for it."""
         session = self._session_id
         run = session and await self._requests.find(session, self._options, self._deadline)
         if not run:
@@ -240,7 +241,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
         return None
 
     async def _go_on(self) -> None:
-        """Take what comes next: what a hole held, what is at hand, or what the network brings."""
+        """Take the next events: those of a hole, those already received, or the network's next."""
         if self._hole is not None:
             self._pending = await self._filled(self._hole)
             self._rest, self._hole = self._hole.rest, None
@@ -258,14 +259,14 @@ class RunStream(OutputStream[RunEvent, T_co]):
                 f"{self._label}: the stream ended without the run's terminal event"
             )
         if self.run_id is None:
-            # Our guess, from the vendor's sample events: the id is in the data of `run.…` events.
+            # Our guess, from the vendor's sample events: `run.…` events have the id in their data.
             states = (event.state for event in batch)
             self.run_id = next((state.id for state in states if state and state.id), None)
         return batch
 
     async def _hand_out(self) -> list[RunEvent]:
-        """The events at hand, up to the run's end or to a question that the handler has to answer:
-        what comes before it is read before it is asked."""
+        """The pending events, up to the run's end or to a question for the handler. The events
+        before a question are handed out before the handler is called."""
         ready: list[RunEvent] = []
         for event in self._pending:
             if event.type in DELTAS:  # most of them by far
@@ -284,7 +285,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
         return ready
 
     async def _asked(self, event: RunEvent) -> RunEvent:
-        """The event of a question so that it can be answered, which the handler has been asked."""
+        """`event` as a `QuestionEvent`, after the handler, if any, was called with its question."""
         asked = event.question
         if asked is None or (self.run_id is None and self._on_question is None):
             return event
@@ -305,7 +306,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
             raise
         except TimeoutError:
             if not limit.expired():
-                raise  # the handler's own
+                raise  # the handler raised it
         else:
             return
         raise self._explained(
@@ -318,8 +319,8 @@ class RunStream(OutputStream[RunEvent, T_co]):
         )
 
     async def _open_now(self, question: RunQuestion) -> RunQuestion | None:
-        """What is asked now in this question's place: on any but the first connection of a run
-        it may be one of long ago."""
+        """The open question that an answer to `question` would reach, or None. Only on the first
+        connection of a new run is `question` surely open; later it may be an old one."""
         if self._create is not None and not self.reconnects:
             return question
         service, run_id = self._requests, question.run_id
@@ -330,15 +331,15 @@ class RunStream(OutputStream[RunEvent, T_co]):
         return RunQuestion.of(listed, service, run_id) if listed is not None else None
 
     async def _filled(self, hole: Hole) -> list[RunEvent]:
-        """The stored events of a hole. Within one connection the service itself promises that
-        nothing is missing, so there it may also refuse to tell what the hole held."""
+        """The stored events of a hole. Within one connection the service promises that no event is
+        missing, so if the lookup is refused there, the hole is passed over."""
         if self.run_id is None:
             self._cursor.pass_over(hole)
             return []
         run_id, stored = self.run_id, list[RunEvent]()
 
         async def look_up() -> None:
-            # Urgently: this stream holds the slot that the request might wait for.
+            # Urgent: without it the request might wait for the slot that this stream holds.
             found = self._requests.stored(
                 run_id, hole.first, hole.last, self._options, self._deadline, urgent=True
             )
@@ -357,7 +358,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
     # Resumption.
 
     def _drop_connection(self) -> None:
-        """Forget also what is not behind the cursor yet: it comes again."""
+        """Close the connection. Events not yet given to the cursor are dropped: they come again."""
         self._rest, self._hole = (), None
         feed, self._reader = self._reader, None
         if feed is not None:
@@ -369,13 +370,13 @@ class RunStream(OutputStream[RunEvent, T_co]):
         if not self._resume:
             return False
         if isinstance(broken, errors.EventDecodeError):
-            return self._failures == 0  # bytes may be garbled on the way, but not twice
+            return self._failures == 0  # bytes may be corrupted in transit, but not twice
         if (broken.retry_after or 0.0) > self._options.policy.max_wait:
             return False
         return may_pass(broken)
 
     async def _resume_after(self, broken: errors.DynamiqError) -> None:
-        """Attach again, or find out that the run is over and get what was missed of it."""
+        """Connect again, or find out that the run is over and get its missed events."""
         options = self._options.with_policy(max_retries=0)
         while True:
             if not self._can_resume(broken):
@@ -406,8 +407,8 @@ class RunStream(OutputStream[RunEvent, T_co]):
         await asyncio.sleep(max(delay, 0.0))
 
     async def _find_over(self, options: SendOptions) -> bool:
-        """Whether the run is over although its stream does not say so. Then what was missed comes
-        from the stored events."""
+        """Whether the run is over although its stream does not say so. If it is, the missed events
+        are taken from the stored ones."""
         try:
             run = await self._requests.get(self._id(), options, self._deadline)
             if not run.is_terminal:
@@ -450,7 +451,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
         )
 
     def _explained(self, error: errors.DynamiqError) -> errors.DynamiqError:
-        """`error` with what this stream knows; a broken connection as what it means here."""
+        """`error` with the run's id and position; a lost connection as the error it means here."""
         if isinstance(error, errors.EventDecodeError):
             error = self._requests.reported(error, self._label) or error
         if self.run_id is None and self._create is not None:
@@ -466,7 +467,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
         return error
 
     def _locate(self, error: errors.DynamiqError) -> None:
-        """Note on `error` what it was about and where to go on."""
+        """Set the run's id, the position and the request id on `error`."""
         error.run_id = error.run_id or self.run_id
         error.sequence = self.sequence
         if error.request_id is None and self.response is not None:
@@ -474,15 +475,15 @@ class RunStream(OutputStream[RunEvent, T_co]):
 
 
 def _ended(run: Run, final: RunEvent) -> Run:
-    """`run` as its terminal event tells of it."""
+    """`run` with the status, output and error of its terminal event."""
     state = final.state or RunState()
     status = final.type.removeprefix("run.")
     return structs.replace(run, status=status, output=state.output, error=state.error)
 
 
 def _with_heartbeats(timeout: Timeout) -> Timeout:
-    """`timeout` for a stream of a run that is there: its headers come at once, and its heartbeats
-    keep coming. A limit that the caller set himself stays."""
+    """`timeout` for a stream of a run that exists: its headers come at once, and heartbeats follow.
+    A limit that the caller set stays."""
     limits = {
         name: IDLE_SECONDS
         for name in ("first_byte", "idle")

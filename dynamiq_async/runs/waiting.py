@@ -1,4 +1,4 @@
-"""Waiting for a run to be over, by looking at it now and then."""
+"""Waiting for a run to be over, by polling it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DEFAULT_WAIT = 3600.0
 """Seconds. A run whose server was killed can stay `started` for ever, so a wait has a limit."""
 
 POLL_SECONDS = (0.5, 5.0)
-"""The first and the longest pause between two looks at a run."""
+"""The first and the longest pause between two polls, in seconds."""
 
 MAX_LOST_POLLS = 5
-"""How many looks in a row may fail before a wait gives up."""
+"""How many polls in a row may fail before a wait gives up."""
 
 
 class WaitOptions(TypedDict, total=False):
-    """The arguments of `wait` that have no part in its type."""
+    """The arguments of `wait` that do not affect its return type."""
 
     timeout: float | None
     on_question: OnQuestion | None
@@ -44,14 +44,14 @@ async def wait_for(
             return await _until_over(requests, run_id, seen, on_question)
     except TimeoutError as error:
         if isinstance(error, errors.DynamiqError) or not limit.expired():
-            raise  # a request's, or the handler's own
+            raise  # the timeout of a request, or one from the handler
     raise _not_over(run_id, seen, timeout)
 
 
 async def _until_over(
     requests: RunRequests, run_id: str, seen: list[Run], on_question: OnQuestion | None
 ) -> Run:
-    """Look until the run is over. `seen` holds the latest look."""
+    """Poll until the run is over. `seen` holds the run as last received."""
     ledger, pause, lost = Ledger(), POLL_SECONDS[0], 0
     while True:
         try:

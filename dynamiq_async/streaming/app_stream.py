@@ -1,8 +1,8 @@
 """The stream of an App's root endpoint, and the promise that it never ends quietly.
 
-It ends with the workflow's final event, or with a body that HTTP itself says is whole and that
-cuts no event; anything else raises `StreamInterruptedError`. The final event decides, because the
-vendor does not promise that the platform passes it on.
+It ends with the workflow's final event, or with a body that is whole by HTTP's own framing and
+cuts no event. Any other end raises `StreamInterruptedError`. A whole body is enough without the
+final event, because the vendor does not promise that the platform passes that event on.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ OnBadEvent = Literal["raise", "pass"]
 
 
 class Batched(Source, Protocol):
-    """Where a workflow's events come from, a list for each read."""
+    """A source of a workflow's events, which returns a list for each read."""
 
     async def batch(self) -> list[StreamEvent] | None:
         """The next events; None when no more come."""
 
 
 class WorkflowStream(OutputStream[StreamEvent, T_co]):
-    """The events of one run of a workflow, however they come.
+    """The events of one run of a workflow, over any transport.
 
     Attributes:
         run_id: the workflow run's id, once an event has told it.
@@ -48,20 +48,20 @@ class WorkflowStream(OutputStream[StreamEvent, T_co]):
     """
 
     _reader: Batched | None = None
-    _advice = ""  # what to do when it is interrupted
+    _advice = ""  # what to do when the stream is interrupted
 
     def __init__(self, sender: Sender, label: str, output_type: Any, *, event: str | None) -> None:
         super().__init__(label, sender.key, output_type)
         self._sender = sender
         self._event = event
 
-    # What a subclass says.
+    # What a subclass defines.
 
     def _check_whole(self) -> None:
         """At the end of the events, without the final one: raise if some are missing."""
         raise NotImplementedError
 
-    # What EventStream asks for.
+    # What EventStream requires.
 
     async def _next(self) -> list[StreamEvent] | None:
         reader = self._reader
@@ -83,8 +83,8 @@ class WorkflowStream(OutputStream[StreamEvent, T_co]):
         return None
 
     def _up_to_final(self, batch: list[StreamEvent]) -> list[StreamEvent]:
-        # Looked at for every event, so what an agent says is passed over first: it is most of
-        # a stream, and neither its end nor a word about usage.
+        # This runs for every event. An agent's events are skipped first: they are most of a
+        # stream, are never final and carry no usage.
         for event in batch:
             source = event.source
             if source is not None and source.type == AGENT_TYPE:
@@ -96,14 +96,14 @@ class WorkflowStream(OutputStream[StreamEvent, T_co]):
         return batch
 
     def _explained(self, error: errors.DynamiqError) -> errors.DynamiqError:
-        """`error` with what this stream knows; a broken connection as what it means here."""
+        """`error` with this stream's ids; a lost connection as the error it means here."""
         if self._sender.closed and isinstance(error, errors.APIConnectionError):
             error = self._sender.closed_error(self._label)
         elif type(error) is errors.APIConnectionError:
             error = errors.StreamInterruptedError(f"{error.message}. {self._advice}")
         return error.add(**self._known())
 
-    # What OutputStream asks for.
+    # What OutputStream requires.
 
     def _failed(self, final: StreamEvent) -> errors.DynamiqError:
         if final.source is None:
@@ -171,7 +171,7 @@ class AppStream(WorkflowStream[T_co]):
         self.response: ResponseInfo | None = None
 
     async def answer(self, *_: Any, **__: Any) -> NoReturn:
-        """Questions of a root stream cannot be answered over HTTP; this says what can be done.
+        """Raise an error that names the alternatives: HTTP cannot answer a root stream's questions.
 
         Raises:
             QuestionError: always.
@@ -192,7 +192,7 @@ class AppStream(WorkflowStream[T_co]):
             "attempts": info.attempts if info is not None else None,
         }
 
-    # What EventStream asks for.
+    # What EventStream requires.
 
     async def _open(self) -> None:
         self._reader, self.response = await open_events(
@@ -220,8 +220,8 @@ class AppStream(WorkflowStream[T_co]):
 def recovery(
     read: Callable[[bytes], StreamEvent | None], on_bad_event: OnBadEvent, key: str | None
 ) -> Callable[[bytes, Exception], StreamEvent | None]:
-    """What becomes of a message that is not as it should be: the event that `read` still finds in
-    it, or what the caller wants for one that is broken.
+    """A function that handles a message which the decoder cannot read. It returns the event that
+    `read` finds in it; if there is none, it does what `on_bad_event` says.
 
     Raises:
         InvalidArgumentError: `on_bad_event` is not one of the two.

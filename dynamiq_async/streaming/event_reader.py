@@ -1,7 +1,7 @@
-"""One response's body as batches of decoded events, with a watch over its silence.
+"""One response's body as batches of decoded events, with an idle timeout.
 
-The watch is one timer per response, re-armed only when it goes off: reading costs it a look at
-the clock. It runs only while bytes are waited for, so a slow consumer is never an idle timeout.
+The timeout is one timer per response, re-armed only when it fires, so a read costs one look at the
+clock. `idle` runs only while a read is awaited, so a slow consumer never causes an idle timeout.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ T = TypeVar("T")
 def read_event(
     read: Callable[[bytes], T | None], key: str | None, data: bytes, _: Exception
 ) -> T | None:
-    """An event's data, read with a tolerance that its type does not have: what a decoder asks for
-    when it cannot go on.
+    """The event in `data`, read more tolerantly than its type allows. A decoder calls this for data
+    that it cannot decode.
 
     Raises:
-        EventDecodeError: there is no event in it.
+        EventDecodeError: `data` holds no event.
     """
     try:
         return read(data)
@@ -79,7 +79,7 @@ class EventReader(Generic[E]):
 
     @property
     def whole(self) -> bool:
-        """At the end of the body: whether HTTP says that it was whole, and no event was cut."""
+        """At the end of the body: whether it is whole by HTTP's framing, and no event was cut."""
         return self.response.framed and not self.decoder.pending
 
     async def batch(self) -> list[E] | None:
@@ -109,21 +109,21 @@ class EventReader(Generic[E]):
                 return events
 
     async def drain(self) -> None:
-        """After the last event: wait shortly for the end of the body, so that the connection can
-        be used again, then give it up either way."""
+        """After the last event: wait briefly for the end of the body, so that the connection can
+        be reused, then close the response in any case."""
         drained = 0
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 while drained < DRAIN_BYTES and (piece := await self._read()):
                     drained += len(piece)
         except (TimeoutError, errors.DynamiqError):
-            # The stream was complete before; what comes now only decides over the connection.
+            # The stream is complete already; an error here only keeps the connection from reuse.
             drained = DRAIN_BYTES
         finally:
             self.close()
 
     def fail(self, error: Exception) -> None:
-        """Make a `batch` that waits raise `error`."""
+        """Make a pending `batch` call raise `error`."""
         self._opened.fail(error)
 
     def close(self) -> None:
@@ -140,7 +140,7 @@ async def open_events(
     label: str,
     deadline: float | None,
 ) -> tuple[EventReader[E], ResponseInfo]:
-    """Send a request whose response has to be an event stream; what is known of the response.
+    """Send a request whose response has to be an event stream; return its reader and its info.
 
     Args:
         label: what errors call the stream.

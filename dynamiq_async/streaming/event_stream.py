@@ -1,9 +1,9 @@
-"""The life of a stream, whatever it carries.
+"""The lifecycle that all streams share.
 
-A stream is one object with a life: an async iterator and an async context manager, which opens
-with the first read and gives its connection back on every way out: its end, `aclose()` from any
-task, an error, cancellation, or the loss of the last reference (a plain `break`). Nothing is held
-open across a yield, so there is no scope or generator that another task could trip over.
+A stream is an async iterator and an async context manager. It opens with the first read. It frees
+its connection at its end, on `aclose()` from any task, on an error, on cancellation, and when the
+last reference is lost (a plain `break`). It uses no generator and holds no cancel scope between
+reads, so it may be read and closed from different tasks.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ V = TypeVar("V")
 
 
 class Source(Protocol):
-    """What a stream reads from: an HTTP body's `EventReader`, say."""
+    """What a stream reads from, such as the `EventReader` of an HTTP body."""
 
     def fail(self, error: Exception) -> None:
-        """Make a read that waits raise `error`."""
+        """Make a pending read raise `error`."""
 
     async def drain(self) -> None:
-        """Give it up after its last event, and leave what can be used again."""
+        """Release the source after its last event, so that its connection can be reused."""
 
     def close(self) -> None:
-        """Give it up as it is. May be called at any time, also by a finaliser."""
+        """Release the source at once. May be called at any time, also by a finaliser."""
 
 
 class EventStream(Openable, Generic[E]):
-    """The life that all streams share. What is read, and when it is complete, is the subclass's."""
+    """The lifecycle of a stream. The subclass defines what is read and when it is complete."""
 
     _reader: Source | None = None
 
@@ -47,10 +47,10 @@ class EventStream(Openable, Generic[E]):
         self._ended = False
         self._failure: errors.DynamiqError | None = None
 
-    # What a subclass says.
+    # What a subclass defines.
 
     async def _open(self) -> None:
-        """Set `_feed`. Runs in a task of its own, which `aclose()` may cancel."""
+        """Set `_reader`. Runs in a task of its own, which `aclose()` may cancel."""
         raise NotImplementedError
 
     async def _next(self) -> list[E] | None:
@@ -68,7 +68,7 @@ class EventStream(Openable, Generic[E]):
         return self
 
     async def __anext__(self) -> E:
-        # `_advance`, written out: a coroutine less for each read.
+        # `_advance`, inlined: that saves a coroutine for each read.
         for event in self._ready:
             return event
         batch = await self._pull()
@@ -78,7 +78,7 @@ class EventStream(Openable, Generic[E]):
         return next(ready)
 
     async def _advance(self) -> E:
-        """The first event of the next batch; the others are ready then."""
+        """The first event of the next batch; the others are put in `_ready`."""
         batch = await self._pull()
         if batch is None:
             raise StopAsyncIteration
@@ -90,11 +90,11 @@ class EventStream(Openable, Generic[E]):
         return Batches(self)
 
     async def _take(self) -> list[E] | None:
-        """What is left of the last batch, or the next one."""
+        """The rest of the last batch, or the next batch."""
         return list(self._ready) or await self._pull()
 
     async def _pull(self, *, opening: bool = False) -> list[E] | None:
-        """Open the stream if need be and, unless that is all, read the next events."""
+        """Open the stream if needed; read the next events unless `opening`."""
         if self._ended:
             return None
         if self._failure is not None:
@@ -126,7 +126,7 @@ class EventStream(Openable, Generic[E]):
             await self._drain()
         return batch
 
-    # The life.
+    # The lifecycle.
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -184,7 +184,7 @@ class EventStream(Openable, Generic[E]):
 
 
 class View(Generic[V, E]):
-    """Another way to iterate a stream, and the same life: closing it closes the stream."""
+    """Another way to iterate a stream. Closing the view closes the stream."""
 
     def __init__(self, stream: EventStream[E]) -> None:
         self._stream = stream

@@ -1,6 +1,6 @@
 """What the streams of workflows and of runs share: text, usage, failure and output.
 
-Their events have the same views, so what is made of them is written once, here.
+The events of both have the same properties, so this code is shared.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class OutputStream(EventStream[E], Generic[E, T_co]):
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens consumed, summed over the events received so far; None while none told."""
+        """The tokens consumed, summed over the events so far; None while no event has any."""
         return self._usage
 
     def text(self, *, entity_id: str | None = None) -> TextStream:
@@ -65,7 +65,7 @@ class OutputStream(EventStream[E], Generic[E, T_co]):
         Args:
             entity_id: only the text of this node; texts of parallel nodes interleave otherwise.
 
-        Iterating raises RunFailedError or RunCanceledError if the run ends so.
+        Iterating raises RunFailedError or RunCanceledError if the run failed or was canceled.
         """
         return TextStream(self, entity_id)
 
@@ -85,7 +85,7 @@ class OutputStream(EventStream[E], Generic[E, T_co]):
                 output has the type that the stream was asked for.
 
         Raises:
-            RunFailedError, RunCanceledError: the run, or the node asked for, ended so.
+            RunFailedError, RunCanceledError: the run, or the given node, failed or was canceled.
             OutputMissingError: the stream had no final event, or there is no such node.
             ResponseDecodeError: the output does not fit `output_type`.
         """
@@ -103,16 +103,16 @@ class OutputStream(EventStream[E], Generic[E, T_co]):
         """Raise if the final event has arrived and reports a failure or a cancellation.
 
         Raises:
-            RunFailedError, RunCanceledError: so it ended.
+            RunFailedError, RunCanceledError: the run failed or was canceled.
             APIStatusError: an error took the final event's place, of the class it has over HTTP.
         """
         if self.final is not None and self.final.error is not None:
             raise self._failed(self.final)
 
-    # What a subclass says.
+    # What a subclass defines.
 
     def _known(self) -> dict[str, Any]:
-        """What an error of this stream carries."""
+        """The attributes that an error of this stream carries."""
         raise NotImplementedError
 
     def _failed(self, final: E) -> errors.DynamiqError:
@@ -123,7 +123,7 @@ class OutputStream(EventStream[E], Generic[E, T_co]):
         """The JSON of the output, once all is read and nothing failed."""
         raise NotImplementedError
 
-    # What EventStream asks for.
+    # What EventStream requires.
 
     @property
     def _complete(self) -> bool:
@@ -137,9 +137,9 @@ class OutputStream(EventStream[E], Generic[E, T_co]):
                 return
 
     def _note_usage(self, event: E) -> None:
-        """Add what an event tells of the tokens consumed. Few do, and a look at its bytes is
-        cheaper than decoding it."""
-        # From behind, because it is quicker, and because usage tends to stand there.
+        """Add an event's usage, if it has any. Few events do, and searching the bytes is cheaper
+        than decoding them."""
+        # From the end: that is quicker, and usage tends to be there.
         if bytes(event.raw_data).rfind(b'"usage"') >= 0 and (told := event.usage) is not None:
             self._usage = told if self._usage is None else self._usage + told
 

@@ -1,4 +1,4 @@
-"""The formats of a relay: ours by their names, and what one of yours is made of.
+"""The formats of a relay: the built-in ones by name, and the base class for your own.
 
     class Parts(Format):
         media_type = "application/x-ndjson"
@@ -14,7 +14,7 @@
 
     relay(stream, format=Parts())
 
-A format is a small state machine without I/O. `Format` says when the relay calls what.
+A format is a small state machine without I/O. `Format` documents when each method is called.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ FORMATS: Mapping[str, type[Format]] = {"sse": SSE, "jsonl": JSONLines, "text": T
 
 
 def format_of(given: FormatName | Format) -> Format:
-    """A format by its name, or the one that was given.
+    """The built-in format of that name, or the `Format` that was given.
 
     Raises:
         InvalidArgumentError: it is neither, or belongs to another relay.

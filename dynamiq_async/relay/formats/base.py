@@ -1,4 +1,4 @@
-"""What a format is, and what it may know of the relay that it works for."""
+"""The base class of formats, and what a format may know about its relay."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ OnShutdown = Literal["frame", "abort"]
 
 
 class Context:
-    """What a format may know of the relay that it works for, as of the moment it asks.
+    """What a format may know about its relay. The values are current at each access.
 
     Attributes:
-        event: the event that is being shown, or was last. With a `map`, the format is given what
-            that returned, and this is what it was called with. None before the first event.
-        ended: whether the stream has come to its end, so that nothing follows.
+        event: the event that is being formatted, or the last one that was. With a `map`, the format
+            is given the result of `map`, and this is its argument. None before the first event.
+        ended: whether the stream has reached its end.
         heartbeat: seconds of silence after which the format's `heartbeat` is sent; None for never.
-        retry: seconds after which a reader that lost its connection is to come back; None leaves
+        retry: seconds after which a reader that lost its connection should reconnect; None leaves
             it to the reader.
-        restarts: whether a reader that comes back would start it all again, rather than go on
-            where it was: true but for streams that follow a run.
+        restarts: whether a reader that reconnects would start the stream again, not resume it. This
+            is true for all streams except those that follow a run.
     """
 
     __slots__ = ("_start", "_upstream", "ended", "event", "heartbeat", "restarts", "retry")
 
     def __init__(self, upstream: Upstream, *, heartbeat: float | None, retry: float | None) -> None:
         self._upstream = upstream
-        self._start = upstream.start  # now, because it moves with what is read
+        self._start = upstream.start  # taken now, because it advances with each read
         self.event: Any = None
         self.ended = False
         self.heartbeat = heartbeat
@@ -49,14 +49,14 @@ class Context:
 
     @property
     def run_id(self) -> str | None:
-        """The id of the run whose events these are, once it is known. Each relay of the same run
-        has the same, so that ids made of it and of an event's place are the same in a replay."""
+        """The run's id, once it is known. All relays of a run have the same one, so ids made of it
+        and an event's position are the same when the run is relayed again."""
         return self._upstream.run_id
 
     @property
     def position(self) -> str | None:
-        """What a reader that has `event`, and all before it, sends to get what follows; at the
-        end, what says that it has it all. None where there is nothing to go on with."""
+        """What a reader sends to resume behind `event`; at the end, what says that it has received
+        the whole stream. None if the stream cannot be resumed."""
         if self.ended:
             return self._upstream.end
         if self.event is None:
@@ -65,23 +65,23 @@ class Context:
 
 
 class Format(ABC):
-    """How a stream becomes the bytes of a response.
+    """Encodes a stream as the bytes of a response.
 
-    A format does no I/O. The relay calls `opening`, then `event` for one event after the other,
-    then `end` or `failure`, and sends what they return in this order. It may be ahead of the
-    reader, and when that leaves, the last call never comes. An object belongs to one relay, since
-    what it remembers is of one reader.
+    A format does no I/O. The relay calls `opening`, then `event` for each event, then `end` or
+    `failure`, and sends the results in this order. The calls may be ahead of the reader. If the
+    reader disconnects, neither `end` nor `failure` is called. An object belongs to one relay, since
+    its state is about one reader.
 
-    What any of the methods raises is a mistake of the backend's own.
+    An exception that a method raises counts as a mistake of the backend's own.
 
     Attributes:
         media_type: the response's content type.
-        headers: more headers for it.
-        heartbeat: what may be sent between any two frames and means nothing; `b""` if the format
-            has no such thing.
+        headers: additional headers of the response.
+        heartbeat: bytes without meaning that may be sent between any two frames; `b""` if the
+            format has none.
         on_shutdown: how a response ends when the server that sends it has to stop (see
-            `Relay.shut_down`): "frame" for what `failure` returns and a proper end of the body,
-            "abort" for a broken connection, where that makes readers come back.
+            `Relay.shut_down`). "frame" sends what `failure` returns and ends the body properly.
+            "abort" breaks the connection, for readers that reconnect only then.
     """
 
     media_type: str
@@ -91,10 +91,10 @@ class Format(ABC):
     _taken = False
 
     def opening(self, context: Context) -> bytes:
-        """What is sent before the first event comes.
+        """The bytes to send before the first event.
 
         Args:
-            context: what may be known. Keep it: it says more later.
+            context: what is known about the relay. Keep it: its values change later.
         """
         return b""
 
@@ -103,42 +103,44 @@ class Format(ABC):
         """The frame of an event.
 
         Args:
-            event: an event of the stream or, with a `map`, what that returned for it, which may
-                be anything but None.
+            event: an event of the stream or, with a `map`, the result of `map`, which may be
+                anything except None.
 
         Returns:
-            The frame, or `b""` if there is nothing to show.
+            The frame, or `b""` to send nothing.
 
         Raises:
-            InvalidArgumentError: it cannot be shown in this format.
+            InvalidArgumentError: this format cannot express it.
         """
 
     def end(self, kind: EndKind) -> bytes:
-        """What is sent at the stream's end.
+        """The bytes to send at the stream's end.
 
         Args:
             kind: how the run ended: "completed", "failed" or "canceled".
 
         Returns:
-            The last frame. When a run did not complete, `b""` says that this format cannot tell:
-            then the connection is broken, so that nobody takes what was sent for whole.
+            The last frame. If a run did not complete, `b""` means that this format cannot say so.
+            The connection is then broken, so that the response does not look complete.
         """
         return b""
 
     def failure(self, problem: Problem, position: str | None) -> bytes:
-        """What is sent in place of the end, when the stream broke before it.
+        """The bytes to send when the stream failed before its end.
 
         Args:
-            problem: what a reader may know of it. It names no host, no key and nothing of the run.
-            position: what to go on behind; None where coming back would be no use.
+            problem: what a reader may know about the error. It names no host, no key and no details
+                of the run.
+            position: the position to resume behind; None if reconnecting would not help.
 
         Returns:
-            The last frame. `b""` says that this format cannot tell: the connection is broken.
+            The last frame. `b""` means that this format cannot express errors; the connection is
+            then broken.
         """
         return b""
 
     def take(self) -> Self:
-        """Have it for a relay. Raises InvalidArgumentError if another relay has it."""
+        """Claim it for a relay. Raises InvalidArgumentError if another relay has it."""
         if self._taken:
             raise errors.InvalidArgumentError(
                 "a format belongs to one relay; make one for each", argument="format"
@@ -148,7 +150,7 @@ class Format(ABC):
 
 
 def as_bytes(shown: Any) -> bytes:
-    """An event as it came, text as UTF-8, bytes as they are, and anything else as JSON.
+    """An event as the bytes that arrived, text as UTF-8, bytes unchanged, anything else as JSON.
 
     Raises:
         InvalidArgumentError: it cannot be encoded as JSON.
@@ -163,17 +165,17 @@ def as_bytes(shown: Any) -> bytes:
 
 
 def breaks(data: bytes) -> bool:
-    """Whether there is a line break in it."""
+    """Whether `data` contains a line break."""
     return _LF in data or _CR in data
 
 
 def with_breaks_as(by: bytes, data: bytes) -> bytes:
-    """`data` with `by` in place of each line break."""
+    """`data` with each line break replaced by `by`."""
     return _LINE_END.sub(by, data) if breaks(data) else data
 
 
 def unfit(shown: Any, format: str, wanted: str) -> errors.InvalidArgumentError:
-    """The error for what a format cannot show."""
+    """The error for a value that a format cannot express."""
     return errors.InvalidArgumentError(
         f"with format={format!r}, what is shown of an event must be {wanted}, not "
         f"{type(shown).__name__}",

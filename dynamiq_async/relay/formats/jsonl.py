@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 class JSONLines(Format):
-    """A line of JSON for each event; bytes are taken to be JSON already. A failure is the last
-    line, `{"error": …}`."""
+    """A line of JSON for each event; bytes must be JSON already. A failure is the last line,
+    `{"error": …}`."""
 
     media_type = "application/x-ndjson"
 
@@ -26,7 +26,7 @@ class JSONLines(Format):
         if isinstance(event, BrokenEvent):
             event = event.data
         data = encode(event, "map") if isinstance(event, str) else as_bytes(event)
-        # Outside of strings, which cannot hold them, line breaks are white space to JSON.
+        # JSON strings cannot contain line breaks; elsewhere they are white space.
         return with_breaks_as(b" ", data) + b"\n"
 
     def end(self, kind: EndKind) -> bytes:

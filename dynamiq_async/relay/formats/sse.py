@@ -1,6 +1,6 @@
-"""Server-sent events, for `EventSource` and its like.
+"""Server-sent events, for `EventSource` and similar clients.
 
-In the middle of a response they can say that something is wrong, and where to go on.
+This format can report an error after the response has begun, and where to resume.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _NEXT_LINE = b"\ndata: "
 
 
 class SSE(Format):
-    """Server-sent events, with an `id:` line where there is a position to resume behind.
+    """Server-sent events, with an `id:` line if there is a position to resume behind.
 
-    An event itself is its JSON as it came, that of a run under the name of its type, as in the
-    vendor's own stream. Text and bytes are data as they are, but that line ends become LF. A
-    `ServerSentEvent` is what it says. Everything else is JSON.
+    An event is sent as the JSON that arrived. A run's event is named after its type, as in the
+    vendor's own stream. Text and bytes are sent as data with line ends turned into LF. A
+    `ServerSentEvent` is sent with its own fields. Everything else is sent as JSON.
     """
 
     media_type = "text/event-stream; charset=utf-8"
@@ -39,12 +39,12 @@ class SSE(Format):
     def opening(self, context: Context) -> bytes:
         self._context = context
         wait = b"" if context.retry is None else b"retry: %d\n" % round(context.retry * 1000)
-        # Browsers take note of an id that comes without data.
+        # Browsers remember an id also if it comes without data.
         id = context.position or (NO_POSITION if context.restarts else "")
         return wait + _line(b"id", id.encode()) + b"\n"
 
     def event(self, event: Any) -> bytes:
-        # Most of them by far: one look, and no more.
+        # By far the most frequent case, so it is checked first.
         if type(event) is StreamEvent and event is self._context.event:
             return b"data: %b\n\n" % with_breaks_as(_NEXT_LINE, event.raw)
         if isinstance(event, ServerSentEvent):

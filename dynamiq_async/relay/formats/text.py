@@ -1,4 +1,4 @@
-"""Plain text, for what reads just that. That it is not whole only a broken connection can tell."""
+"""Plain text, for simple clients. Only a broken connection can say that it is incomplete."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dynamiq_async.relay.formats.base import Format, as_bytes, unfit
 
 
 class Text(Format):
-    """The text for the reader, and nothing else."""
+    """Only the text that is meant for the reader."""
 
     media_type = "text/plain; charset=utf-8"
 
