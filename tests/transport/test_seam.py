@@ -154,12 +154,12 @@ async def test_the_first_reason_to_fail_a_read_is_the_one() -> None:
         for waits in (True, False):
             opened = await app._api.sender.open(request, app._api.options)
             if waits:
-                reading = asyncio.ensure_future(opened.read())
+                reading = asyncio.ensure_future(opened.response.read())
                 await asyncio.sleep(0)
-            opened.fail(ZeroDivisionError())
-            opened.fail(KeyError())
+            opened.response.fail(ZeroDivisionError())
+            opened.response.fail(KeyError())
             with pytest.raises(ZeroDivisionError):
-                await (reading if waits else opened.read())
+                await (reading if waits else opened.response.read())
             opened.close()
 
 
@@ -167,9 +167,9 @@ async def test_a_task_that_is_cancelled_besides_is_cancelled() -> None:
     async with app_on(Double(Canned(forever, **SSE))) as app:
         request = app._api.request("POST", "", body=b"{}", stream=True)
         opened = await app._api.sender.open(request, app._api.options)
-        reading = asyncio.ensure_future(opened.read())
+        reading = asyncio.ensure_future(opened.response.read())
         await asyncio.sleep(0)
-        opened.fail(ZeroDivisionError())
+        opened.response.fail(ZeroDivisionError())
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
