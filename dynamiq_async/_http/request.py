@@ -37,7 +37,12 @@ class Request(transport.Request):
         idempotent: bool,
         urgent: bool = False,
     ) -> None:
-        super().__init__(method, url, headers, body)
+        # Not by `super()`, which would be a twentieth of what a call costs without its transport.
+        self.method = method
+        self.url = url
+        self.headers = headers
+        self.body = body
+        self.sent = True
         self.idempotent = idempotent
         self.urgent = urgent
         self.taken = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import ACCESS_KEY, Credential
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dynamiq_async._http.request import Request
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async.transport import Response
-    from dynamiq_async.transport.choice import OpenTransport
+    from dynamiq_async.transport.choice import ClientResponse, ClientTransport
 
 
 log = logging.getLogger("dynamiq_async")
@@ -42,42 +42,12 @@ ERROR_BODY_SECONDS = 5.0
 class OpenResponse:
     """A 2xx response whose body is still to be read, and the client's slot that it occupies."""
 
-    __slots__ = ("_failure", "_limiter", "_reader", "attempts", "response")
+    __slots__ = ("_limiter", "attempts", "response")
 
-    def __init__(self, response: Response, limiter: Limiter) -> None:
+    def __init__(self, response: ClientResponse, limiter: Limiter) -> None:
         self.response = response
         self.attempts = 1
         self._limiter: Limiter | None = limiter
-        self._reader: asyncio.Task[object] | None = None  # the task that waits in `read`
-        self._failure: Exception | None = None
-
-    async def read(self) -> bytes:
-        """The bytes that have arrived, or wait for some; `b""` at the end.
-
-        Raises:
-            APIConnectionError: the connection broke.
-            DynamiqError: what `fail` was given.
-        """
-        task = self._reader = cast("asyncio.Task[object]", asyncio.current_task())
-        cancelling = task.cancelling()
-        try:
-            if self._failure is not None:
-                raise self._failure
-            return await self.response.read()
-        except asyncio.CancelledError:
-            # Somebody else may have cancelled the task too, and then that counts.
-            if self._failure is None or task.uncancel() > cancelling:
-                raise
-            raise self._failure from None
-        finally:
-            self._reader = None
-
-    def fail(self, error: Exception) -> None:
-        """Make a `read` that waits, and every later one, raise `error`."""
-        if self._failure is None:
-            self._failure = error
-            if self._reader is not None:
-                self._reader.cancel()
 
     def close(self) -> None:
         """Release the connection and the slot. May be called twice, and by a finaliser."""
@@ -100,7 +70,7 @@ class Sender:
 
     def __init__(
         self,
-        connect: Callable[[], OpenTransport],
+        connect: Callable[[], ClientTransport],
         limiter: Limiter,
         *,
         secret: Secret | None,
@@ -108,7 +78,7 @@ class Sender:
         max_response_bytes: int,
     ) -> None:
         self._connect = connect
-        self._transport: OpenTransport | None = None
+        self._transport: ClientTransport | None = None
         self.limiter = limiter
         self.key = secret.reveal() if secret is not None else None
         self.max_response_bytes = max_response_bytes
@@ -128,7 +98,7 @@ class Sender:
         """The error for a connection that broke because the client was closed."""
         return errors.ClientClosedError(f"{what}: the client was closed meanwhile")
 
-    def _get_transport(self) -> OpenTransport:
+    def _get_transport(self) -> ClientTransport:
         if self.closed:
             raise errors.ClientClosedError("the client is closed; make a new one")
         if self._transport is None:
@@ -231,7 +201,7 @@ class Sender:
         request.begin()
         limits = TaskLimits(timeout, deadline, self.timer())
         started = time.perf_counter()
-        response: Response | None = None
+        response: ClientResponse | None = None
         kept = False
         try:
             with limits.starting("first_byte"):

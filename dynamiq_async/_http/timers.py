@@ -106,12 +106,14 @@ class TimeLimits:
             self.pause()
             return
         self.limit, self.seconds, self._due = limit, seconds, due
-        if self._expire is not None:
-            self._timer.check_at(self, due)
+        self._check_at_due()
 
     def pause(self) -> None:
         """From now on, only the deadline runs."""
         self.limit, self.seconds, self._due = "total", self._timeout.total, self._deadline
+        self._check_at_due()
+
+    def _check_at_due(self) -> None:
         if self._due is not None and self._expire is not None:
             self._timer.check_at(self, self._due)
 

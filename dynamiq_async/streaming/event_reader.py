@@ -74,7 +74,7 @@ class EventReader(Generic[E]):
         self._deferred: errors.SSEError | None = None
         self.response = opened.response
         self.decoder = decoder
-        self._read = opened.read
+        self._read = opened.response.read
         self._feed = decoder.feed
 
     @property
@@ -124,7 +124,7 @@ class EventReader(Generic[E]):
 
     def fail(self, error: Exception) -> None:
         """Make a pending `batch` call raise `error`."""
-        self._opened.fail(error)
+        self.response.fail(error)
 
     def close(self) -> None:
         self._limits.stop()
@@ -156,7 +156,7 @@ async def open_events(
     except BaseException:
         opened.close()
         raise
-    limits = reading_limits(opened, label, options.timeout, deadline, sender.timer())
+    limits = reading_limits(opened.response, label, options.timeout, deadline, sender.timer())
     return EventReader(opened, decoder, limits), info
 
 

@@ -3,8 +3,9 @@ only, hands out no key, and stays the user's to close."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from multidict import CIMultiDict
 
@@ -70,12 +71,32 @@ class GivenResponse:
         self.status: int = raw.status
         self.framed: bool = raw.framed
         self.headers = CIMultiDict({name: mask(said, key) for name, said in raw.headers.items()})
+        self._task: asyncio.Task[object] | None = None  # the one that waits in `read`
+        self._failure: Exception | None = None
 
     async def read(self) -> bytes:
         async def read() -> bytes:
             return bytes(await self._raw.read())
 
-        return await _translated(read, self._label, self._key)
+        self._task = task = cast("asyncio.Task[object]", asyncio.current_task())
+        cancelling = task.cancelling()
+        try:
+            if self._failure is not None:
+                raise self._failure
+            return await _translated(read, self._label, self._key)
+        except asyncio.CancelledError:
+            # Somebody else may have cancelled the task too, and then that counts.
+            if self._failure is None or task.uncancel() > cancelling:
+                raise
+            raise self._failure from None
+        finally:
+            self._task = None
+
+    def fail(self, error: Exception) -> None:
+        if self._failure is None:
+            self._failure = error
+            if self._task is not None:
+                self._task.cancel()
 
     def close(self) -> None:
         self._quietly(self._raw.close)

@@ -89,12 +89,17 @@ class AiohttpResponse:
     async def read(self) -> bytes:
         try:
             return await self._content.readany()
+        except errors.DynamiqError:  # that `fail` was given
+            raise
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             # aiohttp raises before handing out what had arrived ahead of the break.
             if rest := private.rest_of(self._content):
                 return rest
             failure = _translate(error, str(self._request), ca="", key=self._key)
         raise failure
+
+    def fail(self, error: Exception) -> None:
+        self._content.set_exception(error)
 
     def close(self) -> None:
         if self._lost is not None:
@@ -120,9 +125,7 @@ class AiohttpResponse:
             _overlook(lost)
         if not self._content.is_eof() and self._content.exception() is None:
             violation = self._protocol.exception()
-            self._content.set_exception(
-                aiohttp.ClientPayloadError(str(violation or "it was closed"))
-            )
+            self.fail(aiohttp.ClientPayloadError(str(violation or "it was closed")))
 
 
 class AiohttpConnection(AiohttpResponse):

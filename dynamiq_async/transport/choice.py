@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from dynamiq_async.errors import InvalidArgumentError
-from dynamiq_async.transport.base import Transport, Upgrades
+from dynamiq_async.transport.base import Response, Transport
 
 if TYPE_CHECKING:
     import os
@@ -13,11 +13,28 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from dynamiq_async.transport.base import Request
+
 TransportLike = Transport | Literal["session"] | None
 
 
-class OpenTransport(Upgrades, Protocol):
+class ClientResponse(Response, Protocol):
+    """A response as a client uses it."""
+
+    def fail(self, error: Exception) -> None:
+        """Make a `read` that waits, and every later one, raise `error`."""
+
+
+class ClientTransport(Protocol):
     """A transport as a client uses it: the client's own, or the user's within bounds."""
+
+    async def send(self, request: Request, *, connect_timeout: float | None) -> ClientResponse: ...
+
+    async def upgrade(
+        self, request: Request, *, connect_timeout: float | None
+    ) -> ClientResponse: ...
+
+    async def aclose(self) -> None: ...
 
     def abandon(self) -> bool:
         """Close what `aclose` closes from a finaliser, without awaiting; whether there was
@@ -67,7 +84,7 @@ class Network(NamedTuple):
                 argument="transport",
             )
 
-    def open(self, key: str | None) -> OpenTransport:
+    def open(self, key: str | None) -> ClientTransport:
         """The transport. `key` is masked where a server repeats it."""
         if self.given is not None:
             from dynamiq_async.transport._user_transport import GivenTransport

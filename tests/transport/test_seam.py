@@ -153,12 +153,12 @@ async def test_the_first_reason_to_fail_a_read_is_the_one() -> None:
         request = app._api.request("POST", "", body=b"{}", stream=True)
         for waits in (True, False):
             opened = await app._api.sender.open(request, app._api.options)
-            reading: Any = opened.read()
+            reading: Any = opened.response.read()
             if waits:
                 reading = asyncio.ensure_future(reading)
                 await asyncio.sleep(0)
-            opened.fail(ZeroDivisionError())
-            opened.fail(KeyError())
+            opened.response.fail(ZeroDivisionError())
+            opened.response.fail(KeyError())
             with pytest.raises(ZeroDivisionError):
                 await reading
             opened.close()
@@ -168,9 +168,9 @@ async def test_a_task_that_is_cancelled_besides_is_cancelled() -> None:
     async with app_on(Double(Canned(forever, headers=SSE))) as app:
         request = app._api.request("POST", "", body=b"{}", stream=True)
         opened = await app._api.sender.open(request, app._api.options)
-        reading = asyncio.ensure_future(opened.read())
+        reading = asyncio.ensure_future(opened.response.read())
         await asyncio.sleep(0)
-        opened.fail(ZeroDivisionError())
+        opened.response.fail(ZeroDivisionError())
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
