@@ -52,6 +52,9 @@ class Line(OpenResponse):
     async def read(self) -> bytes:
         return self.pieces.pop(0) if self.pieces else b""
 
+    def fail(self, error: Exception) -> None:
+        raise NotImplementedError
+
     def write(self, data: bytes) -> None:
         self.written += data
 
