@@ -11,7 +11,6 @@ import mimetypes
 import os
 import re
 import string
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -147,7 +146,7 @@ class Downloader(Sender):
             status=status,
             request_id=request_id(headers),
             body=beginning(body, None),
-            retry_after=parse_retry_after(headers, now=time.time()),
+            retry_after=parse_retry_after(headers),
         )
         if isinstance(error, _MovedError):
             error.location = location or ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct, structs
@@ -71,7 +70,7 @@ class SendOptions(Struct, frozen=True):
 
     def for_many(self) -> SendOptions:
         """The same for one of many calls, with `queued`: it waits as long as it has to."""
-        options = self.with_policy(patient=True, max_wait=math.inf)
+        options = self.with_policy(patient=True)
         timeout = structs.replace(options.timeout, pool=None)
         return structs.replace(options, timeout=timeout, queued=True)
 

@@ -23,16 +23,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class BufferedResponse:
+class BufferedResponse(Struct):
     """A 2xx response with its whole body."""
 
-    __slots__ = ("attempts", "body", "headers", "status")
-
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.attempts = 1
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    attempts: int = 1
 
 
 class ResponseInfo(Struct, frozen=True, kw_only=True):

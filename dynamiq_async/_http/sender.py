@@ -163,7 +163,7 @@ class Sender:
                 idempotent=request.idempotent,
                 replayable=request.replayable,
             )
-            self._note_throttling(failure, delay, longest=policy.max_wait)
+            self._note_throttling(failure, delay, policy)
             spare = policy.patient and asks_to_slow_down(failure)
             free = spare and options.queued
             if delay is None or not (free or _fits(delay, deadline)):
@@ -177,17 +177,27 @@ class Sender:
             retries += not spare
 
     def _note_throttling(
-        self, failure: errors.DynamiqError, delay: float | None, *, longest: float
+        self, failure: errors.DynamiqError, delay: float | None, policy: RetryPolicy
     ) -> None:
         """Begin the client's cooldown if the server asked to slow down, which holds for all calls.
 
-        The others wait no longer than `longest`: where the server asks to wait for days, only the
-        call that it refused fails.
+        The others wait no longer than `max_retry_after`: where the server asks to wait for days,
+        only the call that it refused fails.
         """
-        if asks_to_slow_down(failure):
-            wait = failure.retry_after if failure.retry_after is not None else delay
-            if wait is not None:
-                self.limiter.cool_down(min(wait, longest))
+        if not asks_to_slow_down(failure):
+            return
+        asked, longest = failure.retry_after or 0.0, policy.max_wait
+        if asked > longest:
+            log.warning(
+                "%s %s: the server asks to wait %.0f s, more than max_retry_after allows; this "
+                "call fails, and the client goes on in %.0f s",
+                failure.method,
+                failure.url,
+                asked,
+                longest,
+            )
+        own = min(policy.backoff(0) if delay is None else delay, policy.cap)
+        self.limiter.cool_down(min(max(asked, own), longest))
 
     async def _attempt(
         self,
@@ -312,7 +322,7 @@ class Sender:
             await read_beginning(response),
             key=self.key,
             credential=self.credential,
-            retry_after=parse_retry_after(response.headers, now=time.time()),
+            retry_after=parse_retry_after(response.headers),
         )
 
 

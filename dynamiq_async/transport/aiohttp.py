@@ -50,15 +50,7 @@ def _keepalive_socket(addr_info: Any) -> socket.socket:
 class AiohttpResponse:
     """A response, and the one place that knows in which ways aiohttp's can break."""
 
-    __slots__ = (
-        "_content",
-        "_key",
-        "_lost",
-        "_protocol",
-        "_raw",
-        "_request",
-        "status",
-    )
+    __slots__ = ("_content", "_key", "_lost", "_protocol", "_raw", "_request", "status")
 
     def __init__(self, raw: aiohttp.ClientResponse, request: Request, key: str | None) -> None:
         self._raw = raw

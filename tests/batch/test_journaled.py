@@ -435,7 +435,7 @@ async def test_what_only_waited_for_its_turn_is_not_of_unknown_outcome(
     serve: Serve, kept: Kept, journal: Given, mode: Any
 ) -> None:
     app, emulator = await serve(numbered)
-    emulator.script(Fault(status=429, headers={"Retry-After": "3600"}), times=None)
+    emulator.script(Fault(status=429, headers={"Retry-After": "50"}), times=None)
     async with app.map(INPUTS, mode=mode, journal=journal, concurrency=3) as batch:
         await emulator.wait_for_requests(1)
         await emulator.wait_until(lambda: all(seen.finished for seen in emulator.requests))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -505,6 +507,83 @@ async def test_a_429_slows_the_whole_client(
         assert await asyncio.gather(first, *others) == [{"a": 1}] * 3
     assert len(wire.requests) == 4
     assert app._api.sender.limiter.throttled == 1
+
+
+AT_ONCE = ["0", "0.0", "Thu, 01 Jan 1970 00:00:00 GMT"]
+
+
+@pytest.mark.parametrize("said", AT_ONCE)
+async def test_a_wait_of_nothing_is_no_loop(
+    said: str, serve: Serve, app_for: MakeApp, clock: FakeClock
+) -> None:
+    wire = await serve(script(make_response(None, 429, f"Retry-After: {said}")))
+    app = app_for(wire)
+    async with app.map([INPUT], concurrency=1) as results:
+        first = asyncio.ensure_future(anext(results))
+        for count, least in enumerate([0.5, 1.0, 2.0, 4.0, 8.0, 8.0], start=1):
+            await wire.asked(count)
+            await turns(100)
+            await clock.pass_by(least - 0.1)
+            assert len(wire.requests) == count
+            await clock.pass_by(least * 0.25 + 0.2)
+        first.cancel()
+
+
+@pytest.mark.parametrize("said", AT_ONCE)
+async def test_a_refusal_without_a_wait_slows_the_whole_client_too(
+    said: str, serve: Serve, app_for: MakeApp, clock: FakeClock
+) -> None:
+    wire = await serve(script(make_response(None, 429, f"Retry-After: {said}"), OK))
+    app = app_for(wire, max_retries=0)
+    with pytest.raises(errors.RateLimitError):
+        await app.invoke(INPUT)
+    call = start(app.invoke(INPUT))
+    await turns()
+    await clock.pass_by(0.4)
+    assert len(wire.requests) == 1
+    await clock.pass_by(0.5)
+    assert await asyncio.wait_for(call, 5) == {"a": 1}
+
+
+def dated(seconds: float, off: float) -> bytes:
+    """A 429 whose date lies `seconds` ahead, of a server whose clock is `off` by so much."""
+    now = time.time() + off
+    when, at = formatdate(now + seconds, usegmt=True), formatdate(now, usegmt=True)
+    return make_response(None, 429, f"Retry-After: {when}", f"Date: {at}")
+
+
+@pytest.mark.parametrize("off", [-600, 600])
+async def test_a_date_is_read_by_the_servers_clock(
+    off: float, serve: Serve, app_for: MakeApp, clock: FakeClock
+) -> None:
+    wire = await serve(script(dated(30, off), OK))
+    call = start(app_for(wire).invoke(INPUT))
+    await wire.asked()
+    await turns()
+    await clock.pass_by(29)
+    assert len(wire.requests) == 1
+    await clock.pass_by(4)
+    assert await asyncio.wait_for(call, 5) == {"a": 1}
+
+
+async def test_a_wait_of_days_fails_one_item_and_the_batch_goes_on(
+    serve: Serve, app_for: MakeApp, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = await serve(script(make_response(None, 429, "Retry-After: 259200"), OK))
+    app = app_for(wire)
+    async with app.map([INPUT, INPUT], concurrency=1) as results:
+        refused = await anext(results)
+        assert isinstance(refused.error, errors.RateLimitError)
+        assert refused.error.retry_after == 259200
+        assert [record.levelname for record in caplog.records if "259200" in record.message] == [
+            "WARNING"
+        ]
+        second = asyncio.ensure_future(anext(results))
+        await turns()
+        await clock.pass_by(59)
+        assert len(wire.requests) == 1
+        await clock.pass_by(4)
+        assert (await asyncio.wait_for(second, 5)).output == {"a": 1}
 
 
 async def test_a_cooldown_over_the_cap_refuses_without_sending(
