@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 import msgspec.inspect
-from msgspec import Raw
+from msgspec import NODEFAULT, Raw
 
 from dynamiq_async.errors import InvalidArgumentError, ResponseDecodeError
 
@@ -166,10 +166,12 @@ def decode_with(decoder: Callable[[Any], T], data: Buffer) -> T:
             if not _is_mendable(error, len(text)):
                 raise
             failure = error
-    try:
+    value: Any = NODEFAULT
+    with suppress(ValueError, RecursionError):
         value = json.loads(text.decode())
-    except (ValueError, RecursionError):
-        raise failure from None  # it is not JSON for Python either
+    if value is NODEFAULT:
+        # Not raised in a handler: the error of `json` holds the whole text, which may repeat a key.
+        raise failure
     converted: T = _converted(value, decoder)
     return converted
 

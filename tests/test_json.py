@@ -92,6 +92,12 @@ def test_bad_json_raises_what_is_promised(data: bytes) -> None:
         _json.decode(data)
 
 
+def test_a_misfit_beside_a_number_of_pythons_own_is_told_as_a_misfit() -> None:
+    for kind in (dict[str, int], Model, list[Model]):
+        with pytest.raises(msgspec.ValidationError):
+            _json.decode(b'{"count": NaN}', kind)
+
+
 def test_a_misfit_raises_what_is_promised() -> None:
     with pytest.raises(_json.DECODE_ERRORS):
         _json.decode(rb'{"a": "\ud83d"}', list[int])
