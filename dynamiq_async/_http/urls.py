@@ -86,6 +86,12 @@ def split_url(text: str, argument: str) -> SplitResult:
     return parts
 
 
+def without_userinfo(url: str) -> str:
+    """`url` without the user name and password that may be in it."""
+    before, scheme, rest = url.rpartition("://")
+    return f"{before}{scheme}{rest.rpartition('@')[2]}"
+
+
 def is_loopback(host: str) -> bool:
     """Whether `host` is this machine by name or address."""
     if host == "localhost" or host.endswith(".localhost"):
