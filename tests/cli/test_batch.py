@@ -222,13 +222,15 @@ async def test_nothing_is_sent_when_a_line_of_a_file_is_wrong(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"a,b\n1\n", "line 2: 1 fields, while the header has 2"),
+        (b"a,b\n1\n", "line 2: 1 field, while the header has 2"),
         (b"a,b\n1,\xff\n", "line 2: not UTF-8"),
         (b'a,b\n1,"2\n3,4\n', "line 2: not CSV: unexpected end of data"),
         (b'a,b\n\n"1"x,2\n', "line 3: not CSV"),
         (b"a,a\n1,2\n", "names its fields, each once"),
-        (b"a,\xff\n1,2\n", "names its fields, each once"),
+        (b"a,\xff\n1,2\n", "this one is not UTF-8; save it as UTF-8"),
         (b"a,,b\n1,2,3\n", "names its fields, each once"),
+        (b"a,b\n1,2,3\n", "line 2: 3 fields, while the header has 2"),
+        (b"\na,b\n1,2\n", "names its fields, each once, and this one is empty"),
     ],
 )
 async def test_wrong_csv_is_refused(
