@@ -76,7 +76,7 @@ def parse_into(record: RequestRecord, body: Buffer) -> None:
     elif kind == "multipart/form-data":
         boundary = content_type.get_param("boundary")
         if isinstance(boundary, str):
-            record.form = list(split_form(body, boundary.encode()))
+            record.form = list(split_form(body, boundary.encode("utf-8", "replace")))
 
 
 def content_type_of(record: RequestRecord) -> Message:

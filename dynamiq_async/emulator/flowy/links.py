@@ -42,7 +42,8 @@ def authorize(exchange: Exchange[Flowy]) -> None:
         raise RefusalError(400, "InvalidArgument", "Only one auth mechanism allowed")
     expires = record.query.get("expires", "")
     signature = record.query.get("signature", "")
-    if not hmac.compare_digest(signature, _signature(record.endpoint, expires)):
+    right = _signature(record.endpoint, expires)
+    if not hmac.compare_digest(signature.encode("utf-8", "replace"), right.encode()):
         raise RefusalError(403, "SignatureDoesNotMatch", "The signature does not match")
     if int(expires) <= exchange.state.clock():
         raise RefusalError(403, "AccessDenied", "Request has expired")

@@ -23,6 +23,12 @@ async def test_odd_forms_are_read_as_far_as_they_go(connect: Any) -> None:
         ):
             response = await client.post("/", body, content_type=kind)
             assert response.json["output"]["output-1"]["output"] == {"a": 1}
+        client.writer.write(
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
+            b"Authorization: Bearer dynamiq_acc_emulator\r\n"
+            b"Content-Type: multipart/form-data; boundary=\xff\r\n\r\nxx"
+        )
+        assert (await client.read()).status == 400
         headless = await client.post("/", b"--B\r\n\r\nx\r\n--B--", content_type=kind)
         assert headless.status == 400
         assert emulator.requests[-1].form[0].content == b"x"
