@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from uuid import uuid4
 
 from dynamiq_async import errors
+from dynamiq_async._hosts import is_loopback, reach
 from dynamiq_async._http.error_responses import (
     beginning,
     content_type,
@@ -29,7 +30,6 @@ from dynamiq_async._http.request import Request
 from dynamiq_async._http.response import BufferedResponse
 from dynamiq_async._http.retry import parse_retry_after
 from dynamiq_async._http.sender import Sender, read_beginning
-from dynamiq_async._http.urls import is_loopback
 from dynamiq_async._tasks import in_thread
 
 if TYPE_CHECKING:
@@ -49,8 +49,14 @@ MAX_WAIT = 60.0
 _HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
 _WRITE_BYTES = 1024 * 1024
 _MAX_NAME_BYTES = 150
-_UNUSABLE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\ud800-\udfff]')
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # by Windows
+_SAFE = string.punctuation.replace("\\", "")
+# Controls, those of the direction of text among them, and what systems keep for themselves.
+_UNUSABLE = re.compile(
+    r'[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff<>:"|?*]'
+)
+_RESERVED = re.compile(
+    r"(?i)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³])\s*(\.|$)"
+)  # by Windows
 
 
 # --- requests --------------------------------------------------------------------------------
@@ -90,7 +96,15 @@ class _MovedError(errors.RedirectError):
 
 
 class Downloader(Sender):
-    """A sender that writes the bodies of responses to a sink."""
+    """A sender that writes the bodies of responses to a sink.
+
+    Args:
+        base_url: of the API that gives the links.
+    """
+
+    def __init__(self, base_url: str, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.base_url = base_url
 
     async def get(
         self, url: str, options: SendOptions, deadline: float | None, **target: Any
@@ -100,8 +114,9 @@ class Downloader(Sender):
         Args:
             target: the `sink`, `max_bytes` and `progress` of the download.
         """
+        source = self.base_url
         for _ in range(MAX_REDIRECTS + 1):
-            url = _check_link(url)
+            url = source = _check_link(url, source)
             try:
                 request = _DownloadRequest(url, **target)
                 response = await self.fetch(request, options, deadline=deadline)
@@ -117,6 +132,12 @@ class Downloader(Sender):
         self, request: Request, response: Response, limits: TaskLimits
     ) -> BufferedResponse:
         assert isinstance(request, _DownloadRequest)  # noqa: S101 - tells the type checker that no other is sent
+        if response.status not in (200, 203):  # 206 is a part; the others are not the content
+            raise errors.APIResponseError(
+                f"{request} was answered {response.status}, which is not the whole content",
+                status=response.status,
+                request_id=request_id(response.headers),
+            )
         size, received = _length(response.headers), 0
         _check_size(request, response, size or 0)
         await request.sink.restart()
@@ -176,22 +197,35 @@ def _resolve(url: str, location: str) -> str:
         return location  # it is no URL, which `_check_link` reports
 
 
-def _check_link(url: str) -> str:
+def _check_link(url: str, source: str) -> str:
     """`url` as it goes over the wire.
 
+    A link leads no closer to this machine than the URL that gave it: a public host gives no links
+    to this machine or its network, where they could read or change what is not public.
+
+    Args:
+        source: the URL of the API, or that which redirects.
+
     Raises:
-        APIResponseError: it is not https (or http on this machine), or holds a password.
+        APIResponseError: it is not https (or http on this machine), holds a password, or leads
+            closer to this machine.
     """
-    text = quote(url, safe=string.punctuation).partition("#")[0]
+    # Parsers of URLs disagree about where a host ends at a backslash.
+    text = quote(url, safe=_SAFE).partition("#")[0]
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         parts, host = urlsplit(""), ""
     secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-    if not host or not secure or parts.username is not None or parts.password is not None:
+    if not secure or not host or "%" in host or "@" in parts.netloc:
         raise errors.APIResponseError(
             f"the link {_redacted(url)} cannot be used: it must be an https URL without a password"
+        )
+    if reach(host) < reach(urlsplit(source).hostname or ""):
+        raise errors.APIResponseError(
+            f"the link {_redacted(url)} cannot be used: {_redacted(source)} gave it, which is "
+            "public, and it leads to this machine or its network"
         )
     return text
 
@@ -310,7 +344,7 @@ def file_name(url: str, media_type: str, fallback: str) -> str:
 
 def _clean(name: str) -> str:
     name = _UNUSABLE.sub("_", name.replace("/", "_").replace("\\", "_")).strip(" .")
-    if _RESERVED.match(name):
+    if _RESERVED.match(name) or name.startswith("-"):  # which commands take for an option
         name = f"_{name}"
     stem, dot, extension = name.rpartition(".")
     if dot and len(extension.encode()) <= _MAX_NAME_BYTES // 4:

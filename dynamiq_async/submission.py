@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from msgspec import Raw, Struct
 
 from dynamiq_async._credentials import MASK, check_key
-from dynamiq_async._http.urls import CONTROL, is_loopback, is_private, split_url
+from dynamiq_async._hosts import is_loopback, is_private
+from dynamiq_async._http.urls import CONTROL, split_url
 from dynamiq_async._json import encode_object
 from dynamiq_async.errors import InvalidArgumentError
 

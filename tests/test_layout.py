@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(dynamiq_async.__file__).parent
 NAME = PACKAGE.name
 
-GROUND = "errors options _json _credentials _files _tasks _version"
+GROUND = "errors options _json _credentials _files _hosts _tasks _version"
 CALLS = f"{GROUND} _http sse events streaming"
 
 # A room, what it may import beside itself, and why no more. From the ground up.
@@ -34,6 +34,7 @@ ARROWS = (
     ("_json", "errors", "JSON knows no service and no network"),
     ("_credentials", "errors", "what keeps a key knows nothing that could send it"),
     ("_files", "", "the system's files, whoever writes them"),
+    ("_hosts", "", "names and addresses, of whatever service"),
     ("_tasks", "errors", "tasks and finalisers serve every room above"),
     ("sse", "errors _json", "the decoder is sans-IO: bytes in, events out"),
     ("events", "errors _json", "events are data, whichever way they came"),

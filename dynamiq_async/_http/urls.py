@@ -1,13 +1,12 @@
-"""Where requests go: base URLs, paths and queries, and which hosts are this machine."""
+"""Where requests go: base URLs, paths and queries."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
+from dynamiq_async._hosts import is_loopback
 from dynamiq_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -92,16 +91,6 @@ def without_userinfo(url: str) -> str:
     return f"{before}{scheme}{rest.rpartition('@')[2]}"
 
 
-def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine by name or address."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def join_url(base_url: str, *segments: str, query: Mapping[str, Any] | None = None) -> str:
     """`base_url` with path segments, each quoted, and a query whose lists repeat their name."""
     if "." in segments or ".." in segments:  # quoting does not keep these from being resolved
@@ -121,18 +110,3 @@ def join_url(base_url: str, *segments: str, query: Mapping[str, Any] | None = No
 
 def _query_text(value: Any) -> str:
     return ("true" if value else "false") if isinstance(value, bool) else str(value)
-
-
-def is_private(host: str) -> bool:
-    """Whether `host` is this machine, or an address that is not public. Names are not resolved."""
-    name = host.removesuffix(".")
-    if is_loopback(name):
-        return True
-    try:
-        return not ipaddress.ip_address(name).is_global
-    except ValueError:
-        pass  # a name, or an address in one of the forms that only the resolver takes
-    try:
-        return not ipaddress.ip_address(socket.inet_aton(name)).is_global
-    except (OSError, ValueError):
-        return False

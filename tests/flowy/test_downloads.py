@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pickle
 import threading
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dynamiq_async import FlowyOutput, downloads, errors
+from dynamiq_async import AsyncFlowy, FlowyOutput, downloads, errors
 from dynamiq_async.emulator import Fault, FlowyApp, FlowyContent
 from dynamiq_async.flowy import outputs
 from dynamiq_async.options import Timeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from dynamiq_async.transport import Request, Response
 
     from .conftest import Serve, Served
 
@@ -183,6 +186,12 @@ async def test_limits_that_are_none_are_refused(
         ("https://h/", "video/mp4", "node.mp4"),
         ("https://h/file", "video/mp4", "file.mp4"),
         ("https://h/file", "no/such", "file"),
+        ("https://h/a%E2%80%AEgnp.exe", "", "a_gnp.exe"),
+        ("https://h/a%E2%81%A6b%EF%BB%BF.png", "", "a_b_.png"),
+        ("https://h/CONIN$.txt", "", "_CONIN$.txt"),
+        ("https://h/com%C2%B9", "no/such", "_com¹"),
+        ("https://h/nul%20.txt", "", "_nul .txt"),
+        ("https://h/-rf.png", "", "_-rf.png"),
     ],
 )
 def test_a_name_never_leads_out_of_its_folder(url: str, media_type: str, name: str) -> None:
@@ -257,6 +266,110 @@ async def test_but_not_for_ever_and_not_to_anywhere(flowy: Served) -> None:
         script(flowy, Fault(status=302, headers={"Location": place}))
         with pytest.raises(errors.APIResponseError, match="must be an https URL"):
             await output.read()
+
+
+LOOPBACK_NAMES = [
+    "127.0.0.1",
+    "127.1",
+    "0x7f.1",
+    "2130706433",
+    "017700000001",
+    "[::1]",
+    "[::ffff:127.0.0.1]",
+    "foo.localhost",
+    "LOCALHOST.",
+]
+PRIVATE_NAMES = [
+    "10.0.0.1",
+    "169.254.169.254",
+    "[fd00::1]",
+    "[64:ff9b::10.0.0.1]",
+    "db",
+    "x.internal",
+]
+
+
+PUBLIC = "https://files.example.com/x"
+
+
+class PublicHosts:
+    """A transport to a public API with one run, whose output has `link`, and to a public host of
+    files that redirects to `location`."""
+
+    def __init__(self, link: str, location: str | None = None) -> None:
+        output = {"nodeId": "n", "kind": "image", "url": link}
+        shown = {"runId": "r", "status": "completed", "outputs": [output]}
+        self._run = json.dumps({"data": shown}).encode()
+        self._location = location
+        self.files: list[str] = []
+
+    async def send(self, request: Request, *, connect_timeout: float | None) -> Response:
+        if request.url.startswith("https://api.example.com/"):
+            return Whole(200, {"Content-Type": "application/json"}, self._run)
+        self.files.append(request.url)
+        if self._location is None:
+            return Whole(200, {}, b"x")
+        return Whole(302, {"Location": self._location}, b"")
+
+    async def aclose(self) -> None: ...
+
+
+class Whole:
+    """A response whose body is at hand."""
+
+    framed = True
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status, self.headers, self._body = status, headers, body
+
+    async def read(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+    def close(self) -> None: ...
+
+
+async def read_from(transport: PublicHosts) -> bytes:
+    async with AsyncFlowy("k", "https://api.example.com", transport=transport) as flowy:
+        return await (await flowy.runs.get("r")).output().read()
+
+
+@pytest.mark.parametrize("host", LOOPBACK_NAMES + PRIVATE_NAMES)
+async def test_a_public_host_gives_no_link_to_this_machine_or_its_network(host: str) -> None:
+    inner = f"https://{host}/admin?delete=all"
+    for transport, asked in (
+        (PublicHosts(inner), []),
+        (PublicHosts(PUBLIC, inner), [PUBLIC]),
+    ):
+        with pytest.raises(errors.APIResponseError, match="leads to this machine or its network"):
+            await read_from(transport)
+        assert transport.files == asked
+
+
+@pytest.mark.parametrize(
+    "link", ["https://files.example.com\\@127.0.0.1/x", "https:\\\\127.0.0.1/x", "https://a%40b/x"]
+)
+async def test_a_link_that_parsers_read_differently_is_not_followed(link: str) -> None:
+    transport = PublicHosts(link)
+    with pytest.raises(errors.APIResponseError, match="must be an https URL"):
+        await read_from(transport)
+    assert not transport.files
+
+
+async def test_a_public_link_is_followed() -> None:
+    assert await read_from(PublicHosts(PUBLIC)) == b"x"
+
+
+@pytest.mark.parametrize("status", [202, 204, 206])
+async def test_a_status_that_is_no_whole_content_is_an_error(
+    flowy: Served, tmp_path: Path, status: int
+) -> None:
+    output = await output_of(flowy, b"x")
+    body = b"" if status == 204 else b"part"
+    script(flowy, Fault(status=status, body=body), times=None)
+    with pytest.raises(errors.APIResponseError, match=f"answered {status}, which is not the whole"):
+        await output.save(tmp_path)
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("url", ["ftp://h/x", "http://example.com/x", "x", "https://h:99999/"])
