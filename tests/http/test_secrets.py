@@ -333,9 +333,9 @@ async def test_a_copy_is_a_view(serve: Serve, app_for: MakeApp) -> None:
     assert wire.connections == 1
 
 
-@pytest.mark.parametrize("parted", ["deepcopy", "asdict", "model_copy"])
+@pytest.mark.parametrize("way", ["deepcopy", "asdict", "model_copy"])
 async def test_what_is_copied_whole_keeps_its_own_key(
-    parted: str, serve: Serve, app_for: MakeApp, monkeypatch: pytest.MonkeyPatch
+    way: str, serve: Serve, app_for: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @dataclasses.dataclass
     class Settings:
@@ -347,12 +347,12 @@ async def test_what_is_copied_whole_keeps_its_own_key(
     monkeypatch.setenv("DYNAMIQ_ACCESS_KEY", "another-apps-key")
     wire = await serve(script(make_response({})))
     app = app_for(wire)
-    copies: dict[str, Callable[[], AsyncApp]] = {
+    ways: dict[str, Callable[[], AsyncApp]] = {
         "deepcopy": lambda: copy.deepcopy({"app": [app]})["app"][0],
         "asdict": lambda: dataclasses.asdict(Settings(app))["app"],
         "model_copy": lambda: Model(app=app).model_copy(deep=True).app,
     }
-    other = copies[parted]()
+    other = ways[way]()
     await other.invoke(INPUT)
     await other.aclose()  # a view: closing it closes nothing
     await app.invoke(INPUT)
