@@ -45,6 +45,7 @@ def invoke(
     echo '{"question": "Hi"}' | dynamiq-async invoke - | jq .output
     ```
     """
+    output.check()
     value = inputs.read_json(input)
     arguments = call.arguments() | nodes.arguments()
 
@@ -91,6 +92,7 @@ def stream(
     dynamiq-async stream @input.json | jq -c .source.name
     ```
     """
+    output.check()
     value = inputs.read_json(input)
     arguments = call.arguments() | nodes.arguments()
     view: live.View
@@ -111,6 +113,7 @@ def stream(
                     async for one in events:
                         if node is None or one.entity_id == node or one.is_final:
                             view.show(one)
+                            await output.drain()
                 finally:
                     view.end()
                 events.raise_for_failure()
@@ -151,6 +154,7 @@ def submit(
         --callback-token-env CALLBACK_TOKEN
     ```
     """
+    output.check()
     value = inputs.read_json(input)
     token = metadata = None
     if callback_token_env is not None:

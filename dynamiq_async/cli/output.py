@@ -70,6 +70,16 @@ def begin() -> None:
     """Write to the streams that the process has now."""
     while _writers:
         _writers.popitem()[1].close()
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # else what is opened next, such as a journal, would become this stream
+            os.open(os.devnull, os.O_RDWR)
+
+
+def check() -> None:
+    """Raise OSError if stdout is closed: before there is something to be lost."""
+    writer()
 
 
 def writer(name: str = "stdout") -> Writer:

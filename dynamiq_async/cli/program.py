@@ -76,7 +76,7 @@ def _launch(
         app(tokens)
     except Exception:
         if debug:
-            traceback.print_exc()
+            output.console(stderr=True).out(output.visible(traceback.format_exc()), end="")
         raise
 
 
@@ -110,6 +110,7 @@ def _run_command(arguments: Sequence[str]) -> int:
 
 def _silence_stdout() -> None:
     """Have Python's own flush at its exit write to nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+    if sys.stdout is not None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FAULTS = Group("Faults", sort_key=20)
 
+_SHORTEST_PATH = 16
 _INPUT = '{"question": "What can you do?"}'
 
 
@@ -225,16 +226,22 @@ async def _log_requests(emulator: Emulator, console: Console) -> None:
         running += log[len(log) - new :]
         for record in running:
             if record.finished:
-                console.print(_summary(record), soft_wrap=True)
+                console.print(_summary(record, console), soft_wrap=True)
         running = [record for record in running if not record.finished]
 
 
-def _summary(record: RequestRecord) -> str:
-    """A request in one line: its time, what it asked for, and how it ended."""
-    parts = [f"{record.received_at.astimezone():%H:%M:%S}", record.method, record.path]
-    parts.append(str(record.status or "no answer"))
+def _summary(record: RequestRecord, console: Console) -> str:
+    """A request in one line: its time, what it asked for, and how it ended. On a terminal, a path
+    that is too long for the line is cut, and not the rest."""
+    begin = f"{record.received_at.astimezone():%H:%M:%S}  {output.visible(record.method)}"
+    parts = [str(record.status or "no answer")]
     if record.events_sent:
         parts.append(f"{record.events_sent} event{'s' * (record.events_sent > 1)}")
     if record.disconnected:
         parts.append("the client left")
-    return "  ".join(parts)
+    end = "  ".join(parts)
+    path = output.visible(" ".join(record.path.split()))
+    room = max(console.width - len(f"{begin}    {end}"), _SHORTEST_PATH)
+    if console.is_terminal and len(path) > room:
+        path = f"{path[: room - 1]}…"
+    return f"{begin}  {path}  {end}"
