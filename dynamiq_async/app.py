@@ -12,11 +12,11 @@ from dynamiq_async import errors
 from dynamiq_async._credentials import ACCESS_KEY
 from dynamiq_async._http.bodies import root_body
 from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
-from dynamiq_async._http.response import decode_output
+from dynamiq_async._http.response import OnFailure, decode_output
 from dynamiq_async._json import check_type
 from dynamiq_async.batch import Batching
 from dynamiq_async.files import Files
-from dynamiq_async.options import check_seconds
+from dynamiq_async.options import check_one_of, check_seconds
 from dynamiq_async.requirements import Requirements
 from dynamiq_async.runs.runs import Runs
 from dynamiq_async.streaming.app_stream import AppStream, OnBadEvent
@@ -37,8 +37,8 @@ KEY_VARIABLE = ACCESS_KEY.variable
 URL_VARIABLE = "DYNAMIQ_APP_URL"  # our own
 
 
-class _InvokeOptions(TypedDict, total=False):
-    """The arguments of `invoke` that do not change the type it returns."""
+class _CallOptions(TypedDict, total=False):
+    """The arguments that `invoke` and `stream` share, and that do not change what they return."""
 
     files: Any
     user_id: str | None
@@ -53,7 +53,13 @@ class _InvokeOptions(TypedDict, total=False):
     extra_query: Mapping[str, Any] | None
 
 
-class _StreamOptions(_InvokeOptions, total=False):
+class _InvokeOptions(_CallOptions, total=False):
+    """The arguments of `invoke` that do not change the type it returns."""
+
+    on_failure: OnFailure
+
+
+class _StreamOptions(_CallOptions, total=False):
     """The arguments of `stream` that have no part in its type."""
 
     event: str | None
@@ -136,6 +142,7 @@ class AsyncApp(Batching):
         input: Any,
         *,
         output_type: Any = Any,
+        on_failure: OnFailure = "raise",
         files: Any = None,
         user_id: str | None = None,
         session_id: str | None = None,
@@ -154,6 +161,8 @@ class AsyncApp(Batching):
             input: the fields of the workflow's Input node: a mapping, msgspec Struct, dataclass
                 or pydantic model.
             output_type: what to decode the response to; any type that msgspec knows.
+            on_failure: "raise" when the body says that the workflow failed, or "return" to get
+                that body like any other.
             files: one or several paths, bytes, binary file objects, async iterables of bytes,
                 `(name, content)` tuples or `Upload`s; they make it a multipart request, as the
                 vendor's chat widget sends it.
@@ -178,6 +187,7 @@ class AsyncApp(Batching):
             APIResponseError: the response is not JSON, is too large or does not fit `output_type`.
         """
         check_type(output_type)
+        check_one_of(on_failure, ("raise", "return"), "on_failure")
         given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
         body = root_body(
             input,
@@ -190,7 +200,8 @@ class AsyncApp(Batching):
         )
         request = self._api.request("POST", "", body=body, given=given)
         response = await self._api.sender.fetch(request, self._api.options.for_call(given))
-        return decode_output(str(request), response, output_type, key=self._api.sender.key)
+        key = self._api.sender.key
+        return decode_output(str(request), response, output_type, key=key, on_failure=on_failure)
 
     @overload
     def stream(self, input: Any, **options: Unpack[_StreamOptions]) -> AppStream[Any]: ...

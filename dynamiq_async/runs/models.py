@@ -13,15 +13,13 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from dynamiq_async import _json
+from dynamiq_async._failures import failure_of
 from dynamiq_async.errors import (
     ResponseDecodeError,
-    RunCanceledError,
     RunError,
-    RunFailedError,
 )
 from dynamiq_async.events import Question
 from dynamiq_async.events.run_events import InputRequest
-from dynamiq_async.events.vocabulary import NO_REASON, sentence
 
 T = TypeVar("T")
 
@@ -73,8 +71,11 @@ class Run(Struct, frozen=True, kw_only=True):
             RunError: the run is not over.
             ResponseDecodeError: the output does not fit `output_type`.
         """
+        known: dict[str, Any] = {"run_id": self.id, "run": self}
+        if (failure := failure_of(self.output, status=self.status, error=self.error)) is not None:
+            raise failure.error(f"run {self.id}", **known)
         if self.status != "completed":
-            raise self._not_completed()
+            raise RunError(f"run {self.id} is not over, it is {self.status}", **known)
         try:
             output = msgspec.convert(self.output, output_type, dec_hook=_json.from_builtin)
         except msgspec.ValidationError as error:
@@ -83,15 +84,6 @@ class Run(Struct, frozen=True, kw_only=True):
                 run_id=self.id,
             ) from error
         return output
-
-    def _not_completed(self) -> RunError:
-        if self.status == "failed":
-            why = sentence(self.error) or sentence(self.output) or NO_REASON
-            return RunFailedError(f"run {self.id} failed: {why}", run_id=self.id, run=self)
-        if self.status == "canceled":
-            return RunCanceledError(f"run {self.id} was canceled", run_id=self.id, run=self)
-        message = f"run {self.id} is not over, it is {self.status}"
-        return RunError(message, run_id=self.id, run=self)
 
 
 def run_of(data: Raw) -> Run:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw, structs
 
 from dynamiq_async import errors
+from dynamiq_async._failures import Failure
 from dynamiq_async._http.status import may_have_run, may_pass
 from dynamiq_async._http.timers import deadline_in
 from dynamiq_async.events.run_events import (
@@ -156,10 +157,9 @@ class RunStream(OutputStream[RunEvent, T_co]):
         return {"run_id": self.run_id, "sequence": self.sequence, "request_id": request_id}
 
     def _failed(self, final: RunEvent) -> errors.DynamiqError:
-        kind = errors.RunCanceledError if final.canceled else errors.RunFailedError
-        what = "was canceled" if final.canceled else f"failed: {final.error}"
         run = None if self.run_id is None else _ended(Run(id=self.run_id), final)
-        return kind(f"run {self.run_id} {what}", run=run, **self._known())
+        failure = Failure(final.canceled, final.error or "")
+        return failure.error(f"run {self.run_id}", self._key, run=run, **self._known())
 
     async def _raw_output(self) -> Raw:
         state = self.final.state if self.final is not None else None

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 from msgspec import Raw
 
 from dynamiq_async import _json, errors
+from dynamiq_async._failures import Failure
 from dynamiq_async._http.error_responses import beginning, stream_error
 from dynamiq_async._http.timers import deadline_in
 from dynamiq_async.events.app_events import AGENT_TYPE, BrokenEvent, StreamEvent, stream_event
+from dynamiq_async.options import check_one_of
 from dynamiq_async.sse import SSEDecoder
 from dynamiq_async.streaming.event_reader import EventReader, open_events, read_event
 from dynamiq_async.streaming.event_stream import Source
@@ -112,10 +114,9 @@ class WorkflowStream(OutputStream[StreamEvent, T_co]):
             )
             failure.request_id = self._known()["request_id"]
             return failure
-        kind = errors.RunCanceledError if final.canceled else errors.RunFailedError
-        what = "was canceled" if final.canceled else "failed"
-        return kind(
-            self._masked(f"{self._label}: the workflow {what}: {final.error}"),
+        return Failure(final.canceled, final.error or "").error(
+            f"{self._label}: the workflow",
+            self._key,
             body=beginning(bytes(final.raw_data), self._key),
             **self._known(),
         )
@@ -226,11 +227,7 @@ def recovery(
     Raises:
         InvalidArgumentError: `on_bad_event` is not one of the two.
     """
-    if on_bad_event not in ("raise", "pass"):
-        raise errors.InvalidArgumentError(
-            f"on_bad_event must be 'raise' or 'pass', not {on_bad_event!r}",
-            argument="on_bad_event",
-        )
+    check_one_of(on_bad_event, ("raise", "pass"), "on_bad_event")
     return partial(_pass_on, read) if on_bad_event == "pass" else partial(read_event, read, key)
 
 
