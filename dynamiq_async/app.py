@@ -19,7 +19,7 @@ from dynamiq_async.files import Files
 from dynamiq_async.options import check_one_of, check_seconds
 from dynamiq_async.requirements import Requirements
 from dynamiq_async.runs.runs import Runs
-from dynamiq_async.streaming.app_stream import AppStream, OnBadEvent
+from dynamiq_async.streaming.app_stream import AppStream, FinalEvent, FinalEvents, OnBadEvent
 from dynamiq_async.submission import Accepted, Callback, callback_objects
 from dynamiq_async.websocket import AppSocket
 from dynamiq_async.websocket.handshake import Handshake
@@ -64,6 +64,7 @@ class _StreamOptions(_CallOptions, total=False):
 
     event: str | None
     on_bad_event: OnBadEvent
+    final_event: FinalEvent | None
 
 
 class AsyncApp(Batching):
@@ -77,6 +78,12 @@ class AsyncApp(Batching):
             assumed; `http` is for loopback, or anywhere with `allow_http`. A path is kept as
             a prefix.
         access_key: by default from `DYNAMIQ_ACCESS_KEY`; False for a public App, to send none.
+        final_event: whether a stream that ends without the workflow's final event is an error.
+            "required": always. "auto": once a stream of this client, or of a view of it, has shown
+            one; before that, the first such end is logged as a warning. "optional": a body that is
+            whole by HTTP's framing ends well without. A stream without any event is always an
+            error. That the platform passes the final event on is inferred (the vendor's chat widget
+            needs it).
         timeout: a `Timeout`, or seconds for the whole of each call, or None for no limit.
         max_retries: how often a request that was certainly not taken, or that does no harm when
             repeated, is sent again.
@@ -107,6 +114,7 @@ class AsyncApp(Batching):
         host_or_url: str | None = None,
         *,
         access_key: str | Literal[False] | None = None,
+        final_event: FinalEvent = "auto",
         **options: Unpack[ClientOptions],
     ) -> None:
         url = host_or_url if host_or_url is not None else os.environ.get(URL_VARIABLE)
@@ -114,7 +122,9 @@ class AsyncApp(Batching):
             raise errors.InvalidArgumentError(
                 f"no App: pass its host or URL, or set {URL_VARIABLE}", argument="host_or_url"
             )
+        self._final_events = FinalEvents(final_event)
         super().__init__(url, access_key, **options)
+        self._settings["final_event"] = final_event
 
     @property
     def runs(self) -> Runs:
@@ -216,6 +226,7 @@ class AsyncApp(Batching):
         output_type: Any = Any,
         event: str | None = None,
         on_bad_event: OnBadEvent = "raise",
+        final_event: FinalEvent | None = None,
         files: Any = None,
         user_id: str | None = None,
         session_id: str | None = None,
@@ -240,6 +251,7 @@ class AsyncApp(Batching):
             event: only events of this configured name (and the final one).
             on_bad_event: "raise" for an event that is not JSON, or "pass" to get it as
                 a `BrokenEvent`.
+            final_event: for this stream instead of the client's.
 
         The other arguments are those of `invoke`.
 
@@ -263,6 +275,8 @@ class AsyncApp(Batching):
             self._api.options.for_call(given),
             event=event,
             on_bad_event=on_bad_event,
+            final_event=final_event,
+            final_events=self._final_events,
             max_event_bytes=self._api.max_event_bytes,
             output_type=output_type,
         )

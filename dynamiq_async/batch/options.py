@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dynamiq_async.batch.jobs import OnError, Unknown
     from dynamiq_async.batch.journal import JournalStore
     from dynamiq_async.runs.questions import OnQuestion
-    from dynamiq_async.streaming.app_stream import OnBadEvent
+    from dynamiq_async.streaming.app_stream import FinalEvent, OnBadEvent
 
 
 class FanOutOptions(TypedDict, total=False):
@@ -64,6 +64,7 @@ class StreamManyOptions(TypedDict, total=False):
 
     event: str | None
     on_bad_event: OnBadEvent
+    final_event: FinalEvent | None
     last_node_output: bool | None
     error_on_node_failure: bool | None
     dedupe: bool

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
+from dynamiq_async._failures import failed_nodes
 from dynamiq_async.batch.journal import describe
 from dynamiq_async.cli import output
 from dynamiq_async.errors import InvalidArgumentError
@@ -34,6 +35,9 @@ class Results:
         replaceable: the file that an interrupted batch left may be replaced, because a journal has
             its results.
 
+    Attributes:
+        with_failed_nodes: how many outputs are of workflows that came through with failed nodes.
+
     Raises:
         InvalidArgumentError: the file cannot be made.
     """
@@ -44,6 +48,7 @@ class Results:
         self._file: BinaryIO | None = None
         self._failures: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
+        self.with_failed_nodes = 0
         if self._path is None:
             return
         if self._path.is_dir():
@@ -89,6 +94,7 @@ class Results:
             line["input"] = result.input
         if result.error is None:
             line["output"] = result.output
+            self.with_failed_nodes += bool(failed_nodes(result.output))
         else:
             line["error"] = self._failure(result.error)
         if result.run_id is not None:
