@@ -2,8 +2,13 @@
 
 `json.loads` accepts a lone surrogate escape (`"\\ud83d"`), and so do the servers that produce one;
 msgspec does not. Bytes that are not UTF-8 occur when a server cuts text in the middle of a
-character. Both come through as U+FFFD: a response is not lost over a broken emoji. The repair
-runs only after msgspec has refused, so it costs nothing where nothing is wrong.
+character. Both come through as U+FFFD: a response is not lost over a broken emoji. Python's own
+`json` writes NaN, Infinity and -Infinity, and takes numbers that no float holds, such as 1e400:
+they are what `json.loads` makes of them.
+
+The second look happens only after msgspec has refused, so it costs nothing where nothing is wrong.
+It is not taken at what is well-formed and of another type, nor at more than `MENDABLE_BYTES`: it
+runs in Python, and holds up the event loop meanwhile.
 """
 
 from __future__ import annotations
@@ -12,10 +17,12 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 import msgspec.inspect
+from msgspec import NODEFAULT, Raw
 
 from dynamiq_async.errors import InvalidArgumentError, ResponseDecodeError
 
@@ -71,15 +78,29 @@ def keep(value: Any, data: Buffer) -> None:
     keep_line(value, LINE, bytes(data) + b"\n" if data[-1:] == b"\n" else data)
 
 
+def kept(value: Any) -> Buffer | None:
+    """The JSON that a value keeps, None for one that was made by hand, copied or changed."""
+    return getattr(value, LINE, None)
+
+
 # `keep_line(value, LINE, line)` does the same for a line of a stream, with its LF or without. A
 # stream does it for every event, so it is one call into C, and `raw` is what cuts the LF off.
 keep_line, LINE = msgspec.structs.force_setattr, "_line"
+
+
+MENDABLE_BYTES = 1024 * 1024
+"""The most that is looked at a second time."""
+
+IN_PLACE_BYTES = 64 * 1024
+"""From here on, the second look is better taken in a thread, where that can be awaited."""
 
 
 def repair(data: Buffer) -> bytes:
     """`data` with lone surrogate escapes and invalid UTF-8 replaced by U+FFFD, and without the byte
     order mark that some proxies put first."""
     text = bytes(data).decode("utf-8", "replace").removeprefix("\ufeff").encode()
+    if b"\\ud" not in text and b"\\uD" not in text:
+        return text
     return _ESCAPE.sub(lambda match: rb"\ufffd" if match["lone"] else match[0], text)
 
 
@@ -88,24 +109,123 @@ def decode(data: Buffer) -> Any: ...
 @overload
 def decode(data: Buffer, type: type[T]) -> T: ...
 def decode(data: Buffer, type: Any = Any) -> Any:
-    """Decode a whole JSON text, tolerating what `repair` repairs.
+    """Decode a whole JSON text, tolerating what `decode_with` tolerates.
 
     Raises one of `DECODE_ERRORS`.
     """
+    return decode_with(_decoder(type), data)
+
+
+def decode_at_once(data: Buffer, type: Any = Any) -> Any:
+    """`decode`, where that takes no look that holds up the event loop.
+
+    Raises one of `DECODE_ERRORS`, or a LongLookError: then `decode` is for a thread.
+    """
+    decoder = _decoder(type)
+    try:
+        return decoder(data)
+    except DECODE_ERRORS as error:
+        size = memoryview(data).nbytes
+        if size > IN_PLACE_BYTES and _is_mendable(error, size):
+            raise LongLookError from None
+    return decode_with(decoder, data)
+
+
+class LongLookError(Exception):
+    """The second look at JSON takes too long for the event loop."""
+
+
+def _decoder(type: Any) -> Callable[[Any], Any]:
     if type is Any:
-        return decode_with(_decode, data)
-    return decode_with(msgspec.json.Decoder(type, dec_hook=from_builtin).decode, data)
+        return _decode
+    if hasattr(type, _VALIDATE_JSON):
+        return partial(_validated, type)
+    return msgspec.json.Decoder(type, dec_hook=from_builtin).decode
 
 
 def decode_with(decoder: Callable[[Any], T], data: Buffer) -> T:
-    """`decode` with a decoder that the caller keeps."""
+    """What a decoder, which the caller keeps, makes of `data`; where it refuses, what it makes of
+    it when lone surrogates and what is not UTF-8 are U+FFFD, and numbers are those of `json.loads`.
+
+    Args:
+        decoder: the `decode` of a `msgspec.json.Decoder`.
+
+    Raises one of `DECODE_ERRORS`.
+    """
     try:
         return decoder(data)
-    except DECODE_ERRORS:
-        repaired = repair(data)
-        if repaired == data:
+    except DECODE_ERRORS as error:
+        if not _is_mendable(error, memoryview(data).nbytes):
             raise
-    return decoder(repaired)
+        failure = error
+    text = repair(data)
+    if text != data:
+        try:
+            return decoder(text)
+        except DECODE_ERRORS as error:
+            if not _is_mendable(error, len(text)):
+                raise
+            failure = error
+    value: Any = NODEFAULT
+    with suppress(ValueError, RecursionError):
+        value = json.loads(text.decode())
+    if value is NODEFAULT:
+        # Not raised in a handler: the error of `json` holds the whole text, which may repeat a key.
+        raise failure
+    converted: T = _converted(value, decoder)
+    return converted
+
+
+def _is_mendable(error: Exception, size: int) -> bool:
+    """Whether another look may help: not where JSON is of another type than the one asked for."""
+    if isinstance(error, msgspec.ValidationError) and not str(error).startswith(_OUT_OF_RANGE):
+        return False
+    return size <= MENDABLE_BYTES
+
+
+_OUT_OF_RANGE = "Number out of range"  # msgspec's for a float
+
+
+def _converted(value: Any, decoder: Any) -> Any:
+    """What `decoder` would make of a value that `json.loads` read."""
+    if isinstance(decoder, partial):
+        return from_builtin(decoder.args[0], value)
+    type = getattr(getattr(decoder, "__self__", None), "type", Any)
+    if type is Any:
+        return value
+    return convert(value, type)
+
+
+def convert(value: Any, type: Any) -> Any:
+    """A decoded JSON value as `type`, as far as the value still tells what the JSON was.
+
+    Raises one of `DECODE_ERRORS`.
+    """
+    filled = _with_raw(value, msgspec.inspect.type_info(type))
+    return msgspec.convert(filled, type, dec_hook=from_builtin, str_keys=True)
+
+
+def _with_raw(value: Any, info: msgspec.inspect.Type) -> Any:
+    """`value` with JSON where its type has `Raw`, which msgspec does not make of values."""
+    if isinstance(info, msgspec.inspect.RawType):
+        return value if isinstance(value, Raw) else dumped(value)
+    if isinstance(info, msgspec.inspect.UnionType):
+        for one in info.types:
+            value = _with_raw(value, one)
+        return value
+    if isinstance(value, dict):
+        if isinstance(info, msgspec.inspect.DictType):
+            return {name: _with_raw(item, info.value_type) for name, item in value.items()}
+        known = {f.encode_name: f.type for f in getattr(info, "fields", ())}
+        return {n: _with_raw(v, known[n]) if n in known else v for n, v in value.items()}
+    if isinstance(value, list) and (item_type := getattr(info, "item_type", None)) is not None:
+        return [_with_raw(item, item_type) for item in value]
+    return value
+
+
+def dumped(value: Any) -> Raw:
+    """The JSON of a decoded value, its NaN and infinities as Python writes them."""
+    return Raw(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def type_name(type: Any) -> str:
@@ -162,7 +282,13 @@ def fitting(content: dict[str, Any], type: type[S]) -> S:
 
 
 def from_builtin(type: type[T], value: Any) -> T:
-    """Make a value of a type that msgspec does not know: a pydantic model."""
+    """Make a value of a type that msgspec does not know: a pydantic model.
+
+    It is given JSON, because a strict model takes a date, a UUID or a tuple from nothing else but
+    JSON or the type itself.
+    """
+    if hasattr(type, _VALIDATE_JSON):
+        return _model(type, bytes(dumped(value)))
     validate = getattr(type, _VALIDATE, None)
     if validate is None:
         raise TypeError(f"there is no way to make a {type.__name__} of it")
@@ -170,7 +296,29 @@ def from_builtin(type: type[T], value: Any) -> T:
     return model
 
 
+def _validated(type: type[T], data: Any) -> T:
+    """A pydantic model from JSON.
+
+    Raises one of `DECODE_ERRORS`, a msgspec.ValidationError if it is JSON that does not fit.
+    """
+    text = bytes(data)
+    try:
+        return _model(type, text)
+    except msgspec.ValidationError:
+        _decode(text)  # what is not JSON is told as such
+        raise
+
+
+def _model(type: type[T], text: bytes) -> T:
+    try:
+        model: T = getattr(type, _VALIDATE_JSON)(text)
+    except ValueError as error:
+        raise msgspec.ValidationError(str(error)) from error
+    return model
+
+
 _VALIDATE = "model_validate"  # a pydantic model's own
+_VALIDATE_JSON = "model_validate_json"
 
 
 _decode = msgspec.json.Decoder().decode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import msgspec
 import pydantic
@@ -48,6 +49,12 @@ def test_lone_surrogate_escapes_become_replacement_characters(text: str) -> None
         (b'"caf\xe9"', "caf\ufffd"),
         (b'"\xf0\x9f\x98"', "\ufffd"),
         (b'{"a": "\xff", "b": "\\ud800"}', {"a": "\ufffd", "b": "\ufffd"}),
+        (b"1e400", math.inf),
+        (b"[-1e400, Infinity, -Infinity, 2]", [-math.inf, math.inf, -math.inf, 2]),
+        (
+            b'{"NaN": Infinity, "a": "NaN \\ud83d"}',
+            {"NaN": math.inf, "a": "NaN \ufffd"},
+        ),
     ],
 )
 def test_repairs(data: bytes, value: object) -> None:
@@ -77,13 +84,18 @@ def test_repair_holds_for_typed_decoding_too() -> None:
         b"[" * 100_000,
         b"[" * 100_000 + b"]" * 100_000,
         b"9" * 5000,
-        b"1e400",
         b"{} {}",
     ],
 )
 def test_bad_json_raises_what_is_promised(data: bytes) -> None:
     with pytest.raises(_json.DECODE_ERRORS):
         _json.decode(data)
+
+
+def test_a_misfit_beside_a_number_of_pythons_own_is_told_as_a_misfit() -> None:
+    for kind in (dict[str, int], Model, list[Model]):
+        with pytest.raises(msgspec.ValidationError):
+            _json.decode(b'{"count": NaN}', kind)
 
 
 def test_a_misfit_raises_what_is_promised() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dynamiq_async._http.headers import HeaderSets, check_headers, titled
 from dynamiq_async._http.request import Request
 from dynamiq_async._http.request_options import RequestOptions, SendOptions
-from dynamiq_async._http.response import decode_body
+from dynamiq_async._http.response import decode_apart
 from dynamiq_async._http.urls import join_url
 
 if TYPE_CHECKING:
@@ -118,4 +118,4 @@ class Api:
             DynamiqError: what `AsyncApp.invoke` raises for any request.
         """
         response = await self.sender.fetch(request, options, deadline=deadline)
-        return decode_body(str(request), response, type, key=self.sender.key)
+        return await decode_apart(str(request), response, type, key=self.sender.key)

@@ -28,7 +28,7 @@ from dynamiq_async._http.request_options import (
 )
 from dynamiq_async._http.retry import RetryPolicy
 from dynamiq_async._http.sender import Sender
-from dynamiq_async._http.urls import parse_base_url
+from dynamiq_async._http.urls import parse_base_url, without_userinfo
 from dynamiq_async.options import check_count, check_seconds
 from dynamiq_async.transport.choice import Network, TransportLike
 
@@ -199,8 +199,15 @@ class Client:
         vars(view).update(vars(self), _owner=False, _origin=self)
         return view
 
+    def __deepcopy__(self, _: object) -> Self:
+        """A view too, so that what holds a client can be copied whole. A client that was made anew
+        would have no key but that of the environment, which may be another App's."""
+        return copy.copy(self)
+
     def __reduce__(self) -> tuple[Any, ...]:
+        proxy = self._network.proxy
         settings = self._settings | {
+            "proxy": proxy and without_userinfo(proxy),
             "timeout": self._api.options.timeout,
             "max_retries": self._api.options.policy.max_retries,
             "headers": without_secrets(self._api.headers),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from dynamiq_async._http.error_responses import (
     request_id,
     type_error,
 )
+from dynamiq_async._tasks import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,22 +65,38 @@ def decode_body(request: str, response: BufferedResponse, type: type[T], *, key:
         ResponseDecodeError: it is not JSON although it claims to be, or does not fit `type`.
     """
     try:
-        value: T = _json.decode(response.body, type)
+        return _json.decode(response.body, type)
     except _json.DECODE_ERRORS as error:
-        failure = error
-    else:
-        return value
+        raise _not_decoded(request, response, type, error, key) from error
+
+
+async def decode_apart(
+    request: str, response: BufferedResponse, type: type[T], *, key: str | None
+) -> T:
+    """`decode_body`, in a thread where that would hold up the loop."""
+    try:
+        value: T = _json.decode_at_once(response.body, type)
+    except _json.LongLookError:
+        return await in_thread(partial(decode_body, request, response, type, key=key))
+    except _json.DECODE_ERRORS as error:
+        raise _not_decoded(request, response, type, error, key) from error
+    return value
+
+
+def _not_decoded(
+    request: str, response: BufferedResponse, type: Any, failure: Exception, key: str | None
+) -> errors.APIResponseError:
     status, headers = response.status, response.headers
     malformed = not isinstance(failure, msgspec.ValidationError)
     if malformed and "json" not in content_type(headers):
-        raise type_error(request, "application/json", status, headers, response.body, key)
+        return type_error(request, "application/json", status, headers, response.body, key)
     what = "is not JSON" if malformed else f"does not fit {_json.type_name(type)}"
-    raise errors.ResponseDecodeError(
+    return errors.ResponseDecodeError(
         f"the answer to {request} {what}: {mask(str(failure), key)}",
         status=status,
         request_id=request_id(headers),
         body=beginning(response.body, key),
-    ) from failure
+    )
 
 
 def read_with(
@@ -99,7 +117,7 @@ def read_with(
         ) from error
 
 
-def decode_output(
+async def decode_output(
     request: str,
     response: BufferedResponse,
     type: Any,
@@ -114,7 +132,7 @@ def decode_output(
     """
     failure = failure_in(response.body) if on_failure == "raise" else None
     if failure is None:
-        return decode_body(request, response, type, key=key)
+        return await decode_apart(request, response, type, key=key)
     cause = failure.cause
     raise failure.error(
         f"{request}: the run",

@@ -119,7 +119,8 @@ class Sender:
         self, request: Request, options: SendOptions, *, deadline: float | None = None
     ) -> BufferedResponse:
         """Send and read the whole response."""
-        buffered = await self._retrying(request, options, deadline, whole=True)
+        with request.held():
+            buffered = await self._retrying(request, options, deadline, whole=True)
         assert isinstance(buffered, BufferedResponse)  # noqa: S101 - tells the type checker what `whole` means
         return buffered
 
@@ -127,7 +128,8 @@ class Sender:
         self, request: Request, options: SendOptions, *, deadline: float | None = None
     ) -> OpenResponse:
         """Send and return with the headers; the body is the caller's to read and to close."""
-        opened = await self._retrying(request, options, deadline, whole=False)
+        with request.held():
+            opened = await self._retrying(request, options, deadline, whole=False)
         assert isinstance(opened, OpenResponse)  # noqa: S101 - the same
         return opened
 

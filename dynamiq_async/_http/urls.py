@@ -58,15 +58,26 @@ def _authority(parts: SplitResult, argument: str) -> str:
     if ":" in host:
         host = f"[{host}]"
     else:
-        try:
-            host = host if host.isascii() else host.encode("idna").decode()
-        except UnicodeError:
-            host = ""
+        host = ascii_host(host)
         if not _HOST.fullmatch(host):
             raise InvalidArgumentError(
                 f"{argument} is not a URL: {parts.hostname!r} cannot be a host", argument=argument
             )
     return host if parts.port is None else f"{host}:{parts.port}"
+
+
+def ascii_host(host: str) -> str:
+    """`host` as it is asked for in DNS: by IDNA of 2008 and UTS 46. By IDNA of 2003, which Python
+    and other libraries have, some names are other people's: `straße` is not `strasse`. An ASCII
+    name stays as it is. `""` where it cannot be a name."""
+    if host.isascii():
+        return host
+    import idna  # its tables are large, and few names need them
+
+    try:
+        return idna.encode(host, uts46=True).decode()
+    except UnicodeError:
+        return ""
 
 
 def _quote_path(path: str, argument: str) -> str:
@@ -84,6 +95,12 @@ def split_url(text: str, argument: str) -> SplitResult:
     except ValueError as error:
         raise InvalidArgumentError(f"{argument} is not a URL: {error}", argument=argument) from None
     return parts
+
+
+def without_userinfo(url: str) -> str:
+    """`url` without the user name and password that may be in it."""
+    before, scheme, rest = url.rpartition("://")
+    return f"{before}{scheme}{rest.rpartition('@')[2]}"
 
 
 def is_loopback(host: str) -> bool:

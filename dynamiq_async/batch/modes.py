@@ -22,7 +22,6 @@ from dynamiq_async._http.request_options import UNSET, RequestOptions
 from dynamiq_async._http.response import decode_output
 from dynamiq_async._json import encode, encode_object
 from dynamiq_async.batch.engine import HaltError
-from dynamiq_async.runs.models import Run
 from dynamiq_async.runs.requests import RunRequests
 from dynamiq_async.runs.stream import RunStream
 from dynamiq_async.runs.waiting import DEFAULT_WAIT
@@ -103,7 +102,7 @@ class Invoke:
             response = await self._sender.fetch(request, self._options)
         result.attempts = response.attempts
         try:
-            result.output = decode_output(
+            result.output = await decode_output(
                 self._label, response, self._output_type, key=self._sender.key
             )
         except errors.ResponseDecodeError as error:
@@ -247,17 +246,17 @@ class RunToEnd:
         try:
             stream = RunStream[Any](self._service, self._following, run_id=run_id)
             async with stream:
-                output = await stream.output()
+                output: msgspec.Raw = await stream.output(output_type=msgspec.Raw)
         except errors.RunError:
             raise
         except errors.DynamiqError as error:
             raise _unseen(f"the end of run {run_id} was not seen", error, run_id) from error
         try:
-            run = Run(id=run_id, status="completed", output=output)
-            result.output = run.unwrap(self._output_type)
+            what = f"the output of run {run_id}"
+            result.output = _json.decode_as(output, self._output_type, what, run_id=run_id)
         except errors.ResponseDecodeError as error:
             _keep_misfit(result, error)
-        return encode(output, "output")
+        return bytes(output)
 
 
 def run_session(session_id: str | UUID | None, retry: bool | None, journal: object) -> str | None:

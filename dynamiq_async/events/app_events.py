@@ -361,7 +361,7 @@ def stream_event(data: bytes) -> StreamEvent | None:
         return None
     message = _json.decode(data)
     if not isinstance(message, dict):
-        return StreamEvent(raw_data=Raw(msgspec.json.encode(message)))
+        return StreamEvent(raw_data=_json.dumped(message))
     known: dict[str, Any] = {
         name: message[name]
         for name in ("run_id", "wf_run_id", "entity_id", "event")
@@ -377,7 +377,7 @@ def stream_event(data: bytes) -> StreamEvent | None:
             }
         )
     if "data" in message:
-        return StreamEvent(raw_data=Raw(msgspec.json.encode(message["data"])), **known)
+        return StreamEvent(raw_data=_json.dumped(message["data"]), **known)
     if "source" not in known and ("error" in message or {"code", "message"} <= message.keys()):
         known["event"] = ERROR_EVENT
-    return StreamEvent(raw_data=Raw(msgspec.json.encode(message)), **known)
+    return StreamEvent(raw_data=_json.dumped(message), **known)

@@ -291,7 +291,7 @@ def _decoded(result: Any) -> Any:
 def stored_event(data: Raw) -> RunEvent:
     """An event of a list, as tolerantly as one of a stream. Raises one of `_json.DECODE_ERRORS`."""
     try:
-        event = _decode_event(data)
+        event = _json.decode_with(_decode_event, data)
     except msgspec.ValidationError:
         event = _lenient(_json.decode(bytes(data), dict[str, Any]))
     _json.keep(event, memoryview(data))
@@ -314,7 +314,7 @@ def run_event(data: bytes) -> RunEvent | None:
 
 
 def _lenient(message: dict[str, Any]) -> RunEvent:
-    message["data"] = Raw(msgspec.json.encode(message.get("data")))
+    message["data"] = _json.dumped(message.get("data"))
     known = {n: v for n, v in message.items() if n in _FIELDS and v is not None}
     return msgspec.convert(known, RunEvent, strict=False)
 

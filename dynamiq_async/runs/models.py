@@ -26,10 +26,12 @@ T = TypeVar("T")
 TERMINAL_STATUS = frozenset({"completed", "failed", "canceled"})
 
 
-class Run(Struct, frozen=True, kw_only=True):
+class Run(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
     """A run as the service describes it. Times are RFC 3339 texts.
 
     Attributes:
+        raw: the run as the JSON that arrived, which `unwrap` decodes its output from. Copies,
+            pickles and changed runs do not have it.
         status: `created`, `started`, `paused`, `completed`, `failed` or `canceled`; when the
             service lists runs that wait for an answer, also `awaiting_input`.
         input_requests: the questions that wait for an answer, as the service writes them.
@@ -76,14 +78,20 @@ class Run(Struct, frozen=True, kw_only=True):
             raise failure.error(f"run {self.id}", **known)
         if self.status != "completed":
             raise RunError(f"run {self.id} is not over, it is {self.status}", **known)
+        told = _json.kept(self)
         try:
-            output = msgspec.convert(self.output, output_type, dec_hook=_json.from_builtin)
-        except msgspec.ValidationError as error:
+            if told is None:
+                return _json.convert(self.output, output_type)
+            return _json.decode(_json.decode(told, _RawOutput).output, output_type)
+        except _json.DECODE_ERRORS as error:
             raise ResponseDecodeError(
                 f"the output of run {self.id} does not fit {_json.type_name(output_type)}: {error}",
                 run_id=self.id,
             ) from error
-        return output
+
+
+class _RawOutput(Struct):
+    output: Raw = Raw(b"null")
 
 
 def run_of(data: Raw) -> Run:
@@ -92,11 +100,17 @@ def run_of(data: Raw) -> Run:
     Raises one of `_json.DECODE_ERRORS` when `data` is no JSON object with an id.
     """
     try:
-        return _json.decode_with(_decode_run, data)
+        run = _json.decode_with(_decode_run, data)
     except msgspec.ValidationError:
         content = _json.decode(data, dict[str, Any])
         if not isinstance(content.get("id"), str):
             raise
+        run = _fitting(content)
+    _json.keep(run, bytes(data))
+    return run
+
+
+def _fitting(content: dict[str, Any]) -> Run:
     requests = content.pop("input_requests", None)
     asked = [r for r in requests if isinstance(r, dict)] if isinstance(requests, list) else []
     return structs.replace(

@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec import Raw, structs
 
-from dynamiq_async import errors
+from dynamiq_async import _json, errors
 from dynamiq_async._failures import Failure
 from dynamiq_async._http.status import may_have_run, may_pass
 from dynamiq_async._http.timers import deadline_in
@@ -162,9 +161,9 @@ class RunStream(OutputStream[RunEvent, T_co]):
         return failure.error(f"run {self.run_id}", self._key, run=run, **self._known())
 
     async def _raw_output(self) -> Raw:
-        state = self.final.state if self.final is not None else None
-        output = (await self.run()).unwrap() if state is None else state.output
-        return Raw(msgspec.json.encode(output))
+        if self.final is None or self.final.state is None:
+            return (await self.run()).unwrap(Raw)
+        return _json.decode(self.final.raw_data, dict[str, Raw]).get("output", Raw(b"null"))
 
     def _nodes(self, output: Raw) -> dict[str, Any]:
         try:

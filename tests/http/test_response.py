@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 import time
@@ -413,7 +414,7 @@ def output(body: bytes, type: Any = Any, key: str | None = KEY) -> Any:
     headers = {"content-type": "application/json", "x-request-id": "req-1"}
     response = BufferedResponse(200, headers, body)
     response.attempts = 2
-    return decode_output(REQUEST, response, type, key=key)
+    return asyncio.run(decode_output(REQUEST, response, type, key=key))
 
 
 RESULTS = {path.name.partition(".")[0]: path for path in sorted(CAPTURES.glob("*.result.json"))}

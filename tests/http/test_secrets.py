@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 import gc
 import logging
 import pickle
 import traceback
 from typing import TYPE_CHECKING, Any
 
+import pydantic
 import pytest
 
 from dynamiq_async import AsyncApp, Callback, Timeout, errors
@@ -18,7 +20,7 @@ from tests.support.network import KEY
 from tests.support.wire import CHUNKED, Peer, chunk, final, head, make_response, says, script, sse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.network import MakeApp, Serve
 
@@ -329,6 +331,42 @@ async def test_a_copy_is_a_view(serve: Serve, app_for: MakeApp) -> None:
     gc.collect()
     await app.invoke(INPUT)
     assert wire.connections == 1
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "asdict", "model_copy"])
+async def test_what_is_copied_whole_keeps_its_own_key(
+    way: str, serve: Serve, app_for: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclasses.dataclass
+    class Settings:
+        app: AsyncApp
+
+    class Model(pydantic.BaseModel, arbitrary_types_allowed=True):
+        app: AsyncApp
+
+    monkeypatch.setenv("DYNAMIQ_ACCESS_KEY", "another-apps-key")
+    wire = await serve(script(make_response({})))
+    app = app_for(wire)
+    ways: dict[str, Callable[[], AsyncApp]] = {
+        "deepcopy": lambda: copy.deepcopy({"app": [app]})["app"][0],
+        "asdict": lambda: dataclasses.asdict(Settings(app))["app"],
+        "model_copy": lambda: Model(app=app).model_copy(deep=True).app,
+    }
+    other = ways[way]()
+    await other.invoke(INPUT)
+    await other.aclose()  # a view: closing it closes nothing
+    await app.invoke(INPUT)
+    assert wire.connections == 1
+    assert {seen.headers["authorization"] for seen in wire.requests} == {f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://user:pa55word@proxy.example:3128", "http://user:pa55w@rd/@proxy.example:3128"]
+)
+def test_a_proxys_password_stays_where_it_is(proxy: str) -> None:
+    pickled = pickle.dumps(AsyncApp("http://127.0.0.1:9", access_key=KEY, proxy=proxy))
+    assert b"pa55w" not in pickled
+    assert pickle.loads(pickled)._network.proxy == "http://proxy.example:3128"
 
 
 async def test_logging_says_what_went_on(
