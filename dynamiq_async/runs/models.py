@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from dynamiq_async import _json
-from dynamiq_async._failures import failure_of
+from dynamiq_async._failures import Failure, failure_of
 from dynamiq_async.errors import (
     ResponseDecodeError,
     RunError,
@@ -56,6 +56,11 @@ class Run(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
         return self.status in TERMINAL_STATUS
 
     @property
+    def failure(self) -> Failure | None:
+        """How the run failed or was canceled; None if it did not."""
+        return failure_of(self.output, status=self.status, error=self.error)
+
+    @property
     def questions(self) -> list[Question]:
         """The questions that wait for an answer."""
         return [request.as_question() for request in self.input_requests or []]
@@ -74,7 +79,7 @@ class Run(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
             ResponseDecodeError: the output does not fit `output_type`.
         """
         known: dict[str, Any] = {"run_id": self.id, "run": self}
-        if (failure := failure_of(self.output, status=self.status, error=self.error)) is not None:
+        if (failure := self.failure) is not None:
             raise failure.error(f"run {self.id}", **known)
         if self.status != "completed":
             raise RunError(f"run {self.id} is not over, it is {self.status}", **known)
