@@ -105,6 +105,15 @@ def check_count(value: int, argument: str, *, least: int = 1) -> int:
     return value
 
 
+def check_one_of(value: object, allowed: tuple[str, ...], argument: str) -> None:
+    """Raise InvalidArgumentError unless `value` is one of the words that are allowed."""
+    if value not in allowed:
+        choices = " or ".join(repr(choice) for choice in allowed)
+        raise InvalidArgumentError(
+            f"{argument} must be {choices}, not {value!r}", argument=argument
+        )
+
+
 def check_id(value: object, argument: str) -> str:
     """`value` as a text. Raises InvalidArgumentError unless it is a non-empty string or a UUID."""
     text = str(value) if isinstance(value, str | UUID) else ""

@@ -176,11 +176,16 @@ def _advice(
 
 def masked(value: T, key: str | None) -> T:
     """A JSON value with `key` masked in every string."""
+    return msgspec.json.decode(masked_json(msgspec.json.encode(value), key), type=type(value))
+
+
+def masked_json(data: _json.Buffer, key: str | None) -> bytes:
+    """A JSON text with `key` masked in every string, and all else as it is."""
 
     def within(match: re.Match[bytes]) -> bytes:
         return msgspec.json.encode(mask(msgspec.json.decode(match[0]), key))
 
-    return msgspec.json.decode(_STRING.sub(within, msgspec.json.encode(value)), type=type(value))
+    return _STRING.sub(within, _json.repair(data))
 
 
 def beginning(body: bytes, key: str | None) -> str:

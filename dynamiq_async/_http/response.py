@@ -10,6 +10,7 @@ from msgspec import Struct, field
 
 from dynamiq_async import _json, errors
 from dynamiq_async._credentials import mask
+from dynamiq_async._failures import failure_in
 from dynamiq_async._http.error_responses import (
     beginning,
     content_type,
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
+
+OnFailure = Literal["raise", "return"]
+"""What becomes of a body that says that the workflow failed."""
 
 
 class BufferedResponse(Struct):
@@ -110,42 +114,28 @@ def read_with(
         ) from error
 
 
-class _Result(Struct):
-    """The result of a run that failed or was canceled, as the vendor's library writes it."""
-
-    status: Literal["failure", "canceled"]
-    input: Any
-    output: Any
-    error: dict[str, Any]
-
-
 async def decode_output(
-    request: str, response: BufferedResponse, type: Any, *, key: str | None
+    request: str,
+    response: BufferedResponse,
+    type: Any,
+    *,
+    key: str | None,
+    on_failure: OnFailure = "raise",
 ) -> Any:
     """The body of a synchronous call as `type`.
 
     The root endpoint's output is any JSON value, so only the library's own result of a whole run
-    (`status`, `input`, `output` and an `error` object) is taken for a failure and raised.
+    is taken for a failure. It is raised, unless `on_failure` says "return".
     """
-    body = response.body
-    if b'"failure"' in body or b'"canceled"' in body:
-        _raise_failed_result(request, response, key)
-    return await decode_apart(request, response, type, key=key)
-
-
-def _raise_failed_result(request: str, response: BufferedResponse, key: str | None) -> None:
-    try:
-        result = _json.decode(response.body, _Result)
-    except _json.DECODE_ERRORS:
-        return
-    canceled = result.status == "canceled"
-    kind = errors.RunCanceledError if canceled else errors.RunFailedError
-    error = masked(result.error, key)
-    what = error.get("message") or error.get("type") or "no reason given"
-    raise kind(
-        f"{request}: the run {'was canceled' if canceled else 'failed'}: {what}",
+    failure = failure_in(response.body) if on_failure == "raise" else None
+    if failure is None:
+        return await decode_apart(request, response, type, key=key)
+    cause = failure.cause
+    raise failure.error(
+        f"{request}: the run",
+        key,
         status=response.status,
-        details=error,
+        details=masked(cause, key) if isinstance(cause, dict) else None,
         request_id=request_id(response.headers),
         body=beginning(response.body, key),
         attempts=response.attempts,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from dynamiq_async import errors
 from dynamiq_async._http.limiter import Demand
 from dynamiq_async.options import Adaptive, check_count, check_seconds, rate_interval
+from dynamiq_async.options import check_one_of as check_one_of
 
 if TYPE_CHECKING:
     import os
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from dynamiq_async.batch.jobs import OnError, Unknown
     from dynamiq_async.batch.journal import JournalStore
     from dynamiq_async.runs.questions import OnQuestion
-    from dynamiq_async.streaming.app_stream import OnBadEvent
+    from dynamiq_async.streaming.app_stream import FinalEvent, OnBadEvent
 
 
 class FanOutOptions(TypedDict, total=False):
@@ -63,6 +64,7 @@ class StreamManyOptions(TypedDict, total=False):
 
     event: str | None
     on_bad_event: OnBadEvent
+    final_event: FinalEvent | None
     last_node_output: bool | None
     error_on_node_failure: bool | None
     dedupe: bool
@@ -85,14 +87,6 @@ def demand_of(concurrency: int | Adaptive, rate: float | str | None) -> Demand:
     if isinstance(concurrency, Adaptive):
         return Demand(concurrency.max, concurrency, interval)
     return Demand(check_count(concurrency, "concurrency"), None, interval)
-
-
-def check_one_of(value: object, allowed: tuple[str, ...], argument: str) -> None:
-    if value not in allowed:
-        choices = " or ".join(repr(choice) for choice in allowed)
-        raise errors.InvalidArgumentError(
-            f"{argument} must be {choices}, not {value!r}", argument=argument
-        )
 
 
 def check_seconds_or_zero(value: float, argument: str) -> None:

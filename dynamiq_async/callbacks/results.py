@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 from msgspec import Raw, Struct, field
 
 from dynamiq_async import _json
+from dynamiq_async._failures import failure_in
 from dynamiq_async.errors import ResponseDecodeError
 from dynamiq_async.runs.models import Run
 
@@ -101,11 +102,15 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
         The errors of the run have a `Run` with what is known, as `run`.
         """
         run = self._run()
-        return self.decode(output_type) if run.status == "completed" else run.unwrap()
+        if run.status != "completed" or run.output is not None:
+            run.unwrap()  # raises
+        return self.decode(output_type)
 
     def _run(self) -> Run:
         status = _RUN_STATUS.get(self.status, self.status)
-        output = None if status == "completed" else self.output
+        # A large output is decoded only where something may have failed.
+        whole = status != "completed" or failure_in(self.raw_output) is not None
+        output = self.output if whole else None
         return Run(
             id=self.id, status=status, ended_at=self.timestamp, output=output, error=self.error
         )

@@ -12,15 +12,14 @@ import msgspec
 from msgspec import Raw, Struct, field, structs
 
 from dynamiq_async import _json
+from dynamiq_async._failures import Failure, failure_of
 from dynamiq_async.errors import EventDecodeError
 from dynamiq_async.events.vocabulary import (
-    NO_REASON,
     NodeResult,
     Question,
     ToolCall,
     Usage,
     failures,
-    sentence,
     usage_of,
 )
 
@@ -243,15 +242,21 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
     @property
     def error(self) -> str | None:
         """On the terminal event of a run that failed or was canceled: why, as a sentence."""
-        if self.type not in TERMINAL_EVENTS or self.type == COMPLETED:
-            return None
-        state = self.state or RunState()
-        return sentence(state.error) or sentence(state.output) or NO_REASON
+        failure = self._failure()
+        return None if failure is None else failure.reason
 
     @property
     def canceled(self) -> bool:
         """Whether this is the terminal event of a run that was canceled."""
-        return self.type == CANCELED
+        failure = self._failure()
+        return failure is not None and failure.canceled
+
+    def _failure(self) -> Failure | None:
+        if not self.is_final:
+            return None
+        state = self.state or RunState()
+        status = self.type.removeprefix("run.")
+        return failure_of(state.output, status=status, error=state.error)
 
     @property
     def state(self) -> RunState | None:

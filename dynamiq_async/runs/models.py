@@ -13,15 +13,13 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from dynamiq_async import _json
+from dynamiq_async._failures import Failure, failure_of
 from dynamiq_async.errors import (
     ResponseDecodeError,
-    RunCanceledError,
     RunError,
-    RunFailedError,
 )
 from dynamiq_async.events import Question
 from dynamiq_async.events.run_events import InputRequest
-from dynamiq_async.events.vocabulary import NO_REASON, sentence
 
 T = TypeVar("T")
 
@@ -58,6 +56,11 @@ class Run(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
         return self.status in TERMINAL_STATUS
 
     @property
+    def failure(self) -> Failure | None:
+        """How the run failed or was canceled; None if it did not."""
+        return failure_of(self.output, status=self.status, error=self.error)
+
+    @property
     def questions(self) -> list[Question]:
         """The questions that wait for an answer."""
         return [request.as_question() for request in self.input_requests or []]
@@ -75,8 +78,11 @@ class Run(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
             RunError: the run is not over.
             ResponseDecodeError: the output does not fit `output_type`.
         """
+        known: dict[str, Any] = {"run_id": self.id, "run": self}
+        if (failure := self.failure) is not None:
+            raise failure.error(f"run {self.id}", **known)
         if self.status != "completed":
-            raise self._not_completed()
+            raise RunError(f"run {self.id} is not over, it is {self.status}", **known)
         told = _json.kept(self)
         try:
             if told is None:
@@ -87,15 +93,6 @@ class Run(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
                 f"the output of run {self.id} does not fit {_json.type_name(output_type)}: {error}",
                 run_id=self.id,
             ) from error
-
-    def _not_completed(self) -> RunError:
-        if self.status == "failed":
-            why = sentence(self.error) or sentence(self.output) or NO_REASON
-            return RunFailedError(f"run {self.id} failed: {why}", run_id=self.id, run=self)
-        if self.status == "canceled":
-            return RunCanceledError(f"run {self.id} was canceled", run_id=self.id, run=self)
-        message = f"run {self.id} is not over, it is {self.status}"
-        return RunError(message, run_id=self.id, run=self)
 
 
 class _RawOutput(Struct):

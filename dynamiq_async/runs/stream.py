@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw, structs
 
 from dynamiq_async import _json, errors
+from dynamiq_async._failures import Failure
+from dynamiq_async._http.error_responses import masked_json
 from dynamiq_async._http.status import may_have_run, may_pass
 from dynamiq_async._http.timers import deadline_in
 from dynamiq_async.events.run_events import (
@@ -155,10 +157,10 @@ class RunStream(OutputStream[RunEvent, T_co]):
         return {"run_id": self.run_id, "sequence": self.sequence, "request_id": request_id}
 
     def _failed(self, final: RunEvent) -> errors.DynamiqError:
-        kind = errors.RunCanceledError if final.canceled else errors.RunFailedError
-        what = "was canceled" if final.canceled else f"failed: {final.error}"
+        final = structs.replace(final, raw_data=Raw(masked_json(final.raw_data, self._key)))
         run = None if self.run_id is None else _ended(Run(id=self.run_id), final)
-        return kind(f"run {self.run_id} {what}", run=run, **self._known())
+        failure = Failure(final.canceled, final.error or "")
+        return failure.error(f"run {self.run_id}", self._key, run=run, **self._known())
 
     async def _raw_output(self) -> Raw:
         if self.final is None or self.final.state is None:

@@ -114,6 +114,28 @@ async def test_failures_have_lines_too_and_a_code_of_their_own(
     assert "output" in lines[1]
 
 
+async def test_the_last_line_counts_what_came_through_with_failed_nodes(
+    folder: Path, emulator: Emulator, cli: CLI
+) -> None:
+    write("in.jsonl", *questions(3))
+    nodes = {"bad": {"status": "failure", "input": {}, "output": None}, "good": {"status": "skip"}}
+    emulator.script(Fault(body={"output": nodes}), match=lambda r: "q2" in str(r.json))
+    result = await cli("batch", "in.jsonl", "-o", "out.jsonl")
+    assert result.code == 0
+    assert result.err.splitlines()[-1] == "3 of 3 done, 1 with failed nodes, in 0:00"
+
+
+async def test_a_workflow_that_failed_is_a_failed_input(
+    folder: Path, emulator: Emulator, cli: CLI
+) -> None:
+    write("in.jsonl", *questions(3))
+    failed = {"status": "failure", "input": {}, "output": {}}
+    emulator.script(Fault(body=failed), match=lambda r: "q2" in str(r.json))
+    result = await cli("batch", "in.jsonl", "-o", "out.jsonl")
+    assert result.code == 1
+    assert result.err.splitlines()[0] == "3 of 3 done, 1 failed, in 0:00"
+
+
 async def test_what_failed_is_called_again_alone(
     folder: Path, emulator: Emulator, cli: CLI
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import pickle
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from dynamiq_async import AsyncFlowy, FlowyApp, FlowyInput, FlowyRun, errors
@@ -395,3 +396,16 @@ async def test_closing_that_is_cut_short_closes_downloads_too(flowy: Served) -> 
 def test_an_emulator_that_does_not_run_has_no_address() -> None:
     with pytest.raises(RuntimeError):
         _ = Emulator().flowy_url
+
+
+@pytest.mark.parametrize("shape", ["{}", {"message": "{}"}, {"error": {"message": "{}"}}])
+async def test_the_errors_of_a_run_do_not_repeat_the_key(flowy: Served, shape: Any) -> None:
+    key = flowy.emulator.flowy_key
+    error = msgspec.json.decode(msgspec.json.encode(shape).replace(b"{}", f"no {key}".encode()))
+    failed = {"runId": "r", "status": "failed", "error": error}
+    flowy.emulator.script(Fault(status=202, body={"data": failed}), match="POST *")
+    run = await flowy.client.runs.start("haiku", check=False)
+    with pytest.raises(errors.RunFailedError, match=r"no \*\*\*") as caught:
+        run.unwrap()
+    assert key not in f"{caught.value} {vars(caught.value)}"
+    assert key.encode() not in pickle.dumps(caught.value)

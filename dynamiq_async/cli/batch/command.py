@@ -383,7 +383,9 @@ class Job:
         """
         figures = self._progress()
         seconds = duration(perf_counter() - self._started)
-        output.remark(f"{line(figures, ended=True)}, in {seconds}")
+        nodes = self._results.with_failed_nodes
+        tolerated = f", {nodes:,} with failed nodes" if nodes else ""
+        output.remark(f"{line(figures, ended=True)}{tolerated}, in {seconds}")
         if not figures.failed:
             return
         for complaint in self._results.complaints():

@@ -6,6 +6,7 @@ import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from dynamiq_async._failures import failed_nodes
 from dynamiq_async.batch.journal import describe
 from dynamiq_async.cli import output
 from dynamiq_async.cli.writing import PATIENCE, ROOM
@@ -26,6 +27,9 @@ class Results:
     Args:
         target: where they go.
         with_input: repeat the input in its line.
+
+    Attributes:
+        with_failed_nodes: how many outputs are of workflows that came through with failed nodes.
     """
 
     def __init__(self, target: Target, *, with_input: bool) -> None:
@@ -34,6 +38,7 @@ class Results:
         self._writer: Writer | None = None
         self._failures: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
+        self.with_failed_nodes = 0
 
     @property
     def are_shown(self) -> bool:
@@ -99,6 +104,7 @@ class Results:
             line["input"] = result.input
         if result.error is None:
             line["output"] = result.output
+            self.with_failed_nodes += bool(failed_nodes(result.output))
         else:
             line["error"] = self._failure(result.error)
         if result.run_id is not None:
