@@ -61,6 +61,13 @@ def serve(
         Parameter(help="The App at the root: a built-in one, or `module:function`, your own."),
     ] = "llm",
     host: Annotated[str, Parameter(help="The address to listen at.")] = "127.0.0.1",
+    allow_host: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="A name under which other machines reach it. Without one, any is served if "
+            "--host is no address of this machine alone. Repeatable."
+        ),
+    ] = (),
     port: Annotated[
         int,
         Parameter(
@@ -103,6 +110,7 @@ def serve(
         _find_app(app),
         access_key=key,
         host=host,
+        allow_hosts=allow_host,
         port=port,
         pace=pace,
         allow_loopback_callbacks=allow_loopback_callbacks,

@@ -15,7 +15,7 @@ import pytest
 async def status_of(emulator):
     reader, writer = await asyncio.open_connection(emulator.host, emulator.port)
     writer.write(
-        b"POST / HTTP/1.1\\r\\nHost: x\\r\\nContent-Type: application/json\\r\\n"
+        b"POST / HTTP/1.1\\r\\nHost: localhost\\r\\nContent-Type: application/json\\r\\n"
         b"Content-Length: 12\\r\\nConnection: close\\r\\n\\r\\n"
         b'{"input":{}}'
     )

@@ -9,8 +9,15 @@ import socket
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NOT_PUBLIC = ("localhost", "localdomain", "local", "internal", "lan", "home.arpa")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
+_HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9A-Za-z._~-]+))(?::[0-9]*)?")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def name_of(host: str) -> str | None:
+    """The name or address in a `Host` header, without brackets; None for anything else."""
+    match = _HOST.fullmatch(host)
+    return (match[1] or match[2]).lower() if match else None
 
 
 def is_loopback(host: str) -> bool:

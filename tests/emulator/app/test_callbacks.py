@@ -13,7 +13,7 @@ from dynamiq_async.emulator.app import callbacks
 
 async def test_callbacks_are_delivered_when_the_run_ends(connect: Any) -> None:
     async with (
-        Emulator("echo", access_key="token-of-the-receiver") as receiver,
+        Emulator("echo", access_key=None) as receiver,
         Emulator("echo", allow_loopback_callbacks=True, callback_deliveries=2) as emulator,
     ):
         client = await connect(emulator)
@@ -52,7 +52,7 @@ async def test_callbacks_are_delivered_when_the_run_ends(connect: Any) -> None:
 
 async def test_a_failed_run_has_no_output_for_its_callbacks(connect: Any) -> None:
     async with (
-        Emulator("echo") as receiver,
+        Emulator("echo", access_key=None) as receiver,
         Emulator("failing", allow_loopback_callbacks=True) as emulator,
     ):
         url = receiver.url
