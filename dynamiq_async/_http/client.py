@@ -114,7 +114,7 @@ class Client:
             ),
         )
         sender = Sender(
-            partial(self._network.open, given),
+            partial(self._network.open, secret),
             limiter or Limiter(check_count(max_connections, "max_connections")),
             secret=secret,
             credential=self._credential,

@@ -80,7 +80,7 @@ class Sender:
         self._connect = connect
         self._transport: ClientTransport | None = None
         self.limiter = limiter
-        self.key = secret.reveal() if secret is not None else None
+        self.key: str | None = secret
         self.max_response_bytes = max_response_bytes
         self.credential = credential
         self.closed = False
@@ -167,7 +167,10 @@ class Sender:
             spare = policy.patient and asks_to_slow_down(failure)
             free = spare and options.queued
             if delay is None or not (free or _fits(delay, deadline)):
-                raise _as_ambiguous(failure, request)
+                try:
+                    raise _as_ambiguous(failure, request)
+                finally:
+                    del failure  # which holds this frame
             log.debug("%s: %s; retrying in %.2f s", request, type(failure).__name__, delay)
             began = now()
             await asyncio.sleep(delay)
@@ -233,17 +236,22 @@ class Sender:
             kept = True
             return opened
         except Exception as error:
-            source = request.source_failure() if response is None else None
-            if source is not None:
-                raise source from source.__cause__
-            if isinstance(error, TimeoutError) and not isinstance(error, errors.DynamiqError):
-                raise _expired(request, limits) from None
-            raise
+            failure = request.source_failure() if response is None else None
+            if failure is None:
+                if not isinstance(error, TimeoutError) or isinstance(error, errors.DynamiqError):
+                    raise
+                failure = _expired(request, limits)
         finally:
             if not kept:
                 if response is not None:
                     response.close()
                 self.limiter.release()
+        # Not within the `except`: what it caught holds frames of the transport's, and in them the
+        # request's headers.
+        try:
+            raise failure from failure.__cause__
+        finally:
+            del failure
 
     async def _enter(
         self, request: Request, options: SendOptions, deadline: float | None
