@@ -130,8 +130,8 @@ class TimeLimits:
             self._timer.check_at(self, self._due)
         else:
             # If the loop or the process stood still, the bytes that are waited for may have arrived.
-            # The first turn lets the loop find them, the second lets their reader take them.
-            self._timer.loop.call_soon(self._check_again, self._due, 1)
+            # The next turn lets the loop find them, and the one after lets their reader take them.
+            self._timer.loop.call_soon(self._check_again, self._due, 2)
 
     def _check_again(self, due: float, turns: int) -> None:
         if self._due != due:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -507,6 +508,30 @@ async def test_a_429_slows_the_whole_client(
         assert await asyncio.gather(first, *others) == [{"a": 1}] * 3
     assert len(wire.requests) == 4
     assert app._api.sender.limiter.throttled == 1
+
+
+@pytest.mark.parametrize("limit", ["first_byte", "total", "idle"])
+async def test_what_arrived_while_the_process_stood_still_is_no_timeout(
+    limit: str, serve: Serve, app_for: MakeApp, clock: FakeClock
+) -> None:
+    """The limit and the arrival are due in one turn of the loop, as after a SIGSTOP."""
+    peers: list[Peer] = []
+
+    async def handler(peer: Peer) -> None:
+        if limit == "idle":
+            await peer.send(OK[:-2])
+        peers.append(peer)
+        await peer.gone()
+
+    wire = await serve(handler)
+    call = start(app_for(wire, timeout=only(**{limit: 10.0})).invoke(INPUT))
+    await wire.asked()
+    await turns()
+    rest = OK[-2:] if limit == "idle" else OK
+    descriptor = peers[0].writer.get_extra_info("socket").fileno()
+    asyncio.get_running_loop().call_later(5, os.write, descriptor, rest)
+    clock.ahead += 20
+    assert await asyncio.wait_for(call, 5) == {"a": 1}
 
 
 AT_ONCE = ["0", "0.0", "Thu, 01 Jan 1970 00:00:00 GMT"]
