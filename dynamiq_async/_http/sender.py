@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,7 @@ class Sender:
     ) -> None:
         self._connect = connect
         self._transport: ClientTransport | None = None
+        self._lock = threading.Lock()
         self.limiter = limiter
         self.key: str | None = secret
         self.max_response_bytes = max_response_bytes
@@ -102,7 +104,9 @@ class Sender:
         if self.closed:
             raise errors.ClientClosedError("the client is closed; make a new one")
         if self._transport is None:
-            self._transport = self._connect()
+            with self._lock:  # threads that send their first requests at once share one
+                if self._transport is None:
+                    self._transport = self._connect()
         return self._transport
 
     async def aclose(self) -> None:

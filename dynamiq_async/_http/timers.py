@@ -129,8 +129,8 @@ class TimeLimits:
         if now < self._due:
             self._timer.check_at(self, self._due)
         else:
-            # If the loop or the process stood still, the bytes that are waited for may have arrived.
-            # The next turn lets the loop find them, and the one after lets their reader take them.
+            # If the loop or the process stood still, what is waited for may have arrived.
+            # The next turn lets the loop find it, and the one after lets its reader take it.
             self._timer.loop.call_soon(self._check_again, self._due, 2)
 
     def _check_again(self, due: float, turns: int) -> None:
