@@ -19,7 +19,13 @@ from dynamiq_async._http.error_responses import MAX_ERROR_BODY, beginning, reque
 from dynamiq_async._http.limiter import now
 from dynamiq_async._http.response import BufferedResponse
 from dynamiq_async._http.retry import RetryPolicy, parse_retry_after, server_time
-from dynamiq_async._http.status import Outcome, asks_to_slow_down, may_have_run, meaning_of
+from dynamiq_async._http.status import (
+    Outcome,
+    asks_to_slow_down,
+    lacks_files,
+    may_have_run,
+    meaning_of,
+)
 from dynamiq_async._http.timers import TaskLimits, Timer, deadline_in
 from dynamiq_async.options import NO_TIMEOUT, Timeout
 
@@ -141,7 +147,7 @@ class Sender:
         timeout, policy = options.timeout, options.policy
         if deadline is None:
             deadline = deadline_in(timeout.total)
-        retries = spared = 0
+        retries, spared, short_for = 0, 0, 0.0  # the last in seconds, for a file descriptor
         while True:
             if request.urgent:
                 self.limiter.acquire_urgently()
@@ -156,10 +162,7 @@ class Sender:
             else:
                 result.attempts = retries + spared + 1
                 return result
-            if self.closed and isinstance(failure, errors.APIConnectionError):
-                failure = self.closed_error(str(request))
-            failure.attempts = retries + spared + 1
-            failure.method, failure.url = request.method, request.url.partition("?")[0]
+            failure = self._told_of(failure, request, attempts=retries + spared + 1)
             delay = policy.delay(
                 failure,
                 retries=retries,
@@ -168,7 +171,11 @@ class Sender:
                 replayable=request.replayable,
             )
             self._note_throttling(failure, delay, policy)
-            spare = policy.patient and asks_to_slow_down(failure)
+            short = lacks_files(failure)
+            if short:
+                delay = _until_files(options, short_for)
+                short_for += delay or 0.0
+            spare = short or (policy.patient and asks_to_slow_down(failure))
             free = spare and options.queued
             if delay is None or not (free or _fits(delay, deadline)):
                 try:
@@ -182,6 +189,16 @@ class Sender:
                 deadline = _later(deadline, now() - began)
             spared += spare
             retries += not spare
+
+    def _told_of(
+        self, failure: errors.DynamiqError, request: Request, *, attempts: int
+    ) -> errors.DynamiqError:
+        """`failure` with what is known of its request."""
+        if self.closed and isinstance(failure, errors.APIConnectionError):
+            failure = self.closed_error(str(request))
+        failure.attempts = attempts
+        failure.method, failure.url = request.method, request.url.partition("?")[0]
+        return failure
 
     def _note_throttling(
         self, failure: errors.DynamiqError, delay: float | None, policy: RetryPolicy
@@ -355,6 +372,13 @@ async def read_beginning(response: Response) -> bytes:
 def _is_success(request: Request, status: int) -> bool:
     """Whether the status is 2xx, or the 101 that a request for another protocol asks for."""
     return 200 <= status < 300 or (status == 101 and request.upgrades)
+
+
+def _until_files(options: SendOptions, waited: float) -> float | None:
+    """Seconds until another try to open a connection, which is waited for as for a slot; None
+    when `Timeout.pool` leaves no time for it."""
+    delay, limit = options.policy.backoff(0), options.timeout.pool
+    return None if limit is not None and waited + delay > limit else delay
 
 
 def _later(deadline: float | None, seconds: float) -> float | None:
