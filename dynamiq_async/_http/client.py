@@ -174,6 +174,8 @@ class Client:
         return view
 
     async def __aenter__(self) -> Self:
+        if self._network.is_slow_to_open:
+            await self._api.sender.prepare()
         return self
 
     async def __aexit__(self, *_: object) -> None:

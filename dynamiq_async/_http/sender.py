@@ -27,6 +27,7 @@ from dynamiq_async._http.status import (
     meaning_of,
 )
 from dynamiq_async._http.timers import TaskLimits, Timer, deadline_in
+from dynamiq_async._tasks import in_thread
 from dynamiq_async.options import NO_TIMEOUT, Timeout
 
 if TYPE_CHECKING:
@@ -114,6 +115,11 @@ class Sender:
                 if self._transport is None:
                     self._transport = self._connect()
         return self._transport
+
+    async def prepare(self) -> None:
+        """Make the transport in a thread, so that the first request does not hold up the loop."""
+        if not self.closed:
+            await in_thread(self._get_transport)
 
     async def aclose(self) -> None:
         """Close the connections; every later request raises ClientClosedError."""

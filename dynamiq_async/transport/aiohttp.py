@@ -243,6 +243,7 @@ class AiohttpTransport:
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
         self._pid = os.getpid()
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+        self._ssl_context()  # now, because the client may make its transport in a thread
         _cheapen_reads()
 
     async def send(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 import threading
 from typing import Any
 
-from dynamiq_async import AsyncApp
+import pytest
+
+from dynamiq_async import AsyncApp, errors
 from dynamiq_async._http.limiter import Limiter
 from tests.support.network import KEY
 
@@ -89,3 +92,47 @@ def test_slots_are_passed_between_threads() -> None:
         sys.setswitchinterval(interval)
     limiter: Limiter = app._api.sender.limiter
     assert limiter.in_flight == 0
+
+
+FIRST_CALL = """
+import asyncio, sys, threading
+from dynamiq_async import AsyncApp
+
+async def main():
+    assert "aiohttp" not in sys.modules
+    made_in = []
+    app = AsyncApp("http://127.0.0.1:9", access_key="key", max_retries=0)
+    connect = app._api.sender._connect
+    app._api.sender._connect = lambda: made_in.append(threading.current_thread()) or connect()
+    async with app:
+        assert "aiohttp" in sys.modules
+        assert made_in and made_in[0] is not threading.main_thread()
+        try:
+            await app.invoke({})
+        except Exception as error:
+            print(type(error).__name__)
+        assert len(made_in) == 1
+    async with app:  # closed, which only its calls tell
+        pass
+
+asyncio.run(main())
+"""
+
+
+def test_a_client_that_is_entered_has_imported_what_its_first_call_needs_in_a_thread() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FIRST_CALL],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("ConnectError\n", "")
+
+
+async def test_certificates_are_read_when_a_client_is_entered() -> None:
+    app = AsyncApp("https://127.0.0.1:9", access_key=KEY, verify="missing.pem")
+    with pytest.raises(errors.InvalidArgumentError, match="verify"):
+        await app.__aenter__()
+    await app.aclose()
+    await app.__aenter__()
