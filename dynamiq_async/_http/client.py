@@ -114,7 +114,7 @@ class Client:
             ),
         )
         sender = Sender(
-            partial(self._network.open, given),
+            partial(self._network.open, secret),
             limiter or Limiter(check_count(max_connections, "max_connections")),
             secret=secret,
             credential=self._credential,
@@ -174,6 +174,8 @@ class Client:
         return view
 
     async def __aenter__(self) -> Self:
+        if self._network.is_slow_to_open:
+            await self._api.sender.prepare()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from dynamiq_async import _json, errors
-from dynamiq_async._credentials import ACCESS_KEY, MASK, Credential, is_personal, mask
+from dynamiq_async._credentials import (
+    ACCESS_KEY,
+    MASK,
+    Credential,
+    is_personal,
+    mask,
+    revealed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -191,8 +198,9 @@ def masked_json(data: _json.Buffer, key: str | None) -> bytes:
 def beginning(body: bytes, key: str | None) -> str:
     """The part of a body that an error keeps. `key` is masked, also where it is cut at the end."""
     text = mask(body[:MAX_ERROR_BODY].decode("utf-8", "replace"), key)
-    for length in range(len(key or "") - 1, _HARMLESS_LENGTH, -1):
-        if key and text.endswith(key[:length]):
+    whole = revealed(key or "")
+    for length in range(len(whole) - 1, _HARMLESS_LENGTH, -1):
+        if text.endswith(whole[:length]):
             return text[:-length] + MASK
     return text
 

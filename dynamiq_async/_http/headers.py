@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from dynamiq_async._credentials import revealed
 from dynamiq_async._version import __version__
 from dynamiq_async.errors import InvalidArgumentError
 
@@ -40,7 +41,7 @@ class HeaderSets:
     def __init__(self, key: str | None, added: Mapping[str, str]) -> None:
         common = {"User-Agent": USER_AGENT}
         if key is not None:
-            common["Authorization"] = f"Bearer {key}"
+            common["Authorization"] = f"Bearer {revealed(key)}"
         common |= titled(added)
         self.get = {"Accept": JSON_TYPE} | common
         self.json = {"Accept": JSON_TYPE, "Content-Type": JSON_TYPE} | common

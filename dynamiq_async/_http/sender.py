@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,15 @@ from dynamiq_async._http.error_responses import MAX_ERROR_BODY, beginning, reque
 from dynamiq_async._http.limiter import now
 from dynamiq_async._http.response import BufferedResponse
 from dynamiq_async._http.retry import RetryPolicy, parse_retry_after, server_time
-from dynamiq_async._http.status import Outcome, asks_to_slow_down, may_have_run, meaning_of
+from dynamiq_async._http.status import (
+    Outcome,
+    asks_to_slow_down,
+    lacks_files,
+    may_have_run,
+    meaning_of,
+)
 from dynamiq_async._http.timers import TaskLimits, Timer, deadline_in
+from dynamiq_async._tasks import in_thread
 from dynamiq_async.options import NO_TIMEOUT, Timeout
 
 if TYPE_CHECKING:
@@ -79,8 +87,9 @@ class Sender:
     ) -> None:
         self._connect = connect
         self._transport: ClientTransport | None = None
+        self._lock = threading.Lock()
         self.limiter = limiter
-        self.key = secret.reveal() if secret is not None else None
+        self.key: str | None = secret
         self.max_response_bytes = max_response_bytes
         self.credential = credential
         self.closed = False
@@ -102,8 +111,15 @@ class Sender:
         if self.closed:
             raise errors.ClientClosedError("the client is closed; make a new one")
         if self._transport is None:
-            self._transport = self._connect()
+            with self._lock:  # threads that send their first requests at once share one
+                if self._transport is None:
+                    self._transport = self._connect()
         return self._transport
+
+    async def prepare(self) -> None:
+        """Make the transport in a thread, so that the first request does not hold up the loop."""
+        if not self.closed:
+            await in_thread(self._get_transport)
 
     async def aclose(self) -> None:
         """Close the connections; every later request raises ClientClosedError."""
@@ -139,7 +155,7 @@ class Sender:
         timeout, policy = options.timeout, options.policy
         if deadline is None:
             deadline = deadline_in(timeout.total)
-        retries = spared = 0
+        retries, spared, short_for = 0, 0, 0.0  # the last in seconds, for a file descriptor
         while True:
             if request.urgent:
                 self.limiter.acquire_urgently()
@@ -154,10 +170,7 @@ class Sender:
             else:
                 result.attempts = retries + spared + 1
                 return result
-            if self.closed and isinstance(failure, errors.APIConnectionError):
-                failure = self.closed_error(str(request))
-            failure.attempts = retries + spared + 1
-            failure.method, failure.url = request.method, request.url.partition("?")[0]
+            failure = self._told_of(failure, request, attempts=retries + spared + 1)
             delay = policy.delay(
                 failure,
                 retries=retries,
@@ -166,10 +179,17 @@ class Sender:
                 replayable=request.replayable,
             )
             self._note_throttling(failure, delay, policy)
-            spare = policy.patient and asks_to_slow_down(failure)
+            short = lacks_files(failure)
+            if short:
+                delay = _until_files(options, short_for)
+                short_for += delay or 0.0
+            spare = short or (policy.patient and asks_to_slow_down(failure))
             free = spare and options.queued
             if delay is None or not (free or _fits(delay, deadline)):
-                raise _as_ambiguous(failure, request)
+                try:
+                    raise _as_ambiguous(failure, request)
+                finally:
+                    del failure  # which holds this frame
             log.debug("%s: %s; retrying in %.2f s", request, type(failure).__name__, delay)
             began = now()
             await asyncio.sleep(delay)
@@ -177,6 +197,16 @@ class Sender:
                 deadline = _later(deadline, now() - began)
             spared += spare
             retries += not spare
+
+    def _told_of(
+        self, failure: errors.DynamiqError, request: Request, *, attempts: int
+    ) -> errors.DynamiqError:
+        """`failure` with what is known of its request."""
+        if self.closed and isinstance(failure, errors.APIConnectionError):
+            failure = self.closed_error(str(request))
+        failure.attempts = attempts
+        failure.method, failure.url = request.method, request.url.partition("?")[0]
+        return failure
 
     def _note_throttling(
         self, failure: errors.DynamiqError, delay: float | None, policy: RetryPolicy
@@ -235,17 +265,22 @@ class Sender:
             kept = True
             return opened
         except Exception as error:
-            source = request.source_failure() if response is None else None
-            if source is not None:
-                raise source from source.__cause__
-            if isinstance(error, TimeoutError) and not isinstance(error, errors.DynamiqError):
-                raise _expired(request, limits) from None
-            raise
+            failure = request.source_failure() if response is None else None
+            if failure is None:
+                if not isinstance(error, TimeoutError) or isinstance(error, errors.DynamiqError):
+                    raise
+                failure = _expired(request, limits)
         finally:
             if not kept:
                 if response is not None:
                     response.close()
                 self.limiter.release()
+        # Not within the `except`: what it caught holds frames of the transport's, and in them the
+        # request's headers.
+        try:
+            raise failure from failure.__cause__
+        finally:
+            del failure
 
     async def _enter(
         self, request: Request, options: SendOptions, deadline: float | None
@@ -345,6 +380,13 @@ async def read_beginning(response: Response) -> bytes:
 def _is_success(request: Request, status: int) -> bool:
     """Whether the status is 2xx, or the 101 that a request for another protocol asks for."""
     return 200 <= status < 300 or (status == 101 and request.upgrades)
+
+
+def _until_files(options: SendOptions, waited: float) -> float | None:
+    """Seconds until another try to open a connection, which is waited for as for a slot; None
+    when `Timeout.pool` leaves no time for it."""
+    delay, limit = options.policy.backoff(0), options.timeout.pool
+    return None if limit is not None and waited + delay > limit else delay
 
 
 def _later(deadline: float | None, seconds: float) -> float | None:

@@ -105,7 +105,10 @@ class AiohttpResponse:
             if self._decoder is None and (rest := private.rest_of(self._content)):
                 return rest
             failure = _translate(error, str(self._request), ca="", key=self._key)
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # which holds this frame
 
     async def _decoded(self, decoder: Decoder) -> bytes:
         while True:
@@ -240,6 +243,7 @@ class AiohttpTransport:
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
         self._pid = os.getpid()
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+        self._ssl_context()  # now, because the client may make its transport in a thread
         _cheapen_reads()
 
     async def send(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:
@@ -265,7 +269,10 @@ class AiohttpTransport:
             failure = _translate(error, str(request), ca=self._ca_name(), key=self._key)
         else:
             return response
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # which holds this frame
 
     async def upgrade(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:
         response = await self.send(request, connect_timeout=connect_timeout)

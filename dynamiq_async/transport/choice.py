@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from dynamiq_async.errors import InvalidArgumentError
@@ -54,6 +55,13 @@ class Network(NamedTuple):
     def given(self) -> Transport | None:
         """The user's own transport, if there is one."""
         return None if isinstance(self.transport, str) else self.transport
+
+    @property
+    def is_slow_to_open(self) -> bool:
+        """Whether `open` takes more than a moment: it imports aiohttp, or reads certificates."""
+        if self.given is not None:
+            return False
+        return "dynamiq_async.transport.aiohttp" not in sys.modules or self.verify is not None
 
     def settings(self) -> dict[str, Any]:
         """What of it can go to another process: no session, and no transport of the user's."""

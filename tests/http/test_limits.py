@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -507,6 +509,91 @@ async def test_a_429_slows_the_whole_client(
         assert await asyncio.gather(first, *others) == [{"a": 1}] * 3
     assert len(wire.requests) == 4
     assert app._api.sender.limiter.throttled == 1
+
+
+@pytest.mark.parametrize("limit", ["first_byte", "total", "idle"])
+async def test_what_arrived_while_the_process_stood_still_is_no_timeout(
+    limit: str, serve: Serve, app_for: MakeApp, clock: FakeClock
+) -> None:
+    """The limit and the arrival are due in one turn of the loop, as after a SIGSTOP."""
+    peers: list[Peer] = []
+
+    async def handler(peer: Peer) -> None:
+        if limit == "idle":
+            await peer.send(OK[:-2])
+        peers.append(peer)
+        await peer.gone()
+
+    wire = await serve(handler)
+    call = start(app_for(wire, timeout=only(**{limit: 10.0})).invoke(INPUT))
+    await wire.asked()
+    await turns()
+    rest = OK[-2:] if limit == "idle" else OK
+    descriptor = peers[0].writer.get_extra_info("socket").fileno()
+    asyncio.get_running_loop().call_later(5, os.write, descriptor, rest)
+    clock.ahead += 20
+    assert await asyncio.wait_for(call, 5) == {"a": 1}
+
+
+class WithoutFiles:
+    """A transport of a process that has too many files open, for so many requests."""
+
+    def __init__(self, times: int, number: int) -> None:
+        self.times, self.number, self.asked = times, number, 0
+
+    async def send(self, request: Any, *, connect_timeout: float | None) -> Any:
+        self.asked += 1
+        if self.asked <= self.times:
+            raise errors.ConnectError("cannot connect") from OSError(self.number, "too many")
+        return Sent()
+
+    async def aclose(self) -> None:
+        pass
+
+
+class Sent:
+    status, framed = 200, True
+
+    def __init__(self) -> None:
+        self.headers = {"Content-Type": "application/json"}
+        self.pieces = [b'{"a": 1}']
+
+    async def read(self) -> bytes:
+        return self.pieces.pop() if self.pieces else b""
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_a_lack_of_files_is_waited_for_like_a_slot(
+    number: int, app_for: MakeApp, no_backoff: list[float]
+) -> None:
+    transport = WithoutFiles(20, number)
+    app = app_for("https://app.example", transport=transport, max_retries=0)
+    assert await app.invoke(INPUT) == {"a": 1}
+    assert transport.asked == 21
+    transport = WithoutFiles(20, number)
+    app = app_for("https://app.example", transport=transport, max_retries=0)
+    assert [result.output for result in await app.batch([INPUT])] == [{"a": 1}]
+
+
+async def test_a_lack_of_files_is_waited_for_as_long_as_for_a_slot(app_for: MakeApp) -> None:
+    transport = WithoutFiles(10**9, errno.EMFILE)
+    app = app_for("https://app.example", transport=transport, timeout=only(pool=0.1))
+    with pytest.raises(errors.ConnectError):
+        await app.invoke(INPUT)
+    assert transport.asked == 1
+
+
+async def test_another_failure_to_connect_is_not_waited_for(
+    app_for: MakeApp, no_backoff: list[float]
+) -> None:
+    transport = WithoutFiles(10**9, errno.ECONNREFUSED)
+    app = app_for("https://app.example", transport=transport, max_retries=1)
+    with pytest.raises(errors.ConnectError):
+        await app.invoke(INPUT)
+    assert transport.asked == 2
 
 
 AT_ONCE = ["0", "0.0", "Thu, 01 Jan 1970 00:00:00 GMT"]

@@ -9,12 +9,14 @@ import gc
 import logging
 import pickle
 import traceback
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pydantic
 import pytest
 
 from dynamiq_async import AsyncApp, Callback, Timeout, errors
+from dynamiq_async._credentials import revealed
 from dynamiq_async._http.request_options import RequestOptions
 from tests.support.network import KEY
 from tests.support.wire import CHUNKED, Peer, chunk, final, head, make_response, says, script, sse
@@ -57,6 +59,70 @@ async def failure_of(call: Any) -> errors.DynamiqError:
         await call
     assert KEY not in visible_text(caught.value)
     return caught.value
+
+
+def locals_of(error: BaseException | None) -> Iterator[tuple[str, str, object]]:
+    """The local variables that an error tracker takes note of: function, name and value."""
+    while error is not None:
+        trace = error.__traceback__
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            if "tests" not in code.co_filename:
+                for name, value in trace.tb_frame.f_locals.items():
+                    yield code.co_qualname, name, value
+            trace = trace.tb_next
+        error = error.__cause__ or error.__context__
+
+
+async def silent(peer: Peer) -> None:
+    await peer.gone()
+
+
+async def lost_half_way(peer: Peer) -> None:
+    await peer.send(head(200, "Content-Type: application/json", "Content-Length: 99") + b"{")
+    peer.close()
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        lambda peer: lost(peer),
+        lambda peer: reset(peer),
+        silent,
+        lost_half_way,
+        script(make_response(b"{nope")),
+        script(make_response(b"<p>", kind="text/html")),
+        script(make_response({"error": {"message": "no"}}, 403)),
+        script(b"HTTP/1.1 2000 what\r\n\r\n"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["invoke", "stream", "runs"])
+async def test_no_frame_of_an_error_holds_the_key_and_none_is_in_a_cycle(
+    kind: str, handler: Any, serve: Serve, app_for: MakeApp
+) -> None:
+    wire = await serve(handler)
+    app = app_for(wire, max_retries=0, timeout=Timeout(first_byte=0.2, idle=0.2))
+    calls: dict[str, Any] = {
+        "invoke": lambda: app.invoke({"large": "x" * 1000}),
+        "stream": lambda: app.stream(INPUT).output(),
+        "runs": lambda: app.runs.get("run-1"),
+    }
+    watched: weakref.ref[BaseException] | None = None
+    gc.collect()
+    gc.disable()
+    try:
+        try:
+            await calls[kind]()
+        except errors.DynamiqError as error:
+            held = [(where, name) for where, name, value in locals_of(error) if KEY in repr(value)]
+            assert held == []
+            watched = weakref.ref(error)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert watched is not None
+        assert watched() is None or kind == "stream"
+    finally:
+        gc.enable()
 
 
 async def test_the_key_is_sent_as_documented(serve: Serve, app_for: MakeApp) -> None:
@@ -290,7 +356,7 @@ def test_a_client_pickles_without_its_key(monkeypatch: pytest.MonkeyPatch) -> No
     assert again._api.max_event_bytes == 123
     assert again._api.sender.key is None
     monkeypatch.setenv("DYNAMIQ_ACCESS_KEY", "another")
-    assert pickle.loads(pickled)._api.sender.key == "another"
+    assert revealed(pickle.loads(pickled)._api.sender.key) == "another"
     public = pickle.dumps(AsyncApp("http://127.0.0.1:9", access_key=False))
     assert pickle.loads(public)._api.sender.key is None
 
