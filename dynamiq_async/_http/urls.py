@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
+from dynamiq_async._json import text_of
 from dynamiq_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def join_url(base_url: str, *segments: str, query: Mapping[str, Any] | None = No
     if "." in segments or ".." in segments:  # quoting does not keep these from being resolved
         raise InvalidArgumentError(f"{'/'.join(segments)!r} cannot be a path", argument="path")
     pairs = [
-        (name, _query_text(item))
+        (name, text_of(item, "query"))
         for name, value in (query or {}).items()
         for item in (value if isinstance(value, list | tuple | set | frozenset) else (value,))
         if item is not None
@@ -128,10 +129,6 @@ def join_url(base_url: str, *segments: str, query: Mapping[str, Any] | None = No
         return f"{url}?{urlencode(pairs)}" if pairs else url
     except UnicodeEncodeError as error:
         raise InvalidArgumentError(f"it cannot stand in a URL: {error}", argument="url") from error
-
-
-def _query_text(value: Any) -> str:
-    return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
 def is_private(host: str) -> bool:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from dynamiq_async.transport.base import Request
 
+_MAX_TIMEOUTS = 64  # are kept made
 _READ_AHEAD = 64 * 1024  # bytes that wait to be read of an upgraded connection, or twice as many
 
 # A dead peer is noticed after about a minute instead of the system's two hours.
@@ -314,6 +315,8 @@ class AiohttpTransport:
     def _timeout(self, connect: float | None) -> aiohttp.ClientTimeout:
         timeout = self._timeouts.get(connect)
         if timeout is None:
+            if len(self._timeouts) >= _MAX_TIMEOUTS:  # a limit may be computed for each call
+                self._timeouts.clear()
             timeout = self._timeouts[connect] = aiohttp.ClientTimeout(
                 total=None, connect=connect, sock_connect=None, sock_read=None
             )
