@@ -14,9 +14,12 @@ runs in Python, and holds up the event loop meanwhile.
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -24,10 +27,11 @@ import msgspec
 import msgspec.inspect
 from msgspec import NODEFAULT, Raw
 
+from dynamiq_async._scalars import is_of_a_frame, plain
 from dynamiq_async.errors import InvalidArgumentError, ResponseDecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
@@ -325,30 +329,42 @@ _decode = msgspec.json.Decoder().decode
 
 
 def to_builtin(value: Any) -> Any:
-    """Turn into builtins what msgspec does not know: pydantic models, and mappings but dict."""
+    """Turn into builtins what msgspec does not know: pydantic models, mappings but dict, subclasses
+    of builtins, and what numpy and pandas have for numbers, texts and times."""
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         return dump(mode="json", by_alias=True)
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{type(value).__name__} cannot be encoded as JSON")
+    found = plain(value)
+    if found is NotImplemented:
+        raise TypeError(f"{type(value).__name__} cannot be encoded as JSON")
+    return found
 
 
 _encoder = msgspec.json.Encoder(enc_hook=to_builtin)
 
+_ENCODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+
 
 def encode(value: Any, argument: str) -> bytes:
-    """`value` as JSON. Raises InvalidArgumentError, which names `argument`, if it cannot be."""
+    """`value` as JSON. Raises InvalidArgumentError, which names `argument` and the field, if it
+    cannot be."""
     try:
         return _encoder.encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+    except _ENCODE_ERRORS as error:
+        where = _first(value, _refused, argument) or argument
         raise InvalidArgumentError(
-            f"{argument} cannot be encoded as JSON: {error}", argument=argument
+            f"{where} cannot be encoded as JSON: {error}", argument=argument
         ) from error
 
 
-def encode_object(value: Any, argument: str) -> bytes:
-    """`encode` for a value that must be an object in JSON."""
+def encode_object(value: Any, argument: str, *, row: bool = False) -> bytes:
+    """`encode` for a value that must be an object in JSON.
+
+    Args:
+        row: it may be the row of a frame, whose missing values are NaN.
+    """
     encoded = encode(value, argument)
     if encoded[:1] != b"{":
         raise InvalidArgumentError(
@@ -356,18 +372,71 @@ def encode_object(value: Any, argument: str) -> bytes:
             f"(the fields of the workflow's Input node), not {type(value).__name__}",
             argument=argument,
         )
-    if b"null" in encoded:
-        _check_finite(value, argument)
+    if b"null" in encoded and (where := _first(value, _is_unnamed, argument)):
+        if _is_row(value, row=row):
+            filled = {n: None if _is_nan(item) else item for n, item in value.items()}
+            return encode_object(filled, argument)
+        # msgspec writes null in its place, which is not the input that was given.
+        raise InvalidArgumentError(
+            f"{where} is a number that JSON has no name for (NaN or infinity)", argument=argument
+        )
     return encoded
 
 
-def _check_finite(value: Any, argument: str) -> None:
-    """Raise InvalidArgumentError for a NaN or infinity: msgspec writes null in their place, which
-    is not the input that was given."""
+def _is_row(value: Any, *, row: bool) -> bool:
+    """Whether `value` is a row of a frame: as a mapping from a batch of a program that uses pandas,
+    or one with values that nothing else has. There, NaN is a missing value."""
+    if not isinstance(value, Mapping) or not any(map(_is_nan, value.values())):
+        return False
+    return (row and "pandas" in sys.modules) or any(map(is_of_a_frame, value.values()))
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _is_unnamed(value: Any) -> bool:
+    return type(value) is float and not math.isfinite(value)
+
+
+def _refused(value: Any) -> bool:
     try:
-        json.dumps(msgspec.to_builtins(value, enc_hook=to_builtin), allow_nan=False)
-    except ValueError as error:
-        raise InvalidArgumentError(
-            f"{argument} holds a number that JSON has no name for (NaN or infinity)",
-            argument=argument,
-        ) from error
+        _encoder.encode(value)
+    except _ENCODE_ERRORS:
+        return True
+    return False
+
+
+def _first(value: Any, is_wrong: Callable[[Any], bool], path: str, depth: int = 64) -> str | None:
+    """Where the first wrong value is, as `input.rows[3].score`; None where there is none."""
+    parts = _parts(value) if depth else None
+    if parts is None:
+        return path if is_wrong(value) else None
+    for name, part in parts:
+        if found := _first(part, is_wrong, f"{path}{name}", depth - 1):
+            return found
+    return None
+
+
+def _parts(value: Any) -> Iterable[tuple[str, Any]] | None:
+    """What a value is made of, each with its name; None for a value without parts."""
+    if isinstance(value, type):
+        return None
+    if isinstance(value, msgspec.Struct):
+        return ((f".{name}", getattr(value, name)) for name in value.__struct_fields__)
+    if is_dataclass(value):
+        return ((f".{f.name}", getattr(value, f.name)) for f in fields(value))
+    if callable(getattr(value, "model_dump", None)):
+        value = dict(value)
+    if isinstance(value, Mapping):
+        return ((f".{name}", part) for name, part in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return ((f"[{index}]", part) for index, part in enumerate(value))
+    return None
+
+
+def text_of(value: Any, argument: str) -> str:
+    """What is a string in JSON (as a UUID, a date or an enum's value) without its quotes; anything
+    else as JSON."""
+    encoded = encode(value, argument)
+    return msgspec.json.decode(encoded, type=str) if encoded[:1] == b'"' else encoded.decode()

@@ -144,7 +144,8 @@ class Client:
         return self._api.url
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
+        api = vars(self).get("_api")  # not there while the constructor fails
+        return f"{type(self).__name__}({'' if api is None else repr(api.url)})"
 
     def with_options(
         self,

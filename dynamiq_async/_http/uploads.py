@@ -70,7 +70,8 @@ class Upload:
         self.mime_type = check_sendable(mime_type or guessed, "a file's mime_type", "mime_type")
 
     def __repr__(self) -> str:
-        return f"Upload(name={self.name!r}, mime_type={self.mime_type!r}, size={self.size})"
+        told = {n: getattr(self, n, None) for n in ("name", "mime_type", "size")}  # as far as made
+        return f"Upload({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
     @property
     def replayable(self) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from dynamiq_async._hosts import is_loopback
+from dynamiq_async._json import text_of
 from dynamiq_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def join_url(base_url: str, *segments: str, query: Mapping[str, Any] | None = No
     if "." in segments or ".." in segments:  # quoting does not keep these from being resolved
         raise InvalidArgumentError(f"{'/'.join(segments)!r} cannot be a path", argument="path")
     pairs = [
-        (name, _query_text(item))
+        (name, text_of(item, "query"))
         for name, value in (query or {}).items()
         for item in (value if isinstance(value, list | tuple | set | frozenset) else (value,))
         if item is not None
@@ -117,7 +118,3 @@ def join_url(base_url: str, *segments: str, query: Mapping[str, Any] | None = No
         return f"{url}?{urlencode(pairs)}" if pairs else url
     except UnicodeEncodeError as error:
         raise InvalidArgumentError(f"it cannot stand in a URL: {error}", argument="url") from error
-
-
-def _query_text(value: Any) -> str:
-    return ("true" if value else "false") if isinstance(value, bool) else str(value)

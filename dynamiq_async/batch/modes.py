@@ -87,7 +87,7 @@ class Invoke:
         api = api_of(patient_view(app, given))
         self._sender = api.sender
         self._options = api.options.for_call(RequestOptions(retry=given.retry))
-        self._fields = fields
+        self._fields = {**fields, "row": True}
         self._output_type = output_type
         self._model = api.request("POST", "", body=b"{}", given=given)
         self._label = str(self._model)
@@ -179,7 +179,7 @@ class RunToEnd:
         api = api_of(patient_view(app, given))
         self._service = RunRequests(api)
         self._given = given
-        self._fields = fields
+        self._fields = {**fields, "row": True}
         self._output_type = output_type
         self._session_id = session_id
         self._settle = settle
@@ -189,7 +189,7 @@ class RunToEnd:
         self._service.create_request({}, given, session_id=session_id, **fields)
 
     def prepare(self, input: Any) -> Any:
-        encode_object(input, "input")
+        encode_object(input, "input", row=True)
         return input
 
     async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:

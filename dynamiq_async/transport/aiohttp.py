@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dynamiq_async.transport._decoding import Decoder
     from dynamiq_async.transport.base import Request
 
+_MAX_TIMEOUTS = 64  # are kept made
 _READ_AHEAD = 64 * 1024  # bytes that wait to be read of an upgraded connection, or twice as many
 
 # Whatever the session says. Proxies and sign-on services send cookies and policies of many KiB.
@@ -356,6 +357,8 @@ class AiohttpTransport:
     def _timeout(self, connect: float | None) -> aiohttp.ClientTimeout:
         timeout = self._timeouts.get(connect)
         if timeout is None:
+            if len(self._timeouts) >= _MAX_TIMEOUTS:  # a limit may be computed for each call
+                self._timeouts.clear()
             timeout = self._timeouts[connect] = aiohttp.ClientTimeout(
                 total=None, connect=connect, sock_connect=None, sock_read=None
             )
