@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from dynamiq_async import errors
-from dynamiq_async._http.status import asks_to_slow_down, may_repeat
+from dynamiq_async._http.status import is_spared, may_repeat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,9 +68,9 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
 
         Args:
             retries: attempts beyond the first.
-            spared: further attempts, which do not count because the server asked to slow down.
+            spared: further attempts, which do not count: `is_spared`.
         """
-        if retries >= self.max_retries and not (self.patient and asks_to_slow_down(error)):
+        if retries >= self.max_retries and not (self.patient and is_spared(error)):
             return None
         if not may_repeat(error, idempotent=idempotent):
             return None

@@ -18,7 +18,13 @@ from dynamiq_async._http.error_responses import MAX_ERROR_BODY, beginning, reque
 from dynamiq_async._http.limiter import now
 from dynamiq_async._http.response import BufferedResponse
 from dynamiq_async._http.retry import RetryPolicy, parse_retry_after, server_time
-from dynamiq_async._http.status import Outcome, asks_to_slow_down, may_have_run, meaning_of
+from dynamiq_async._http.status import (
+    Outcome,
+    asks_to_slow_down,
+    is_spared,
+    may_have_run,
+    meaning_of,
+)
 from dynamiq_async._http.timers import TaskLimits, Timer, deadline_in
 from dynamiq_async.options import NO_TIMEOUT, Timeout
 
@@ -119,7 +125,7 @@ class Sender:
         self, request: Request, options: SendOptions, *, deadline: float | None = None
     ) -> BufferedResponse:
         """Send and read the whole response."""
-        buffered = await self._retrying(request, options, deadline, whole=True)
+        buffered = await self._outlasting(request, options, deadline, whole=True)
         assert isinstance(buffered, BufferedResponse)  # noqa: S101 - tells the type checker what `whole` means
         return buffered
 
@@ -127,9 +133,35 @@ class Sender:
         self, request: Request, options: SendOptions, *, deadline: float | None = None
     ) -> OpenResponse:
         """Send and return with the headers; the body is the caller's to read and to close."""
-        opened = await self._retrying(request, options, deadline, whole=False)
+        opened = await self._outlasting(request, options, deadline, whole=False)
         assert isinstance(opened, OpenResponse)  # noqa: S101 - the same
         return opened
+
+    async def _outlasting(
+        self, request: Request, options: SendOptions, deadline: float | None, *, whole: bool
+    ) -> BufferedResponse | OpenResponse:
+        """Send, and where the options know of an outage, wait for its end as long as it takes."""
+        outage = options.outage
+        if outage is None or request.urgent or not options.policy.patient:
+            return await self._retrying(request, options, deadline, whole=whole)
+        unsent: errors.ConnectError | None = None
+        tried = 0
+        while True:
+            if outage.down or unsent:
+                deadline = _later(deadline, await outage.wait(str(request), unsent))
+            try:
+                result = await self._retrying(request, options, deadline, whole=whole)
+            except errors.ConnectError as error:
+                tried += error.attempts or 0
+                unsent = error.add(attempts=tried)
+            except errors.DynamiqError as error:
+                if request.taken or isinstance(error, errors.APIStatusError):
+                    outage.connected()
+                raise
+            else:
+                outage.connected()
+                result.attempts += tried
+                return result
 
     async def _retrying(
         self, request: Request, options: SendOptions, deadline: float | None, *, whole: bool
@@ -164,7 +196,7 @@ class Sender:
                 replayable=request.replayable,
             )
             self._note_throttling(failure, delay, policy)
-            spare = policy.patient and asks_to_slow_down(failure)
+            spare = policy.patient and is_spared(failure)
             free = spare and options.queued
             if delay is None or not (free or _fits(delay, deadline)):
                 raise _as_ambiguous(failure, request)

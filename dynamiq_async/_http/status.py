@@ -10,6 +10,7 @@ import enum
 from typing import NamedTuple
 
 from dynamiq_async import errors
+from dynamiq_async._http.outage import lacks_files
 
 
 class Outcome(enum.Enum):
@@ -76,6 +77,12 @@ def may_repeat(error: errors.DynamiqError, *, idempotent: bool) -> bool:
 def asks_to_slow_down(error: errors.DynamiqError) -> bool:
     """Whether the server refused because it gets too many requests."""
     return meaning_of(error).slow_down
+
+
+def is_spared(error: errors.DynamiqError) -> bool:
+    """Whether a patient call's attempt does not count: it came too early, and waits like one for
+    which there is no slot. The server asked to slow down, or no more files may be open."""
+    return asks_to_slow_down(error) or lacks_files(error)
 
 
 def may_pass(error: errors.DynamiqError) -> bool:

@@ -167,6 +167,9 @@ class JournaledJob(MapJob):
         except Exception as error:  # noqa: BLE001 - the item's result
             check_open(self._sender, error)
             keep(error, result)
+            if self._mode.single and self._tally.rules.spares(error):
+                self._journal.withdraw(claim.record.key)
+                return True
             failure = error
         if output is None and failure is None:
             return False

@@ -266,7 +266,7 @@ async def test_a_run_that_cannot_be_looked_for_is_not_created_anew(
 ) -> None:
     app, emulator = await serve(numbered)
     emulator.script(Fault(drop="reset", executes=True), match="POST /v1/runs")
-    emulator.script(Fault(status=403), match="GET /v1/runs", times=2)
+    emulator.script(Fault(status=404), match="GET /v1/runs", times=2)
     options: dict[str, Any] = {"mode": "run", "journal": journal, "settle": 0.05}
     for _ in range(2):
         [lost] = await app.batch([{"n": 1}], **options)
