@@ -79,7 +79,8 @@ class Batching(Client):
             journal: the path of a file that survives the process, or a store of your own
                 (`dynamiq_async.batch.journal.JournalStore`). The same job started again with it
                 calls nothing again that is done; such a result says `from_journal`. It needs
-                inputs that JSON can hold, and keys that stay the same.
+                inputs that JSON can hold, and keys that stay the same. Another `user_id`,
+                `extra_body` or such for a key that it knows is a JournalError as its result.
             unknown: what to do about a call that was under way when an earlier start ended, so
                 that nobody knows its outcome. "raise" begins nothing more, hands out what is under
                 way and raises AmbiguousOutcomeError; "retry" calls again; "skip" makes that error

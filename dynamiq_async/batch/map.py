@@ -129,17 +129,19 @@ def fan_out(
     timeout: TimeoutLike = UNSET,
     max_retries: int | None = None,
     connect_patience: float = CONNECT_PATIENCE,
+    given: Mapping[str, Any] | None = None,
     **options: Unpack[FanOutOptions],
 ) -> Map[T]:
     """Await `call(client, input)` for each input, with a patient view of `client`.
 
-    The arguments are those of `AsyncApp.map`; `mode` is what a journal calls what is done here.
+    The arguments are those of `AsyncApp.map`; `mode` is what a journal calls what is done here, and
+    `given` are options of the call that it keeps apart, of those of `AsyncApp.map`.
     """
     check_type(output_type)
     outage = outage_of(connect_patience)
     working = Call(client, call, RequestOptions(timeout, max_retries), output_type, outage)
     working.name = mode
-    return _map(client, inputs, working, outage, ordered=ordered, **options)
+    return _map(client, inputs, working, outage, ordered=ordered, given=given, **options)
 
 
 def map_app(
@@ -198,7 +200,8 @@ def map_app(
     else:
         fields |= root_only | {"session_id": session_id}
         working = Invoke(app, given, fields, output_type, outage)
-    return _map(app, inputs, working, outage, **options)
+    told = fields | {"extra_headers": extra_headers, "extra_query": extra_query}
+    return _map(app, inputs, working, outage, given=told, **options)
 
 
 def _map(
@@ -218,6 +221,7 @@ def _map(
     unknown: Unknown = "raise",
     retry_failed: bool = False,
     max_failures: float | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Map[Any]:
     check_one_of(on_error, ("return", "raise"), "on_error")
     check_one_of(unknown, ("raise", "retry", "skip"), "unknown")
@@ -234,6 +238,7 @@ def _map(
             tally,
             api.sender,
             _opening(journal, mode.name, api.url, retry_failed=retry_failed),
+            given or {},
             on_error=on_error,
             include_input=include_input,
             unknown=unknown,

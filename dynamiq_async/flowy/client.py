@@ -199,8 +199,8 @@ class AsyncFlowy(Client):
             check, max_retries, extra_body: as for `run`.
             options: `key`, `on_error`, `rate`, `include_input`, `grace`, `journal`, `unknown`,
                 `retry_failed` and `max_failures`, as for `AsyncApp.map`. A run from
-                a journal has no client: get it again to download its outputs. `concurrency` is by default the upper bound of
-                `max_runs`, which holds also where `concurrency` is higher.
+                a journal has no client: get it again to download its outputs. `concurrency` is by
+                default the upper bound of `max_runs`, and that holds where `concurrency` is higher.
 
         Raises:
             InvalidArgumentError: an argument cannot be used; nothing was sent.
@@ -223,6 +223,7 @@ class AsyncFlowy(Client):
             output_type=FlowyRun,
             ordered=ordered,
             max_retries=max_retries,
+            given={"extra_body": extra_body},
             **options,
         )
 
