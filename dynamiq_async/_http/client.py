@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from dynamiq_async._http.outage import Outage
+
 C = TypeVar("C", bound="Client")
 
 _MIB = 1024 * 1024
@@ -231,11 +233,12 @@ def api_of(client: Client) -> Api:
     return client._api
 
 
-def patient_view(client: C, given: RequestOptions) -> C:
+def patient_view(client: C, given: RequestOptions, outage: Outage | None = None) -> C:
     """A view of `client` for one of many calls.
 
     The time that such a call waits for a slot, or because the server asked to slow down, counts
-    neither as its time nor as a retry.
+    neither as its time nor as a retry. Nor does the time of an `outage`, in which it waits for a
+    connection.
     """
     options = client._api.options.for_call(given._replace(retry=None))
-    return client._with_api(client._api.view(options=options.for_many()))
+    return client._with_api(client._api.view(options=options.for_many(outage)))

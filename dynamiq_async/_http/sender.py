@@ -136,7 +136,7 @@ class Sender:
     ) -> BufferedResponse:
         """Send and read the whole response."""
         with request.held():
-            buffered = await self._retrying(request, options, deadline, whole=True)
+            buffered = await self._outlasting(request, options, deadline, whole=True)
         assert isinstance(buffered, BufferedResponse)  # noqa: S101 - tells the type checker what `whole` means
         return buffered
 
@@ -145,9 +145,38 @@ class Sender:
     ) -> OpenResponse:
         """Send and return with the headers; the body is the caller's to read and to close."""
         with request.held():
-            opened = await self._retrying(request, options, deadline, whole=False)
+            opened = await self._outlasting(request, options, deadline, whole=False)
         assert isinstance(opened, OpenResponse)  # noqa: S101 - the same
         return opened
+
+    async def _outlasting(
+        self, request: Request, options: SendOptions, deadline: float | None, *, whole: bool
+    ) -> BufferedResponse | OpenResponse:
+        """Send, and where the options know of an outage, wait for its end as long as it takes."""
+        outage = options.outage
+        if outage is None or request.urgent or not options.policy.patient:
+            return await self._retrying(request, options, deadline, whole=whole)
+        unsent: errors.ConnectError | None = None
+        tried = 0
+        try:
+            while True:
+                if outage.down or unsent:
+                    deadline = _later(deadline, await outage.wait(str(request), unsent))
+                try:
+                    result = await self._retrying(request, options, deadline, whole=whole)
+                except errors.ConnectError as error:
+                    tried += error.attempts or 0
+                    unsent = error.add(attempts=tried)
+                except errors.DynamiqError as error:
+                    if request.taken or isinstance(error, errors.APIStatusError):
+                        outage.connected()
+                    raise
+                else:
+                    outage.connected()
+                    result.attempts += tried
+                    return result
+        finally:
+            del unsent  # which holds this frame
 
     async def _retrying(
         self, request: Request, options: SendOptions, deadline: float | None, *, whole: bool
@@ -385,7 +414,8 @@ def _is_success(request: Request, status: int) -> bool:
 def _until_files(options: SendOptions, waited: float) -> float | None:
     """Seconds until another try to open a connection, which is waited for as for a slot; None
     when `Timeout.pool` leaves no time for it."""
-    delay, limit = options.policy.backoff(0), options.timeout.pool
+    delay = options.policy.backoff(0)
+    limit = None if options.queued else options.timeout.pool
     return None if limit is not None and waited + delay > limit else delay
 
 

@@ -29,6 +29,7 @@ from dynamiq_async.runs.waiting import DEFAULT_WAIT
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
+    from dynamiq_async._http.outage import Outage
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async.batch.models import Draft
 
@@ -55,10 +56,12 @@ class Mode(Protocol):
     Attributes:
         name: what a journal calls it.
         traceable: whether what became of an attempt can be found out later.
+        single: whether a refusal of the service means that nothing was done for the input.
     """
 
     name: str
     traceable: bool
+    single: bool
 
     def prepare(self, input: Any) -> Any:
         """What `work` is given for it. Raises InvalidArgumentError if it cannot be sent."""
@@ -79,12 +82,18 @@ class Invoke:
 
     name = "invoke"
     traceable = False
+    single = True
 
     def __init__(
-        self, app: Client, given: RequestOptions, fields: Mapping[str, Any], output_type: Any
+        self,
+        app: Client,
+        given: RequestOptions,
+        fields: Mapping[str, Any],
+        output_type: Any,
+        outage: Outage,
     ) -> None:
         root_body({}, **fields)
-        api = api_of(patient_view(app, given))
+        api = api_of(patient_view(app, given, outage))
         self._sender = api.sender
         self._options = api.options.for_call(RequestOptions(retry=given.retry))
         self._fields = {**fields, "row": True}
@@ -121,13 +130,15 @@ class Call:
 
     name = "call"
     traceable = False
+    single = False
 
     def __init__(
         self,
         client: C,
         call: Callable[[C, Any], Awaitable[Any]],
         given: RequestOptions,
-        output_type: Any = Any,
+        output_type: Any,
+        outage: Outage,
     ) -> None:
         if not callable(call):
             raise errors.InvalidArgumentError(
@@ -135,7 +146,7 @@ class Call:
                 argument="call",
             )
         self._call = call
-        self._view = patient_view(client, given)
+        self._view = patient_view(client, given, outage)
         self._output_type = output_type
 
     def prepare(self, input: Any) -> Any:
@@ -165,6 +176,7 @@ class RunToEnd:
 
     name = "run"
     traceable = True
+    single = True
 
     def __init__(
         self,
@@ -172,11 +184,12 @@ class RunToEnd:
         given: RequestOptions,
         fields: Mapping[str, Any],
         output_type: Any,
+        outage: Outage,
         *,
         session_id: str | None,
         settle: float,
     ) -> None:
-        api = api_of(patient_view(app, given))
+        api = api_of(patient_view(app, given, outage))
         self._service = RunRequests(api)
         self._given = given
         self._fields = {**fields, "row": True}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from dynamiq_async import errors
 from dynamiq_async._http.limiter import Demand
+from dynamiq_async._http.outage import Outage
 from dynamiq_async.options import Adaptive, check_count, check_seconds, rate_interval
 from dynamiq_async.options import check_one_of as check_one_of
 
@@ -34,6 +35,7 @@ class FanOutOptions(TypedDict, total=False):
     journal: JournalStore | str | os.PathLike[str] | None
     unknown: Unknown
     retry_failed: bool
+    max_failures: float | None
 
 
 class BatchOptions(FanOutOptions, total=False):
@@ -41,6 +43,7 @@ class BatchOptions(FanOutOptions, total=False):
 
     mode: Literal["invoke", "run"]
     settle: float
+    connect_patience: float
     timeout: TimeoutLike
     max_retries: int | None
     user_id: str | None
@@ -69,6 +72,8 @@ class StreamManyOptions(TypedDict, total=False):
     error_on_node_failure: bool | None
     dedupe: bool
     on_question: OnQuestion | None
+    max_failures: float | None
+    connect_patience: float
     resume: bool
     max_resumes: int
     user_id: str | None
@@ -87,6 +92,12 @@ def demand_of(concurrency: int | Adaptive, rate: float | str | None) -> Demand:
     if isinstance(concurrency, Adaptive):
         return Demand(concurrency.max, concurrency, interval)
     return Demand(check_count(concurrency, "concurrency"), None, interval)
+
+
+def outage_of(connect_patience: float) -> Outage:
+    """Where the calls of a batch wait for a connection."""
+    check_seconds_or_zero(connect_patience, "connect_patience")
+    return Outage(connect_patience)
 
 
 def check_seconds_or_zero(value: float, argument: str) -> None:

@@ -235,9 +235,10 @@ class RunRequests:
                     raise
                 failure = error
             else:
-                # A service that ignores the filter also lists the runs of other sessions.
+                # A service that ignores the filter also lists the runs of other sessions, and one
+                # whose session is not told may be anybody's.
                 for run in page:
-                    if run.session_id in (session_id, None):
+                    if run.session_id == session_id:
                         return run
             if loop.time() >= until:
                 if failure is not None:

@@ -457,7 +457,8 @@ def _scrub(error: Exception) -> tuple[OSError | None, str]:
     if isinstance(error, NotConnectedError):
         return _scrub(error.reason)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return None, str(error.certificate_error)
+        verdict = error.certificate_error
+        return verdict if isinstance(verdict, OSError) else None, str(verdict)
     if isinstance(error, aiohttp.ClientConnectorError):
         return error.os_error, str(error.os_error) or type(error.os_error).__name__
     if isinstance(error, aiohttp.ClientResponseError):

@@ -131,7 +131,7 @@ async def test_a_broken_stream_is_resumed(serve: Serve, no_backoff: None) -> Non
     assert all(r.ok for r in results)
 
 
-@pytest.mark.parametrize("fault", [Fault(status=500), Fault(status=403)])
+@pytest.mark.parametrize("fault", [Fault(status=500), Fault(status=404)])
 async def test_a_run_out_of_sight_is_of_unknown_outcome_and_named(
     serve: Serve, no_backoff: None, fault: Fault
 ) -> None:
@@ -152,13 +152,15 @@ async def test_a_run_that_takes_too_long_is_of_unknown_outcome(serve: Serve) -> 
 
 
 async def test_a_run_is_not_waited_for_without_end_unless_that_is_asked_for(serve: Serve) -> None:
+    from dynamiq_async._http.outage import Outage
     from dynamiq_async._http.request_options import RequestOptions
     from dynamiq_async.batch.modes import RunToEnd
 
     app, _ = await serve(numbered)
 
     def limit(**extras: Any) -> float | None:
-        mode = RunToEnd(app, RequestOptions(**extras), {}, Any, session_id=None, settle=1)
+        given = RequestOptions(**extras)
+        mode = RunToEnd(app, given, {}, Any, Outage(0), session_id=None, settle=1)
         return mode._following.timeout.total
 
     assert limit() == 3600

@@ -62,9 +62,6 @@ class Line(OpenResponse):
     async def drain(self) -> None:
         pass
 
-    def fail(self, error: Exception) -> None:
-        raise NotImplementedError
-
     def close(self) -> None:
         pass
 

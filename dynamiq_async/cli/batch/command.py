@@ -134,6 +134,22 @@ class Pace:
         ),
     ] = 10.0
 
+    max_failures: Annotated[
+        int | float | None,
+        Parameter(
+            help="Stop when more inputs than this failed; below 1, such as 0.05, it is a share of "
+            "those that are finished, looked at from 100 on."
+        ),
+    ] = None
+    connect_patience: Annotated[
+        float,
+        Parameter(
+            validator=Number(gte=0),
+            help="Seconds for which a service that could be reached before is waited for. "
+            "[default: 600]",
+        ),
+    ] = 600.0
+
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of `AsyncApp.map`."""
         adaptive = Adaptive(max=self.concurrency) if self.adaptive else None
@@ -143,6 +159,8 @@ class Pace:
             "mode": self.mode,
             "ordered": self.ordered,
             "grace": self.grace,
+            "max_failures": self.max_failures,
+            "connect_patience": self.connect_patience,
         }
 
 

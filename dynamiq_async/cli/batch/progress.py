@@ -70,6 +70,8 @@ def line(figures: BatchProgress, *, ended: bool = False) -> str:
         parts.append(f"{figures.in_flight} of {figures.limit} under way")
         if figures.cooldown:
             parts.append(f"asked to wait {figures.cooldown:.0f} s")
+        if figures.offline:
+            parts.append(f"no connection for {figures.offline:.0f} s")
         if figures.rate:
             parts.append(f"{figures.rate:.1f}/s")
         if figures.eta is not None:
