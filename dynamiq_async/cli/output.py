@@ -238,12 +238,6 @@ class _Text(io.TextIOBase):
     def isatty(self) -> bool:
         return self._stream is not None and self._stream.isatty()
 
-    def fileno(self) -> int:
-        if self._stream is None:
-            raise io.UnsupportedOperation
-        number: int = self._stream.fileno()
-        return number
-
     def write(self, text: str) -> int:
         with contextlib.suppress(*((OSError,) if self._name == "stderr" else ())):
             _put(self._name, text.encode(self.encoding, "replace"))

@@ -110,7 +110,7 @@ def _run_command(arguments: Sequence[str]) -> int:
 
 def _silence_stdout() -> None:
     """Have Python's own flush at its exit write to nowhere."""
-    if sys.stdout is not None:
+    if sys.stdout is not None:  # pragma: no branch - else it was a pipe that -o names
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)

@@ -88,11 +88,13 @@ class Writer:
             InvalidArgumentError: it could not be opened.
         """
         news = asyncio.Event()
-        while self._is_behind(room):
+        loop = asyncio.get_running_loop()
+        while True:
             with self._change:
-                self._drains.append((asyncio.get_running_loop(), news))
-            if self._is_behind(room):
-                await news.wait()
+                if not self._is_behind(room):
+                    break
+                self._drains.append((loop, news))
+            await news.wait()
             news.clear()
         self._check()
 
@@ -237,9 +239,7 @@ class Target:
         if self.partial is not None:
             try:
                 self._opened = self._open_partial(self.partial)
-            except PermissionError:  # a folder in which nothing can be made
-                if self.path is None or not self.path.exists():
-                    raise
+            except PermissionError:  # a folder in which nothing can be made, with the file in it
                 self.partial = None
         if self._opened is None:
             with self._usable(self.given):
