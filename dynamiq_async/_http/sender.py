@@ -167,9 +167,8 @@ class Sender:
                 except errors.ConnectError as error:
                     tried += error.attempts or 0
                     unsent = error.add(attempts=tried)
-                except errors.DynamiqError as error:
-                    if request.taken or isinstance(error, errors.APIStatusError):
-                        outage.connected()
+                except errors.DynamiqError:
+                    outage.connected()
                     raise
                 else:
                     outage.connected()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import io
 import json
@@ -529,6 +530,19 @@ async def kept_bytes(path: Path) -> bytes:
     child = await asyncio.create_subprocess_exec("cat", path, stdout=asyncio.subprocess.PIPE)
     out, _ = await child.communicate()
     return out
+
+
+async def test_a_file_that_cannot_be_locked_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(file: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_file, "_lock", no_locks)
+        with pytest.raises(errors.JournalError, match="No locks available"):
+            await opened(path)
+    await (await opened(path)).aclose()
 
 
 async def test_reading_leaves_nothing_beside_the_file(path: Path) -> None:

@@ -122,6 +122,21 @@ async def test_a_session_for_all_is_sent_and_nothing_is_looked_up(serve: Serve) 
     assert not [r for r in served.emulator.requests if r.query.get("session_id")]
 
 
+@pytest.mark.parametrize("told", [None, "c0ffee00-0000-4000-8000-000000000000"])
+async def test_a_run_of_an_unknown_session_is_not_taken_for_ones_own(
+    serve: Serve, told: str | None
+) -> None:
+    """Of a service that does not filter, any run may be the first of the list."""
+    served = await serve(numbered)
+    run: dict[str, Any] = {"id": str(UUID(int=7)), "status": "completed", "output": {"n": "other"}}
+    listed = {"data": [run | ({"session_id": told} if told else {})]}
+    served.emulator.script(Fault(drop="reset"), match="POST /v1/runs")
+    served.emulator.script(Fault(status=200, body=listed), match="GET /v1/runs", times=None)
+    [result] = await served.app.batch([{"n": 1}], mode="run", settle=0.05)
+    assert isinstance(result.error, errors.AmbiguousOutcomeError)
+    assert result.run_id is None
+
+
 async def test_a_broken_stream_is_resumed(serve: Serve, no_backoff: None) -> None:
     served = await serve(numbered)
     served.emulator.script(

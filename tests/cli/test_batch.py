@@ -136,6 +136,30 @@ async def test_a_workflow_that_failed_is_a_failed_input(
     assert result.err.splitlines()[0] == "3 of 3 done, 1 failed, in 0:00"
 
 
+@pytest.mark.parametrize("most", ["2", "0.02"])
+async def test_too_many_failures_stop_it(
+    folder: Path, emulator: Emulator, cli: CLI, most: str
+) -> None:
+    write("in.jsonl", *questions(300))
+    emulator.script(Fault(status=400), times=None)
+    options = ("--concurrency", "1", "--max-failures", most, "--connect-patience", "5")
+    done = await cli("batch", "in.jsonl", "-o", "out.jsonl", *options)
+    assert done.code == 1
+    finished = 3 if most == "2" else 100
+    assert len(emulator.requests) == finished
+    assert f"{300 - finished} were not tried" in " ".join(done.err.split())
+    assert len(read(Path("out.jsonl.partial"))) == finished
+
+
+async def test_a_wrong_key_stops_it(folder: Path, emulator: Emulator, cli: CLI) -> None:
+    write("in.jsonl", *questions(300))
+    emulator.script(Fault(status=401), times=None)
+    done = await cli("batch", "in.jsonl", "-o", "out.jsonl", "--concurrency", "4")
+    assert done.code != 0
+    assert len(emulator.requests) <= 4
+    assert "was stopped" in " ".join(done.err.split())
+
+
 async def test_what_failed_is_called_again_alone(
     folder: Path, emulator: Emulator, cli: CLI
 ) -> None:
@@ -615,12 +639,13 @@ def test_the_figures_of_a_moment_are_shown() -> None:
         limit=8,
         throttled=3,
         cooldown=2.4,
+        offline=7.2,
         rate=12.34,
         eta=3723.0,
     )
     assert progress_module.line(figures) == (
         "1,234 of 12,345 done, 1,000 from the journal, 2 failed, slowed down 3 x, "
-        "7 of 8 under way, asked to wait 2 s, 12.3/s, 1:02:03 left"
+        "7 of 8 under way, asked to wait 2 s, no connection for 7 s, 12.3/s, 1:02:03 left"
     )
 
 

@@ -135,7 +135,7 @@ class Pace:
     ] = 10.0
 
     max_failures: Annotated[
-        int | float | None,
+        float | None,
         Parameter(
             help="Stop when more inputs than this failed; below 1, such as 0.05, it is a share of "
             "those that are finished, looked at from 100 on."
@@ -153,13 +153,14 @@ class Pace:
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of `AsyncApp.map`."""
         adaptive = Adaptive(max=self.concurrency) if self.adaptive else None
+        most = self.max_failures
         return {
             "concurrency": adaptive or self.concurrency,
             "rate": _rate_of(self.rate),
             "mode": self.mode,
             "ordered": self.ordered,
             "grace": self.grace,
-            "max_failures": self.max_failures,
+            "max_failures": int(most) if most is not None and most.is_integer() else most,
             "connect_patience": self.connect_patience,
         }
 
