@@ -48,8 +48,12 @@ MAX_WAIT = 60.0
 """Seconds that a host may ask to wait before a download is tried again."""
 
 _HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
+_WHOLE = frozenset({200, 203})
+"""The statuses of a whole content: 206 is a part, 202 comes before there is any."""
+
 _WRITE_BYTES = 1024 * 1024
 _MAX_NAME_BYTES = 150
+_SIZE = re.compile(r"[0-9]{1,18}")
 _UNUSABLE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\ud800-\udfff]')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # by Windows
 
@@ -118,6 +122,12 @@ class Downloader(Sender):
         self, request: Request, response: Response, limits: TaskLimits
     ) -> BufferedResponse:
         assert isinstance(request, _DownloadRequest)  # noqa: S101 - tells the type checker that no other is sent
+        if response.status not in _WHOLE:
+            raise errors.APIResponseError(
+                f"{request} was answered {response.status}, which has not the whole content",
+                status=response.status,
+                request_id=request_id(response.headers),
+            )
         size, received = _length(response.headers), 0
         _check_size(request, response, size or 0)
         await request.sink.restart()
@@ -205,7 +215,7 @@ def _redacted(url: str) -> str:
 def _length(headers: Mapping[str, str]) -> int | None:
     """The size of the content in bytes, where it is known: that of a compressed one is not."""
     text = headers.get("content-length", "")
-    return int(text) if text.isdecimal() and "content-encoding" not in headers else None
+    return int(text) if _SIZE.fullmatch(text) and "content-encoding" not in headers else None
 
 
 # --- sinks ---------------------------------------------------------------------------------------

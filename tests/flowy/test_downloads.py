@@ -353,6 +353,26 @@ async def test_one_that_is_cut_short_leaves_nothing(serve: Serve, tmp_path: Path
     assert files_in(tmp_path) == []
 
 
+@pytest.mark.parametrize("status", [201, 202, 204, 205, 206, 207, 226])
+async def test_a_status_that_has_not_the_whole_content_leaves_nothing(
+    flowy: Served, tmp_path: Path, status: int
+) -> None:
+    output = await output_of(flowy)
+    headers = {"Content-Range": "bytes 0-3/4096"}
+    script(flowy, Fault(status=status, headers=headers, body=b"" if status < 206 else b"part"))
+    with pytest.raises(errors.APIResponseError, match="not the whole content") as caught:
+        await output.save(tmp_path / "x.png")
+    assert caught.value.status == status
+    assert files_in(tmp_path) == []
+    assert len(flowy.downloads) == 1
+
+
+async def test_a_proxy_may_say_that_it_passed_the_content_on(flowy: Served) -> None:
+    output = await output_of(flowy)
+    script(flowy, Fault(status=203, body=b"whole"))
+    assert await output.read() == b"whole"
+
+
 async def test_there_is_a_limit_of_size(flowy: Served, tmp_path: Path) -> None:
     output = await output_of(flowy)
     for fault in (Fault(), Fault(framing="chunked")):
