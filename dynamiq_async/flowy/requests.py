@@ -9,9 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from dynamiq_async import errors
+from dynamiq_async._http.error_responses import masked
 from dynamiq_async._http.limiter import Limiter, now
 from dynamiq_async._http.response import read_with
 from dynamiq_async._json import encode
@@ -142,8 +143,10 @@ class FlowyRequests:
         return self._read_run(found.data, request, options)
 
     def _read_run(self, data: Raw, request: Request, options: SendOptions) -> FlowyRun:
-        """A run whose outputs are bound to this client."""
+        """A run whose outputs are bound to this client, and whose error does not repeat its key."""
         run = self.read(run_of, data, request)
+        if run.error is not None:
+            run = structs.replace(run, error=masked(run.error, self.api.sender.key))
         get_run = partial(self.get_run, options=options)
         for position, output in enumerate(run.outputs):
             output.bind(OutputLoader(self.shared.downloader, options, get_run, run, position))
