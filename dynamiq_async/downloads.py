@@ -30,7 +30,7 @@ from dynamiq_async._http.request import Request
 from dynamiq_async._http.response import BufferedResponse
 from dynamiq_async._http.retry import parse_retry_after
 from dynamiq_async._http.sender import Sender, read_beginning
-from dynamiq_async._http.urls import is_loopback
+from dynamiq_async._http.urls import Reach, reach_of
 from dynamiq_async._tasks import in_thread
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ _WHOLE = frozenset({200, 203})
 
 _WRITE_BYTES = 1024 * 1024
 _MAX_NAME_BYTES = 150
+_HOST = re.compile(r"[0-9a-z._~-]+|[0-9a-f:.]+")
 _SIZE = re.compile(r"[0-9]{1,18}")
 _UNUSABLE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\ud800-\udfff]')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # by Windows
@@ -98,15 +99,17 @@ class Downloader(Sender):
     """A sender that writes the bodies of responses to a sink."""
 
     async def get(
-        self, url: str, options: SendOptions, deadline: float | None, **target: Any
+        self, url: str, options: SendOptions, deadline: float | None, *, near: Reach, **target: Any
     ) -> Downloaded:
         """Download what a link leads to. Redirects are followed, since nothing secret is sent.
 
         Args:
+            near: how near a link may lead: as near as the API that it comes from. A redirect leads
+                no nearer than the host that it comes from, too.
             target: the `sink`, `max_bytes` and `progress` of the download.
         """
         for _ in range(MAX_REDIRECTS + 1):
-            url = _check_link(url)
+            url, near = _check_link(url, near)
             try:
                 request = _DownloadRequest(url, **target)
                 response = await self.fetch(request, options, deadline=deadline)
@@ -187,11 +190,15 @@ def _resolve(url: str, location: str) -> str:
         return location  # it is no URL, which `_check_link` reports
 
 
-def _check_link(url: str) -> str:
-    """`url` as it goes over the wire.
+def _check_link(url: str, near: Reach) -> tuple[str, Reach]:
+    """`url` as it goes over the wire, and how near its redirects may lead.
+
+    Args:
+        near: how near the link may lead: as near as where it comes from.
 
     Raises:
-        APIResponseError: it is not https (or http on this machine), or holds a password.
+        APIResponseError: it is not https (or http on this machine), holds a password, or leads to
+            this machine or a private address from further away.
     """
     text = quote(url, safe=string.punctuation).partition("#")[0]
     try:
@@ -199,12 +206,21 @@ def _check_link(url: str) -> str:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         parts, host = urlsplit(""), ""
-    secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-    if not host or not secure or parts.username is not None or parts.password is not None:
+    reach = reach_of(host)
+    secure = parts.scheme == "https" or (parts.scheme == "http" and reach is Reach.LOOPBACK)
+    # Parsers of URLs disagree about what a backslash means, and so about the host behind it.
+    clear = _HOST.fullmatch(host) and "\\" not in text.partition("?")[0]
+    if not clear or not secure or parts.username is not None or parts.password is not None:
         raise errors.APIResponseError(
             f"the link {_redacted(url)} cannot be used: it must be an https URL without a password"
         )
-    return text
+    if reach > near:
+        raise errors.APIResponseError(
+            f"the link {_redacted(url)} is not followed: it leads to "
+            f"{'this machine' if reach is Reach.LOOPBACK else 'a private address'}, and comes from "
+            "elsewhere"
+        )
+    return text, min(near, reach)
 
 
 def _redacted(url: str) -> str:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from msgspec import Raw, Struct, structs
@@ -15,6 +16,7 @@ from dynamiq_async import errors
 from dynamiq_async._http.error_responses import masked
 from dynamiq_async._http.limiter import Limiter, now
 from dynamiq_async._http.response import read_with
+from dynamiq_async._http.urls import reach_of
 from dynamiq_async._json import encode
 from dynamiq_async.flowy.models import FlowyApp, FlowyRun, app_of, run_of
 from dynamiq_async.flowy.outputs import OutputLoader
@@ -148,8 +150,9 @@ class FlowyRequests:
         if run.error is not None:
             run = structs.replace(run, error=masked(run.error, self.api.sender.key))
         get_run = partial(self.get_run, options=options)
+        near = reach_of(urlsplit(self.api.url).hostname or "")
         for position, output in enumerate(run.outputs):
-            output.bind(OutputLoader(self.shared.downloader, options, get_run, run, position))
+            output.bind(OutputLoader(self.shared.downloader, options, get_run, run, position, near))
         return run
 
     async def get_app(
