@@ -12,6 +12,7 @@ import os
 import re
 import string
 import time
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -56,7 +57,10 @@ _MAX_NAME_BYTES = 150
 _HOST = re.compile(r"[0-9a-z._~-]+|[0-9a-f:.]+")
 _SIZE = re.compile(r"[0-9]{1,18}")
 _UNUSABLE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\ud800-\udfff]')
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # by Windows
+_RESERVED = re.compile(
+    r"(?i)(con|prn|aux|nul|con(in|out)\$|clock\$|(com|lpt)[\d¹²³]) *(\.|$)"
+)  # by Windows
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # such as what turns the direction of a text
 
 
 # --- requests --------------------------------------------------------------------------------
@@ -336,8 +340,10 @@ def file_name(url: str, media_type: str, fallback: str) -> str:
 
 
 def _clean(name: str) -> str:
-    name = _UNUSABLE.sub("_", name.replace("/", "_").replace("\\", "_")).strip(" .")
-    if _RESERVED.match(name):
+    name = _UNUSABLE.sub("_", name.replace("/", "_").replace("\\", "_"))
+    shown = ("_" if unicodedata.category(letter) in _INVISIBLE else letter for letter in name)
+    name = "".join(shown).strip(" .")
+    if _RESERVED.match(name) or name.startswith("-"):  # programs take the latter for an option
         name = f"_{name}"
     stem, dot, extension = name.rpartition(".")
     if dot and len(extension.encode()) <= _MAX_NAME_BYTES // 4:
