@@ -1,62 +1,68 @@
-"""Which names and addresses are this machine, and which are public. Nothing is resolved."""
+"""How far away a host may be, by its name or address. Nothing is resolved."""
 
 from __future__ import annotations
 
+import enum
 import ipaddress
-import re
 import socket
 
+_LOOPBACK_NAMES = frozenset(
+    {"localhost", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"}
+)
+_PRIVATE_SUFFIXES = (".internal", ".local", ".lan", ".home.arpa", ".localdomain")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_NOT_PUBLIC = ("localhost", "localdomain", "local", "internal", "lan", "home.arpa")
-_NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine by name (RFC 6761, 6.3) or address."""
+class Reach(enum.IntEnum):
+    """How near a host is. The greater one is the nearer one."""
+
+    PUBLIC = 0
+    PRIVATE = 1
+    LOOPBACK = 2
+
+
+def reach_of(host: str) -> Reach:
+    """How near `host` may be, by its name (RFC 6761, 6.3) or its address in any form that resolvers
+    take."""
     name = host.lower().removesuffix(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
+    last = name.removesuffix(".localdomain").rpartition(".")[2]
+    if last in _LOOPBACK_NAMES:
+        return Reach.LOOPBACK
     address = _address(name)
-    return address is not None and address.is_loopback
+    if address is None:
+        inside = "." not in name or name.endswith(_PRIVATE_SUFFIXES) or last.isdecimal()
+        return Reach.PRIVATE if inside else Reach.PUBLIC
+    if address.is_loopback or address.is_unspecified:  # 0.0.0.0 leads here as well
+        return Reach.LOOPBACK
+    public = address.is_global and not address.is_multicast
+    return Reach.PUBLIC if public else Reach.PRIVATE
 
 
-def is_public(host: str) -> bool:
-    """Whether `host` may be anywhere on the internet, by its name or address."""
-    name = host.lower().removesuffix(".")
-    if address := _address(name):
-        return address.is_global and not address.is_multicast
-    last = name.rpartition(".")[2]
-    if "." not in name or _NUMBER.fullmatch(last):
-        return False
-    return not any(f".{name}".endswith(f".{suffix}") for suffix in _NOT_PUBLIC)
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine."""
+    return reach_of(host) is Reach.LOOPBACK
 
 
 def is_private(host: str) -> bool:
     """Whether `host` is this machine, or an address that is not public."""
-    return is_loopback(host) or (
-        _address(host.removesuffix(".")) is not None and not is_public(host)
-    )
+    is_address = _address(host.lower().removesuffix(".")) is not None
+    return is_loopback(host) or (is_address and reach_of(host) is Reach.PRIVATE)
 
 
-def reach(host: str) -> int:
-    """How far away `host` may be: 0 this machine, 1 a network of its own, 2 anywhere."""
-    return 0 if is_loopback(host) else 2 if is_public(host) else 1
-
-
-def _address(host: str) -> Address | None:
-    """The address that `host` is, in whatever form resolvers take. An IPv4 address within an IPv6
-    address is what counts, because that is where its packets go."""
+def _address(name: str) -> Address | None:
+    """The address that `name` is. Of an IPv4 address within an IPv6 one, the former counts, since
+    that is where the packets go."""
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(name)
     except ValueError:
-        try:  # 127.1, 0x7f.1, 2130706433
-            return ipaddress.IPv4Address(socket.inet_aton(host))
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(name))  # 127.1, 0x7f.1, 2130706433
         except (OSError, ValueError):
             return None
-    if isinstance(address, ipaddress.IPv6Address):
-        if address in _NAT64:
-            return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-        return address.ipv4_mapped or address.sixtofour or address
-    return address
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64 or 1 < int(address) < 2**32:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour or address

@@ -95,7 +95,6 @@ class AsyncFlowy(Client):
         self._settings |= {"max_runs": max_runs, "max_downloads": max_downloads}
         self._api = self._api.view(options=self._api.options.with_policy(patient=True))
         downloader = Downloader(
-            self.url,
             partial(self._network._replace(session=None).open, None),
             downloads,
             secret=None,
