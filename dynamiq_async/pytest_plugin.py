@@ -17,7 +17,7 @@ need pytest-asyncio in strict mode: in auto mode it takes the tests, but not the
 from __future__ import annotations
 
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     from .emulator import Emulator
 
 _MARKER = "dynamiq_emulator"
-_SCOPES = ("function", "class", "module", "package", "session")
+_SCOPES: tuple[Literal["function", "class", "module", "package", "session"], ...] = (
+    "function",
+    "class",
+    "module",
+    "package",
+    "session",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
