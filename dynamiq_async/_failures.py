@@ -20,7 +20,7 @@ from dynamiq_async.errors import RunCanceledError, RunError, RunFailedError
 NO_REASON = "no reason given"
 
 _ENDS = {"failed": False, "canceled": True}
-_REASON = ("error", "message", "type")
+_REASON = ("error", "message", "detail", "type")
 
 
 class _Result(Struct):

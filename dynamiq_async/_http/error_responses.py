@@ -16,6 +16,7 @@ from dynamiq_async._credentials import (
     mask,
     revealed,
 )
+from dynamiq_async._failures import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -216,7 +217,9 @@ def stream_error(
     envelope = envelope_of(data)
     status = _STATUS_BY_CODE.get(envelope.code or "")
     kind = error_class(status, envelope.code) if status else errors.RunFailedError
-    what = " ".join(filter(None, (envelope.code, envelope.message))) or "an error without a text"
+    detail = data.get("detail") if isinstance(data, dict) else None
+    message = envelope.message or sentence(data) or (str(detail) if detail else "")
+    what = " ".join(filter(None, (envelope.code, message))) or "an error without a text"
     return kind(
         f"{request}: the stream reported {what}",
         status=status,

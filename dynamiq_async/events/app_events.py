@@ -381,3 +381,18 @@ def stream_event(data: bytes) -> StreamEvent | None:
     if "source" not in known and ("error" in message or {"code", "message"} <= message.keys()):
         known["event"] = ERROR_EVENT
     return StreamEvent(raw_data=_json.dumped(message), **known)
+
+
+def error_event(data: bytes, _: Exception) -> StreamEvent:
+    """The event for the data of a server-sent event that is named `error`, whatever the data is: an
+    object, a text in JSON or one as it stands. Only what names its source is a node's event."""
+    try:
+        message = _json.decode(data)
+    except _json.DECODE_ERRORS:
+        message = data.decode("utf-8", "replace")
+    if isinstance(message, dict) and (message.get("source") or "data" in message):
+        event = stream_event(data)
+        if event is not None and event.source is not None:
+            return event
+        message = message.get("data") or message
+    return StreamEvent(event=ERROR_EVENT, raw_data=_json.dumped(message))

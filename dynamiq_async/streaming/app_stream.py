@@ -18,7 +18,13 @@ from dynamiq_async import _json, errors
 from dynamiq_async._failures import Failure
 from dynamiq_async._http.error_responses import beginning, stream_error
 from dynamiq_async._http.timers import deadline_in
-from dynamiq_async.events.app_events import AGENT_TYPE, BrokenEvent, StreamEvent, stream_event
+from dynamiq_async.events.app_events import (
+    AGENT_TYPE,
+    BrokenEvent,
+    StreamEvent,
+    error_event,
+    stream_event,
+)
 from dynamiq_async.options import check_one_of
 from dynamiq_async.sse import SSEDecoder
 from dynamiq_async.streaming.event_reader import EventReader, open_events, read_event
@@ -220,6 +226,7 @@ class AppStream(WorkflowStream[T_co]):
             StreamEvent,
             max_event_bytes=max_event_bytes,
             recover=recovery(stream_event, on_bad_event, sender.key),
+            recover_error=error_event,
         )
         self.response: ResponseInfo | None = None
 
