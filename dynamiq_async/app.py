@@ -147,6 +147,10 @@ class AsyncApp(Batching):
     async def invoke(
         self, input: Any, *, output_type: type[T], **options: Unpack[_InvokeOptions]
     ) -> T: ...
+    @overload
+    async def invoke(
+        self, input: Any, *, output_type: Any, **options: Unpack[_InvokeOptions]
+    ) -> Any: ...
     async def invoke(
         self,
         input: Any,
@@ -221,6 +225,10 @@ class AsyncApp(Batching):
     def stream(
         self, input: Any, *, output_type: type[T], **options: Unpack[_StreamOptions]
     ) -> AppStream[T]: ...
+    @overload
+    def stream(
+        self, input: Any, *, output_type: Any, **options: Unpack[_StreamOptions]
+    ) -> AppStream[Any]: ...
     def stream(
         self,
         input: Any,

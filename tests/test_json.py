@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
 
 import msgspec
 import pydantic
@@ -117,6 +122,10 @@ def test_big_integers_and_numbers_come_through() -> None:
     assert _json.decode(b"1.5e300") == 1.5e300
 
 
+class Level(Enum):
+    ONE = 1
+
+
 class Model(pydantic.BaseModel):
     count: int
 
@@ -150,3 +159,28 @@ def test_a_type_that_can_be_decoded_to_passes(kind: object) -> None:
 
 def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
     assert _json.decode(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+
+
+class Strict(pydantic.BaseModel, strict=True):
+    when: datetime
+    id: UUID
+    level: Level
+    pair: tuple[int, str]
+    blob: bytes
+    price: Decimal
+
+
+STRICT = (
+    b'{"when": "2024-01-02T03:04:05Z", "id": "00000000-0000-0000-0000-000000000001", "level": 1, '
+    b'"pair": [1, "a"], "blob": "Zg==", "price": "0.10"}'
+)
+
+
+@pytest.mark.parametrize("kind", [Strict, list[Strict], Strict | None, dict[str, Strict]])
+def test_a_strict_model_is_decoded_as_from_json(kind: Any) -> None:
+    data = {list[Strict]: b"[%b]", dict[str, Strict]: b'{"a": %b}'}.get(kind, b"%b") % STRICT
+    found = _json.decode(data, kind)
+    model = found[0] if kind == list[Strict] else found["a"] if kind == dict[str, Strict] else found
+    assert (model.id, model.level, model.pair) == (UUID(int=1), Level.ONE, (1, "a"))
+    assert (model.when, model.price) == (datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC), Decimal("0.10"))
+    assert _json.convert(json.loads(data), kind) == found

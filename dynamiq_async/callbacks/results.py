@@ -76,7 +76,11 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
         """`timestamp` in nanoseconds since 1970, like `time.time_ns()`."""
         return None if self.timestamp is None else rfc3339_nanoseconds(self.timestamp)
 
-    def decode(self, output_type: type[T]) -> T:
+    @overload
+    def decode(self, output_type: type[T]) -> T: ...
+    @overload
+    def decode(self, output_type: Any) -> Any: ...
+    def decode(self, output_type: Any) -> Any:
         """The output as `output_type`, whatever the status.
 
         Raises:
@@ -84,13 +88,14 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
             ResponseDecodeError: the output does not fit it.
         """
         _json.check_type(output_type)
-        decoded: T = self._decode_as(output_type)
-        return decoded
+        return self._decode_as(output_type)
 
     @overload
     def unwrap(self) -> Any: ...
     @overload
     def unwrap(self, output_type: type[T]) -> T: ...
+    @overload
+    def unwrap(self, output_type: Any) -> Any: ...
     def unwrap(self, output_type: Any = Any) -> Any:
         """The output of a call that succeeded, as `output_type`.
 

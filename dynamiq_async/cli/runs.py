@@ -113,7 +113,8 @@ def create(
         async with connection.open() as app:
             detached = background or wait_timeout is not None
             with output.waiting_for(app.url):
-                return await app.runs.create(value, background=detached, **arguments)
+                run: Run = await app.runs.create(value, background=detached, **arguments)
+                return run
 
     run = asyncio.run(create_run())
     if wait_timeout is not None:
