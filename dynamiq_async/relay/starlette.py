@@ -33,7 +33,7 @@ class RelayResponse(Response):
         stream: what `relay` takes.
         headers: additional headers, such as cookies.
         background: runs when all was sent or the browser has disconnected.
-        options: the options of `relay`: format, map, heartbeat, retry, on_disconnect.
+        options: the options of `relay`: format, map, heartbeat, retry, on_leave.
 
     Raises:
         InvalidArgumentError: an argument cannot be used.
