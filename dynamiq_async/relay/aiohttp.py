@@ -10,7 +10,7 @@ from aiohttp import web
 from dynamiq_async.errors import DynamiqError
 from dynamiq_async.relay.core import Relay, relay
 from dynamiq_async.relay.position import last_event_id
-from dynamiq_async.relay.problems import problem_of
+from dynamiq_async.relay.problems import error_reply
 from dynamiq_async.relay.sending import LeftError, send_while_there
 
 if TYPE_CHECKING:
@@ -116,12 +116,10 @@ async def error_middleware(request: web.Request, handler: Handler) -> web.Stream
     try:
         return await handler(request)
     except DynamiqError as error:
-        problem = problem_of(error)
-        if problem.internal or request.writer.output_size:
+        reply = error_reply(error)
+        if reply.status == 500 or request.writer.output_size:
             raise
-        body = problem.json()
-        headers = problem.headers(len(body))
-        return web.Response(status=problem.status, headers=headers, body=body)
+        return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
 
 
 async def _begin(request: web.Request, response: web.StreamResponse, body: Relay) -> None:
