@@ -95,8 +95,11 @@ def resume(runs: Runs, run_id: str, headers: Headers, **options: Any) -> RunStre
 
     Raises:
         InvalidArgumentError: the header is not a position, or is one of another run; respond with
-            400. The error's `argument` is "Last-Event-ID".
+            400. The error's `argument` is "Last-Event-ID". Or the run id cannot be one: respond
+            with 400, too; the `argument` is "run_id".
     """
+    if run_id in (".", ".."):  # another path of the App's, were it sent
+        raise errors.InvalidArgumentError("run_id is no id of a run", argument="run_id")
     position = resume_position(headers)
     if position is None:
         return runs.follow(run_id, **options)

@@ -179,7 +179,7 @@ class Pump:
         if not self.opened.done():
             self.opened.set_result(False)
         if isinstance(failure, errors.DynamiqError):
-            log.info("a relay broke off: %s: %s", type(failure).__name__, failure)
+            log.info("a relay broke off: %s: %s", type(failure).__name__, _visible(failure))
         elif failure is not None and self.left:
             log.error("an error in a relay whose reader has left", exc_info=failure)
 
@@ -247,7 +247,7 @@ class Pump:
                     await self._upstream.aclose()
                     await self._upstream.cancel()
         except (errors.DynamiqError, TimeoutError) as error:
-            log.info("a run whose reader has left could not be canceled: %s", error)
+            log.info("a run whose reader has left could not be canceled: %s", _visible(error))
         finally:
             await self._upstream.aclose()
 
@@ -261,6 +261,11 @@ class Pump:
             self._add([self._format.heartbeat])
             since = now
         self._timer = self._loop.call_at(since + interval, self._beat, interval)
+
+
+def _visible(error: Exception) -> str:
+    """An error's text on one line of a log, since it may quote what a server sent."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error))
 
 
 def _cut_off(how: str) -> errors.StreamClosedError:

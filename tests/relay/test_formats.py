@@ -606,3 +606,16 @@ async def test_json_lines_of_a_run_begin_with_its_id_also_if_no_event_is_shown(
     made = app.runs.stream({})
     lines = (await whole(relay(made, format="jsonl", map=lambda event: None))).splitlines()
     assert [msgspec.json.decode(line) for line in lines] == [{"run": made.run_id}]
+
+
+async def test_a_log_line_shows_line_breaks_and_escapes_of_a_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def failing() -> AsyncIterator[str]:
+        yield "one"
+        raise errors.ContentTypeError("got \x1b[2J\r\nERROR forged \u202eend")
+
+    with caplog.at_level("INFO", logger="dynamiq_async"):
+        await whole(relay(failing()))
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.endswith(r"got \x1b[2J\r\nERROR forged \u202eend")

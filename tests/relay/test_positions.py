@@ -9,7 +9,7 @@ import pytest
 from multidict import CIMultiDict
 
 from dynamiq_async import RunEvent, errors
-from dynamiq_async.relay import Position, relay, resume, resume_position
+from dynamiq_async.relay import Position, error_reply, relay, resume, resume_position
 from dynamiq_async.sse import SSEDecoder
 
 if TYPE_CHECKING:
@@ -154,3 +154,14 @@ class ItemsOnly:
 )
 async def test_headers_of_any_framework_are_taken(headers: Headers) -> None:
     assert resume_position(headers) == Position("r-1", 7)
+
+
+@pytest.mark.parametrize("run_id", [".", ".."])
+async def test_a_run_id_that_would_be_another_path_is_the_browsers_mistake(
+    run_id: str, emulate: Emulate
+) -> None:
+    app, emulator = await emulate()
+    with pytest.raises(errors.InvalidArgumentError) as caught:
+        resume(app.runs, run_id, {})
+    assert error_reply(caught.value).status == 400
+    assert not emulator.requests
