@@ -31,7 +31,7 @@ from dynamiq_async._tasks import in_thread
 from dynamiq_async.options import NO_TIMEOUT, Timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from dynamiq_async._credentials import Secret
     from dynamiq_async._http.limiter import Limiter
@@ -93,6 +93,7 @@ class Sender:
         self.max_response_bytes = max_response_bytes
         self.credential = credential
         self.closed = False
+        self.before_close: set[Callable[[], Awaitable[None]]] = set()
         self._timer: Timer | None = None
 
     def timer(self) -> Timer:
@@ -122,10 +123,14 @@ class Sender:
             await in_thread(self._get_transport)
 
     async def aclose(self) -> None:
-        """Close the connections; every later request raises ClientClosedError."""
-        self.closed = True
-        if self._transport is not None:
-            await self._transport.aclose()
+        """Await what is in `before_close`, then close the connections; every later request raises
+        ClientClosedError."""
+        try:
+            await asyncio.gather(*(last_call() for last_call in self.before_close))
+        finally:
+            self.closed = True
+            if self._transport is not None:
+                await self._transport.aclose()
 
     def abandon(self) -> bool:
         """Close from a finaliser. Returns whether there was anything to close."""

@@ -32,7 +32,7 @@ from dynamiq_async.streaming.event_reader import EventReader, open_events
 from dynamiq_async.streaming.output_stream import OutputStream, T_co
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from dynamiq_async._http.request import Request
     from dynamiq_async._http.request_options import SendOptions
@@ -144,6 +144,11 @@ class RunStream(OutputStream[RunEvent, T_co]):
             StreamError: the run's id is not known yet.
         """
         await self._requests.cancel(self._id())
+
+    @property
+    def before_close(self) -> set[Callable[[], Awaitable[None]]]:
+        """What the client awaits before it closes: cancels that are due, for example."""
+        return self._requests.api.sender.before_close
 
     def _id(self) -> str:
         if self.run_id is None:
