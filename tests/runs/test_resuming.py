@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pytest
 
@@ -697,12 +696,11 @@ async def test_a_lost_create_is_found_again_with_dedupe(serve: Serve, background
 
 async def test_a_found_run_is_waited_for_within_the_one_deadline(serve: Serve) -> None:
     served = await serve(waits)
-    session = str(uuid4())
-    run = await served.app.runs.create({}, background=True, session_id=session)
-    served.emulator.script(Fault(status=502), match=CREATE)
+    served.emulator.script(LOST["reset"], match=CREATE)
     started = asyncio.get_running_loop().time()
     with pytest.raises(errors.APITimeoutError) as caught:
-        await served.app.runs.create({}, dedupe=True, timeout=0.1, session_id=session)
+        await served.app.runs.create({}, dedupe=True, timeout=0.1)
+    [run] = (await served.app.runs.list()).data
     assert caught.value.run_id == run.id
     assert asyncio.get_running_loop().time() - started < 1.0
 
