@@ -99,7 +99,8 @@ class AiohttpResponse:
         raise failure
 
     def fail(self, error: Exception) -> None:
-        self._content.set_exception(error)
+        if self._content.exception() is None:
+            self._content.set_exception(error)
 
     def close(self) -> None:
         if self._lost is not None:
@@ -123,7 +124,7 @@ class AiohttpResponse:
         the framing was violated, and when the session was closed."""
         if lost is not None:
             _overlook(lost)
-        if not self._content.is_eof() and self._content.exception() is None:
+        if not self._content.is_eof():
             violation = self._protocol.exception()
             self.fail(aiohttp.ClientPayloadError(str(violation or "it was closed")))
 

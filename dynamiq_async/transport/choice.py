@@ -22,7 +22,8 @@ class ClientResponse(Response, Protocol):
     """A response as a client uses it."""
 
     def fail(self, error: Exception) -> None:
-        """Make a `read` that waits, and every later one, raise `error`."""
+        """Make a `read` that waits, and every later one, raise `error`. Of several errors, the
+        first counts."""
 
 
 class ClientTransport(Protocol):

@@ -164,6 +164,20 @@ async def test_the_first_reason_to_fail_a_read_is_the_one() -> None:
             opened.close()
 
 
+async def test_the_first_reason_is_the_one_on_a_connection_of_our_own() -> None:
+    async with Emulator() as emulator, AsyncApp(emulator.url, access_key=KEY) as app:
+        emulator.script(Fault(status=200, headers=SSE, body=b": \n\n"))
+        opened = await app._api.sender.open(
+            app._api.request("POST", "", body=b"{}", stream=True), app._api.options
+        )
+        opened.response.fail(errors.IdleTimeoutError("first"))
+        opened.response.fail(errors.StreamClosedError("second"))
+        for _ in range(2):
+            with pytest.raises(errors.IdleTimeoutError):
+                await opened.response.read()
+        opened.close()
+
+
 async def test_a_task_that_is_cancelled_besides_is_cancelled() -> None:
     async with app_on(Double(Canned(forever, headers=SSE))) as app:
         request = app._api.request("POST", "", body=b"{}", stream=True)
