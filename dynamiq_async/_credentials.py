@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import Literal, NamedTuple, NoReturn
+from typing import Literal, NamedTuple, NoReturn, Self
 from urllib.parse import quote
 
 import msgspec
@@ -80,25 +80,35 @@ ACCESS_KEY = Credential(
 
 def is_personal(key: str) -> bool:
     """Whether `key` looks like a Personal Access Token, which no App takes (documented)."""
-    return key.startswith(("dyn_pat_", "uak_"))
+    return revealed(key).startswith(("dyn_pat_", "uak_"))
 
 
-class Secret:
-    """A string that only `reveal()` gives away."""
+class Secret(str):
+    """A text that only `reveal()` gives away: in any other use it is the mask.
 
-    __slots__ = ("_value",)
+    So a local variable may hold it, which error trackers take note of.
+    """
 
-    def __init__(self, value: str) -> None:
-        self._value = value
+    _reveal: Callable[[], str]
+
+    def __new__(cls, value: str) -> Self:
+        secret = super().__new__(cls, MASK)
+        secret._reveal = lambda: value
+        return secret
 
     def reveal(self) -> str:
-        return self._value
+        return self._reveal()
 
     def __repr__(self) -> str:
         return MASK
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an access key is not pickled")
+
+
+def revealed(key: str) -> str:
+    """The key itself, of a `Secret` too. Keep it in no local variable of a function that raises."""
+    return key.reveal() if isinstance(key, Secret) else key
 
 
 def check_key(key: str, argument: str) -> Secret:
@@ -121,7 +131,7 @@ _MIN_MASKED_LENGTH = 6
 
 def mask(text: str, key: str | None) -> str:
     """`text` without the key, in whatever form a server or library repeats it."""
-    if key and len(key) >= _MIN_MASKED_LENGTH:
+    if key and len(key := revealed(key)) >= _MIN_MASKED_LENGTH:
         as_json = msgspec.json.encode(key).decode()[1:-1]
         for form in (key, as_json, key.replace("/", r"\/"), quote(key, safe="")):
             text = text.replace(form, MASK)

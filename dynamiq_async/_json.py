@@ -2,25 +2,36 @@
 
 `json.loads` accepts a lone surrogate escape (`"\\ud83d"`), and so do the servers that produce one;
 msgspec does not. Bytes that are not UTF-8 occur when a server cuts text in the middle of a
-character. Both come through as U+FFFD: a response is not lost over a broken emoji. The repair
-runs only after msgspec has refused, so it costs nothing where nothing is wrong.
+character. Both come through as U+FFFD: a response is not lost over a broken emoji. Python's own
+`json` writes NaN, Infinity and -Infinity, and takes numbers that no float holds, such as 1e400:
+they are what `json.loads` makes of them.
+
+The second look happens only after msgspec has refused, so it costs nothing where nothing is wrong.
+It is not taken at what is well-formed and of another type, nor at more than `MENDABLE_BYTES`: it
+runs in Python, and holds up the event loop meanwhile.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 import msgspec.inspect
+from msgspec import NODEFAULT, Raw
 
+from dynamiq_async._scalars import is_of_a_frame, plain
 from dynamiq_async.errors import InvalidArgumentError, ResponseDecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
@@ -71,15 +82,29 @@ def keep(value: Any, data: Buffer) -> None:
     keep_line(value, LINE, bytes(data) + b"\n" if data[-1:] == b"\n" else data)
 
 
+def kept(value: Any) -> Buffer | None:
+    """The JSON that a value keeps, None for one that was made by hand, copied or changed."""
+    return getattr(value, LINE, None)
+
+
 # `keep_line(value, LINE, line)` does the same for a line of a stream, with its LF or without. A
 # stream does it for every event, so it is one call into C, and `raw` is what cuts the LF off.
 keep_line, LINE = msgspec.structs.force_setattr, "_line"
+
+
+MENDABLE_BYTES = 1024 * 1024
+"""The most that is looked at a second time."""
+
+IN_PLACE_BYTES = 64 * 1024
+"""From here on, the second look is better taken in a thread, where that can be awaited."""
 
 
 def repair(data: Buffer) -> bytes:
     """`data` with lone surrogate escapes and invalid UTF-8 replaced by U+FFFD, and without the byte
     order mark that some proxies put first."""
     text = bytes(data).decode("utf-8", "replace").removeprefix("\ufeff").encode()
+    if b"\\ud" not in text and b"\\uD" not in text:
+        return text
     return _ESCAPE.sub(lambda match: rb"\ufffd" if match["lone"] else match[0], text)
 
 
@@ -88,24 +113,123 @@ def decode(data: Buffer) -> Any: ...
 @overload
 def decode(data: Buffer, type: type[T]) -> T: ...
 def decode(data: Buffer, type: Any = Any) -> Any:
-    """Decode a whole JSON text, tolerating what `repair` repairs.
+    """Decode a whole JSON text, tolerating what `decode_with` tolerates.
 
     Raises one of `DECODE_ERRORS`.
     """
+    return decode_with(_decoder(type), data)
+
+
+def decode_at_once(data: Buffer, type: Any = Any) -> Any:
+    """`decode`, where that takes no look that holds up the event loop.
+
+    Raises one of `DECODE_ERRORS`, or a LongLookError: then `decode` is for a thread.
+    """
+    decoder = _decoder(type)
+    try:
+        return decoder(data)
+    except DECODE_ERRORS as error:
+        size = memoryview(data).nbytes
+        if size > IN_PLACE_BYTES and _is_mendable(error, size):
+            raise LongLookError from None
+    return decode_with(decoder, data)
+
+
+class LongLookError(Exception):
+    """The second look at JSON takes too long for the event loop."""
+
+
+def _decoder(type: Any) -> Callable[[Any], Any]:
     if type is Any:
-        return decode_with(_decode, data)
-    return decode_with(msgspec.json.Decoder(type, dec_hook=from_builtin).decode, data)
+        return _decode
+    if hasattr(type, _VALIDATE_JSON):
+        return partial(_validated, type)
+    return msgspec.json.Decoder(type, dec_hook=from_builtin).decode
 
 
 def decode_with(decoder: Callable[[Any], T], data: Buffer) -> T:
-    """`decode` with a decoder that the caller keeps."""
+    """What a decoder, which the caller keeps, makes of `data`; where it refuses, what it makes of
+    it when lone surrogates and what is not UTF-8 are U+FFFD, and numbers are those of `json.loads`.
+
+    Args:
+        decoder: the `decode` of a `msgspec.json.Decoder`.
+
+    Raises one of `DECODE_ERRORS`.
+    """
     try:
         return decoder(data)
-    except DECODE_ERRORS:
-        repaired = repair(data)
-        if repaired == data:
+    except DECODE_ERRORS as error:
+        if not _is_mendable(error, memoryview(data).nbytes):
             raise
-    return decoder(repaired)
+        failure = error
+    text = repair(data)
+    if text != data:
+        try:
+            return decoder(text)
+        except DECODE_ERRORS as error:
+            if not _is_mendable(error, len(text)):
+                raise
+            failure = error
+    value: Any = NODEFAULT
+    with suppress(ValueError, RecursionError):
+        value = json.loads(text.decode())
+    if value is NODEFAULT:
+        # Not raised in a handler: the error of `json` holds the whole text, which may repeat a key.
+        raise failure
+    converted: T = _converted(value, decoder)
+    return converted
+
+
+def _is_mendable(error: Exception, size: int) -> bool:
+    """Whether another look may help: not where JSON is of another type than the one asked for."""
+    if isinstance(error, msgspec.ValidationError) and not str(error).startswith(_OUT_OF_RANGE):
+        return False
+    return size <= MENDABLE_BYTES
+
+
+_OUT_OF_RANGE = "Number out of range"  # msgspec's for a float
+
+
+def _converted(value: Any, decoder: Any) -> Any:
+    """What `decoder` would make of a value that `json.loads` read."""
+    if isinstance(decoder, partial):
+        return from_builtin(decoder.args[0], value)
+    type = getattr(getattr(decoder, "__self__", None), "type", Any)
+    if type is Any:
+        return value
+    return convert(value, type)
+
+
+def convert(value: Any, type: Any) -> Any:
+    """A decoded JSON value as `type`, as far as the value still tells what the JSON was.
+
+    Raises one of `DECODE_ERRORS`.
+    """
+    filled = _with_raw(value, msgspec.inspect.type_info(type))
+    return msgspec.convert(filled, type, dec_hook=from_builtin, str_keys=True)
+
+
+def _with_raw(value: Any, info: msgspec.inspect.Type) -> Any:
+    """`value` with JSON where its type has `Raw`, which msgspec does not make of values."""
+    if isinstance(info, msgspec.inspect.RawType):
+        return value if isinstance(value, Raw) else dumped(value)
+    if isinstance(info, msgspec.inspect.UnionType):
+        for one in info.types:
+            value = _with_raw(value, one)
+        return value
+    if isinstance(value, dict):
+        if isinstance(info, msgspec.inspect.DictType):
+            return {name: _with_raw(item, info.value_type) for name, item in value.items()}
+        known = {f.encode_name: f.type for f in getattr(info, "fields", ())}
+        return {n: _with_raw(v, known[n]) if n in known else v for n, v in value.items()}
+    if isinstance(value, list) and (item_type := getattr(info, "item_type", None)) is not None:
+        return [_with_raw(item, item_type) for item in value]
+    return value
+
+
+def dumped(value: Any) -> Raw:
+    """The JSON of a decoded value, its NaN and infinities as Python writes them."""
+    return Raw(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def type_name(type: Any) -> str:
@@ -162,7 +286,13 @@ def fitting(content: dict[str, Any], type: type[S]) -> S:
 
 
 def from_builtin(type: type[T], value: Any) -> T:
-    """Make a value of a type that msgspec does not know: a pydantic model."""
+    """Make a value of a type that msgspec does not know: a pydantic model.
+
+    It is given JSON, because a strict model takes a date, a UUID or a tuple from nothing else but
+    JSON or the type itself.
+    """
+    if hasattr(type, _VALIDATE_JSON):
+        return _model(type, bytes(dumped(value)))
     validate = getattr(type, _VALIDATE, None)
     if validate is None:
         raise TypeError(f"there is no way to make a {type.__name__} of it")
@@ -170,37 +300,71 @@ def from_builtin(type: type[T], value: Any) -> T:
     return model
 
 
+def _validated(type: type[T], data: Any) -> T:
+    """A pydantic model from JSON.
+
+    Raises one of `DECODE_ERRORS`, a msgspec.ValidationError if it is JSON that does not fit.
+    """
+    text = bytes(data)
+    try:
+        return _model(type, text)
+    except msgspec.ValidationError:
+        _decode(text)  # what is not JSON is told as such
+        raise
+
+
+def _model(type: type[T], text: bytes) -> T:
+    try:
+        model: T = getattr(type, _VALIDATE_JSON)(text)
+    except ValueError as error:
+        raise msgspec.ValidationError(str(error)) from error
+    return model
+
+
 _VALIDATE = "model_validate"  # a pydantic model's own
+_VALIDATE_JSON = "model_validate_json"
 
 
 _decode = msgspec.json.Decoder().decode
 
 
 def to_builtin(value: Any) -> Any:
-    """Turn into builtins what msgspec does not know: pydantic models, and mappings but dict."""
+    """Turn into builtins what msgspec does not know: pydantic models, mappings but dict, subclasses
+    of builtins, and what numpy and pandas have for numbers, texts and times."""
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         return dump(mode="json", by_alias=True)
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{type(value).__name__} cannot be encoded as JSON")
+    found = plain(value)
+    if found is NotImplemented:
+        raise TypeError(f"{type(value).__name__} cannot be encoded as JSON")
+    return found
 
 
 _encoder = msgspec.json.Encoder(enc_hook=to_builtin)
 
+_ENCODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+
 
 def encode(value: Any, argument: str) -> bytes:
-    """`value` as JSON. Raises InvalidArgumentError, which names `argument`, if it cannot be."""
+    """`value` as JSON. Raises InvalidArgumentError, which names `argument` and the field, if it
+    cannot be."""
     try:
         return _encoder.encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+    except _ENCODE_ERRORS as error:
+        where = _first(value, _refused, argument) or argument
         raise InvalidArgumentError(
-            f"{argument} cannot be encoded as JSON: {error}", argument=argument
+            f"{where} cannot be encoded as JSON: {error}", argument=argument
         ) from error
 
 
-def encode_object(value: Any, argument: str) -> bytes:
-    """`encode` for a value that must be an object in JSON."""
+def encode_object(value: Any, argument: str, *, row: bool = False) -> bytes:
+    """`encode` for a value that must be an object in JSON.
+
+    Args:
+        row: it may be the row of a frame, whose missing values are NaN.
+    """
     encoded = encode(value, argument)
     if encoded[:1] != b"{":
         raise InvalidArgumentError(
@@ -208,18 +372,71 @@ def encode_object(value: Any, argument: str) -> bytes:
             f"(the fields of the workflow's Input node), not {type(value).__name__}",
             argument=argument,
         )
-    if b"null" in encoded:
-        _check_finite(value, argument)
+    if b"null" in encoded and (where := _first(value, _is_unnamed, argument)):
+        if _is_row(value, row=row):
+            filled = {n: None if _is_nan(item) else item for n, item in value.items()}
+            return encode_object(filled, argument)
+        # msgspec writes null in its place, which is not the input that was given.
+        raise InvalidArgumentError(
+            f"{where} is a number that JSON has no name for (NaN or infinity)", argument=argument
+        )
     return encoded
 
 
-def _check_finite(value: Any, argument: str) -> None:
-    """Raise InvalidArgumentError for a NaN or infinity: msgspec writes null in their place, which
-    is not the input that was given."""
+def _is_row(value: Any, *, row: bool) -> bool:
+    """Whether `value` is a row of a frame: as a mapping from a batch of a program that uses pandas,
+    or one with values that nothing else has. There, NaN is a missing value."""
+    if not isinstance(value, Mapping) or not any(map(_is_nan, value.values())):
+        return False
+    return (row and "pandas" in sys.modules) or any(map(is_of_a_frame, value.values()))
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _is_unnamed(value: Any) -> bool:
+    return type(value) is float and not math.isfinite(value)
+
+
+def _refused(value: Any) -> bool:
     try:
-        json.dumps(msgspec.to_builtins(value, enc_hook=to_builtin), allow_nan=False)
-    except ValueError as error:
-        raise InvalidArgumentError(
-            f"{argument} holds a number that JSON has no name for (NaN or infinity)",
-            argument=argument,
-        ) from error
+        _encoder.encode(value)
+    except _ENCODE_ERRORS:
+        return True
+    return False
+
+
+def _first(value: Any, is_wrong: Callable[[Any], bool], path: str, depth: int = 64) -> str | None:
+    """Where the first wrong value is, as `input.rows[3].score`; None where there is none."""
+    parts = _parts(value) if depth else None
+    if parts is None:
+        return path if is_wrong(value) else None
+    for name, part in parts:
+        if found := _first(part, is_wrong, f"{path}{name}", depth - 1):
+            return found
+    return None
+
+
+def _parts(value: Any) -> Iterable[tuple[str, Any]] | None:
+    """What a value is made of, each with its name; None for a value without parts."""
+    if isinstance(value, type):
+        return None
+    if isinstance(value, msgspec.Struct):
+        return ((f".{name}", getattr(value, name)) for name in value.__struct_fields__)
+    if is_dataclass(value):
+        return ((f".{f.name}", getattr(value, f.name)) for f in fields(value))
+    if callable(getattr(value, "model_dump", None)):
+        value = dict(value)
+    if isinstance(value, Mapping):
+        return ((f".{name}", part) for name, part in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return ((f"[{index}]", part) for index, part in enumerate(value))
+    return None
+
+
+def text_of(value: Any, argument: str) -> str:
+    """What is a string in JSON (as a UUID, a date or an enum's value) without its quotes; anything
+    else as JSON."""
+    encoded = encode(value, argument)
+    return msgspec.json.decode(encoded, type=str) if encoded[:1] == b'"' else encoded.decode()

@@ -17,6 +17,8 @@ T = TypeVar("T")
 class Openable:
     """A base for what is opened in a task of its own, which closing from elsewhere cancels."""
 
+    _label = "not made yet"  # for the report of a constructor that failed
+
     def __init__(self, label: str) -> None:
         self._label = label
         self._task: asyncio.Task[None] | None = None

@@ -12,14 +12,14 @@ from dynamiq_async import errors
 from dynamiq_async._credentials import ACCESS_KEY
 from dynamiq_async._http.bodies import root_body
 from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
-from dynamiq_async._http.response import decode_output
+from dynamiq_async._http.response import OnFailure, decode_output
 from dynamiq_async._json import check_type
 from dynamiq_async.batch import Batching
 from dynamiq_async.files import Files
-from dynamiq_async.options import check_seconds
+from dynamiq_async.options import check_one_of, check_seconds
 from dynamiq_async.requirements import Requirements
 from dynamiq_async.runs.runs import Runs
-from dynamiq_async.streaming.app_stream import AppStream, OnBadEvent
+from dynamiq_async.streaming.app_stream import AppStream, FinalEvent, FinalEvents, OnBadEvent
 from dynamiq_async.submission import Accepted, Callback, callback_objects
 from dynamiq_async.websocket import AppSocket
 from dynamiq_async.websocket.handshake import Handshake
@@ -37,8 +37,8 @@ KEY_VARIABLE = ACCESS_KEY.variable
 URL_VARIABLE = "DYNAMIQ_APP_URL"  # our own
 
 
-class _InvokeOptions(TypedDict, total=False):
-    """The arguments of `invoke` that do not change the type it returns."""
+class _CallOptions(TypedDict, total=False):
+    """The arguments that `invoke` and `stream` share, and that do not change what they return."""
 
     files: Any
     user_id: str | None
@@ -53,11 +53,18 @@ class _InvokeOptions(TypedDict, total=False):
     extra_query: Mapping[str, Any] | None
 
 
-class _StreamOptions(_InvokeOptions, total=False):
+class _InvokeOptions(_CallOptions, total=False):
+    """The arguments of `invoke` that do not change the type it returns."""
+
+    on_failure: OnFailure
+
+
+class _StreamOptions(_CallOptions, total=False):
     """The arguments of `stream` that have no part in its type."""
 
     event: str | None
     on_bad_event: OnBadEvent
+    final_event: FinalEvent | None
 
 
 class AsyncApp(Batching):
@@ -71,6 +78,12 @@ class AsyncApp(Batching):
             assumed; `http` is for loopback, or anywhere with `allow_http`. A path is kept as
             a prefix.
         access_key: by default from `DYNAMIQ_ACCESS_KEY`; False for a public App, to send none.
+        final_event: whether a stream that ends without the workflow's final event is an error.
+            "required": always. "auto": once a stream of this client, or of a view of it, has shown
+            one; before that, the first such end is logged as a warning. "optional": a body that is
+            whole by HTTP's framing ends well without. A stream without any event is always an
+            error. That the platform passes the final event on is inferred (the vendor's chat widget
+            needs it).
         timeout: a `Timeout`, or seconds for the whole of each call, or None for no limit.
         max_retries: how often a request that was certainly not taken, or that does no harm when
             repeated, is sent again.
@@ -101,6 +114,7 @@ class AsyncApp(Batching):
         host_or_url: str | None = None,
         *,
         access_key: str | Literal[False] | None = None,
+        final_event: FinalEvent = "auto",
         **options: Unpack[ClientOptions],
     ) -> None:
         url = host_or_url if host_or_url is not None else os.environ.get(URL_VARIABLE)
@@ -108,7 +122,9 @@ class AsyncApp(Batching):
             raise errors.InvalidArgumentError(
                 f"no App: pass its host or URL, or set {URL_VARIABLE}", argument="host_or_url"
             )
+        self._final_events = FinalEvents(final_event)
         super().__init__(url, access_key, **options)
+        self._settings["final_event"] = final_event
 
     @property
     def runs(self) -> Runs:
@@ -131,11 +147,16 @@ class AsyncApp(Batching):
     async def invoke(
         self, input: Any, *, output_type: type[T], **options: Unpack[_InvokeOptions]
     ) -> T: ...
+    @overload
+    async def invoke(
+        self, input: Any, *, output_type: Any, **options: Unpack[_InvokeOptions]
+    ) -> Any: ...
     async def invoke(
         self,
         input: Any,
         *,
         output_type: Any = Any,
+        on_failure: OnFailure = "raise",
         files: Any = None,
         user_id: str | None = None,
         session_id: str | None = None,
@@ -154,6 +175,8 @@ class AsyncApp(Batching):
             input: the fields of the workflow's Input node: a mapping, msgspec Struct, dataclass
                 or pydantic model.
             output_type: what to decode the response to; any type that msgspec knows.
+            on_failure: "raise" when the body says that the workflow failed, or "return" to get
+                that body like any other.
             files: one or several paths, bytes, binary file objects, async iterables of bytes,
                 `(name, content)` tuples or `Upload`s; they make it a multipart request, as the
                 vendor's chat widget sends it.
@@ -178,6 +201,7 @@ class AsyncApp(Batching):
             APIResponseError: the response is not JSON, is too large or does not fit `output_type`.
         """
         check_type(output_type)
+        check_one_of(on_failure, ("raise", "return"), "on_failure")
         given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
         body = root_body(
             input,
@@ -190,7 +214,10 @@ class AsyncApp(Batching):
         )
         request = self._api.request("POST", "", body=body, given=given)
         response = await self._api.sender.fetch(request, self._api.options.for_call(given))
-        return decode_output(str(request), response, output_type, key=self._api.sender.key)
+        key = self._api.sender.key
+        return await decode_output(
+            str(request), response, output_type, key=key, on_failure=on_failure
+        )
 
     @overload
     def stream(self, input: Any, **options: Unpack[_StreamOptions]) -> AppStream[Any]: ...
@@ -198,6 +225,10 @@ class AsyncApp(Batching):
     def stream(
         self, input: Any, *, output_type: type[T], **options: Unpack[_StreamOptions]
     ) -> AppStream[T]: ...
+    @overload
+    def stream(
+        self, input: Any, *, output_type: Any, **options: Unpack[_StreamOptions]
+    ) -> AppStream[Any]: ...
     def stream(
         self,
         input: Any,
@@ -205,6 +236,7 @@ class AsyncApp(Batching):
         output_type: Any = Any,
         event: str | None = None,
         on_bad_event: OnBadEvent = "raise",
+        final_event: FinalEvent | None = None,
         files: Any = None,
         user_id: str | None = None,
         session_id: str | None = None,
@@ -229,6 +261,7 @@ class AsyncApp(Batching):
             event: only events of this configured name (and the final one).
             on_bad_event: "raise" for an event that is not JSON, or "pass" to get it as
                 a `BrokenEvent`.
+            final_event: for this stream instead of the client's.
 
         The other arguments are those of `invoke`.
 
@@ -252,6 +285,8 @@ class AsyncApp(Batching):
             self._api.options.for_call(given),
             event=event,
             on_bad_event=on_bad_event,
+            final_event=final_event,
+            final_events=self._final_events,
             max_event_bytes=self._api.max_event_bytes,
             output_type=output_type,
         )

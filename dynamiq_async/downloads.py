@@ -11,13 +11,14 @@ import mimetypes
 import os
 import re
 import string
-import time
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote, unquote, urljoin, urlsplit
 from uuid import uuid4
 
 from dynamiq_async import errors
+from dynamiq_async._hosts import Reach, reach_of
 from dynamiq_async._http.error_responses import (
     beginning,
     content_type,
@@ -30,7 +31,6 @@ from dynamiq_async._http.request import Request
 from dynamiq_async._http.response import BufferedResponse
 from dynamiq_async._http.retry import parse_retry_after
 from dynamiq_async._http.sender import Sender, read_beginning
-from dynamiq_async._http.urls import is_loopback
 from dynamiq_async._tasks import in_thread
 
 if TYPE_CHECKING:
@@ -48,10 +48,18 @@ MAX_WAIT = 60.0
 """Seconds that a host may ask to wait before a download is tried again."""
 
 _HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
+_WHOLE = frozenset({200, 203})
+"""The statuses of a whole content: 206 is a part, 202 comes before there is any."""
+
 _WRITE_BYTES = 1024 * 1024
 _MAX_NAME_BYTES = 150
+_HOST = re.compile(r"[0-9a-z._~-]+|[0-9a-f:.]+")
+_SIZE = re.compile(r"[0-9]{1,18}")
 _UNUSABLE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\ud800-\udfff]')
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # by Windows
+_RESERVED = re.compile(
+    r"(?i)(con|prn|aux|nul|con(in|out)\$|clock\$|(com|lpt)[\d¹²³]) *(\.|$)"
+)  # by Windows
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # such as what turns the direction of a text
 
 
 # --- requests --------------------------------------------------------------------------------
@@ -94,15 +102,17 @@ class Downloader(Sender):
     """A sender that writes the bodies of responses to a sink."""
 
     async def get(
-        self, url: str, options: SendOptions, deadline: float | None, **target: Any
+        self, url: str, options: SendOptions, deadline: float | None, *, near: Reach, **target: Any
     ) -> Downloaded:
         """Download what a link leads to. Redirects are followed, since nothing secret is sent.
 
         Args:
+            near: how near a link may lead: as near as the API that it comes from. A redirect leads
+                no nearer than the host that it comes from, too.
             target: the `sink`, `max_bytes` and `progress` of the download.
         """
         for _ in range(MAX_REDIRECTS + 1):
-            url = _check_link(url)
+            url, near = _check_link(url, near)
             try:
                 request = _DownloadRequest(url, **target)
                 response = await self.fetch(request, options, deadline=deadline)
@@ -118,6 +128,12 @@ class Downloader(Sender):
         self, request: Request, response: Response, limits: TaskLimits
     ) -> BufferedResponse:
         assert isinstance(request, _DownloadRequest)  # noqa: S101 - tells the type checker that no other is sent
+        if response.status not in _WHOLE:
+            raise errors.APIResponseError(
+                f"{request} was answered {response.status}, which has not the whole content",
+                status=response.status,
+                request_id=request_id(response.headers),
+            )
         size, received = _length(response.headers), 0
         _check_size(request, response, size or 0)
         await request.sink.restart()
@@ -147,7 +163,7 @@ class Downloader(Sender):
             status=status,
             request_id=request_id(headers),
             body=beginning(body, None),
-            retry_after=parse_retry_after(headers, now=time.time()),
+            retry_after=parse_retry_after(headers),
         )
         if isinstance(error, _MovedError):
             error.location = location or ""
@@ -177,11 +193,15 @@ def _resolve(url: str, location: str) -> str:
         return location  # it is no URL, which `_check_link` reports
 
 
-def _check_link(url: str) -> str:
-    """`url` as it goes over the wire.
+def _check_link(url: str, near: Reach) -> tuple[str, Reach]:
+    """`url` as it goes over the wire, and how near its redirects may lead.
+
+    Args:
+        near: how near the link may lead: as near as where it comes from.
 
     Raises:
-        APIResponseError: it is not https (or http on this machine), or holds a password.
+        APIResponseError: it is not https (or http on this machine), holds a password, or leads to
+            this machine or a private address from further away.
     """
     text = quote(url, safe=string.punctuation).partition("#")[0]
     try:
@@ -189,12 +209,21 @@ def _check_link(url: str) -> str:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         parts, host = urlsplit(""), ""
-    secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-    if not host or not secure or parts.username is not None or parts.password is not None:
+    reach = reach_of(host)
+    secure = parts.scheme == "https" or (parts.scheme == "http" and reach is Reach.LOOPBACK)
+    # Parsers of URLs disagree about what a backslash means, and so about the host behind it.
+    clear = _HOST.fullmatch(host) and "\\" not in text.partition("?")[0]
+    if not clear or not secure or parts.username is not None or parts.password is not None:
         raise errors.APIResponseError(
             f"the link {_redacted(url)} cannot be used: it must be an https URL without a password"
         )
-    return text
+    if reach > near:
+        raise errors.APIResponseError(
+            f"the link {_redacted(url)} is not followed: it leads to "
+            f"{'this machine' if reach is Reach.LOOPBACK else 'a private address'}, and comes from "
+            "elsewhere"
+        )
+    return text, min(near, reach)
 
 
 def _redacted(url: str) -> str:
@@ -205,7 +234,7 @@ def _redacted(url: str) -> str:
 def _length(headers: Mapping[str, str]) -> int | None:
     """The size of the content in bytes, where it is known: that of a compressed one is not."""
     text = headers.get("content-length", "")
-    return int(text) if text.isdecimal() and "content-encoding" not in headers else None
+    return int(text) if _SIZE.fullmatch(text) and "content-encoding" not in headers else None
 
 
 # --- sinks ---------------------------------------------------------------------------------------
@@ -310,8 +339,10 @@ def file_name(url: str, media_type: str, fallback: str) -> str:
 
 
 def _clean(name: str) -> str:
-    name = _UNUSABLE.sub("_", name.replace("/", "_").replace("\\", "_")).strip(" .")
-    if _RESERVED.match(name):
+    name = _UNUSABLE.sub("_", name.replace("/", "_").replace("\\", "_"))
+    shown = ("_" if unicodedata.category(letter) in _INVISIBLE else letter for letter in name)
+    name = "".join(shown).strip(" .")
+    if _RESERVED.match(name) or name.startswith("-"):  # programs take the latter for an option
         name = f"_{name}"
     stem, dot, extension = name.rpartition(".")
     if dot and len(extension.encode()) <= _MAX_NAME_BYTES // 4:

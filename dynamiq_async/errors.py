@@ -318,6 +318,32 @@ class OutputMissingError(RunError):
 # --- batches -----------------------------------------------------------------------------------
 
 
+class BatchStoppedError(DynamiqError):
+    """A batch was stopped, because it could not go well: what it had was handed out before.
+
+    `cause` is the error that stopped it. `results` are those that `AsyncApp.batch` has, in the
+    order of the inputs; `map` handed them out already, so there it is empty. `done` is how many
+    inputs have a result, and `not_tried` how many were never begun: None where the inputs do not
+    tell how many they are. The same batch with a journal goes on from there.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        cause: Exception | None = None,
+        results: Sequence[Any] = (),
+        done: int = 0,
+        not_tried: int | None = None,
+        **known: Any,
+    ) -> None:
+        super().__init__(message, **known)
+        self.cause = cause
+        self.results = list(results)
+        self.done = done
+        self.not_tried = not_tried
+
+
 class JournalError(DynamiqError):
     """A batch's journal cannot be used, or was used for something else.
 

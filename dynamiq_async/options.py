@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from msgspec import Struct, structs
 
+from dynamiq_async._scalars import plain
 from dynamiq_async.errors import InvalidArgumentError
 
 
@@ -105,8 +108,29 @@ def check_count(value: int, argument: str, *, least: int = 1) -> int:
     return value
 
 
+def check_one_of(value: object, allowed: tuple[str, ...], argument: str) -> None:
+    """Raise InvalidArgumentError unless `value` is one of the words that are allowed."""
+    if value not in allowed:
+        choices = " or ".join(repr(choice) for choice in allowed)
+        raise InvalidArgumentError(
+            f"{argument} must be {choices}, not {value!r}", argument=argument
+        )
+
+
+def check_mapping(value: Mapping[str, Any] | None, argument: str) -> Mapping[str, Any]:
+    """`value`, an empty one for None. Raises InvalidArgumentError for anything but a mapping."""
+    if not isinstance(value, Mapping | None):
+        raise InvalidArgumentError(
+            f"{argument} must be a mapping, such as a dict, not {type(value).__name__}",
+            argument=argument,
+        )
+    return value or {}
+
+
 def check_id(value: object, argument: str) -> str:
     """`value` as a text. Raises InvalidArgumentError unless it is a non-empty string or a UUID."""
+    if isinstance(value, str):
+        value = plain(value)
     text = str(value) if isinstance(value, str | UUID) else ""
     if not text:
         raise InvalidArgumentError(

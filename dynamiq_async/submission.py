@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from msgspec import Raw, Struct
 
 from dynamiq_async._credentials import MASK, check_key
-from dynamiq_async._http.urls import CONTROL, is_loopback, is_private, split_url
+from dynamiq_async._hosts import is_loopback, is_private
+from dynamiq_async._http.urls import CONTROL, ascii_host, split_url
 from dynamiq_async._json import encode_object
 from dynamiq_async.errors import InvalidArgumentError
 
@@ -75,7 +76,11 @@ def _callback_object(callback: Callback, *, on_loopback: bool) -> dict[str, Any]
             argument="callbacks",
         )
     parts = split_url(callback.url, "callbacks")
-    host = parts.hostname or ""
+    host = ascii_host(parts.hostname or "")  # 127.0.0.1 can be written in other digits
+    if not host:
+        raise InvalidArgumentError(
+            f"a callback's URL has no usable host: {callback.url}", argument="callbacks"
+        )
     if parts.scheme not in ("https", "http"):
         raise InvalidArgumentError(
             f"a callback's URL must be https: {callback.url}", argument="callbacks"

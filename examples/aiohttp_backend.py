@@ -12,7 +12,7 @@ from aiohttp import web
 
 from dynamiq_async import AsyncApp, RunEvent
 from dynamiq_async.relay import resume
-from dynamiq_async.relay.aiohttp import error_middleware, relay_response
+from dynamiq_async.relay.aiohttp import relay_response, setup
 
 APP = web.AppKey("APP", AsyncApp)
 
@@ -49,7 +49,8 @@ async def client(application: web.Application) -> AsyncIterator[None]:
 
 
 def backend() -> web.Application:
-    application = web.Application(middlewares=[error_middleware])
+    application = web.Application()
+    setup(application)
     application.cleanup_ctx.append(client)
     application.add_routes(
         [

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
 
 import msgspec
 import pydantic
@@ -48,6 +54,12 @@ def test_lone_surrogate_escapes_become_replacement_characters(text: str) -> None
         (b'"caf\xe9"', "caf\ufffd"),
         (b'"\xf0\x9f\x98"', "\ufffd"),
         (b'{"a": "\xff", "b": "\\ud800"}', {"a": "\ufffd", "b": "\ufffd"}),
+        (b"1e400", math.inf),
+        (b"[-1e400, Infinity, -Infinity, 2]", [-math.inf, math.inf, -math.inf, 2]),
+        (
+            b'{"NaN": Infinity, "a": "NaN \\ud83d"}',
+            {"NaN": math.inf, "a": "NaN \ufffd"},
+        ),
     ],
 )
 def test_repairs(data: bytes, value: object) -> None:
@@ -77,13 +89,18 @@ def test_repair_holds_for_typed_decoding_too() -> None:
         b"[" * 100_000,
         b"[" * 100_000 + b"]" * 100_000,
         b"9" * 5000,
-        b"1e400",
         b"{} {}",
     ],
 )
 def test_bad_json_raises_what_is_promised(data: bytes) -> None:
     with pytest.raises(_json.DECODE_ERRORS):
         _json.decode(data)
+
+
+def test_a_misfit_beside_a_number_of_pythons_own_is_told_as_a_misfit() -> None:
+    for kind in (dict[str, int], Model, list[Model]):
+        with pytest.raises(msgspec.ValidationError):
+            _json.decode(b'{"count": NaN}', kind)
 
 
 def test_a_misfit_raises_what_is_promised() -> None:
@@ -103,6 +120,10 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
 def test_big_integers_and_numbers_come_through() -> None:
     assert _json.decode(b"123456789012345678901234567890") == 123456789012345678901234567890
     assert _json.decode(b"1.5e300") == 1.5e300
+
+
+class Level(Enum):
+    ONE = 1
 
 
 class Model(pydantic.BaseModel):
@@ -138,3 +159,28 @@ def test_a_type_that_can_be_decoded_to_passes(kind: object) -> None:
 
 def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
     assert _json.decode(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+
+
+class Strict(pydantic.BaseModel, strict=True):
+    when: datetime
+    id: UUID
+    level: Level
+    pair: tuple[int, str]
+    blob: bytes
+    price: Decimal
+
+
+STRICT = (
+    b'{"when": "2024-01-02T03:04:05Z", "id": "00000000-0000-0000-0000-000000000001", "level": 1, '
+    b'"pair": [1, "a"], "blob": "Zg==", "price": "0.10"}'
+)
+
+
+@pytest.mark.parametrize("kind", [Strict, list[Strict], Strict | None, dict[str, Strict]])
+def test_a_strict_model_is_decoded_as_from_json(kind: Any) -> None:
+    data = {list[Strict]: b"[%b]", dict[str, Strict]: b'{"a": %b}'}.get(kind, b"%b") % STRICT
+    found = _json.decode(data, kind)
+    model = found[0] if kind == list[Strict] else found["a"] if kind == dict[str, Strict] else found
+    assert (model.id, model.level, model.pair) == (UUID(int=1), Level.ONE, (1, "a"))
+    assert (model.when, model.price) == (datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC), Decimal("0.10"))
+    assert _json.convert(json.loads(data), kind) == found

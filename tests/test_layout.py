@@ -23,19 +23,23 @@ if TYPE_CHECKING:
 PACKAGE = Path(dynamiq_async.__file__).parent
 NAME = PACKAGE.name
 
-GROUND = "errors options _json _credentials _tasks _version"
+GROUND = "errors options _scalars _json _credentials _failures _files _hosts _tasks _version"
 CALLS = f"{GROUND} _http sse events streaming"
 
 # A room, what it may import beside itself, and why no more. From the ground up.
 ARROWS = (
     ("_version", "", "a number"),
     ("errors", "", "everything raises them, so they stand on nothing"),
-    ("options", "errors", "limits that callers set, checked where they are made"),
-    ("_json", "errors", "JSON knows no service and no network"),
+    ("_scalars", "", "what other libraries have for numbers, texts and times, by its names alone"),
+    ("options", "errors _scalars", "limits that callers set, checked where they are made"),
+    ("_json", "errors _scalars", "JSON knows no service and no network"),
     ("_credentials", "errors", "what keeps a key knows nothing that could send it"),
+    ("_failures", "errors _json _credentials", "what failed is one question for every room"),
+    ("_files", "", "the system's files, whoever writes them"),
+    ("_hosts", "", "names and addresses, of whatever service"),
     ("_tasks", "errors", "tasks and finalisers serve every room above"),
     ("sse", "errors _json", "the decoder is sans-IO: bytes in, events out"),
-    ("events", "errors _json", "events are data, whichever way they came"),
+    ("events", "errors _json _failures", "events are data, whichever way they came"),
     ("transport", GROUND, "the seam to the network knows no client and no service"),
     ("_http", f"{GROUND} transport", "one client's requests, whatever they are for"),
     ("downloads", f"{GROUND} _http transport", "links are fetched without any client's key"),

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dynamiq_async._http.headers import HeaderSets, check_headers, titled
 from dynamiq_async._http.request import Request
 from dynamiq_async._http.request_options import RequestOptions, SendOptions
-from dynamiq_async._http.response import decode_body
+from dynamiq_async._http.response import decode_apart
 from dynamiq_async._http.urls import join_url
+from dynamiq_async.options import check_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,10 +90,10 @@ class Api:
         headers = self._header_sets.of(stream=stream, json=isinstance(body, bytes))
         if body is not None and not isinstance(body, bytes):
             headers = headers | {"Content-Type": body.content_type}
-        if given.headers:
+        if given.headers is not None:
             headers = headers | titled(check_headers(given.headers, "extra_headers"))
-        if given.query:
-            query = {**(query or {}), **given.query}
+        if given.query is not None:
+            query = {**(query or {}), **check_mapping(given.query, "extra_query")}
         # A batch calls the root endpoint tens of thousands of times: its URL needs no joining.
         url = f"{self.url}/" if path == ("",) and not query else None
         return Request(
@@ -118,4 +119,4 @@ class Api:
             DynamiqError: what `AsyncApp.invoke` raises for any request.
         """
         response = await self.sender.fetch(request, options, deadline=deadline)
-        return decode_body(str(request), response, type, key=self.sender.key)
+        return await decode_apart(str(request), response, type, key=self.sender.key)

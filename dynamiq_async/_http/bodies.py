@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
 from dynamiq_async._http.multipart import Multipart
 from dynamiq_async._http.uploads import as_uploads
-from dynamiq_async._json import encode, encode_object
-from dynamiq_async.errors import InvalidArgumentError
+from dynamiq_async._json import encode, encode_object, text_of
+from dynamiq_async.options import check_mapping
 
 
 def root_body(
     input: Any,
     *,
+    row: bool = False,
     files: Any = None,
     extra_body: Mapping[str, Any] | None = None,
     **fields: Any,
@@ -25,22 +25,18 @@ def root_body(
 
     The parts of the multipart form are those that the vendor's chat widget sends: `input` as a
     JSON string, plain text for the other fields, and `files`, repeated.
+
+    Args:
+        row: the input may be the row of a frame, whose missing values are NaN.
     """
-    encoded = encode_object(input, "input")
-    if not isinstance(extra_body, Mapping | None):
-        raise InvalidArgumentError("extra_body must be a mapping", argument="extra_body")
+    encoded = encode_object(input, "input", row=row)
+    added = check_mapping(extra_body, "extra_body")
     known = {k: v for k, v in fields.items() if v is not None}
     uploads = as_uploads(files)
-    if not (known or extra_body or uploads):
+    if not (known or added or uploads):
         return b'{"input":%b}' % encoded  # most calls are this, and need no second encoding
-    body = {"input": Raw(encoded)} | known | dict(extra_body or {})
+    body = {"input": Raw(encoded)} | known | dict(added)
     if not uploads:
         return encode(body, "extra_body")
-    texts = [(name, _form_text(value, name)) for name, value in body.items()]
+    texts = [(name, text_of(value, name)) for name, value in body.items()]
     return Multipart(texts, [("files", upload) for upload in uploads])
-
-
-def _form_text(value: Any, argument: str) -> str:
-    """What is a string in JSON (as a UUID or a date) without its quotes; anything else as JSON."""
-    encoded = encode(value, argument)
-    return msgspec.json.decode(encoded, type=str) if encoded[:1] == b'"' else encoded.decode()

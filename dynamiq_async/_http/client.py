@@ -28,7 +28,7 @@ from dynamiq_async._http.request_options import (
 )
 from dynamiq_async._http.retry import RetryPolicy
 from dynamiq_async._http.sender import Sender
-from dynamiq_async._http.urls import parse_base_url
+from dynamiq_async._http.urls import parse_base_url, without_userinfo
 from dynamiq_async.options import check_count, check_seconds
 from dynamiq_async.transport.choice import Network, TransportLike
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import aiohttp
+
+    from dynamiq_async._http.outage import Outage
 
 C = TypeVar("C", bound="Client")
 
@@ -114,7 +116,7 @@ class Client:
             ),
         )
         sender = Sender(
-            partial(self._network.open, given),
+            partial(self._network.open, secret),
             limiter or Limiter(check_count(max_connections, "max_connections")),
             secret=secret,
             credential=self._credential,
@@ -144,7 +146,8 @@ class Client:
         return self._api.url
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
+        api = vars(self).get("_api")  # not there while the constructor fails
+        return f"{type(self).__name__}({'' if api is None else repr(api.url)})"
 
     def with_options(
         self,
@@ -174,6 +177,8 @@ class Client:
         return view
 
     async def __aenter__(self) -> Self:
+        if self._network.is_slow_to_open:
+            await self._api.sender.prepare()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -199,8 +204,15 @@ class Client:
         vars(view).update(vars(self), _owner=False, _origin=self)
         return view
 
+    def __deepcopy__(self, _: object) -> Self:
+        """A view too, so that what holds a client can be copied whole. A client that was made anew
+        would have no key but that of the environment, which may be another App's."""
+        return copy.copy(self)
+
     def __reduce__(self) -> tuple[Any, ...]:
+        proxy = self._network.proxy
         settings = self._settings | {
+            "proxy": proxy and without_userinfo(proxy),
             "timeout": self._api.options.timeout,
             "max_retries": self._api.options.policy.max_retries,
             "headers": without_secrets(self._api.headers),
@@ -221,11 +233,12 @@ def api_of(client: Client) -> Api:
     return client._api
 
 
-def patient_view(client: C, given: RequestOptions) -> C:
+def patient_view(client: C, given: RequestOptions, outage: Outage | None = None) -> C:
     """A view of `client` for one of many calls.
 
     The time that such a call waits for a slot, or because the server asked to slow down, counts
-    neither as its time nor as a retry.
+    neither as its time nor as a retry. Nor does the time of an `outage`, in which it waits for a
+    connection.
     """
     options = client._api.options.for_call(given._replace(retry=None))
-    return client._with_api(client._api.view(options=options.for_many()))
+    return client._with_api(client._api.view(options=options.for_many(outage)))

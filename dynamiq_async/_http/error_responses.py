@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from dynamiq_async import _json, errors
-from dynamiq_async._credentials import ACCESS_KEY, MASK, Credential, is_personal, mask
+from dynamiq_async._credentials import (
+    ACCESS_KEY,
+    MASK,
+    Credential,
+    is_personal,
+    mask,
+    revealed,
+)
+from dynamiq_async._failures import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -176,18 +184,24 @@ def _advice(
 
 def masked(value: T, key: str | None) -> T:
     """A JSON value with `key` masked in every string."""
+    return msgspec.json.decode(masked_json(msgspec.json.encode(value), key), type=type(value))
+
+
+def masked_json(data: _json.Buffer, key: str | None) -> bytes:
+    """A JSON text with `key` masked in every string, and all else as it is."""
 
     def within(match: re.Match[bytes]) -> bytes:
         return msgspec.json.encode(mask(msgspec.json.decode(match[0]), key))
 
-    return msgspec.json.decode(_STRING.sub(within, msgspec.json.encode(value)), type=type(value))
+    return _STRING.sub(within, _json.repair(data))
 
 
 def beginning(body: bytes, key: str | None) -> str:
     """The part of a body that an error keeps. `key` is masked, also where it is cut at the end."""
     text = mask(body[:MAX_ERROR_BODY].decode("utf-8", "replace"), key)
-    for length in range(len(key or "") - 1, _HARMLESS_LENGTH, -1):
-        if key and text.endswith(key[:length]):
+    whole = revealed(key or "")
+    for length in range(len(whole) - 1, _HARMLESS_LENGTH, -1):
+        if text.endswith(whole[:length]):
             return text[:-length] + MASK
     return text
 
@@ -203,7 +217,9 @@ def stream_error(
     envelope = envelope_of(data)
     status = _STATUS_BY_CODE.get(envelope.code or "")
     kind = error_class(status, envelope.code) if status else errors.RunFailedError
-    what = " ".join(filter(None, (envelope.code, envelope.message))) or "an error without a text"
+    detail = data.get("detail") if isinstance(data, dict) else None
+    message = envelope.message or sentence(data) or (str(detail) if detail else "")
+    what = " ".join(filter(None, (envelope.code, message))) or "an error without a text"
     return kind(
         f"{request}: the stream reported {what}",
         status=status,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from dynamiq_async._credentials import revealed
+from dynamiq_async._scalars import plain
 from dynamiq_async._version import __version__
 from dynamiq_async.errors import InvalidArgumentError
+from dynamiq_async.options import check_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +43,7 @@ class HeaderSets:
     def __init__(self, key: str | None, added: Mapping[str, str]) -> None:
         common = {"User-Agent": USER_AGENT}
         if key is not None:
-            common["Authorization"] = f"Bearer {key}"
+            common["Authorization"] = f"Bearer {revealed(key)}"
         common |= titled(added)
         self.get = {"Accept": JSON_TYPE} | common
         self.json = {"Accept": JSON_TYPE, "Content-Type": JSON_TYPE} | common
@@ -68,12 +71,15 @@ def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_headers(headers: Mapping[str, str] | None, argument: str) -> dict[str, str]:
-    """A copy of `headers`, none for None.
+    """A copy of `headers`, none for None. An enum's text is its value.
 
     Raises:
         InvalidArgumentError: one of them cannot be sent; the error names `argument`.
     """
-    for name, value in (headers or {}).items():
+    checked: dict[str, str] = {}
+    for name, value in check_mapping(headers, argument).items():
+        if isinstance(value, str) and type(value) is not str:
+            value = plain(value)
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             raise InvalidArgumentError(
                 f"{argument}: {name!r} is not a header name", argument=argument
@@ -82,4 +88,5 @@ def check_headers(headers: Mapping[str, str] | None, argument: str) -> dict[str,
             raise InvalidArgumentError(
                 f"{argument}: the value of {name} must be a string on one line", argument=argument
             )
-    return dict(headers or {})
+        checked[name] = value
+    return checked

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections import OrderedDict
 from contextlib import contextmanager
 from time import monotonic
@@ -59,6 +60,9 @@ class Limiter:
 
     def __init__(self, limit: int, quota: Quota | None = None) -> None:
         self.limit = self._own_limit = limit
+        # One client may be used by the event loops of several threads. Finalisers may come in
+        # between in any, so the lock lets its own thread in again.
+        self._lock = threading.RLock()
         self.in_flight = 0
         self.throttled = 0
         self.quota = quota
@@ -82,16 +86,17 @@ class Limiter:
         Every waiting `acquire` returns False: each call decides for itself whether it waits for
         the end of the cooldown.
         """
-        self.throttled += 1
-        time = now()
-        if self.adaptive is not None and time >= self._cool_until:
-            # Requests sent before this refusal may be refused too. They prove nothing new.
-            self.adaptive.refused(time, self.in_flight)
-            self._resize()
-        self._cool_until = max(self._cool_until, time + seconds)
-        waiters, self._waiters = self._waiters, OrderedDict()
-        for waiter in waiters:
-            self._wake(waiter, acquired=False)
+        with self._lock:
+            self.throttled += 1
+            time = now()
+            if self.adaptive is not None and time >= self._cool_until:
+                # Requests sent before this refusal may be refused too. They prove nothing new.
+                self.adaptive.refused(time, self.in_flight)
+                self._resize()
+            self._cool_until = max(self._cool_until, time + seconds)
+            waiters, self._waiters = self._waiters, OrderedDict()
+            for waiter in waiters:
+                self._wake(waiter, acquired=False)
 
     # --- slots -----------------------------------------------------------------------------------
 
@@ -102,14 +107,17 @@ class Limiter:
 
     def try_acquire(self) -> bool:
         """Take a slot if that needs no waiting."""
-        if self._waiters or self.in_flight >= self.limit or (self._cool_until and self.cooldown):
-            return False
-        if self.metered:
-            if self._delay(now()):
+        with self._lock:
+            if self._waiters or self.in_flight >= self.limit:
                 return False
-            self._rate_limit.record_start(now())
-        self.in_flight += 1
-        return True
+            if self._cool_until and self.cooldown:
+                return False
+            if self.metered:
+                if self._delay(now()):
+                    return False
+                self._rate_limit.record_start(now())
+            self.in_flight += 1
+            return True
 
     def acquire_urgently(self) -> None:
         """Take a slot over the limit and through a cooldown.
@@ -117,34 +125,39 @@ class Limiter:
         For requests that free or end other work, such as the answer to a question that a stream in
         the last slot waits for.
         """
-        if self.metered:
-            self._rate_limit.record_start(now())
-        self.in_flight += 1
+        with self._lock:
+            if self.metered:
+                self._rate_limit.record_start(now())
+            self.in_flight += 1
 
     async def acquire(self) -> bool:
         """Wait in line for a slot, and take it; False when a cooldown begins meanwhile."""
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiters[waiter] = None
-        self._admit()
+        with self._lock:
+            self._waiters[waiter] = None
+            self._admit()
         try:
             return await waiter
         except BaseException:
             if waiter.cancelled():
-                self._waiters.pop(waiter, None)  # `_admit` may have removed it already
+                with self._lock:
+                    self._waiters.pop(waiter, None)  # `_admit` may have removed it already
             elif waiter.result():
                 self.release()  # the slot was given just before the cancellation: pass it on
             raise
 
     def release(self) -> None:
         """Give a slot back, to the first that waits if there is one."""
-        self.in_flight -= 1
-        if self._waiters:
-            self._admit()
+        with self._lock:
+            self.in_flight -= 1
+            if self._waiters:
+                self._admit()
 
     def succeeded(self) -> None:
         """A request succeeded, so an adaptive limit may grow."""
-        if self.adaptive is not None and self.adaptive.succeeded(now(), self.in_flight):
-            self._resize()
+        with self._lock:
+            if self.adaptive is not None and self.adaptive.succeeded(now(), self.in_flight):
+                self._resize()
 
     def _delay(self, time: float) -> float:
         """Seconds until rate and quota let a request start; infinity: not before a response."""
@@ -153,6 +166,10 @@ class Limiter:
 
     def _admit(self) -> None:
         """Give slots to those that wait, as far as there is room, and rate and quota allow."""
+        with self._lock:
+            self._admit_locked()
+
+    def _admit_locked(self) -> None:
         while self._waiters and self.in_flight < self.limit:
             waiter = next(iter(self._waiters))
             if waiter.done() or waiter.get_loop().is_closed():
@@ -196,13 +213,15 @@ class Limiter:
     @contextmanager
     def demand(self, demand: Demand) -> Iterator[None]:
         """Make room, adapt and keep to a rate as `demand` says, until the body is left."""
-        self._demands.append(demand)
-        self._apply_demands()
+        with self._lock:
+            self._demands.append(demand)
+            self._apply_demands()
         try:
             yield
         finally:
-            self._demands.remove(demand)
-            self._apply_demands()
+            with self._lock:
+                self._demands.remove(demand)
+                self._apply_demands()
 
     def _apply_demands(self) -> None:
         """Make room for all demands together, with the slowest rate and the newest bounds."""

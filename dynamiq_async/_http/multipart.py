@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, AsyncIterable
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -79,6 +79,21 @@ class Multipart:
     def replayable(self) -> bool:
         """Whether it can be sent a second time."""
         return all(upload.replayable for _, upload in self.files)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have the open files to oneself for as long as they are sent.
+
+        Raises:
+            InvalidArgumentError: another call is sending one of them, or it was closed.
+        """
+        try:
+            for _, upload in self.files:
+                upload.borrow(self)
+            yield
+        finally:
+            for _, upload in self.files:
+                upload.give_back(self)
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         """The body, in pieces that are not empty."""
@@ -163,6 +178,8 @@ async def _pieces(upload: Upload) -> AsyncGenerator[bytes, None]:
             while piece := await opened.read(PIECE):
                 yield piece
     else:
+        if getattr(content, "closed", False) is True:  # since the attempt before
+            raise upload.closed_error()
         await anyio.to_thread.run_sync(upload.rewind)
         borrowed: anyio.AsyncFile[bytes] = anyio.wrap_file(content)
         while piece := await borrowed.read(PIECE):

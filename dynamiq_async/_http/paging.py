@@ -45,16 +45,16 @@ class Pages(Generic[T]):
         identity: Callable[[T], Hashable],
         prefetch: bool = False,
     ) -> None:
-        self._fetch = fetch
-        self._first = page
-        self._identity = identity
-        self._prefetch = prefetch
+        self.fetch = fetch
+        self.first = page
+        self.identity = identity
+        self.prefetch = prefetch
 
     def __await__(self) -> Generator[None, None, Page[T]]:
-        return self._fetch(self._first).__await__()
+        return self.fetch(self.first).__await__()
 
     def __aiter__(self) -> PageIterator[T]:
-        return PageIterator(self._fetch, self._first, self._identity, prefetch=self._prefetch)
+        return PageIterator(self)
 
     async def __aenter__(self) -> PageIterator[T]:
         self._entered = self.__aiter__()
@@ -69,18 +69,10 @@ class PageIterator(Generic[T]):
 
     _fetching: asyncio.Task[Page[T]] | None = None
 
-    def __init__(
-        self,
-        fetch: FetchPage[T],
-        page: int,
-        identity: Callable[[T], Hashable],
-        *,
-        prefetch: bool,
-    ) -> None:
-        self._fetch = fetch
-        self._next = page
-        self._identity = identity
-        self._prefetch = prefetch
+    def __init__(self, pages: Pages[T]) -> None:
+        # Not `pages` itself, which may refer to this.
+        self._fetch, self._next = pages.fetch, pages.first
+        self._identity, self._prefetch = pages.identity, pages.prefetch
         self._items: list[T] = []
         self._seen: set[Hashable] = set()
         self._more = True

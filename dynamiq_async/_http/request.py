@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from dynamiq_async import transport
@@ -10,6 +11,10 @@ from dynamiq_async.errors import DynamiqError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
+
+_NOTHING_HELD = nullcontext()
 
 
 class Request(transport.Request):
@@ -50,6 +55,10 @@ class Request(transport.Request):
     def begin(self) -> None:
         """Note that another attempt begins."""
         self.sent = True
+
+    def held(self) -> AbstractContextManager[None]:
+        """To be entered while it is sent. Raises what `Multipart.held` raises."""
+        return self.body.held() if isinstance(self.body, Multipart) else _NOTHING_HELD
 
     @property
     def replayable(self) -> bool:

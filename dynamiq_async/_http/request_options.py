@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct, structs
 
+from dynamiq_async._http.outage import Outage
 from dynamiq_async._http.retry import RetryPolicy
 from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout, as_timeout, check_count
 
@@ -49,11 +49,13 @@ class SendOptions(Struct, frozen=True):
         policy: how often and how patiently a request is repeated.
         queued: this is one of many calls. The time that it waits for a slot, or because the server
             asked to slow down, does not count.
+        outage: where it waits while no connection can be made; None: it raises.
     """
 
     timeout: Timeout = DEFAULT_TIMEOUT
     policy: RetryPolicy = RetryPolicy()
     queued: bool = False
+    outage: Outage | None = None
 
     def with_timeout(self, timeout: TimeoutLike) -> SendOptions:
         """The same with another timeout, or this where none is given."""
@@ -69,11 +71,11 @@ class SendOptions(Struct, frozen=True):
         """The same with another policy for retries."""
         return structs.replace(self, policy=structs.replace(self.policy, **changed))
 
-    def for_many(self) -> SendOptions:
+    def for_many(self, outage: Outage | None = None) -> SendOptions:
         """The same for one of many calls, with `queued`: it waits as long as it has to."""
-        options = self.with_policy(patient=True, max_wait=math.inf)
+        options = self.with_policy(patient=True)
         timeout = structs.replace(options.timeout, pool=None)
-        return structs.replace(options, timeout=timeout, queued=True)
+        return structs.replace(options, timeout=timeout, queued=True, outage=outage)
 
     def for_call(self, given: RequestOptions) -> SendOptions:
         """The same with what one call sets.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
@@ -9,6 +10,7 @@ from msgspec import Struct, field
 
 from dynamiq_async import _json, errors
 from dynamiq_async._credentials import mask
+from dynamiq_async._failures import failure_in
 from dynamiq_async._http.error_responses import (
     beginning,
     content_type,
@@ -16,23 +18,24 @@ from dynamiq_async._http.error_responses import (
     request_id,
     type_error,
 )
+from dynamiq_async._tasks import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
 
+OnFailure = Literal["raise", "return"]
+"""What becomes of a body that says that the workflow failed."""
 
-class BufferedResponse:
+
+class BufferedResponse(Struct):
     """A 2xx response with its whole body."""
 
-    __slots__ = ("attempts", "body", "headers", "status")
-
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.attempts = 1
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    attempts: int = 1
 
 
 class ResponseInfo(Struct, frozen=True, kw_only=True):
@@ -59,22 +62,38 @@ def decode_body(request: str, response: BufferedResponse, type: type[T], *, key:
         ResponseDecodeError: it is not JSON although it claims to be, or does not fit `type`.
     """
     try:
-        value: T = _json.decode(response.body, type)
+        return _json.decode(response.body, type)
     except _json.DECODE_ERRORS as error:
-        failure = error
-    else:
-        return value
+        raise _not_decoded(request, response, type, error, key) from error
+
+
+async def decode_apart(
+    request: str, response: BufferedResponse, type: type[T], *, key: str | None
+) -> T:
+    """`decode_body`, in a thread where that would hold up the loop."""
+    try:
+        value: T = _json.decode_at_once(response.body, type)
+    except _json.LongLookError:
+        return await in_thread(partial(decode_body, request, response, type, key=key))
+    except _json.DECODE_ERRORS as error:
+        raise _not_decoded(request, response, type, error, key) from error
+    return value
+
+
+def _not_decoded(
+    request: str, response: BufferedResponse, type: Any, failure: Exception, key: str | None
+) -> errors.APIResponseError:
     status, headers = response.status, response.headers
     malformed = not isinstance(failure, msgspec.ValidationError)
     if malformed and "json" not in content_type(headers):
-        raise type_error(request, "application/json", status, headers, response.body, key)
+        return type_error(request, "application/json", status, headers, response.body, key)
     what = "is not JSON" if malformed else f"does not fit {_json.type_name(type)}"
-    raise errors.ResponseDecodeError(
+    return errors.ResponseDecodeError(
         f"the answer to {request} {what}: {mask(str(failure), key)}",
         status=status,
         request_id=request_id(headers),
         body=beginning(response.body, key),
-    ) from failure
+    )
 
 
 def read_with(
@@ -95,40 +114,28 @@ def read_with(
         ) from error
 
 
-class _Result(Struct):
-    """The result of a run that failed or was canceled, as the vendor's library writes it."""
-
-    status: Literal["failure", "canceled"]
-    input: Any
-    output: Any
-    error: dict[str, Any]
-
-
-def decode_output(request: str, response: BufferedResponse, type: Any, *, key: str | None) -> Any:
+async def decode_output(
+    request: str,
+    response: BufferedResponse,
+    type: Any,
+    *,
+    key: str | None,
+    on_failure: OnFailure = "raise",
+) -> Any:
     """The body of a synchronous call as `type`.
 
     The root endpoint's output is any JSON value, so only the library's own result of a whole run
-    (`status`, `input`, `output` and an `error` object) is taken for a failure and raised.
+    is taken for a failure. It is raised, unless `on_failure` says "return".
     """
-    body = response.body
-    if b'"failure"' in body or b'"canceled"' in body:
-        _raise_failed_result(request, response, key)
-    return decode_body(request, response, type, key=key)
-
-
-def _raise_failed_result(request: str, response: BufferedResponse, key: str | None) -> None:
-    try:
-        result = _json.decode(response.body, _Result)
-    except _json.DECODE_ERRORS:
-        return
-    canceled = result.status == "canceled"
-    kind = errors.RunCanceledError if canceled else errors.RunFailedError
-    error = masked(result.error, key)
-    what = error.get("message") or error.get("type") or "no reason given"
-    raise kind(
-        f"{request}: the run {'was canceled' if canceled else 'failed'}: {what}",
+    failure = failure_in(response.body) if on_failure == "raise" else None
+    if failure is None:
+        return await decode_apart(request, response, type, key=key)
+    cause = failure.cause
+    raise failure.error(
+        f"{request}: the run",
+        key,
         status=response.status,
-        details=error,
+        details=masked(cause, key) if isinstance(cause, dict) else None,
         request_id=request_id(response.headers),
         body=beginning(response.body, key),
         attempts=response.attempts,

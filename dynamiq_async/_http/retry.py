@@ -45,7 +45,10 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
 
     def backoff(self, retries: int) -> float:
         """Seconds to wait when the server named no time; `retries` were made before."""
-        return self.lengthen(min(self.base * 2.0 ** min(retries, 30), self.cap))
+        return self.lengthen(self._least(retries))
+
+    def _least(self, retries: int) -> float:
+        return min(self.base * 2.0 ** min(retries, 30), self.cap)
 
     def lengthen(self, seconds: float) -> float:
         """`seconds` with jitter."""
@@ -73,13 +76,15 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
             return None
         if not replayable and not isinstance(error, errors.ConnectError):
             return None
-        if error.retry_after is None:
-            return self.backoff(retries + spared)
-        return self.lengthen(error.retry_after) if error.retry_after <= self.max_wait else None
+        asked = error.retry_after or 0.0
+        if asked > self.max_wait:
+            return None
+        # Whatever the server says: "at once", said to each attempt, would be a loop without a wait.
+        return self.lengthen(max(asked, self._least(retries + spared)))
 
 
-def parse_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
-    """`Retry-After`, in seconds or as a date, as seconds from `now` (a Unix time).
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """`Retry-After`, in seconds or as a date by the server's own clock, as seconds from now.
 
     None when it is absent or makes no sense. A date in the past means now.
     """
@@ -90,13 +95,13 @@ def parse_retry_after(headers: Mapping[str, str], *, now: float) -> float | None
         seconds = float(value)
         return seconds if math.isfinite(seconds) else None
     when = _http_date(value)
-    return None if when is None else max(0.0, when - now)
+    return None if when is None else max(0.0, when - server_time(headers))
 
 
 def server_time(headers: Mapping[str, str]) -> float:
     """The Unix time of a response, by its `Date` where it has one: other times in it are by the
     same clock."""
-    when = _http_date(headers.get("Date", ""))
+    when = _http_date(headers.get("date", ""))
     return time() if when is None else when
 
 

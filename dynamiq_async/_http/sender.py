@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,19 @@ from dynamiq_async._http.error_responses import MAX_ERROR_BODY, beginning, reque
 from dynamiq_async._http.limiter import now
 from dynamiq_async._http.response import BufferedResponse
 from dynamiq_async._http.retry import RetryPolicy, parse_retry_after, server_time
-from dynamiq_async._http.status import Outcome, asks_to_slow_down, may_have_run, meaning_of
+from dynamiq_async._http.status import (
+    Outcome,
+    asks_to_slow_down,
+    lacks_files,
+    may_have_run,
+    meaning_of,
+)
 from dynamiq_async._http.timers import TaskLimits, Timer, deadline_in
+from dynamiq_async._tasks import in_thread
 from dynamiq_async.options import NO_TIMEOUT, Timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from dynamiq_async._credentials import Secret
     from dynamiq_async._http.limiter import Limiter
@@ -79,11 +87,13 @@ class Sender:
     ) -> None:
         self._connect = connect
         self._transport: ClientTransport | None = None
+        self._lock = threading.Lock()
         self.limiter = limiter
-        self.key = secret.reveal() if secret is not None else None
+        self.key: str | None = secret
         self.max_response_bytes = max_response_bytes
         self.credential = credential
         self.closed = False
+        self.before_close: set[Callable[[], Awaitable[None]]] = set()
         self._timer: Timer | None = None
 
     def timer(self) -> Timer:
@@ -102,14 +112,25 @@ class Sender:
         if self.closed:
             raise errors.ClientClosedError("the client is closed; make a new one")
         if self._transport is None:
-            self._transport = self._connect()
+            with self._lock:  # threads that send their first requests at once share one
+                if self._transport is None:
+                    self._transport = self._connect()
         return self._transport
 
+    async def prepare(self) -> None:
+        """Make the transport in a thread, so that the first request does not hold up the loop."""
+        if not self.closed:
+            await in_thread(self._get_transport)
+
     async def aclose(self) -> None:
-        """Close the connections; every later request raises ClientClosedError."""
-        self.closed = True
-        if self._transport is not None:
-            await self._transport.aclose()
+        """Await what is in `before_close`, then close the connections; every later request raises
+        ClientClosedError."""
+        try:
+            await asyncio.gather(*(last_call() for last_call in self.before_close))
+        finally:
+            self.closed = True
+            if self._transport is not None:
+                await self._transport.aclose()
 
     def abandon(self) -> bool:
         """Close from a finaliser. Returns whether there was anything to close."""
@@ -119,7 +140,8 @@ class Sender:
         self, request: Request, options: SendOptions, *, deadline: float | None = None
     ) -> BufferedResponse:
         """Send and read the whole response."""
-        buffered = await self._retrying(request, options, deadline, whole=True)
+        with request.held():
+            buffered = await self._outlasting(request, options, deadline, whole=True)
         assert isinstance(buffered, BufferedResponse)  # noqa: S101 - tells the type checker what `whole` means
         return buffered
 
@@ -127,9 +149,38 @@ class Sender:
         self, request: Request, options: SendOptions, *, deadline: float | None = None
     ) -> OpenResponse:
         """Send and return with the headers; the body is the caller's to read and to close."""
-        opened = await self._retrying(request, options, deadline, whole=False)
+        with request.held():
+            opened = await self._outlasting(request, options, deadline, whole=False)
         assert isinstance(opened, OpenResponse)  # noqa: S101 - the same
         return opened
+
+    async def _outlasting(
+        self, request: Request, options: SendOptions, deadline: float | None, *, whole: bool
+    ) -> BufferedResponse | OpenResponse:
+        """Send, and where the options know of an outage, wait for its end as long as it takes."""
+        outage = options.outage
+        if outage is None or request.urgent or not options.policy.patient:
+            return await self._retrying(request, options, deadline, whole=whole)
+        unsent: errors.ConnectError | None = None
+        tried = 0
+        try:
+            while True:
+                if outage.down or unsent:
+                    deadline = _later(deadline, await outage.wait(str(request), unsent))
+                try:
+                    result = await self._retrying(request, options, deadline, whole=whole)
+                except errors.ConnectError as error:
+                    tried += error.attempts or 0
+                    unsent = error.add(attempts=tried)
+                except errors.DynamiqError:
+                    outage.connected()
+                    raise
+                else:
+                    outage.connected()
+                    result.attempts += tried
+                    return result
+        finally:
+            del unsent  # which holds this frame
 
     async def _retrying(
         self, request: Request, options: SendOptions, deadline: float | None, *, whole: bool
@@ -137,7 +188,7 @@ class Sender:
         timeout, policy = options.timeout, options.policy
         if deadline is None:
             deadline = deadline_in(timeout.total)
-        retries = spared = 0
+        retries, spared, short_for = 0, 0, 0.0  # the last in seconds, for a file descriptor
         while True:
             if request.urgent:
                 self.limiter.acquire_urgently()
@@ -152,10 +203,7 @@ class Sender:
             else:
                 result.attempts = retries + spared + 1
                 return result
-            if self.closed and isinstance(failure, errors.APIConnectionError):
-                failure = self.closed_error(str(request))
-            failure.attempts = retries + spared + 1
-            failure.method, failure.url = request.method, request.url.partition("?")[0]
+            failure = self._told_of(failure, request, attempts=retries + spared + 1)
             delay = policy.delay(
                 failure,
                 retries=retries,
@@ -163,11 +211,18 @@ class Sender:
                 idempotent=request.idempotent,
                 replayable=request.replayable,
             )
-            self._note_throttling(failure, delay, longest=policy.max_wait)
-            spare = policy.patient and asks_to_slow_down(failure)
+            self._note_throttling(failure, delay, policy)
+            short = lacks_files(failure)
+            if short:
+                delay = _until_files(options, short_for)
+                short_for += delay or 0.0
+            spare = short or (policy.patient and asks_to_slow_down(failure))
             free = spare and options.queued
             if delay is None or not (free or _fits(delay, deadline)):
-                raise _as_ambiguous(failure, request)
+                try:
+                    raise _as_ambiguous(failure, request)
+                finally:
+                    del failure  # which holds this frame
             log.debug("%s: %s; retrying in %.2f s", request, type(failure).__name__, delay)
             began = now()
             await asyncio.sleep(delay)
@@ -176,18 +231,38 @@ class Sender:
             spared += spare
             retries += not spare
 
+    def _told_of(
+        self, failure: errors.DynamiqError, request: Request, *, attempts: int
+    ) -> errors.DynamiqError:
+        """`failure` with what is known of its request."""
+        if self.closed and isinstance(failure, errors.APIConnectionError):
+            failure = self.closed_error(str(request))
+        failure.attempts = attempts
+        failure.method, failure.url = request.method, request.url.partition("?")[0]
+        return failure
+
     def _note_throttling(
-        self, failure: errors.DynamiqError, delay: float | None, *, longest: float
+        self, failure: errors.DynamiqError, delay: float | None, policy: RetryPolicy
     ) -> None:
         """Begin the client's cooldown if the server asked to slow down, which holds for all calls.
 
-        The others wait no longer than `longest`: where the server asks to wait for days, only the
-        call that it refused fails.
+        The others wait no longer than `max_retry_after`: where the server asks to wait for days,
+        only the call that it refused fails.
         """
-        if asks_to_slow_down(failure):
-            wait = failure.retry_after if failure.retry_after is not None else delay
-            if wait is not None:
-                self.limiter.cool_down(min(wait, longest))
+        if not asks_to_slow_down(failure):
+            return
+        asked, longest = failure.retry_after or 0.0, policy.max_wait
+        if asked > longest:
+            log.warning(
+                "%s %s: the server asks to wait %.0f s, more than max_retry_after allows; this "
+                "call fails, and the client goes on in %.0f s",
+                failure.method,
+                failure.url,
+                asked,
+                longest,
+            )
+        own = min(policy.backoff(0) if delay is None else delay, policy.cap)
+        self.limiter.cool_down(min(max(asked, own), longest))
 
     async def _attempt(
         self,
@@ -223,17 +298,22 @@ class Sender:
             kept = True
             return opened
         except Exception as error:
-            source = request.source_failure() if response is None else None
-            if source is not None:
-                raise source from source.__cause__
-            if isinstance(error, TimeoutError) and not isinstance(error, errors.DynamiqError):
-                raise _expired(request, limits) from None
-            raise
+            failure = request.source_failure() if response is None else None
+            if failure is None:
+                if not isinstance(error, TimeoutError) or isinstance(error, errors.DynamiqError):
+                    raise
+                failure = _expired(request, limits)
         finally:
             if not kept:
                 if response is not None:
                     response.close()
                 self.limiter.release()
+        # Not within the `except`: what it caught holds frames of the transport's, and in them the
+        # request's headers.
+        try:
+            raise failure from failure.__cause__
+        finally:
+            del failure
 
     async def _enter(
         self, request: Request, options: SendOptions, deadline: float | None
@@ -312,7 +392,7 @@ class Sender:
             await read_beginning(response),
             key=self.key,
             credential=self.credential,
-            retry_after=parse_retry_after(response.headers, now=time.time()),
+            retry_after=parse_retry_after(response.headers),
         )
 
 
@@ -333,6 +413,14 @@ async def read_beginning(response: Response) -> bytes:
 def _is_success(request: Request, status: int) -> bool:
     """Whether the status is 2xx, or the 101 that a request for another protocol asks for."""
     return 200 <= status < 300 or (status == 101 and request.upgrades)
+
+
+def _until_files(options: SendOptions, waited: float) -> float | None:
+    """Seconds until another try to open a connection, which is waited for as for a slot; None
+    when `Timeout.pool` leaves no time for it."""
+    delay = options.policy.backoff(0)
+    limit = None if options.queued else options.timeout.pool
+    return None if limit is not None and waited + delay > limit else delay
 
 
 def _later(deadline: float | None, seconds: float) -> float | None:

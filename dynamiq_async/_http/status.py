@@ -7,6 +7,7 @@ whether one request is sent again. The second holds back the whole client.
 from __future__ import annotations
 
 import enum
+import errno
 from typing import NamedTuple
 
 from dynamiq_async import errors
@@ -76,6 +77,12 @@ def may_repeat(error: errors.DynamiqError, *, idempotent: bool) -> bool:
 def asks_to_slow_down(error: errors.DynamiqError) -> bool:
     """Whether the server refused because it gets too many requests."""
     return meaning_of(error).slow_down
+
+
+def lacks_files(error: errors.DynamiqError) -> bool:
+    """Whether no connection was made because this process, or system, has too many files open."""
+    number = getattr(error.__cause__, "errno", None)
+    return isinstance(error, errors.ConnectError) and number in (errno.EMFILE, errno.ENFILE)
 
 
 def may_pass(error: errors.DynamiqError) -> bool:

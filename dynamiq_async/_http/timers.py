@@ -129,13 +129,15 @@ class TimeLimits:
         if now < self._due:
             self._timer.check_at(self, self._due)
         else:
-            # If the loop was held up, the bytes that are waited for may have arrived. Callbacks
-            # that are due already, such as theirs, go first.
-            self._timer.loop.call_soon(self._check_again, self._due)
+            # If the loop or the process stood still, what is waited for may have arrived.
+            # The next turn lets the loop find it, and the one after lets its reader take it.
+            self._timer.loop.call_soon(self._check_again, self._due, 2)
 
-    def _check_again(self, due: float) -> None:
+    def _check_again(self, due: float, turns: int) -> None:
         if self._due != due:
             self.check(self._timer.loop.time())
+        elif turns:
+            self._timer.loop.call_soon(self._check_again, due, turns - 1)
         elif self._expire is not None:
             expire, self._expire = self._expire, None
             expire()

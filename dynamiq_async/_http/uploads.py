@@ -2,6 +2,8 @@
 
 An `Upload` says what it can promise: its size, if that can be known, and whether its content can
 be sent a second time. A request with a part that cannot be rewound is never repeated.
+
+An open file has one position, so it is sent by one call at a time. Paths and bytes may be shared.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import mimetypes
 import os
 import re
 import stat
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Union
 
@@ -68,7 +70,8 @@ class Upload:
         self.mime_type = check_sendable(mime_type or guessed, "a file's mime_type", "mime_type")
 
     def __repr__(self) -> str:
-        return f"Upload(name={self.name!r}, mime_type={self.mime_type!r}, size={self.size})"
+        told = {n: getattr(self, n, None) for n in ("name", "mime_type", "size")}  # as far as made
+        return f"Upload({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
     @property
     def replayable(self) -> bool:
@@ -80,6 +83,34 @@ class Upload:
         """Seek a file object back to where it stood when the upload was made."""
         if self._start is not None:
             self.content.seek(self._start)  # type: ignore[union-attr]
+
+    def borrow(self, borrower: object) -> None:
+        """Have an open object to oneself until `give_back`: two who read it would get a mixture.
+
+        Raises:
+            InvalidArgumentError: another call has it, or it was closed.
+        """
+        content = self.content
+        if isinstance(content, Path | bytes | bytearray | memoryview) or (
+            isinstance(content, AsyncIterable) and not isinstance(content, AsyncIterator)
+        ):
+            return
+        if getattr(content, "closed", False) is True:
+            raise self.closed_error()
+        if _borrowed.setdefault(id(content), borrower) is not borrower:
+            raise _shared(self.name)
+
+    def give_back(self, borrower: object) -> None:
+        """The end of `borrow`, if it was `borrower` who got it."""
+        if _borrowed.get(id(self.content)) is borrower:
+            del _borrowed[id(self.content)]
+
+    def closed_error(self) -> InvalidArgumentError:
+        """The error for a file that is to be read and is closed."""
+        return InvalidArgumentError(
+            f"{self.name} was closed before it was sent; keep a file open until its call is over",
+            argument="files",
+        )
 
     def _own_name(self) -> str:
         if isinstance(self.content, Path):
@@ -100,11 +131,14 @@ class Upload:
         if isinstance(content, AsyncIterable):
             return None
         if not hasattr(content, "read") or inspect.iscoroutinefunction(content.read):
+            hint = "; pass its `.file`" if hasattr(content, "file") else ""
             raise InvalidArgumentError(
                 "a file must be a path, bytes, a binary file object or an async iterable of bytes, "
-                f"not {type(content).__name__}",
+                f"not {type(content).__name__}{hint}",
                 argument="files",
             )
+        if id(content) in _borrowed:
+            raise _shared(self._own_name())
         return self._measure_file(content)
 
     def _measure_file(self, file: IO[bytes]) -> int | None:
@@ -124,6 +158,18 @@ class Upload:
                 "the file object was opened as text; open it in binary mode", argument="files"
             )
         return size
+
+
+# Who sends which open object, by its id: it is alive meanwhile.
+_borrowed: dict[int, object] = {}
+
+
+def _shared(name: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"{name} is being sent by another call, and an open file has one position: open it once "
+        "for each call, or pass its path or bytes",
+        argument="files",
+    )
 
 
 def check_sendable(text: str, what: str, argument: str) -> str:

@@ -1,13 +1,13 @@
-"""Where requests go: base URLs, paths and queries, and which hosts are this machine."""
+"""Where requests go: base URLs, paths and queries."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
+from dynamiq_async._hosts import is_loopback
+from dynamiq_async._json import text_of
 from dynamiq_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -58,15 +58,26 @@ def _authority(parts: SplitResult, argument: str) -> str:
     if ":" in host:
         host = f"[{host}]"
     else:
-        try:
-            host = host if host.isascii() else host.encode("idna").decode()
-        except UnicodeError:
-            host = ""
+        host = ascii_host(host)
         if not _HOST.fullmatch(host):
             raise InvalidArgumentError(
                 f"{argument} is not a URL: {parts.hostname!r} cannot be a host", argument=argument
             )
     return host if parts.port is None else f"{host}:{parts.port}"
+
+
+def ascii_host(host: str) -> str:
+    """`host` as it is asked for in DNS: by IDNA of 2008 and UTS 46. By IDNA of 2003, which Python
+    and other libraries have, some names are other people's: `straße` is not `strasse`. An ASCII
+    name stays as it is. `""` where it cannot be a name."""
+    if host.isascii():
+        return host
+    import idna  # its tables are large, and few names need them
+
+    try:
+        return idna.encode(host, uts46=True).decode()
+    except UnicodeError:
+        return ""
 
 
 def _quote_path(path: str, argument: str) -> str:
@@ -86,14 +97,10 @@ def split_url(text: str, argument: str) -> SplitResult:
     return parts
 
 
-def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine by name or address."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def without_userinfo(url: str) -> str:
+    """`url` without the user name and password that may be in it."""
+    before, scheme, rest = url.rpartition("://")
+    return f"{before}{scheme}{rest.rpartition('@')[2]}"
 
 
 def join_url(base_url: str, *segments: str, query: Mapping[str, Any] | None = None) -> str:
@@ -101,7 +108,7 @@ def join_url(base_url: str, *segments: str, query: Mapping[str, Any] | None = No
     if "." in segments or ".." in segments:  # quoting does not keep these from being resolved
         raise InvalidArgumentError(f"{'/'.join(segments)!r} cannot be a path", argument="path")
     pairs = [
-        (name, _query_text(item))
+        (name, text_of(item, "query"))
         for name, value in (query or {}).items()
         for item in (value if isinstance(value, list | tuple | set | frozenset) else (value,))
         if item is not None
@@ -111,22 +118,3 @@ def join_url(base_url: str, *segments: str, query: Mapping[str, Any] | None = No
         return f"{url}?{urlencode(pairs)}" if pairs else url
     except UnicodeEncodeError as error:
         raise InvalidArgumentError(f"it cannot stand in a URL: {error}", argument="url") from error
-
-
-def _query_text(value: Any) -> str:
-    return ("true" if value else "false") if isinstance(value, bool) else str(value)
-
-
-def is_private(host: str) -> bool:
-    """Whether `host` is this machine, or an address that is not public. Names are not resolved."""
-    name = host.removesuffix(".")
-    if is_loopback(name):
-        return True
-    try:
-        return not ipaddress.ip_address(name).is_global
-    except ValueError:
-        pass  # a name, or an address in one of the forms that only the resolver takes
-    try:
-        return not ipaddress.ip_address(socket.inet_aton(name)).is_global
-    except (OSError, ValueError):
-        return False

@@ -5,7 +5,7 @@ streams, interleaved. `fan_out` makes a `Map` from any client and any coroutine 
 """
 
 from dynamiq_async.batch.batching import Batching
-from dynamiq_async.batch.map import Map, fan_out
+from dynamiq_async.batch.map import Map, collected, fan_out
 from dynamiq_async.batch.models import (
     BatchProgress,
     MapFailure,
@@ -29,5 +29,6 @@ __all__ = [
     "StreamItem",
     "StreamMany",
     "StreamManyOptions",
+    "collected",
     "fan_out",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from dynamiq_async._http.client import Client
-from dynamiq_async.batch.map import DEFAULT_CONCURRENCY, Map, map_app
+from dynamiq_async.batch.map import DEFAULT_CONCURRENCY, Map, collected, map_app
 from dynamiq_async.batch.stream_many import StreamMany, stream_app
 
 if TYPE_CHECKING:
@@ -79,13 +79,20 @@ class Batching(Client):
             journal: the path of a file that survives the process, or a store of your own
                 (`dynamiq_async.batch.journal.JournalStore`). The same job started again with it
                 calls nothing again that is done; such a result says `from_journal`. It needs
-                inputs that JSON can hold, and keys that stay the same.
+                inputs that JSON can hold, and keys that stay the same. Another `user_id`,
+                `extra_body` or such for a key that it knows is a JournalError as its result.
             unknown: what to do about a call that was under way when an earlier start ended, so
                 that nobody knows its outcome. "raise" begins nothing more, hands out what is under
                 way and raises AmbiguousOutcomeError; "retry" calls again; "skip" makes that error
                 its result. In mode "run" the run is found again by its id, or by the session that
                 was made for it.
             retry_failed: with a journal, call again what failed, rather than return its error.
+            max_failures: stop when more inputs than this failed; a float below 1 is a share of
+                those that are finished, looked at once 100 are. Results from a journal do not
+                count. None: any number may fail.
+            connect_patience: seconds (600) that a service is waited for which could be reached in
+                this batch, and cannot any more. What could not be sent costs no input meanwhile.
+                0: such inputs fail after `max_retries`, and stop the batch.
             settle: seconds that a run is looked for whose create was not answered (10) before it
                 is created anew, and only in a later start. What remains possible: that the service
                 takes up a request so long after it was lost.
@@ -98,9 +105,12 @@ class Batching(Client):
         Raises:
             InvalidArgumentError: an argument cannot be used; nothing was sent.
 
-        Reading raises, besides: JournalError when the journal cannot be used; StreamClosedError
-        when the batch was closed before its end. ClientClosedError when the client was: of what
-        was under way nobody knows the outcome then.
+        Reading raises, besides: BatchStoppedError, behind all results there are, when the batch
+        cannot go well: on 401, 402 and a 403 with a code; on five other 403 while no call
+        succeeded; when there is no connection; after three waits in a row of more than
+        `max_retry_after`; and by `max_failures`. JournalError when the journal cannot be used;
+        StreamClosedError when the batch was closed before its end. ClientClosedError when the
+        client was: of what was under way nobody knows the outcome then.
         """
         return map_app(self, inputs, **options)
 
@@ -124,12 +134,10 @@ class Batching(Client):
     async def batch(self, inputs: Inputs, **options: Any) -> list[MapResult[Any]]:
         """The results of `map`, all of them, in the order of the inputs.
 
-        The arguments are those of `map`. Raises what `map` and reading from it raise.
+        The arguments are those of `map`. Raises what `map` and reading from it raise;
+        a BatchStoppedError has the results that there are.
         """
-        async with map_app(self, inputs, **options) as results:
-            found = [result async for result in results]
-        found.sort(key=lambda result: result.index)
-        return found
+        return await collected(map_app(self, inputs, **options))
 
     @overload
     def stream_many(
@@ -173,6 +181,7 @@ class Batching(Client):
         Args:
             inputs, concurrency, key, rate, include_input, grace: as for `map`.
             mode: "stream" for `stream`, "run" for `runs.stream`.
+            max_failures, connect_patience: as for `map`.
 
         The other arguments are handed on to that method.
 

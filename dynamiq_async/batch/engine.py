@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dynamiq_async._http.limiter import Demand, Limiter
+    from dynamiq_async._http.outage import Outage
     from dynamiq_async.batch.inputs import Item, Items
+    from dynamiq_async.batch.stopping import StopRules
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -62,9 +64,10 @@ class Job(Protocol[R_co]):
 
 
 class Tally:
-    """The figures of a batch."""
+    """The figures of a batch, and the rules by which they stop it."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: StopRules) -> None:
+        self.rules = rules
         self.started = self.done = self.failed = self.unknown = self.skipped = 0
         self._worked = 0
         self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
@@ -86,6 +89,7 @@ class Tally:
         if result.from_journal:
             self.skipped += 1
             return
+        self.rules.judge(result)
         self._worked += 1
         if time >= self._next_sample:
             self._sample(time)
@@ -110,8 +114,9 @@ class Fanout(Generic[R]):
     Args:
         items: what to work on.
         job: what to do with each.
-        gate: the client's.
+        limiter: the client's.
         demand: what is asked of it meanwhile; its room is the number of workers.
+        outage: where the calls wait while there is no connection.
         ordered: hand results out in the order of the items.
         grace: seconds that what is under way has to finish when the batch is closed.
     """
@@ -123,6 +128,7 @@ class Fanout(Generic[R]):
         tally: Tally,
         limiter: Limiter,
         demand: Demand,
+        outage: Outage,
         *,
         ordered: bool = False,
         grace: float = 0.0,
@@ -132,6 +138,7 @@ class Fanout(Generic[R]):
         self._tally = tally
         self._limiter = limiter
         self._demand = demand
+        self._outage = outage
         self._grace = grace
         self._room = HELD * demand.room
         self._ahead: dict[int, R] | None = {} if ordered else None
@@ -215,6 +222,7 @@ class Fanout(Generic[R]):
             skipped=tally.skipped,
             throttled=self._limiter.throttled - self._throttled if self._watch is not None else 0,
             cooldown=self._limiter.cooldown,
+            offline=self._outage.seconds,
             rate=rate,
             eta=left / rate if left and rate else 0.0 if left == 0 else None,
         )
@@ -323,11 +331,27 @@ class Fanout(Generic[R]):
             self._timer.cancel()
         self._tally.end()
         if self._failure is None:
-            self._failure = self._items.failure
+            self._failure = self._items.failure or self._objection()
         if self._ahead:  # behind one that is missing, when the batch ended early
             self._out += [self._ahead[index] for index in sorted(self._ahead)]
             self._ahead.clear()
         self._notify()
+
+    def _objection(self) -> errors.BatchStoppedError | None:
+        rules, done = self._tally.rules, self._tally.done
+        if rules.cause is None:
+            return None
+        total = self._items.total
+        not_tried = None if total is None else max(0, total - self._tally.started)
+        left = "the rest was" if not_tried is None else f"{not_tried:,} were"
+        stopped = errors.BatchStoppedError(
+            f"the batch was stopped: {rules.why} ({done:,} inputs have a result, {left} not tried)",
+            cause=rules.cause,
+            done=done,
+            not_tried=not_tried,
+        )
+        stopped.__cause__ = rules.cause
+        return stopped
 
     # --- the workers -----------------------------------------------------------------------------
 
@@ -350,6 +374,8 @@ class Fanout(Generic[R]):
                 finally:
                     self._busy -= 1
                 self._put(item.index, result)
+                if tally.rules.cause is not None:
+                    self._stop()
                 if self._starters:
                     self._wake()
         except HaltError as halt:

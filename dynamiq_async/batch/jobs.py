@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from hashlib import blake2b
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-
 from dynamiq_async import errors
-from dynamiq_async._json import to_builtin
 from dynamiq_async._tasks import cancel_requests
 from dynamiq_async.batch.engine import HaltError
+from dynamiq_async.batch.fingerprint import digest, digest_options
 from dynamiq_async.batch.models import Draft
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from dynamiq_async._http.sender import Sender
     from dynamiq_async.batch.engine import Tally
@@ -93,6 +90,7 @@ class JournaledJob(MapJob):
         tally: Tally,
         sender: Sender,
         opening: Callable[[], Awaitable[Journal]],
+        options: Mapping[str, Any],
         *,
         on_error: OnError,
         include_input: bool,
@@ -100,6 +98,7 @@ class JournaledJob(MapJob):
     ) -> None:
         super().__init__(mode, tally, sender, on_error=on_error, include_input=include_input)
         self._opening = opening
+        self._options = digest_options(options)
         self._unknown = unknown
         self._opened: Journal | None = None
 
@@ -118,7 +117,7 @@ class JournaledJob(MapJob):
     async def _work(self, result: Draft, item: Item, started: float) -> None:
         prepared = self._mode.prepare(item.input)
         try:
-            claim = await self._journal.begin(str(item.key), digest(item.input))
+            claim = await self._journal.begin(str(item.key), digest(item.input) + self._options)
             if claim.state in ("done", "failed"):
                 self._recall(result, claim)
             elif claim.state == "unknown":
@@ -167,6 +166,9 @@ class JournaledJob(MapJob):
         except Exception as error:  # noqa: BLE001 - the item's result
             check_open(self._sender, error)
             keep(error, result)
+            if self._mode.single and self._tally.rules.spares(error):
+                self._journal.withdraw(claim.record.key)
+                return True
             failure = error
         if output is None and failure is None:
             return False
@@ -251,21 +253,6 @@ def unless_ended(cancelled: asyncio.CancelledError) -> errors.AmbiguousOutcomeEr
     )
     error.__cause__ = cancelled
     return error
-
-
-def digest(input: Any) -> bytes:
-    """By what an input is known again: its JSON, whatever the order of its fields."""
-    try:
-        encoded = _encoder.encode(input)
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        raise errors.InvalidArgumentError(
-            f"the input cannot be encoded as JSON, which a journal needs: {error}",
-            argument="input",
-        ) from error
-    return blake2b(encoded, digest_size=16).digest()
-
-
-_encoder = msgspec.json.Encoder(enc_hook=to_builtin, order="deterministic")
 
 
 def _unknown_outcome(claim: Claim) -> errors.AmbiguousOutcomeError:

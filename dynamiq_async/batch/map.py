@@ -23,11 +23,14 @@ from dynamiq_async.batch.options import (
     check_seconds_or_zero,
     check_unused,
     demand_of,
+    outage_of,
 )
+from dynamiq_async.batch.stopping import StopRules
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
+    from dynamiq_async._http.outage import Outage
     from dynamiq_async.batch.journal import Journal, JournalStore
     from dynamiq_async.options import Adaptive
 
@@ -37,6 +40,7 @@ R = TypeVar("R")
 
 DEFAULT_CONCURRENCY = 32
 DEFAULT_SETTLE = 10.0
+CONNECT_PATIENCE = 600.0
 
 
 class FanOutIterator(Generic[R]):
@@ -95,6 +99,25 @@ class Map(FanOutIterator[MapResult[T]]):
     """
 
 
+async def collected(results: Map[T]) -> list[MapResult[T]]:
+    """All results, in the order of the inputs.
+
+    Raises:
+        BatchStoppedError: with the results that there are. Reading may raise others.
+    """
+    found: list[MapResult[T]] = []
+    try:
+        async with results:
+            async for result in results:
+                found.append(result)  # noqa: PERF401 - they are kept, however it ends
+    except errors.BatchStoppedError as stopped:
+        stopped.results = found
+        raise
+    finally:
+        found.sort(key=lambda result: result.index)
+    return found
+
+
 def fan_out(
     client: C,
     inputs: Inputs,
@@ -105,16 +128,20 @@ def fan_out(
     ordered: bool = False,
     timeout: TimeoutLike = UNSET,
     max_retries: int | None = None,
+    connect_patience: float = CONNECT_PATIENCE,
+    given: Mapping[str, Any] | None = None,
     **options: Unpack[FanOutOptions],
 ) -> Map[T]:
     """Await `call(client, input)` for each input, with a patient view of `client`.
 
-    The arguments are those of `AsyncApp.map`; `mode` is what a journal calls what is done here.
+    The arguments are those of `AsyncApp.map`; `mode` is what a journal calls what is done here, and
+    `given` are options of the call that it keeps apart, of those of `AsyncApp.map`.
     """
     check_type(output_type)
-    working = Call(client, call, RequestOptions(timeout, max_retries), output_type)
+    outage = outage_of(connect_patience)
+    working = Call(client, call, RequestOptions(timeout, max_retries), output_type, outage)
     working.name = mode
-    return _map(client, inputs, working, ordered=ordered, **options)
+    return _map(client, inputs, working, outage, ordered=ordered, given=given, **options)
 
 
 def map_app(
@@ -135,12 +162,14 @@ def map_app(
     extra_body: Mapping[str, Any] | None = None,
     extra_headers: Mapping[str, str] | None = None,
     extra_query: Mapping[str, Any] | None = None,
+    connect_patience: float = CONNECT_PATIENCE,
     **options: Any,
 ) -> Map[Any]:
     """`AsyncApp.map`; see there."""
     check_one_of(mode, ("invoke", "run"), "mode")
     check_type(output_type)
     check_seconds_or_zero(settle, "settle")
+    outage = outage_of(connect_patience)
     given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
     root_only = {
         "last_node_output": last_node_output,
@@ -161,21 +190,25 @@ def map_app(
             }
         )
         check_unused(unused, "beside call, which makes its own calls: say it there")
-        working = Call(app, call, given, output_type)
+        working = Call(app, call, given, output_type, outage)
     elif mode == "run":
         check_unused(root_only, "for runs")
         session = run_session(session_id, retry, options.get("journal"))
-        working = RunToEnd(app, given, fields, output_type, session_id=session, settle=settle)
+        working = RunToEnd(
+            app, given, fields, output_type, outage, session_id=session, settle=settle
+        )
     else:
         fields |= root_only | {"session_id": session_id}
-        working = Invoke(app, given, fields, output_type)
-    return _map(app, inputs, working, **options)
+        working = Invoke(app, given, fields, output_type, outage)
+    told = fields | {"extra_headers": extra_headers, "extra_query": extra_query}
+    return _map(app, inputs, working, outage, given=told, **options)
 
 
 def _map(
     client: Client,
     inputs: Inputs,
     mode: Mode,
+    outage: Outage,
     *,
     concurrency: int | Adaptive = DEFAULT_CONCURRENCY,
     ordered: bool = False,
@@ -187,12 +220,15 @@ def _map(
     journal: JournalStore | str | os.PathLike[str] | None = None,
     unknown: Unknown = "raise",
     retry_failed: bool = False,
+    max_failures: float | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Map[Any]:
     check_one_of(on_error, ("return", "raise"), "on_error")
     check_one_of(unknown, ("raise", "retry", "skip"), "unknown")
     check_seconds_or_zero(grace, "grace")
     demand = demand_of(concurrency, rate)
-    api, tally = api_of(client), Tally()
+    api = api_of(client)
+    tally = Tally(StopRules(max_failures, api.options.policy.max_wait))
     job: MapJob
     if journal is None:
         job = MapJob(mode, tally, api.sender, on_error=on_error, include_input=include_input)
@@ -202,12 +238,14 @@ def _map(
             tally,
             api.sender,
             _opening(journal, mode.name, api.url, retry_failed=retry_failed),
+            given or {},
             on_error=on_error,
             include_input=include_input,
             unknown=unknown,
         )
     items = Items(inputs, key)
-    return Map(Fanout(items, job, tally, api.sender.limiter, demand, ordered=ordered, grace=grace))
+    limiter = api.sender.limiter
+    return Map(Fanout(items, job, tally, limiter, demand, outage, ordered=ordered, grace=grace))
 
 
 def _opening(

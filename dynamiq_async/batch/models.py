@@ -129,6 +129,7 @@ class BatchProgress(Struct, frozen=True, kw_only=True):
         skipped: how many of `done` came from the journal, without a call.
         throttled: how often the service asked the client to slow down since the batch began.
         cooldown: seconds for which it asked that nothing be sent, from now.
+        offline: for how long there has been no connection, in seconds; 0 when there is one.
         rate: results a second, over the last half minute or so; those from the journal not counted.
         eta: seconds until all are done at this rate; None when that cannot be told.
     """
@@ -143,5 +144,6 @@ class BatchProgress(Struct, frozen=True, kw_only=True):
     skipped: int = 0
     throttled: int = 0
     cooldown: float = 0.0
+    offline: float = 0.0
     rate: float = 0.0
     eta: float | None = None

@@ -22,7 +22,6 @@ from dynamiq_async._http.request_options import UNSET, RequestOptions
 from dynamiq_async._http.response import decode_output
 from dynamiq_async._json import encode, encode_object
 from dynamiq_async.batch.engine import HaltError
-from dynamiq_async.runs.models import Run
 from dynamiq_async.runs.requests import RunRequests
 from dynamiq_async.runs.stream import RunStream
 from dynamiq_async.runs.waiting import DEFAULT_WAIT
@@ -30,6 +29,7 @@ from dynamiq_async.runs.waiting import DEFAULT_WAIT
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
+    from dynamiq_async._http.outage import Outage
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async.batch.models import Draft
 
@@ -56,10 +56,12 @@ class Mode(Protocol):
     Attributes:
         name: what a journal calls it.
         traceable: whether what became of an attempt can be found out later.
+        single: whether a refusal of the service means that nothing was done for the input.
     """
 
     name: str
     traceable: bool
+    single: bool
 
     def prepare(self, input: Any) -> Any:
         """What `work` is given for it. Raises InvalidArgumentError if it cannot be sent."""
@@ -80,15 +82,21 @@ class Invoke:
 
     name = "invoke"
     traceable = False
+    single = True
 
     def __init__(
-        self, app: Client, given: RequestOptions, fields: Mapping[str, Any], output_type: Any
+        self,
+        app: Client,
+        given: RequestOptions,
+        fields: Mapping[str, Any],
+        output_type: Any,
+        outage: Outage,
     ) -> None:
         root_body({}, **fields)
-        api = api_of(patient_view(app, given))
+        api = api_of(patient_view(app, given, outage))
         self._sender = api.sender
         self._options = api.options.for_call(RequestOptions(retry=given.retry))
-        self._fields = fields
+        self._fields = {**fields, "row": True}
         self._output_type = output_type
         self._model = api.request("POST", "", body=b"{}", given=given)
         self._label = str(self._model)
@@ -103,7 +111,7 @@ class Invoke:
             response = await self._sender.fetch(request, self._options)
         result.attempts = response.attempts
         try:
-            result.output = decode_output(
+            result.output = await decode_output(
                 self._label, response, self._output_type, key=self._sender.key
             )
         except errors.ResponseDecodeError as error:
@@ -122,13 +130,15 @@ class Call:
 
     name = "call"
     traceable = False
+    single = False
 
     def __init__(
         self,
         client: C,
         call: Callable[[C, Any], Awaitable[Any]],
         given: RequestOptions,
-        output_type: Any = Any,
+        output_type: Any,
+        outage: Outage,
     ) -> None:
         if not callable(call):
             raise errors.InvalidArgumentError(
@@ -136,7 +146,7 @@ class Call:
                 argument="call",
             )
         self._call = call
-        self._view = patient_view(client, given)
+        self._view = patient_view(client, given, outage)
         self._output_type = output_type
 
     def prepare(self, input: Any) -> Any:
@@ -166,6 +176,7 @@ class RunToEnd:
 
     name = "run"
     traceable = True
+    single = True
 
     def __init__(
         self,
@@ -173,14 +184,15 @@ class RunToEnd:
         given: RequestOptions,
         fields: Mapping[str, Any],
         output_type: Any,
+        outage: Outage,
         *,
         session_id: str | None,
         settle: float,
     ) -> None:
-        api = api_of(patient_view(app, given))
+        api = api_of(patient_view(app, given, outage))
         self._service = RunRequests(api)
         self._given = given
-        self._fields = fields
+        self._fields = {**fields, "row": True}
         self._output_type = output_type
         self._session_id = session_id
         self._settle = settle
@@ -190,7 +202,7 @@ class RunToEnd:
         self._service.create_request({}, given, session_id=session_id, **fields)
 
     def prepare(self, input: Any) -> Any:
-        encode_object(input, "input")
+        encode_object(input, "input", row=True)
         return input
 
     async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
@@ -247,17 +259,17 @@ class RunToEnd:
         try:
             stream = RunStream[Any](self._service, self._following, run_id=run_id)
             async with stream:
-                output = await stream.output()
+                output: msgspec.Raw = await stream.output(output_type=msgspec.Raw)
         except errors.RunError:
             raise
         except errors.DynamiqError as error:
             raise _unseen(f"the end of run {run_id} was not seen", error, run_id) from error
         try:
-            run = Run(id=run_id, status="completed", output=output)
-            result.output = run.unwrap(self._output_type)
+            what = f"the output of run {run_id}"
+            result.output = _json.decode_as(output, self._output_type, what, run_id=run_id)
         except errors.ResponseDecodeError as error:
             _keep_misfit(result, error)
-        return encode(output, "output")
+        return bytes(output)
 
 
 def run_session(session_id: str | UUID | None, retry: bool | None, journal: object) -> str | None:

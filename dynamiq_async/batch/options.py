@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from dynamiq_async import errors
 from dynamiq_async._http.limiter import Demand
+from dynamiq_async._http.outage import Outage
 from dynamiq_async.options import Adaptive, check_count, check_seconds, rate_interval
+from dynamiq_async.options import check_one_of as check_one_of
 
 if TYPE_CHECKING:
     import os
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from dynamiq_async.batch.jobs import OnError, Unknown
     from dynamiq_async.batch.journal import JournalStore
     from dynamiq_async.runs.questions import OnQuestion
-    from dynamiq_async.streaming.app_stream import OnBadEvent
+    from dynamiq_async.streaming.app_stream import FinalEvent, OnBadEvent
 
 
 class FanOutOptions(TypedDict, total=False):
@@ -33,6 +35,7 @@ class FanOutOptions(TypedDict, total=False):
     journal: JournalStore | str | os.PathLike[str] | None
     unknown: Unknown
     retry_failed: bool
+    max_failures: float | None
 
 
 class BatchOptions(FanOutOptions, total=False):
@@ -40,6 +43,7 @@ class BatchOptions(FanOutOptions, total=False):
 
     mode: Literal["invoke", "run"]
     settle: float
+    connect_patience: float
     timeout: TimeoutLike
     max_retries: int | None
     user_id: str | None
@@ -63,10 +67,13 @@ class StreamManyOptions(TypedDict, total=False):
 
     event: str | None
     on_bad_event: OnBadEvent
+    final_event: FinalEvent | None
     last_node_output: bool | None
     error_on_node_failure: bool | None
     dedupe: bool
     on_question: OnQuestion | None
+    max_failures: float | None
+    connect_patience: float
     resume: bool
     max_resumes: int
     user_id: str | None
@@ -87,12 +94,10 @@ def demand_of(concurrency: int | Adaptive, rate: float | str | None) -> Demand:
     return Demand(check_count(concurrency, "concurrency"), None, interval)
 
 
-def check_one_of(value: object, allowed: tuple[str, ...], argument: str) -> None:
-    if value not in allowed:
-        choices = " or ".join(repr(choice) for choice in allowed)
-        raise errors.InvalidArgumentError(
-            f"{argument} must be {choices}, not {value!r}", argument=argument
-        )
+def outage_of(connect_patience: float) -> Outage:
+    """Where the calls of a batch wait for a connection."""
+    check_seconds_or_zero(connect_patience, "connect_patience")
+    return Outage(connect_patience)
 
 
 def check_seconds_or_zero(value: float, argument: str) -> None:

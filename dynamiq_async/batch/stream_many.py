@@ -11,9 +11,15 @@ from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLi
 from dynamiq_async.batch.engine import Fanout, Tally
 from dynamiq_async.batch.inputs import Inputs, Items, KeyOf
 from dynamiq_async.batch.jobs import begun, check_open, keep, unless_ended
-from dynamiq_async.batch.map import DEFAULT_CONCURRENCY, FanOutIterator
+from dynamiq_async.batch.map import CONNECT_PATIENCE, DEFAULT_CONCURRENCY, FanOutIterator
 from dynamiq_async.batch.models import StreamItem
-from dynamiq_async.batch.options import check_one_of, check_seconds_or_zero, demand_of
+from dynamiq_async.batch.options import (
+    check_one_of,
+    check_seconds_or_zero,
+    demand_of,
+    outage_of,
+)
+from dynamiq_async.batch.stopping import StopRules
 from dynamiq_async.streaming.app_stream import AppStream
 
 if TYPE_CHECKING:
@@ -104,12 +110,15 @@ def stream_app(
     grace: float = 0.0,
     timeout: TimeoutLike = UNSET,
     max_retries: int | None = None,
+    max_failures: float | None = None,
+    connect_patience: float = CONNECT_PATIENCE,
     **options: Any,
 ) -> StreamMany[Any]:
     """`AsyncApp.stream_many`; see there."""
     check_one_of(mode, ("stream", "run"), "mode")
     check_seconds_or_zero(grace, "grace")
-    view: Any = patient_view(app, RequestOptions(timeout, max_retries))
+    outage = outage_of(connect_patience)
+    view: Any = patient_view(app, RequestOptions(timeout, max_retries), outage)
     start = view.stream if mode == "stream" else view.runs.stream
 
     def open_stream(input: Any) -> AppStream[Any] | RunStream[Any]:
@@ -117,9 +126,10 @@ def stream_app(
         return stream
 
     open_stream({})  # sends nothing, and finds what is wrong with the options
-    sender, tally = api_of(app).sender, Tally()
+    api = api_of(app)
+    sender, tally = api.sender, Tally(StopRules(max_failures, api.options.policy.max_wait))
     job = _StreamJob(open_stream, tally, sender, include_input=include_input)
     demand = demand_of(concurrency, rate)
-    engine = Fanout(Items(inputs, key), job, tally, sender.limiter, demand, grace=grace)
+    engine = Fanout(Items(inputs, key), job, tally, sender.limiter, demand, outage, grace=grace)
     job.emit = engine.emit
     return StreamMany(engine)

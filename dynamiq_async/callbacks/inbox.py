@@ -33,6 +33,9 @@ MAX_PORT = 65_535
 CLOSE_SECONDS = 1.0
 """How long requests that are under way may take when the inbox is closed."""
 
+BODY_SECONDS = 30.0
+"""How long a request's body may take to come and to be handled."""
+
 
 class CallbackInbox:
     """Receives callbacks in the program that submits.
@@ -217,7 +220,12 @@ class CallbackInbox:
         if request.task not in self._connections:
             self._connections.add(request.task)
             request.task.add_done_callback(self._connections.discard)
-        response = await self._receiver.aiohttp_handler(request)
+        response: web.Response
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                response = await self._receiver.aiohttp_handler(request)
+        except TimeoutError:
+            response = _too_slow()
         if response.status >= 400:
             self._refused += 1
             self._last_refusal = f"{response.status} {response.reason}"
@@ -278,6 +286,14 @@ async def _finish(work: Awaitable[None]) -> None:
                 except asyncio.CancelledError:  # the first one is raised below
                     continue
             raise
+
+
+def _too_slow() -> web.Response:
+    from aiohttp import web
+
+    response = web.Response(status=408)
+    response.force_close()
+    return response
 
 
 def _make_token(token: str | Literal[False] | None) -> Secret | None:

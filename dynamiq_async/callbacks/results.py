@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 from msgspec import Raw, Struct, field
 
 from dynamiq_async import _json
+from dynamiq_async._failures import failure_in
 from dynamiq_async.errors import ResponseDecodeError
 from dynamiq_async.runs.models import Run
 
@@ -75,7 +76,11 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
         """`timestamp` in nanoseconds since 1970, like `time.time_ns()`."""
         return None if self.timestamp is None else rfc3339_nanoseconds(self.timestamp)
 
-    def decode(self, output_type: type[T]) -> T:
+    @overload
+    def decode(self, output_type: type[T]) -> T: ...
+    @overload
+    def decode(self, output_type: Any) -> Any: ...
+    def decode(self, output_type: Any) -> Any:
         """The output as `output_type`, whatever the status.
 
         Raises:
@@ -83,13 +88,14 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
             ResponseDecodeError: the output does not fit it.
         """
         _json.check_type(output_type)
-        decoded: T = self._decode_as(output_type)
-        return decoded
+        return self._decode_as(output_type)
 
     @overload
     def unwrap(self) -> Any: ...
     @overload
     def unwrap(self, output_type: type[T]) -> T: ...
+    @overload
+    def unwrap(self, output_type: Any) -> Any: ...
     def unwrap(self, output_type: Any = Any) -> Any:
         """The output of a call that succeeded, as `output_type`.
 
@@ -101,11 +107,15 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
         The errors of the run have a `Run` with what is known, as `run`.
         """
         run = self._run()
-        return self.decode(output_type) if run.status == "completed" else run.unwrap()
+        if run.status != "completed" or run.output is not None:
+            run.unwrap()  # raises
+        return self.decode(output_type)
 
     def _run(self) -> Run:
         status = _RUN_STATUS.get(self.status, self.status)
-        output = None if status == "completed" else self.output
+        # A large output is decoded only where something may have failed.
+        whole = status != "completed" or failure_in(self.raw_output) is not None
+        output = self.output if whole else None
         return Run(
             id=self.id, status=status, ended_at=self.timestamp, output=output, error=self.error
         )

@@ -1,7 +1,8 @@
 """A store in a file: it survives restarts, and several processes on one machine share it.
 
 Each call opens the file, changes it in one transaction and closes it, in a thread of the store's
-own. So there is nothing to close, and an event loop never waits for a disk.
+own. So there is nothing to close, and an event loop never waits for a disk. A store that was used
+before a fork can be used in both processes.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class SQLiteStore:
         self._path = Path(path).absolute()
         self._lease = lease
         self._max_age = max_age
-        # One thread, so that the work of a cancelled call is done before that of the next call.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="dynamiq-callbacks")
+        self._process = 0  # the process that `_thread` is in; a fork does not copy threads
+        self._thread: ThreadPoolExecutor
 
     async def claim(self, id: str, owner: str) -> Claim:
         """See `CallbackStore`."""
@@ -98,6 +99,10 @@ class SQLiteStore:
 
     async def _run(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         loop = asyncio.get_running_loop()
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            # One thread, so that the work of a cancelled call is done before that of the next call.
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="dynamiq-callbacks")
         # Shielded: cancelled before the thread starts it, the work would not be done.
         return await asyncio.shield(loop.run_in_executor(self._thread, self._transaction, work))
 

@@ -6,27 +6,18 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from dynamiq_async.cli import listing, output
-from dynamiq_async.cli.options import CONNECTION, DEFAULT_NETWORK, Network
+from dynamiq_async.cli import output, tables
+from dynamiq_async.cli.options import CONNECTION, DEFAULT_NETWORK, Network, commands
 from dynamiq_async.management.apps import MAX_PAGE_SIZE
 from dynamiq_async.management.client import AsyncManagement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dynamiq_async.management import models
 
-app = App(
-    name="apps",
-    help="The deployed Apps of a project, with their names, ids and hostnames.",
-    version_flags=(),
-    suppress_keyboard_interrupt=False,
-)
-app["--help"].help = "Show this and exit."
+app = commands("apps", "The deployed Apps of a project, with their names, ids and hostnames.")
 
 
 @Parameter(name="*", group=CONNECTION)
@@ -101,11 +92,15 @@ def list_(
                 sort=sort,
                 page_size=min(limit + 1, MAX_PAGE_SIZE),
             )
-            return await listing.beginning(pages, limit)
+            return await tables.beginning(pages, limit)
 
-    apps = asyncio.run(fetch())
-    _print(apps[:limit])
-    listing.report_more(apps, limit)
+    tables.print_list(
+        asyncio.run(fetch()),
+        ("name", "id", "access", "hostname"),
+        _row,
+        none="no Apps",
+        limit=limit,
+    )
 
 
 @app.command
@@ -130,29 +125,7 @@ def get(
     output.print_json(asyncio.run(fetch()))
 
 
-def _print(apps: Sequence[models.App]) -> None:
-    """Print Apps: a table on a terminal, one App's JSON a line anywhere else."""
-    if not output.is_terminal():
-        for one in apps:
-            output.write(msgspec.json.encode(one) + b"\n")
-    elif apps:
-        _print_table(apps)
-    else:
-        output.remark("no Apps")
-
-
-def _print_table(apps: Sequence[models.App]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("name", overflow="fold")
-    table.add_column("id", no_wrap=True)
-    table.add_column("access")
-    table.add_column("hostname", overflow="fold")
-    for one in apps:
-        access = one.access_control.access_type if one.access_control else None
-        shown = (one.name, one.id, "archived" if one.is_archived else access, one.hostname)
-        style = "dim" if one.is_archived else ""
-        table.add_row(*(Text(output.visible(text or ""), style) for text in shown))
-    output.console().print(table)
+def _row(one: models.App) -> list[tuple[str, str]]:
+    access = one.access_control.access_type if one.access_control else None
+    shown = (one.name, one.id, "archived" if one.is_archived else access, one.hostname)
+    return [(text or "", "dim" if one.is_archived else "") for text in shown]

@@ -19,6 +19,7 @@ from dynamiq_async.cli.options import (
     Input,
     NodeOptions,
 )
+from dynamiq_async.streaming.app_stream import FinalEvent
 from dynamiq_async.submission import Callback
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def invoke(
     echo '{"question": "Hi"}' | dynamiq-async invoke - | jq .output
     ```
     """
+    output.check()
     value = inputs.read_json(input)
     arguments = call.arguments() | nodes.arguments()
 
@@ -76,6 +78,13 @@ def stream(
         str | None,
         Parameter(group=OUTPUT, help="Only events of the node with this id, and the final one."),
     ] = None,
+    final_event: Annotated[
+        FinalEvent,
+        Parameter(
+            help="Whether a stream that ends without the workflow's final event is an error. "
+            "auto takes one that is whole by HTTP's framing, with a warning. [default: auto]"
+        ),
+    ] = "auto",
     call: Call = DEFAULT_CALL,
     nodes: NodeOptions = DEFAULT_NODES,
     connection: Connection = DEFAULT_CONNECTION,
@@ -91,6 +100,7 @@ def stream(
     dynamiq-async stream @input.json | jq -c .source.name
     ```
     """
+    output.check()
     value = inputs.read_json(input)
     arguments = call.arguments() | nodes.arguments()
     view: live.View
@@ -103,7 +113,7 @@ def stream(
 
     async def follow() -> None:
         async with connection.open() as app:
-            events = app.stream(value, event=event, **arguments)
+            events = app.stream(value, event=event, final_event=final_event, **arguments)
             with output.waiting_for(app.url):
                 await events.open()
             async with events:
@@ -111,6 +121,7 @@ def stream(
                     async for one in events:
                         if node is None or one.entity_id == node or one.is_final:
                             view.show(one)
+                            await output.drain()
                 finally:
                     view.end()
                 events.raise_for_failure()
@@ -151,6 +162,7 @@ def submit(
         --callback-token-env CALLBACK_TOKEN
     ```
     """
+    output.check()
     value = inputs.read_json(input)
     token = metadata = None
     if callback_token_env is not None:

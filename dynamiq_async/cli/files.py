@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 from cyclopts.types import ExistingFile
 
 from dynamiq_async.cli import output
@@ -16,6 +16,7 @@ from dynamiq_async.cli.options import (
     OUTPUT,
     Connection,
     Limits,
+    commands,
 )
 
 if TYPE_CHECKING:
@@ -24,13 +25,7 @@ if TYPE_CHECKING:
     from dynamiq_async._http.uploads import Progress
     from dynamiq_async.files import File
 
-app = App(
-    name="files",
-    help="The files of an App, which its runs can be given by id.",
-    version_flags=(),
-    suppress_keyboard_interrupt=False,
-)
-app["--help"].help = "Show this and exit."
+app = commands("files", "The files of an App, which its runs can be given by id.")
 
 
 @app.command

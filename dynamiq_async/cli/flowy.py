@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
-import msgspec
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from dynamiq_async import errors
-from dynamiq_async.cli import inputs, output, problems
+from dynamiq_async.cli import inputs, output, problems, tables
 from dynamiq_async.cli.files import progress_bar
 from dynamiq_async.cli.options import (
     CALL,
@@ -22,6 +21,7 @@ from dynamiq_async.cli.options import (
     OUTPUT,
     Network,
     RunId,
+    commands,
 )
 from dynamiq_async.flowy import DEFAULT_WAIT, KEY_VARIABLE, URL_VARIABLE, AsyncFlowy
 from dynamiq_async.flowy.models import DEFAULT_MAX_BYTES
@@ -33,13 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-app = App(
-    name="flowy",
-    help="The apps of Flowy: run them, and download what they make.",
-    version_flags=(),
-    suppress_keyboard_interrupt=False,
-)
-app["--help"].help = "Show this and exit."
+app = commands("flowy", "The apps of Flowy: run them, and download what they make.")
 
 _ADVICE: tuple[tuple[type[errors.DynamiqError], str], ...] = (
     (errors.AuthenticationError, f"set {KEY_VARIABLE}"),
@@ -117,15 +111,12 @@ def apps(
     async def list_apps(client: AsyncFlowy) -> list[FlowyApp]:
         return list(await client.apps.list())
 
-    found = flowy.run(list_apps)
-    if not output.is_terminal():
-        for each in found:
-            output.write(msgspec.json.encode(each) + b"\n")
-    elif found:
-        rows = [(each.id, each.slug, each.title, each.description) for each in found]
-        _print_table(("id", "slug", "title", "description"), rows)
-    else:
-        output.remark("no apps")
+    tables.print_list(
+        flowy.run(list_apps),
+        ("id", "slug", "title", "description"),
+        lambda each: (each.id, each.slug, each.title, each.description),
+        none="no apps",
+    )
 
 
 @app.command
@@ -172,6 +163,7 @@ def run(
     dynamiq-async flowy run clip '{"Scene": "Rain"}' --no-wait | jq -r .runId
     ```
     """
+    output.check()
     values = inputs.read_json(given, "inputs")
     if save is not None:
         _make_folder(save)
@@ -282,21 +274,9 @@ def _print_run(flowy_run: FlowyRun) -> None:
     """Print a run; raise if it failed or was canceled."""
     if output.is_terminal() and flowy_run.outputs:
         rows = [(one.node_id, one.kind, one.text or one.url) for one in flowy_run.outputs]
-        _print_table(("node", "kind", "content"), rows)
+        tables.print_table(("node", "kind", "content"), rows)
         output.remark(f"run {flowy_run.run_id} is {flowy_run.status}")
     else:
         output.print_json(flowy_run)
     if flowy_run.is_terminal:
         flowy_run.unwrap()
-
-
-def _print_table(names: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in names:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(output.visible(text or "")) for text in row))
-    output.console().print(table)

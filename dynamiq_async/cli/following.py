@@ -107,6 +107,7 @@ class Follower:
                 async for event in stream:
                     self._report_connection(stream)
                     self._view.show(event)
+                    await output.drain()
                     self._run_id, self._position = stream.run_id, event.sequence
                     if isinstance(event, QuestionEvent):
                         await self._handle_question(app, event.question)

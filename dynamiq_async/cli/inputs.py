@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from dynamiq_async.cli.problems import option_name
+from dynamiq_async.cli.writing import named
 from dynamiq_async.errors import InvalidArgumentError
 
 _EXAMPLE = """; quote it like '{"question": "What can you do?"}'"""
@@ -25,7 +26,10 @@ def read_json(given: str, argument: str = "input") -> Any:
         InvalidArgumentError: it is not JSON, or the file cannot be read.
     """
     if given == "-":
-        data, place = sys.stdin.buffer.read(), "stdin"
+        if sys.stdin is None:
+            raise InvalidArgumentError("stdin is closed", argument=argument)
+        with named("stdin"):
+            data, place = sys.stdin.buffer.read(), "stdin"
     elif given.startswith("@"):
         data, place = read_file(Path(given[1:]), argument), given[1:]
     else:

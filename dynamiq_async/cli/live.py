@@ -43,10 +43,7 @@ class JSONLines:
     """Each event's JSON, on a line of its own."""
 
     def show(self, event: Struct) -> None:
-        line = msgspec.json.encode(event)
-        if b"\n" in line or b"\r" in line:  # between tokens: within strings they are escaped
-            line = msgspec.json.format(line, indent=-1)
-        output.write(line + b"\n")
+        output.write(output.json_line(event))
 
     def end(self) -> None:
         """Do nothing: every line is whole."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import App, Group, Parameter
 
 from dynamiq_async.app import KEY_VARIABLE, URL_VARIABLE, AsyncApp
 from dynamiq_async.cli import inputs
@@ -24,6 +24,14 @@ CONNECTION = Group("Connection", sort_key=20)
 CALL = Group("Call", sort_key=10)
 OUTPUT = Group("Output", sort_key=15)
 OTHER = Group("Other", sort_key=30)
+
+
+def commands(name: str, help: str) -> App:
+    """A command that is a group of others."""
+    group = App(name=name, help=help, version_flags=(), suppress_keyboard_interrupt=False)
+    group["--help"].help = "Show this and exit."
+    return group
+
 
 _HOST = re.compile(
     r"\S*:\S*|(localhost|\d+(\.\d+){3}|[^\s/]+\.[^\W\d_][^\s/.]*\.?)(/\S*)?", re.IGNORECASE

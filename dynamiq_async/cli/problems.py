@@ -68,12 +68,13 @@ def report(error: CycloptsError | errors.DynamiqError | OSError) -> int:
     """Print `error` to stderr, and return the exit code it means."""
     from rich.text import Text
 
-    headline, rows, advice = _parts(error)
+    headline, found, advice = _parts(error)
+    rows = [(output.visible(name), output.visible(value)) for name, value in found]
     block = Text.assemble(("error: ", "bold red"), output.visible(headline))
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
         block.append(f"\n  {name:<{width}}  ", "dim")
-        block.append(output.visible(value))
+        block.append(value)
     if advice:
         block.append("\n  → ", "bold")
         block.append(output.visible(advice))
@@ -90,7 +91,8 @@ def _parts(
         return str(error), [], f"{command} explains"
     if isinstance(error, errors.DynamiqError):
         return _headline(error), list(_rows(error)), _advice(error)
-    return error.strerror or str(error), [], ""
+    said = error.strerror or str(error)
+    return f"{error.filename}: {said}" if error.filename is not None else said, [], ""
 
 
 def advise(error: errors.DynamiqError, advice: str) -> None:

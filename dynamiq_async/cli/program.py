@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from dynamiq_async import __version__
-from dynamiq_async.cli import BROKEN_PIPE, INTERRUPTED, apps, calls, files, flowy, problems, runs
+from dynamiq_async.cli import (
+    BROKEN_PIPE,
+    INTERRUPTED,
+    apps,
+    calls,
+    files,
+    flowy,
+    output,
+    problems,
+    runs,
+)
 from dynamiq_async.cli.batch.command import batch
 from dynamiq_async.cli.batch.journal import journal
 from dynamiq_async.cli.demo import demo
@@ -66,7 +76,7 @@ def _launch(
         app(tokens)
     except Exception:
         if debug:
-            traceback.print_exc()
+            output.console(stderr=True).out(output.visible(traceback.format_exc()), end="")
         raise
 
 
@@ -75,6 +85,7 @@ def run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows a `?`
+    output.begin()
     try:
         return _run_command(arguments)
     except KeyboardInterrupt:
@@ -82,12 +93,14 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         _silence_stdout()
         return BROKEN_PIPE
+    finally:
+        output.give_up()
 
 
 def _run_command(arguments: Sequence[str]) -> int:
     try:
-        app.meta(arguments)
-        sys.stdout.flush()
+        app.meta(arguments, console=output.console())
+        output.flush()
     except BrokenPipeError:
         raise
     except (CycloptsError, DynamiqError, OSError) as error:
@@ -97,6 +110,7 @@ def _run_command(arguments: Sequence[str]) -> int:
 
 def _silence_stdout() -> None:
     """Have Python's own flush at its exit write to nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+    if sys.stdout is not None:  # pragma: no branch - else it was a pipe that -o names
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Group, Parameter
+from cyclopts import Group, Parameter
 from cyclopts.validators import Number, mutually_exclusive
 
-from dynamiq_async.cli import answers, asking, following, inputs, listing, output, run_table
+from dynamiq_async.cli import answers, asking, following, inputs, output, tables
 from dynamiq_async.cli.options import (
     CALL,
     DEFAULT_CALL,
@@ -18,6 +19,7 @@ from dynamiq_async.cli.options import (
     Connection,
     Input,
     RunId,
+    commands,
 )
 from dynamiq_async.cli.problems import following as how_to_follow
 
@@ -30,16 +32,18 @@ if TYPE_CHECKING:
     from dynamiq_async.runs.stream import RunStream
 
 _PAGE_SIZE = 100
+_STYLES = {
+    "completed": "green",
+    "failed": "red",
+    "canceled": "dim",
+    "awaiting_input": "bold yellow",
+}
 
 _MODE = Group("Mode", show=False, validator=mutually_exclusive)
 
-app = App(
-    name="runs",
-    help="The runs of an App: they have an id, a history that can be followed, and questions.",
-    version_flags=(),
-    suppress_keyboard_interrupt=False,
+app = commands(
+    "runs", "The runs of an App: they have an id, a history that can be followed, and questions."
 )
-app["--help"].help = "Show this and exit."
 
 Events = Annotated[
     bool, Parameter(group=OUTPUT, help="One event's JSON a line, also on a terminal.")
@@ -97,6 +101,7 @@ def create(
     dynamiq-async runs create @input.json --wait-timeout 3600 --file invoice.pdf
     ```
     """
+    output.check()
     value = inputs.read_json(input)
     arguments: dict[str, Any] = {"file_ids": list(file_id) or None, "dedupe": dedupe}
     arguments |= call.arguments()
@@ -108,7 +113,8 @@ def create(
         async with connection.open() as app:
             detached = background or wait_timeout is not None
             with output.waiting_for(app.url):
-                return await app.runs.create(value, background=detached, **arguments)
+                run: Run = await app.runs.create(value, background=detached, **arguments)
+                return run
 
     run = asyncio.run(create_run())
     if wait_timeout is not None:
@@ -280,11 +286,28 @@ def list_(
                 sort=sort,
                 page_size=min(limit + 1, _PAGE_SIZE),
             )
-            return await listing.beginning(pages, limit)
+            return await tables.beginning(pages, limit)
 
-    runs = asyncio.run(fetch())
-    run_table.print_runs(runs[:limit])
-    listing.report_more(runs, limit)
+    names = ("id", "status", "started", "ended", "user", "session")
+    tables.print_list(asyncio.run(fetch()), names, _row, none="no runs", limit=limit)
+
+
+def _row(run: Run) -> list[tables.Cell]:
+    return [
+        run.id,
+        (run.status, _STYLES.get(run.status, "cyan")),
+        *map(_local, (run.started_at, run.ended_at)),
+        run.user_id,
+        run.session_id,
+    ]
+
+
+def _local(time: str | None) -> str | None:
+    """A time in the local zone, to the second; a text that is no time as it is."""
+    try:
+        return f"{datetime.fromisoformat(time or '').astimezone():%Y-%m-%d %H:%M:%S}"
+    except ValueError:
+        return time
 
 
 @app.command
@@ -301,6 +324,7 @@ def events(run_id: RunId, /, *, connection: Connection = DEFAULT_CONNECTION) -> 
         async with connection.open() as app:
             async for event in app.runs.events(run_id, prefetch=True):
                 lines.show(event)
+                await output.drain()
 
     asyncio.run(show())
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FAULTS = Group("Faults", sort_key=20)
 
+_SHORTEST_PATH = 16
 _INPUT = '{"question": "What can you do?"}'
 
 
@@ -60,6 +61,13 @@ def serve(
         Parameter(help="The App at the root: a built-in one, or `module:function`, your own."),
     ] = "llm",
     host: Annotated[str, Parameter(help="The address to listen at.")] = "127.0.0.1",
+    allow_host: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="A name under which other machines reach it. Without one, any is served if "
+            "--host is no address of this machine alone. Repeatable."
+        ),
+    ] = (),
     port: Annotated[
         int,
         Parameter(
@@ -102,6 +110,7 @@ def serve(
         _find_app(app),
         access_key=key,
         host=host,
+        allow_hosts=allow_host,
         port=port,
         pace=pace,
         allow_loopback_callbacks=allow_loopback_callbacks,
@@ -225,16 +234,22 @@ async def _log_requests(emulator: Emulator, console: Console) -> None:
         running += log[len(log) - new :]
         for record in running:
             if record.finished:
-                console.print(_summary(record), soft_wrap=True)
+                console.print(_summary(record, console), soft_wrap=True)
         running = [record for record in running if not record.finished]
 
 
-def _summary(record: RequestRecord) -> str:
-    """A request in one line: its time, what it asked for, and how it ended."""
-    parts = [f"{record.received_at.astimezone():%H:%M:%S}", record.method, record.path]
-    parts.append(str(record.status or "no answer"))
+def _summary(record: RequestRecord, console: Console) -> str:
+    """A request in one line: its time, what it asked for, and how it ended. On a terminal, a path
+    that is too long for the line is cut, and not the rest."""
+    begin = f"{record.received_at.astimezone():%H:%M:%S}  {output.visible(record.method)}"
+    parts = [str(record.status or "no answer")]
     if record.events_sent:
         parts.append(f"{record.events_sent} event{'s' * (record.events_sent > 1)}")
     if record.disconnected:
         parts.append("the client left")
-    return "  ".join(parts)
+    end = "  ".join(parts)
+    path = output.visible(" ".join(record.path.split()))
+    room = max(console.width - len(f"{begin}    {end}"), _SHORTEST_PATH)
+    if console.is_terminal and len(path) > room:
+        path = f"{path[: room - 1]}…"
+    return f"{begin}  {path}  {end}"

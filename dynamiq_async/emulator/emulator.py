@@ -18,6 +18,7 @@ from .app.state import AppState, deployments
 from .core.body_limits import max_body_bytes
 from .core.connections import Connections, CountingServer
 from .core.fault_script import Script
+from .core.hosts import is_loopback, name_of
 from .core.log import Changes, Log
 from .core.refusals import RefusalError
 from .core.request_bodies import parse_into, read_body
@@ -30,7 +31,7 @@ from .routes import all_services, destination
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from .app.callbacks import Delivery
     from .app.execution import Execution
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .app.state import Deployment
     from .core.fault_script import Match
     from .core.faults import Fault
+    from .core.service import Admission
 
 DEFAULT_KEY = "dynamiq_acc_emulator"
 
@@ -60,7 +62,11 @@ class Emulator:
             `canceled`, `approval`, `feedback`).
         apps: more Apps by name, each under the path `/<name>`, beside the built-in ones.
         access_key: what clients must send; None: the Apps are public.
-        host, port: where to listen; port 0 is any free one.
+        host, port: where to listen; port 0 is any free one. On this machine's own addresses only
+            requests for them and for `localhost` and `*.localhost` are served (else 421), so that
+            no web page can reach the emulator by a name of its own. Elsewhere every `Host` is.
+        allow_hosts: more names that requests may be for; where the emulator is reached from other
+            machines, no others are.
         ssl_context: serve HTTPS with it.
         pace: seconds between the events of a run.
         heartbeat: seconds of silence after which a stream of the Runs API has a comment.
@@ -75,7 +81,10 @@ class Emulator:
         event_window: keep only so many of a run's newest events, so that memory stays flat; the App
             waits for a stream that is further behind. By default all are kept.
         max_file_bytes: the largest file that can be uploaded.
-        keepalive_timeout: seconds after which an idle connection is closed.
+        keepalive_timeout: seconds after which an idle connection is closed, or one whose next
+            request has not come whole.
+        read_timeout: seconds that the first request of a connection may take to come, and as many
+            for the body of each request (else 408). None: without end.
         log_limit: how many requests and executions are remembered.
         clock: gives Flowy the Unix time.
     """
@@ -88,6 +97,7 @@ class Emulator:
         access_key: str | None = DEFAULT_KEY,
         host: str = "127.0.0.1",
         port: int = 0,
+        allow_hosts: Collection[str] = (),
         ssl_context: ssl.SSLContext | None = None,
         pace: float = 0.0,
         heartbeat: float | None = 15.0,
@@ -101,6 +111,7 @@ class Emulator:
         event_window: int | None = None,
         max_file_bytes: int = 128 * 1024 * 1024,
         keepalive_timeout: float = 75.0,
+        read_timeout: float | None = 60.0,
         log_limit: int = 10_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -124,6 +135,9 @@ class Emulator:
         self._deployments = deployments(_app(app), named)
         self._ssl = ssl_context
         self._keepalive_timeout = keepalive_timeout
+        self._read_timeout = read_timeout
+        self._allow_hosts = {name.lower().strip("[]") for name in allow_hosts}
+        self._on_loopback = True
         self._requests: Log[RequestRecord] = Log(log_limit)
         self._script = Script()
         self._changes = Changes()
@@ -131,18 +145,17 @@ class Emulator:
         self._apps = AppState(
             self.settings,
             self._deployments,
-            url=lambda: self.url,
             changes=self._changes,
             tasks=self._tasks,
             log_limit=log_limit,
         )
         managed = _managed(self._deployments, public=access_key is None)
-        self._management = Management(apps=managed, url=lambda: self.url)
-        self._flowy = Flowy(clock=clock, url=lambda: self.url)
+        self._management = Management(apps=managed)
+        self._flowy = Flowy(clock=clock)
         self._services = all_services(self._apps, self._management, self._flowy)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._listener: asyncio.Server | None = None
-        self._connections = Connections(self._changes.notify)
+        self._connections = Connections(self._changes.notify, read_timeout)
         self._handlers: set[asyncio.Task[Any]] = set()
 
     # --- its life ------------------------------------------------------------------------------
@@ -161,12 +174,33 @@ class Emulator:
         server = CountingServer(
             self._handle, self._connections, keepalive_timeout=self._keepalive_timeout
         )
-        self._listener = await asyncio.get_running_loop().create_server(
-            server, self.host, self.port, ssl=self._ssl, backlog=1024
-        )
+        self._listener = await self._listen(server)
         self._folder = tempfile.TemporaryDirectory(prefix="dynamiq-emulator-")
         self._apps.folder = Path(self._folder.name)
-        self.port = self._listener.sockets[0].getsockname()[1]
+        addresses = [sock.getsockname() for sock in self._listener.sockets]
+        self.port = addresses[0][1]
+        self._on_loopback = all(is_loopback(address[0]) for address in addresses)
+
+    async def _listen(self, server: CountingServer) -> asyncio.Server:
+        """Listen at every address of the host, and at one port."""
+        loop = asyncio.get_running_loop()
+        port, attempts = self.port, 10
+        while True:
+            try:
+                listener = await loop.create_server(
+                    server, self.host, port, ssl=self._ssl, backlog=1024
+                )
+            except OSError:  # the port that is free at one address may be taken at another
+                attempts -= 1
+                if port == self.port or not attempts:
+                    raise
+                port = self.port
+                continue
+            ports = {sock.getsockname()[1] for sock in listener.sockets}
+            if len(ports) == 1:
+                return listener
+            listener.close()
+            port = ports.pop()
 
     async def aclose(self) -> None:
         """Stop at once, and cancel everything that runs. May be called twice."""
@@ -189,9 +223,14 @@ class Emulator:
         """The URL of the default App."""
         if self._listener is None:
             raise RuntimeError("the emulator is not running")
-        scheme = "https" if self._ssl else "http"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{host}:{self.port}"
+        # Where it listens at every address, this machine reaches it at its own.
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        host = f"[{host}]" if ":" in host else host
+        return f"{self._scheme}://{host}:{self.port}"
+
+    @property
+    def _scheme(self) -> str:
+        return "https" if self._ssl else "http"
 
     def url_for(self, name: str) -> str:
         """The URL of the App with this name."""
@@ -321,11 +360,15 @@ class Emulator:
         handler = cast("asyncio.Task[Any]", asyncio.current_task())
         self._handlers.add(handler)
         record = self._record(request)
+        host = request.headers.get("Host")
+        url = self.url if host is None else f"{self._scheme}://{host}"
+        service = self._services[record.service]
+        admission = service.admit(record, url, self._misdirected(host))
         try:
-            refusal = await self._read(request, record)
+            refused = await self._read(request, record, admission.refused)
             wire = Wire(request, record)
             with contextlib.suppress(DroppedError):
-                await self._respond(request, record, wire, refusal)
+                await self._respond(record, wire, Nowhere(request, record), admission, refused)
             return wire.response
         except BaseException:
             record.disconnected = request.transport is None and self._listener is not None
@@ -339,7 +382,7 @@ class Emulator:
         path = request.rel_url.raw_path
         to = destination(path, self._services, self._deployments)
         return RequestRecord(
-            connection=self._connections.number(request.protocol),
+            connection=self._connections.heard(request.protocol),
             method=request.method,
             path=path,
             query=request.rel_url.query,
@@ -351,33 +394,54 @@ class Emulator:
             request_id=uuid4().hex,
         )
 
-    async def _read(self, request: web.BaseRequest, record: RequestRecord) -> RefusalError | None:
-        try:
-            limit = max_body_bytes(self.settings.max_file_bytes)
-            parse_into(record, await read_body(request, self._apps.folder, limit))
-            record.fault = self._script.take(record)
+    def _misdirected(self, host: str | None) -> RefusalError | None:
+        """Why a request with this `Host` is refused, if it is. HTTP/1.0 may go without."""
+        if host is None:
             return None
-        except RefusalError as refusal:
-            return refusal
+        name = name_of(host)
+        if name is not None and (
+            is_loopback(name)
+            or name in {*self._allow_hosts, self.host.lower()}
+            or not (self._on_loopback or self._allow_hosts)
+        ):
+            return None
+        return RefusalError(421, "misdirected_request", "the emulator serves no such host")
+
+    async def _read(
+        self, request: web.BaseRequest, record: RequestRecord, refused: RefusalError | None
+    ) -> RefusalError | None:
+        """Read the body, which is not looked at if the request is refused by its head."""
+        folder, limit = self._apps.folder, max_body_bytes(self.settings.max_file_bytes)
+        try:
+            async with asyncio.timeout(self._read_timeout):
+                body = await read_body(request, folder, limit, keep=refused is None)
+            if refused is None:
+                parse_into(record, body)
+            record.fault = self._script.take(record)
+            return refused
+        except RefusalError as too_large:
+            return refused or too_large
+        except TimeoutError:
+            return RefusalError(408, "request_timeout", "the body did not come in time")
         finally:
             self.requests.add(record)
             self._changes.notify()
 
     async def _respond(
         self,
-        request: web.BaseRequest,
         record: RequestRecord,
         wire: Wire,
-        refusal: RefusalError | None,
+        nowhere: Wire,
+        admission: Admission,
+        refused: RefusalError | None,
     ) -> None:
         fault = record.fault
         await pause(fault.delay)
-        service = self._services[record.service]
         if not fault.replaces_response:
-            await service.respond(record, wire, refusal)
+            await admission.respond(wire, refused)
             return
         if fault.executes:
-            await service.respond(record, Nowhere(request, record), refusal)
+            await admission.respond(nowhere, refused)
         if fault.drop and not fault.positioned:
             await wire.drop(fault.drop)
         status, kind, body = fault.response()

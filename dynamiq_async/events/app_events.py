@@ -17,16 +17,15 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from dynamiq_async import _json
+from dynamiq_async._failures import NO_REASON, Failure, failure_of, is_node, sentence
 from dynamiq_async.errors import EventDecodeError
 from dynamiq_async.events.vocabulary import (
-    NO_REASON,
     NodeResult,
     Question,
     ToolCall,
     ToolCallStatus,
     Usage,
     failures,
-    sentence,
     usage_of,
 )
 
@@ -294,37 +293,34 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
     def error(self) -> str | None:
         """On the final event of a run that failed or was canceled: why, as a sentence. `data` has
         what stands there."""
-        data = self._outcome()
-        if not isinstance(data, dict):
-            return _reason(data, data) if self.source is None and data is not None else None
-        error = data.get("error")
-        canceled = data.get("canceled") is True
-        # A node may bear the id `error`, but its result is an object with a status.
-        if self.source is None or canceled or ("error" in data and not _is_node(error)):
-            return _reason(data, error)
-        return None
+        failure = self._failure()
+        return None if failure is None else failure.reason
 
     @property
     def canceled(self) -> bool:
         """Whether this is the final event of a run that was canceled."""
-        data = self._outcome()
-        return isinstance(data, dict) and data.get("canceled") is True
+        failure = self._failure()
+        return failure is not None and failure.canceled
+
+    def _failure(self) -> Failure | None:
+        """How the workflow failed, on its final event. What takes that event's place without
+        a source is an error, whatever it says."""
+        if not self.is_final:
+            return None
+        data = self._view(_decode_any)
+        failure = failure_of(data, final=True)
+        if failure is None and self.source is None:
+            return Failure(False, sentence(data) or (str(data) if data else NO_REASON), data)
+        return failure
 
     @property
     def nodes(self) -> dict[str, NodeResult]:
         """On the final event of a workflow that came through: each node's result, by the node's
         id."""
-        data = self._outcome()
+        data = self._view(_decode_any) if self.is_final else None
         if not isinstance(data, dict) or self.error is not None:
             return {}
-        return {id: _json.fitting(node, NodeResult) for id, node in data.items() if _is_node(node)}
-
-    def _outcome(self) -> Any:
-        """The final event's data, which for an error without any is `{}`; else None."""
-        if not self.is_final:
-            return None
-        data = self._view(_decode_any)
-        return {} if data is None and self.source is None else data
+        return {id: _json.fitting(node, NodeResult) for id, node in data.items() if is_node(node)}
 
     @property
     def node_failures(self) -> dict[str, NodeResult]:
@@ -347,16 +343,8 @@ class BrokenEvent(StreamEvent, frozen=True, gc=False, kw_only=True):
         return bytes(self.raw_data).decode("utf-8", "replace")
 
 
-def _is_node(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("status"), str)
-
-
 def _is_finished(thought: dict[str, Any]) -> bool:
     return "loop_num" in thought
-
-
-def _reason(data: Any, error: Any) -> str:
-    return sentence(data) or (str(error) if error else NO_REASON)
 
 
 def stream_event(data: bytes) -> StreamEvent | None:
@@ -373,7 +361,7 @@ def stream_event(data: bytes) -> StreamEvent | None:
         return None
     message = _json.decode(data)
     if not isinstance(message, dict):
-        return StreamEvent(raw_data=Raw(msgspec.json.encode(message)))
+        return StreamEvent(raw_data=_json.dumped(message))
     known: dict[str, Any] = {
         name: message[name]
         for name in ("run_id", "wf_run_id", "entity_id", "event")
@@ -389,7 +377,22 @@ def stream_event(data: bytes) -> StreamEvent | None:
             }
         )
     if "data" in message:
-        return StreamEvent(raw_data=Raw(msgspec.json.encode(message["data"])), **known)
+        return StreamEvent(raw_data=_json.dumped(message["data"]), **known)
     if "source" not in known and ("error" in message or {"code", "message"} <= message.keys()):
         known["event"] = ERROR_EVENT
-    return StreamEvent(raw_data=Raw(msgspec.json.encode(message)), **known)
+    return StreamEvent(raw_data=_json.dumped(message), **known)
+
+
+def error_event(data: bytes, _: Exception) -> StreamEvent:
+    """The event for the data of a server-sent event that is named `error`, whatever the data is: an
+    object, a text in JSON or one as it stands. Only what names its source is a node's event."""
+    try:
+        message = _json.decode(data)
+    except _json.DECODE_ERRORS:
+        message = data.decode("utf-8", "replace")
+    if isinstance(message, dict) and (message.get("source") or "data" in message):
+        event = stream_event(data)
+        if event is not None and event.source is not None:
+            return event
+        message = message.get("data") or message
+    return StreamEvent(event=ERROR_EVENT, raw_data=_json.dumped(message))

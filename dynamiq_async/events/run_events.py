@@ -12,15 +12,14 @@ import msgspec
 from msgspec import Raw, Struct, field, structs
 
 from dynamiq_async import _json
+from dynamiq_async._failures import Failure, failure_of
 from dynamiq_async.errors import EventDecodeError
 from dynamiq_async.events.vocabulary import (
-    NO_REASON,
     NodeResult,
     Question,
     ToolCall,
     Usage,
     failures,
-    sentence,
     usage_of,
 )
 
@@ -243,15 +242,21 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
     @property
     def error(self) -> str | None:
         """On the terminal event of a run that failed or was canceled: why, as a sentence."""
-        if self.type not in TERMINAL_EVENTS or self.type == COMPLETED:
-            return None
-        state = self.state or RunState()
-        return sentence(state.error) or sentence(state.output) or NO_REASON
+        failure = self._failure()
+        return None if failure is None else failure.reason
 
     @property
     def canceled(self) -> bool:
         """Whether this is the terminal event of a run that was canceled."""
-        return self.type == CANCELED
+        failure = self._failure()
+        return failure is not None and failure.canceled
+
+    def _failure(self) -> Failure | None:
+        if not self.is_final:
+            return None
+        state = self.state or RunState()
+        status = self.type.removeprefix("run.")
+        return failure_of(state.output, status=status, error=state.error)
 
     @property
     def state(self) -> RunState | None:
@@ -286,7 +291,7 @@ def _decoded(result: Any) -> Any:
 def stored_event(data: Raw) -> RunEvent:
     """An event of a list, as tolerantly as one of a stream. Raises one of `_json.DECODE_ERRORS`."""
     try:
-        event = _decode_event(data)
+        event = _json.decode_with(_decode_event, data)
     except msgspec.ValidationError:
         event = _lenient(_json.decode(bytes(data), dict[str, Any]))
     _json.keep(event, memoryview(data))
@@ -309,7 +314,7 @@ def run_event(data: bytes) -> RunEvent | None:
 
 
 def _lenient(message: dict[str, Any]) -> RunEvent:
-    message["data"] = Raw(msgspec.json.encode(message.get("data")))
+    message["data"] = _json.dumped(message.get("data"))
     known = {n: v for n, v in message.items() if n in _FIELDS and v is not None}
     return msgspec.convert(known, RunEvent, strict=False)
 

@@ -13,10 +13,10 @@ from typing import Any, Literal, Protocol
 from msgspec import Raw, Struct, field, structs
 
 from dynamiq_async import _json
+from dynamiq_async._failures import told
 from dynamiq_async.errors import InvalidArgumentError
 
 ToolCallStatus = Literal["started", "input", "called", "completed", "failed"]
-NO_REASON = "no reason given"
 
 
 class ToolCall(Struct, frozen=True, kw_only=True):
@@ -119,17 +119,6 @@ def usage_of(told: Any) -> Usage | None:
     return usage
 
 
-def sentence(reason: Any) -> str:
-    """What a service gives as a reason, as a sentence: a text, or an object around one; `""` where
-    there is none."""
-    while isinstance(reason, dict):
-        reason = next((reason[key] for key in _REASON if reason.get(key)), None)
-    return reason if isinstance(reason, str) else ""
-
-
-_REASON = ("error", "message", "type")
-
-
 class NodeResult(Struct, frozen=True, kw_only=True):
     """How one node of a workflow ended. `status` is `success`, `failure`, `skip`, `canceled`,
     `undefined`, or one added since."""
@@ -142,7 +131,7 @@ class NodeResult(Struct, frozen=True, kw_only=True):
     @property
     def error_message(self) -> str:
         """`error` as a sentence."""
-        return sentence(self.error) or ("" if self.error is None else str(self.error))
+        return told(self.error)
 
 
 def failures(nodes: Mapping[str, NodeResult]) -> dict[str, NodeResult]:

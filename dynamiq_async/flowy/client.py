@@ -12,7 +12,7 @@ from dynamiq_async._http.limiter import Limiter
 from dynamiq_async._http.rates import Quota
 from dynamiq_async._http.request_options import RequestOptions
 from dynamiq_async._http.timers import deadline_in
-from dynamiq_async.batch import FanOutOptions, Map, fan_out
+from dynamiq_async.batch import FanOutOptions, Map, collected, fan_out
 from dynamiq_async.downloads import Downloader
 from dynamiq_async.flowy.apps import FlowyApps
 from dynamiq_async.flowy.models import FlowyApp, FlowyRun
@@ -197,10 +197,10 @@ class AsyncFlowy(Client):
             ordered: hand the results out in the order of the inputs, rather than as they finish.
             timeout: seconds for each run, waiting for its turn included; None for no limit.
             check, max_retries, extra_body: as for `run`.
-            options: `key`, `on_error`, `rate`, `include_input`, `grace`, `journal`, `unknown` and
-                `retry_failed`, as for `AsyncApp.map`. A run from a journal has no client: get it
-                again to download its outputs. `concurrency` is by default the upper bound of
-                `max_runs`, which holds also where `concurrency` is higher.
+            options: `key`, `on_error`, `rate`, `include_input`, `grace`, `journal`, `unknown`,
+                `retry_failed` and `max_failures`, as for `AsyncApp.map`. A run from
+                a journal has no client: get it again to download its outputs. `concurrency` is by
+                default the upper bound of `max_runs`, and that holds where `concurrency` is higher.
 
         Raises:
             InvalidArgumentError: an argument cannot be used; nothing was sent.
@@ -223,6 +223,7 @@ class AsyncFlowy(Client):
             output_type=FlowyRun,
             ordered=ordered,
             max_retries=max_retries,
+            given={"extra_body": extra_body},
             **options,
         )
 
@@ -233,10 +234,7 @@ class AsyncFlowy(Client):
 
         The arguments are those of `map`. Raises what `map` and reading from it raise.
         """
-        async with self.map(app, inputs, **options) as results:
-            found = [result async for result in results]
-        found.sort(key=lambda result: result.index)
-        return found
+        return await collected(self.map(app, inputs, **options))
 
     # --- closing -------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynamiq_async import errors
 from dynamiq_async._http.timers import deadline_in
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from dynamiq_async._hosts import Reach
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async.flowy.models import FlowyOutput, FlowyRun
 
@@ -42,12 +43,14 @@ class OutputLoader:
         get_run: Callable[[str, float | None], Awaitable[FlowyRun]],
         run: FlowyRun,
         position: int,
+        near: Reach,
     ) -> None:
         self._downloader = downloader
         self._options = options
         self._get_run = get_run
         self._run_id = run.run_id
         self._position = position
+        self._near = near
 
     async def save(
         self,
@@ -103,7 +106,8 @@ class OutputLoader:
             )
         options = self._download_options(timeout)
         deadline = deadline_in(timeout)
-        target = {"sink": sink, "max_bytes": max_bytes, "progress": progress}
+        target: dict[str, Any] = {"sink": sink, "max_bytes": max_bytes, "progress": progress}
+        target["near"] = self._near
         try:
             return await self._downloader.get(output.url, options, deadline, **target)
         except errors.APIStatusError as error:

@@ -7,11 +7,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from dynamiq_async import errors
+from dynamiq_async._hosts import reach_of
+from dynamiq_async._http.error_responses import masked
 from dynamiq_async._http.limiter import Limiter, now
 from dynamiq_async._http.response import read_with
 from dynamiq_async._json import encode
@@ -142,11 +145,14 @@ class FlowyRequests:
         return self._read_run(found.data, request, options)
 
     def _read_run(self, data: Raw, request: Request, options: SendOptions) -> FlowyRun:
-        """A run whose outputs are bound to this client."""
+        """A run whose outputs are bound to this client, and whose error does not repeat its key."""
         run = self.read(run_of, data, request)
+        if run.error is not None:
+            run = structs.replace(run, error=masked(run.error, self.api.sender.key))
         get_run = partial(self.get_run, options=options)
+        near = reach_of(urlsplit(self.api.url).hostname or "")
         for position, output in enumerate(run.outputs):
-            output.bind(OutputLoader(self.shared.downloader, options, get_run, run, position))
+            output.bind(OutputLoader(self.shared.downloader, options, get_run, run, position, near))
         return run
 
     async def get_app(

@@ -23,6 +23,16 @@ A relay promises:
 """
 
 from dynamiq_async.relay.core import Relay, relay
-from dynamiq_async.relay.position import Position, resume, resume_position
+from dynamiq_async.relay.position import Headers, Position, resume, resume_position
+from dynamiq_async.relay.problems import ErrorReply, error_reply
 
-__all__ = ["Position", "Relay", "relay", "resume", "resume_position"]
+__all__ = [
+    "ErrorReply",
+    "Headers",
+    "Position",
+    "Relay",
+    "error_reply",
+    "relay",
+    "resume",
+    "resume_position",
+]

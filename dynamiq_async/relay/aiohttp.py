@@ -10,7 +10,7 @@ from aiohttp import web
 from dynamiq_async.errors import DynamiqError
 from dynamiq_async.relay.core import Relay, relay
 from dynamiq_async.relay.position import last_event_id
-from dynamiq_async.relay.problems import problem_of
+from dynamiq_async.relay.problems import error_reply
 from dynamiq_async.relay.sending import LeftError, send_while_there
 
 if TYPE_CHECKING:
@@ -18,11 +18,48 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-__all__ = ["error_middleware", "relay_response"]
+__all__ = ["error_middleware", "relay_response", "setup"]
 
 LOOK_SECONDS = 0.25
 """How often the connection is checked, in seconds. aiohttp reports a disconnected browser only when
 the handler writes, which may be much later."""
+
+
+class _Relays:
+    """The relays that an application sends."""
+
+    def __init__(self) -> None:
+        self.sent: set[Relay] = set()
+        self.stopping = False
+
+    def add(self, body: Relay) -> None:
+        self.sent.add(body)
+        if self.stopping:
+            body.shut_down()
+
+    async def shut_down(self, _: web.Application) -> None:
+        self.stopping = True
+        for body in self.sent:
+            body.shut_down()
+
+
+_RELAYS = web.AppKey("dynamiq_async_relays", _Relays)
+
+
+def setup(app: web.Application) -> None:
+    """Let the relays of `app` and of its sub-applications end when the server has to stop, and
+    install `error_middleware`. Call it before the application runs; a second call does nothing.
+
+    aiohttp waits for responses that are under way, 60 seconds by default. With this, a relay sends
+    its last frame and cancels a run that is due at once, while the clients are still open.
+
+    Raises:
+        RuntimeError: the application runs already.
+    """
+    if _RELAYS not in app:
+        relays = app[_RELAYS] = _Relays()
+        app.on_shutdown.append(relays.shut_down)
+        app.middlewares.append(error_middleware)
 
 
 async def relay_response(
@@ -37,7 +74,7 @@ async def relay_response(
     Args:
         stream: what `relay` takes.
         headers: additional headers; they replace the relay's own of the same name.
-        options: the options of `relay`: format, map, heartbeat, retry, on_disconnect.
+        options: the options of `relay`: format, map, heartbeat, retry, on_leave.
 
     Raises:
         InvalidArgumentError: an argument cannot be used.
@@ -56,7 +93,14 @@ async def relay_response(
         await body.aclose()
         await _begin(request, response, body)
         return response
-    sent = await send_while_there(body, sending(), _leaving(request))
+    groups = [app[_RELAYS] for app in request.match_info.apps if _RELAYS in app]
+    for group in groups:
+        group.add(body)
+    try:
+        sent = await send_while_there(body, sending(), _leaving(request))
+    finally:
+        for group in groups:
+            group.sent.discard(body)
     if not sent and request.transport is not None:
         request.transport.abort()  # drop what the browser has not received
     return response
@@ -72,12 +116,10 @@ async def error_middleware(request: web.Request, handler: Handler) -> web.Stream
     try:
         return await handler(request)
     except DynamiqError as error:
-        problem = problem_of(error)
-        if problem.internal or request.writer.output_size:
+        reply = error_reply(error)
+        if reply.status == 500 or request.writer.output_size:
             raise
-        body = problem.json()
-        headers = problem.headers(len(body))
-        return web.Response(status=problem.status, headers=headers, body=body)
+        return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
 
 
 async def _begin(request: web.Request, response: web.StreamResponse, body: Relay) -> None:

@@ -56,7 +56,7 @@ async def respond(
 
     async def sending() -> None:
         nonlocal started
-        await body.open(last_event_id=_last_event_id(scope))
+        await body.open(last_event_id=last_event_id(scope["headers"]))
         started = True
         await put(_start(body, scope, headers))
         try:
@@ -112,7 +112,3 @@ def _stays(scope: MutableMapping[str, Any]) -> bool:
 
 def _piece(data: bytes, *, more: bool = True) -> Message:
     return {"type": "http.response.body", "body": data, "more_body": more}
-
-
-def _last_event_id(scope: MutableMapping[str, Any]) -> str:
-    return last_event_id({n.decode("latin-1"): v.decode("latin-1") for n, v in scope["headers"]})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 E = TypeVar("E")
 
-OnDisconnect = Literal["detach", "cancel"]
+OnLeave = Literal["detach", "cancel"]
 
 HEADERS = {
     "Cache-Control": "no-cache, no-store, no-transform",
@@ -179,8 +179,8 @@ class Relay:
 
         Events that were already read are still sent. Then the format's `on_shutdown` decides:
         either a last frame says that the stream is incomplete and where to resume, or no frame is
-        sent and iterating raises `StreamClosedError`. The run continues whatever `on_disconnect`
-        is, since the browser has not disconnected.
+        sent and iterating raises `StreamClosedError`. With `on_leave="cancel"` the run is canceled
+        first, which takes five seconds at most.
         """
         self._pump.stop()
 
@@ -192,7 +192,7 @@ class Relay:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the upstream, and cancel its run if `on_disconnect="cancel"` and it has not ended.
+        """Close the upstream, and cancel its run if `on_leave="cancel"` and it has not ended.
 
         May be called from any task, at any time, any number of times. Cancelling this call does not
         stop the closing. A read that another task awaits raises `StreamClosedError` there.
@@ -214,7 +214,7 @@ def relay(
     map: Callable[[E], Any] | None = None,
     heartbeat: float | None = 15.0,
     retry: float | None = 2.0,
-    on_disconnect: OnDisconnect = "detach",
+    on_leave: OnLeave = "detach",
 ) -> Relay:
     """A stream as the body of a response to a browser.
 
@@ -233,8 +233,9 @@ def relay(
             a comment.
         retry: seconds after which an `EventSource` that lost its connection reconnects; None
             leaves it to the browser.
-        on_disconnect: whether a run continues ("detach") or is canceled ("cancel") when the browser
-            disconnects before the end. Use "detach" if the browser may reconnect.
+        on_leave: whether a run continues ("detach") or is canceled ("cancel") when the browser
+            disconnects before the end, or the server stops. Use "detach" if the browser may
+            reconnect.
 
     An `sse` relay ends with an event named `end`, or with one named `error` whose data is
     `{"error": {"code", "message", "last_event_id"?}}`. A run that failed or was canceled ends with
@@ -245,21 +246,21 @@ def relay(
     """
     upstream = upstream_of(stream)
     chosen = format_of(format)
-    if on_disconnect not in ("detach", "cancel"):
+    if on_leave not in ("detach", "cancel"):
         raise errors.InvalidArgumentError(
-            f"on_disconnect must be one of 'detach', 'cancel', not {on_disconnect!r}",
-            argument="on_disconnect",
+            f"on_leave must be one of 'detach', 'cancel', not {on_leave!r}",
+            argument="on_leave",
         )
     check_seconds(heartbeat, "heartbeat")
     if retry != 0:
         check_seconds(retry, "retry")
     if map is not None and not callable(map):
         raise errors.InvalidArgumentError("map must be a function of an event", argument="map")
-    cancel_run = on_disconnect == "cancel"
+    cancel_run = on_leave == "cancel"
     if cancel_run and not upstream.has_cancel:
         raise errors.InvalidArgumentError(
-            "on_disconnect='cancel' is for streams of runs; this stream has no cancel()",
-            argument="on_disconnect",
+            "on_leave='cancel' is for streams of runs; this stream has no cancel()",
+            argument="on_leave",
         )
     beats = heartbeat if chosen.heartbeat else None
     context = Context(upstream, heartbeat=beats, retry=retry)

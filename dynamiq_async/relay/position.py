@@ -9,15 +9,14 @@ the relay responds with 204, which tells an `EventSource` not to reconnect.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from dynamiq_async import errors
 from dynamiq_async.relay.problems import POSITION_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from dynamiq_async.runs.runs import Runs
     from dynamiq_async.runs.stream import RunStream
 
@@ -27,6 +26,17 @@ the App run a second time, so a relay responds with 204."""
 
 _RUN_ID = re.compile(r"[\w.~-]{1,200}", re.ASCII)
 _POSITION = re.compile(r"(?P<run>[\w.~-]{1,200}):(?P<sequence>[0-9]{1,18})(?P<end>:end)?", re.ASCII)
+
+
+@runtime_checkable
+class _HasItems(Protocol):
+    """What the headers of every framework have, also where they are no `Mapping`."""
+
+    def items(self) -> Iterable[tuple[str, str]]: ...
+
+
+Headers = _HasItems | Iterable[tuple[str | bytes, str | bytes]]
+"""The headers of a request: those of any framework, or the pairs of an ASGI scope."""
 
 
 class Position(NamedTuple):
@@ -46,14 +56,15 @@ class Position(NamedTuple):
         return f"{self.run_id}:{self.after_sequence}{':end' if self.finished else ''}"
 
 
-def resume_position(headers: Mapping[str, str]) -> Position | None:
+def resume_position(headers: Headers) -> Position | None:
     """The position in a run's stream that a browser asks to resume behind; None if it sends none.
 
     The browser chooses the run id in it: check that this user may read that run, or use `resume`,
     which takes the run id from you.
 
     Args:
-        headers: the headers of the browser's request, in the framework's own mapping.
+        headers: the headers of the browser's request, as the framework has them: an object with
+            `items()`, or pairs of names and values.
 
     Raises:
         InvalidArgumentError: the header is not a position; respond with 400. The error's `argument`
@@ -71,7 +82,7 @@ def resume_position(headers: Mapping[str, str]) -> Position | None:
     return position
 
 
-def resume(runs: Runs, run_id: str, headers: Mapping[str, str], **options: Any) -> RunStream[Any]:
+def resume(runs: Runs, run_id: str, headers: Headers, **options: Any) -> RunStream[Any]:
     """The stream of a run behind the position in the browser's `Last-Event-ID`, or from the run's
     beginning if the browser sends none.
 
@@ -84,8 +95,11 @@ def resume(runs: Runs, run_id: str, headers: Mapping[str, str], **options: Any) 
 
     Raises:
         InvalidArgumentError: the header is not a position, or is one of another run; respond with
-            400. The error's `argument` is "Last-Event-ID".
+            400. The error's `argument` is "Last-Event-ID". Or the run id cannot be one: respond
+            with 400, too; the `argument` is "run_id".
     """
+    if run_id in (".", ".."):  # another path of the App's, were it sent
+        raise errors.InvalidArgumentError("run_id is no id of a run", argument="run_id")
     position = resume_position(headers)
     if position is None:
         return runs.follow(run_id, **options)
@@ -97,10 +111,17 @@ def resume(runs: Runs, run_id: str, headers: Mapping[str, str], **options: Any) 
     return runs.follow(run_id, **{**options, "after_sequence": position.after_sequence})
 
 
-def last_event_id(headers: Mapping[str, str]) -> str:
+def last_event_id(headers: Headers) -> str:
     """The value of the `Last-Event-ID` header, or `""`."""
     wanted = POSITION_HEADER.lower()
-    return next((value for name, value in headers.items() if name.lower() == wanted), "").strip()
+    pairs = headers.items() if isinstance(headers, _HasItems) else headers
+    return next(
+        (_text(value) for name, value in pairs if _text(name).lower() == wanted), ""
+    ).strip()
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
 
 
 def parse(value: str) -> Position | None:

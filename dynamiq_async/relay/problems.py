@@ -8,6 +8,8 @@ not leave the backend. The error goes to the log of `dynamiq_async`.
 | a `Last-Event-ID` that cannot be used | 400 `invalid_position` |
 | 400, 413, 422: the input was refused | the same, `bad_request` |
 | 404, 410 for a run | the same, `not_found` |
+| an argument that pages pass on: an id, a page, a status, an answer's changes | 400 `bad_request` |
+| an upload that is too large | 413 `bad_request` |
 | 409 | 409 `conflict` |
 | 429 | 429 `rate_limited`, with `Retry-After` |
 | 402, the monthly quota, 503, no free connection, a client that is closed | 503 `unavailable` |
@@ -82,6 +84,11 @@ _UPSTREAM = Problem(502, "upstream_error", "The service behind this one did not 
 _NO_SUCH_RUN = "There is no such run."
 _REFUSED = "The input was not accepted."
 
+# The arguments of calls whose values come from a browser, as a rule.
+_BROWSERS_ARGUMENTS = frozenset(
+    {"run_id", "session_id", "page", "page_size", "status", "params", "edits", "user_id", "text"}
+)
+
 ENDS: dict[EndKind, Problem] = {
     "failed": Problem(502, "run_failed", "The run failed."),
     "canceled": Problem(502, "run_canceled", "The run was canceled."),
@@ -130,7 +137,7 @@ def problem_of(error: BaseException) -> Problem:
     if not isinstance(error, errors.DynamiqError) or type(error) is errors.StreamError:
         return _INTERNAL
     if isinstance(error, errors.InvalidArgumentError):
-        return _POSITION if error.argument == POSITION_HEADER else _INTERNAL
+        return _argument_problem(error.argument)
     found = next((problem for kind, problem in _PROBLEMS if isinstance(error, kind)), _UPSTREAM)
     if isinstance(error, errors.NotFoundError | errors.GoneError) and _about_a_run(error):
         found = Problem(404 if error.status == 404 else 410, "not_found", _NO_SUCH_RUN)
@@ -139,6 +146,41 @@ def problem_of(error: BaseException) -> Problem:
     if error.retry_after is not None and found.status in (429, 503):
         found = found._replace(retry_after=error.retry_after)
     return found
+
+
+def _argument_problem(argument: str | None) -> Problem:
+    if argument == POSITION_HEADER:
+        return _POSITION
+    if argument in _BROWSERS_ARGUMENTS:
+        return Problem(400, "bad_request", _REFUSED, lasting=True)
+    if argument == "content":  # of `files.upload`, above its limit
+        return Problem(413, "bad_request", "The file is too large.", lasting=True)
+    return _INTERNAL
+
+
+class ErrorReply(NamedTuple):
+    """A response about an error, safe to show to anybody.
+
+    Attributes:
+        status: the HTTP status; 500 if it is the backend's own mistake.
+        headers: all that the response needs.
+        body: JSON, `{"error": {"code", "message", "retry_after"?}}`.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def error_reply(error: BaseException) -> ErrorReply:
+    """The response that tells a browser about `error`. It names no host, no key and no input.
+
+    For frameworks without an adapter here, in their handler of `DynamiqError`. The adapters'
+    responses are the same. Any exception is taken; one that is no error of this package is a 500.
+    """
+    problem = problem_of(error)
+    body = problem.json()
+    return ErrorReply(problem.status, problem.headers(len(body)), body)
 
 
 def _about_a_run(error: errors.DynamiqError) -> bool:

@@ -81,6 +81,8 @@ class Pump:
         self._task = self._loop.create_task(self._run())
         _tasks.add(self._task)
         self._task.add_done_callback(_tasks.discard)
+        if self._cancel_run:
+            self._upstream.before_close.add(self.say_goodbye)
 
     async def take(self) -> bytes:
         """Wait for frames to send; `b""` after the last one."""
@@ -101,21 +103,32 @@ class Pump:
         run."""
         if self.left or self.ended:
             return
-        self.left = True
+        stopped_before, self.left = self.stopped, True
+        if not stopped_before:
+            self._cut_short()
+
+    def stop(self) -> None:
+        """Stop reading and, if `cancel_run`, cancel the run. Buffered frames can still be taken,
+        and `failure` says that the stream is incomplete."""
+        if not (self.stopped or self.left or self.ended):
+            self.stopped = True
+            self._cut_short()
+
+    def _cut_short(self) -> None:
+        """End the task, after the id of a run that is to be canceled was read."""
         if self._task is None or not self._begun:
-            return  # the task checks `left` when it begins
+            return  # the task checks `left` and `stopped` when it begins
         if self._wanted:
             self._limit = self._loop.call_later(CANCEL_SECONDS, self._task.cancel)
             _wake(self._room)
         else:
             self._task.cancel()
 
-    def stop(self) -> None:
-        """Stop reading. Buffered frames can still be taken, and `failure` says that the stream is
-        incomplete. The run continues."""
-        self.stopped = True
-        if self._task is not None and self._begun and not self.left:
-            self._task.cancel()
+    async def say_goodbye(self) -> None:
+        """Call `stop`, because the client closes, and wait until the run is canceled."""
+        self.stop()
+        if self._task is not None and self._task is not asyncio.current_task():
+            await asyncio.wait([self._task])
 
     async def aclose(self) -> None:
         """Call `leave`, and wait until the upstream is closed."""
@@ -158,6 +171,7 @@ class Pump:
     def _end(self, failure: Exception | None) -> None:
         self.ended = True
         self.failure = failure
+        self._upstream.before_close.discard(self.say_goodbye)
         for timer in (self._timer, self._limit):
             if timer is not None:
                 timer.cancel()
@@ -165,15 +179,20 @@ class Pump:
         if not self.opened.done():
             self.opened.set_result(False)
         if isinstance(failure, errors.DynamiqError):
-            log.info("a relay broke off: %s: %s", type(failure).__name__, failure)
+            log.info("a relay broke off: %s: %s", type(failure).__name__, _visible(failure))
         elif failure is not None and self.left:
             log.error("an error in a relay whose reader has left", exc_info=failure)
 
     @property
     def _wanted(self) -> bool:
-        """Whether to keep reading: for the browser or, after it has disconnected, for the id of the
-        run that is to be canceled."""
-        return not self.left or (self._cancel_run and not self._upstream.can_cancel)
+        """Whether to keep reading: for the browser or, after it has disconnected or the relay was
+        stopped, for the id of the run that is to be canceled."""
+        return not self._over or (self._cancel_run and not self._upstream.can_cancel)
+
+    @property
+    def _over(self) -> bool:
+        """Whether what is read is no longer sent."""
+        return self.left or self.stopped
 
     async def _read(self) -> None:
         upstream = self._upstream
@@ -183,18 +202,21 @@ class Pump:
             batch = await upstream.batch()
             if batch is None:
                 upstream.raise_for_failure()
-                return
-            if self.left:
+                break
+            if self._over:
                 continue
             await self._frame(batch)
-            while self._size >= LOOK_AHEAD and not self.left:
+            while self._size >= LOOK_AHEAD and not self._over:
                 self._room = self._loop.create_future()
                 await self._room
+        if self.stopped:
+            raise _cut_off("shut down")
 
     async def _frame(self, batch: list[Any]) -> None:
         show, context, frame = self._show, self._context, self._format.event
         frames: list[bytes] = []
         try:
+            frames.append(self._format.run_known())
             for event in batch:
                 shown = event
                 if show is not None:
@@ -220,12 +242,12 @@ class Pump:
         """Close the upstream, after canceling its run if so agreed. Every exit passes here, so the
         time is limited."""
         try:
-            if self.left and self._cancel_run:
+            if self._over and self._cancel_run:
                 async with asyncio.timeout(CANCEL_SECONDS):
                     await self._upstream.aclose()
                     await self._upstream.cancel()
         except (errors.DynamiqError, TimeoutError) as error:
-            log.info("a run whose reader has left could not be canceled: %s", error)
+            log.info("a run whose reader has left could not be canceled: %s", _visible(error))
         finally:
             await self._upstream.aclose()
 
@@ -239,6 +261,11 @@ class Pump:
             self._add([self._format.heartbeat])
             since = now
         self._timer = self._loop.call_at(since + interval, self._beat, interval)
+
+
+def _visible(error: Exception) -> str:
+    """An error's text on one line of a log, since it may quote what a server sent."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error))
 
 
 def _cut_off(how: str) -> errors.StreamClosedError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dynamiq_async import errors
 from dynamiq_async.relay.asgi import respond
 from dynamiq_async.relay.core import relay
-from dynamiq_async.relay.problems import problem_of
+from dynamiq_async.relay.problems import error_reply
 
 try:
     from starlette.responses import Response
@@ -33,7 +33,7 @@ class RelayResponse(Response):
         stream: what `relay` takes.
         headers: additional headers, such as cookies.
         background: runs when all was sent or the browser has disconnected.
-        options: the options of `relay`: format, map, heartbeat, retry, on_disconnect.
+        options: the options of `relay`: format, map, heartbeat, retry, on_leave.
 
     Raises:
         InvalidArgumentError: an argument cannot be used.
@@ -64,8 +64,7 @@ async def error_response(request: Request, error: Exception) -> Response:
 
     The backend's own mistakes are raised again, so that its developers see them.
     """
-    problem = problem_of(error)
-    if problem.internal:
+    reply = error_reply(error)
+    if reply.status == 500:
         raise error
-    body = problem.json()
-    return Response(body, problem.status, problem.headers(len(body)))
+    return Response(reply.body, reply.status, reply.headers)

@@ -5,7 +5,7 @@ Any async iterable can be relayed; the streams of an App or a run also have posi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any
 
 from dynamiq_async import errors
@@ -28,6 +28,8 @@ class Upstream:
     Attributes:
         restarts: whether a reader that reconnects would start the stream again, not resume it.
         start: the position from which it is read; None if it has none.
+        of_run: whether it is the stream of a run, which can be canceled and answered by its id.
+        before_close: what the stream's client awaits before it closes.
     """
 
     restarts = True
@@ -36,7 +38,9 @@ class Upstream:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._events = stream.stream if isinstance(stream, View) else stream
+        self.of_run = isinstance(self._events, RunStream)
         self._items = aiter(stream)
+        self.before_close: set[Callable[[], Awaitable[None]]] = set()
 
     async def open(self) -> None:
         """Wait for the upstream's headers, which decide the response's status."""
@@ -115,6 +119,7 @@ class RunUpstream(WorkflowUpstream):
 
     def __init__(self, stream: RunStream[Any]) -> None:
         super().__init__(stream)
+        self.before_close = stream.before_close
         self.restarts = stream.starts_run
         self.start = None if stream.starts_run else self._position(stream.sequence or 0)
 

@@ -13,25 +13,25 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from dynamiq_async import _json
+from dynamiq_async._failures import Failure, failure_of
 from dynamiq_async.errors import (
     ResponseDecodeError,
-    RunCanceledError,
     RunError,
-    RunFailedError,
 )
 from dynamiq_async.events import Question
 from dynamiq_async.events.run_events import InputRequest
-from dynamiq_async.events.vocabulary import NO_REASON, sentence
 
 T = TypeVar("T")
 
 TERMINAL_STATUS = frozenset({"completed", "failed", "canceled"})
 
 
-class Run(Struct, frozen=True, kw_only=True):
+class Run(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
     """A run as the service describes it. Times are RFC 3339 texts.
 
     Attributes:
+        raw: the run as the JSON that arrived, which `unwrap` decodes its output from. Copies,
+            pickles and changed runs do not have it.
         status: `created`, `started`, `paused`, `completed`, `failed` or `canceled`; when the
             service lists runs that wait for an answer, also `awaiting_input`.
         input_requests: the questions that wait for an answer, as the service writes them.
@@ -56,6 +56,11 @@ class Run(Struct, frozen=True, kw_only=True):
         return self.status in TERMINAL_STATUS
 
     @property
+    def failure(self) -> Failure | None:
+        """How the run failed or was canceled; None if it did not."""
+        return failure_of(self.output, status=self.status, error=self.error)
+
+    @property
     def questions(self) -> list[Question]:
         """The questions that wait for an answer."""
         return [request.as_question() for request in self.input_requests or []]
@@ -64,6 +69,8 @@ class Run(Struct, frozen=True, kw_only=True):
     def unwrap(self) -> Any: ...
     @overload
     def unwrap(self, output_type: type[T]) -> T: ...
+    @overload
+    def unwrap(self, output_type: Any) -> Any: ...
     def unwrap(self, output_type: Any = Any) -> Any:
         """The output of a completed run, as `output_type`.
 
@@ -73,25 +80,25 @@ class Run(Struct, frozen=True, kw_only=True):
             RunError: the run is not over.
             ResponseDecodeError: the output does not fit `output_type`.
         """
+        known: dict[str, Any] = {"run_id": self.id, "run": self}
+        if (failure := self.failure) is not None:
+            raise failure.error(f"run {self.id}", **known)
         if self.status != "completed":
-            raise self._not_completed()
+            raise RunError(f"run {self.id} is not over, it is {self.status}", **known)
+        told = _json.kept(self)
         try:
-            output = msgspec.convert(self.output, output_type, dec_hook=_json.from_builtin)
-        except msgspec.ValidationError as error:
+            if told is None:
+                return _json.convert(self.output, output_type)
+            return _json.decode(_json.decode(told, _RawOutput).output, output_type)
+        except _json.DECODE_ERRORS as error:
             raise ResponseDecodeError(
                 f"the output of run {self.id} does not fit {_json.type_name(output_type)}: {error}",
                 run_id=self.id,
             ) from error
-        return output
 
-    def _not_completed(self) -> RunError:
-        if self.status == "failed":
-            why = sentence(self.error) or sentence(self.output) or NO_REASON
-            return RunFailedError(f"run {self.id} failed: {why}", run_id=self.id, run=self)
-        if self.status == "canceled":
-            return RunCanceledError(f"run {self.id} was canceled", run_id=self.id, run=self)
-        message = f"run {self.id} is not over, it is {self.status}"
-        return RunError(message, run_id=self.id, run=self)
+
+class _RawOutput(Struct):
+    output: Raw = Raw(b"null")
 
 
 def run_of(data: Raw) -> Run:
@@ -100,11 +107,17 @@ def run_of(data: Raw) -> Run:
     Raises one of `_json.DECODE_ERRORS` when `data` is no JSON object with an id.
     """
     try:
-        return _json.decode_with(_decode_run, data)
+        run = _json.decode_with(_decode_run, data)
     except msgspec.ValidationError:
         content = _json.decode(data, dict[str, Any])
         if not isinstance(content.get("id"), str):
             raise
+        run = _fitting(content)
+    _json.keep(run, bytes(data))
+    return run
+
+
+def _fitting(content: dict[str, Any]) -> Run:
     requests = content.pop("input_requests", None)
     asked = [r for r in requests if isinstance(r, dict)] if isinstance(requests, list) else []
     return structs.replace(

@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 
 from dynamiq_async import _json, errors
 from dynamiq_async._http.bodies import root_body
-from dynamiq_async._http.error_responses import stream_error
+from dynamiq_async._http.error_responses import masked_json, stream_error
 from dynamiq_async._http.paging import Page, PageBody
 from dynamiq_async._http.request_options import RequestOptions
 from dynamiq_async._http.response import read_with
@@ -124,7 +124,10 @@ class RunRequests:
 
     def _run(self, request: Request, data: Raw) -> Run:
         wrong = f"the answer to {request} holds no run"
-        return read_with(run_of, data, wrong, key=self.api.sender.key)
+        key = self.api.sender.key
+        run = read_with(run_of, data, wrong, key=key)
+        # The errors of a run that failed hold the run, and so what the service said of it.
+        return run if run.failure is None else run_of(Raw(masked_json(data, key)))
 
     async def run_page(
         self, query: Mapping[str, Any], options: SendOptions, deadline: float | None = None
@@ -232,9 +235,10 @@ class RunRequests:
                     raise
                 failure = error
             else:
-                # A service that ignores the filter also lists the runs of other sessions.
+                # A service that ignores the filter also lists the runs of other sessions, and one
+                # whose session is not told may be anybody's.
                 for run in page:
-                    if run.session_id in (session_id, None):
+                    if run.session_id == session_id:
                         return run
             if loop.time() >= until:
                 if failure is not None:

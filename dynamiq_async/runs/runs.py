@@ -93,6 +93,10 @@ class Runs(Answering):
     async def create(
         self, input: Any, *, output_type: type[T], **options: Unpack[_CreateOptions]
     ) -> T: ...
+    @overload
+    async def create(
+        self, input: Any, *, output_type: Any, **options: Unpack[_CreateOptions]
+    ) -> Any: ...
     async def create(
         self,
         input: Any,
@@ -171,6 +175,10 @@ class Runs(Answering):
     def stream(
         self, input: Any, *, output_type: type[T], **options: Unpack[_StreamOptions]
     ) -> RunStream[T]: ...
+    @overload
+    def stream(
+        self, input: Any, *, output_type: Any, **options: Unpack[_StreamOptions]
+    ) -> RunStream[Any]: ...
     def stream(
         self,
         input: Any,
@@ -235,6 +243,10 @@ class Runs(Answering):
     def follow(
         self, run_id: str, *, output_type: type[T], **options: Unpack[_FollowOptions]
     ) -> RunStream[T]: ...
+    @overload
+    def follow(
+        self, run_id: str, *, output_type: Any, **options: Unpack[_FollowOptions]
+    ) -> RunStream[Any]: ...
     def follow(
         self,
         run_id: str,
@@ -274,6 +286,10 @@ class Runs(Answering):
     async def wait(
         self, run_id: str, *, output_type: type[T], **options: Unpack[WaitOptions]
     ) -> T: ...
+    @overload
+    async def wait(
+        self, run_id: str, *, output_type: Any, **options: Unpack[WaitOptions]
+    ) -> Any: ...
     async def wait(
         self,
         run_id: str,
@@ -470,6 +486,8 @@ class RunHandle:
     def follow(
         self, *, output_type: type[T], **options: Unpack[_FollowOptions]
     ) -> RunStream[T]: ...
+    @overload
+    def follow(self, *, output_type: Any, **options: Unpack[_FollowOptions]) -> RunStream[Any]: ...
     def follow(self, **options: Any) -> RunStream[Any]:
         """Follow the run's events. See `Runs.follow`."""
         return self._runs.follow(self.id, **options)
@@ -478,6 +496,8 @@ class RunHandle:
     async def wait(self, **options: Unpack[WaitOptions]) -> Run: ...
     @overload
     async def wait(self, *, output_type: type[T], **options: Unpack[WaitOptions]) -> T: ...
+    @overload
+    async def wait(self, *, output_type: Any, **options: Unpack[WaitOptions]) -> Any: ...
     async def wait(self, **options: Any) -> Any:
         """Wait for the run to be over. See `Runs.wait`."""
         return await self._runs.wait(self.id, **options)

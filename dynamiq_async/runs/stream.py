@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec import Raw, structs
 
-from dynamiq_async import errors
+from dynamiq_async import _json, errors
+from dynamiq_async._failures import Failure
+from dynamiq_async._http.error_responses import masked_json
 from dynamiq_async._http.status import may_have_run, may_pass
 from dynamiq_async._http.timers import deadline_in
 from dynamiq_async.events.run_events import (
@@ -31,7 +32,7 @@ from dynamiq_async.streaming.event_reader import EventReader, open_events
 from dynamiq_async.streaming.output_stream import OutputStream, T_co
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from dynamiq_async._http.request import Request
     from dynamiq_async._http.request_options import SendOptions
@@ -144,6 +145,11 @@ class RunStream(OutputStream[RunEvent, T_co]):
         """
         await self._requests.cancel(self._id())
 
+    @property
+    def before_close(self) -> set[Callable[[], Awaitable[None]]]:
+        """What the client awaits before it closes: cancels that are due, for example."""
+        return self._requests.api.sender.before_close
+
     def _id(self) -> str:
         if self.run_id is None:
             raise errors.StreamError(f"{self._label}: the run has not told its id yet")
@@ -156,15 +162,15 @@ class RunStream(OutputStream[RunEvent, T_co]):
         return {"run_id": self.run_id, "sequence": self.sequence, "request_id": request_id}
 
     def _failed(self, final: RunEvent) -> errors.DynamiqError:
-        kind = errors.RunCanceledError if final.canceled else errors.RunFailedError
-        what = "was canceled" if final.canceled else f"failed: {final.error}"
+        final = structs.replace(final, raw_data=Raw(masked_json(final.raw_data, self._key)))
         run = None if self.run_id is None else _ended(Run(id=self.run_id), final)
-        return kind(f"run {self.run_id} {what}", run=run, **self._known())
+        failure = Failure(final.canceled, final.error or "")
+        return failure.error(f"run {self.run_id}", self._key, run=run, **self._known())
 
     async def _raw_output(self) -> Raw:
-        state = self.final.state if self.final is not None else None
-        output = (await self.run()).unwrap() if state is None else state.output
-        return Raw(msgspec.json.encode(output))
+        if self.final is None or self.final.state is None:
+            return (await self.run()).unwrap(Raw)
+        return _json.decode(self.final.raw_data, dict[str, Raw]).get("output", Raw(b"null"))
 
     def _nodes(self, output: Raw) -> dict[str, Any]:
         try:

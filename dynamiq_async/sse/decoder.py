@@ -27,11 +27,7 @@ import msgspec
 
 from dynamiq_async import _json
 from dynamiq_async._json import LINE, keep_line
-from dynamiq_async.errors import (
-    EventTooLargeError,
-    InvalidArgumentError,
-    SSEError,
-)
+from dynamiq_async.errors import EventTooLargeError, InvalidArgumentError, SSEError
 from dynamiq_async.sse.event import ServerSentEvent, event_id, event_type, not_decoded
 from dynamiq_async.sse.lines import Buffer, pieces
 
@@ -70,6 +66,7 @@ class SSEDecoder(Generic[E]):
         recover: called as `recover(data, error)` for data that cannot be decoded, the error being
             msgspec's; what it returns takes the event's place, None drops the event, and what it
             raises comes out of `feed`.
+        recover_error: the same, for data of an event whose type is `error`; by default `recover`.
 
     Attributes:
         retry: the reconnection time that the server asked for last, in milliseconds. Read only.
@@ -86,6 +83,7 @@ class SSEDecoder(Generic[E]):
         *,
         max_event_bytes: int = ...,
         recover: Callable[[bytes, Exception], E | None] | None = None,
+        recover_error: Callable[[bytes, Exception], E | None] | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -101,6 +99,7 @@ class SSEDecoder(Generic[E]):
         *,
         max_event_bytes: int = 64 * 1024 * 1024,
         recover: Callable[[bytes, Exception], Any] | None = None,
+        recover_error: Callable[[bytes, Exception], Any] | None = None,
     ) -> None:
         if max_event_bytes < 1:
             raise InvalidArgumentError(
@@ -110,6 +109,7 @@ class SSEDecoder(Generic[E]):
         self._decode = None if type is None else msgspec.json.Decoder(type).decode
         self._keeps_raw = _json.KeepsRaw in getattr(type, "__mro__", ())
         self._recover = recover
+        self._recover_error = recover_error or recover
         self._limit = max_event_bytes
         self._small = min(_SMALL, max_event_bytes)
         self._overflowed = False
@@ -366,7 +366,7 @@ class SSEDecoder(Generic[E]):
         try:
             decoded = self._decode(data)
         except _json.DECODE_ERRORS:
-            decoded = self._look_again(self._decode, bytes(data))
+            decoded = self._look_again(self._decode, bytes(data), event)
             if decoded is None:
                 return
             if isinstance(decoded, _json.KeepsRaw):
@@ -472,15 +472,16 @@ class SSEDecoder(Generic[E]):
 
     # --- errors --------------------------------------------------------------------------------
 
-    def _look_again(self, decode: Callable[[Any], Any], data: bytes) -> Any:
+    def _look_again(self, decode: Callable[[Any], Any], data: bytes, event: bytes) -> Any:
         """Decode with tolerance what did not decode, or recover from it; None drops the event."""
         try:
             return _json.decode_with(decode, data)
         except _json.DECODE_ERRORS as error:
-            if self._recover is None:
+            recover = self._recover_error if event_type(event) == "error" else self._recover
+            if recover is None:
                 raise not_decoded(data, error, self._take_events()) from error
             try:
-                return self._recover(data, error)
+                return recover(data, error)
             except SSEError as raised:
                 raised.events[:0] = self._take_events()
                 raise

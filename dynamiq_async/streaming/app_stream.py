@@ -1,21 +1,31 @@
 """The stream of an App's root endpoint, and the promise that it never ends quietly.
 
-It ends with the workflow's final event, or with a body that is whole by HTTP's own framing and
-cuts no event. Any other end raises `StreamInterruptedError`. A whole body is enough without the
-final event, because the vendor does not promise that the platform passes that event on.
+It ends with the workflow's final event. The vendor does not promise that the platform passes that
+event on, so `FinalEvents` learns it: until a stream of the client has shown one, a body that is
+whole by HTTP's own framing, holds an event and cuts none is enough. Any other end raises
+`StreamInterruptedError`.
 """
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 from msgspec import Raw
 
 from dynamiq_async import _json, errors
+from dynamiq_async._failures import Failure
 from dynamiq_async._http.error_responses import beginning, stream_error
 from dynamiq_async._http.timers import deadline_in
-from dynamiq_async.events.app_events import AGENT_TYPE, BrokenEvent, StreamEvent, stream_event
+from dynamiq_async.events.app_events import (
+    AGENT_TYPE,
+    BrokenEvent,
+    StreamEvent,
+    error_event,
+    stream_event,
+)
+from dynamiq_async.options import check_one_of
 from dynamiq_async.sse import SSEDecoder
 from dynamiq_async.streaming.event_reader import EventReader, open_events, read_event
 from dynamiq_async.streaming.event_stream import Source
@@ -30,6 +40,51 @@ if TYPE_CHECKING:
     from dynamiq_async._http.sender import Sender
 
 OnBadEvent = Literal["raise", "pass"]
+FinalEvent = Literal["auto", "required", "optional"]
+
+log = logging.getLogger("dynamiq_async")
+
+
+class FinalEvents:
+    """What a client and its views know of the final events of their App's streams.
+
+    Args:
+        option: the client's `final_event`.
+
+    Raises:
+        InvalidArgumentError: `option` is not one of the three.
+    """
+
+    def __init__(self, option: FinalEvent) -> None:
+        self._option = checked_final_event(option)
+        self._shown = False
+        self._warned = False
+
+    def note(self) -> None:
+        """A stream has shown the workflow's final event."""
+        self._shown = True
+
+    def are_required(self, option: FinalEvent | None) -> bool:
+        """Whether a stream that has `option`, or the client's, needs its final event."""
+        option = option or self._option
+        return option == "required" or (option == "auto" and self._shown)
+
+    def warn(self, label: str, option: FinalEvent | None) -> None:
+        """Log that a stream ended without one; once, and not where that was declared usual."""
+        if (option or self._option) == "auto" and not self._warned:
+            self._warned = True
+            log.warning(
+                "%s: the stream ended without the workflow's final event. It is taken as whole, "
+                "since no stream of this client has shown one yet; final_event='required' makes "
+                "that an error, and final_event='optional' is for an App whose streams have none",
+                label,
+            )
+
+
+def checked_final_event(option: FinalEvent) -> FinalEvent:
+    """`option`. Raises InvalidArgumentError unless it is one of the three."""
+    check_one_of(option, ("auto", "required", "optional"), "final_event")
+    return option
 
 
 class Batched(Source, Protocol):
@@ -112,10 +167,9 @@ class WorkflowStream(OutputStream[StreamEvent, T_co]):
             )
             failure.request_id = self._known()["request_id"]
             return failure
-        kind = errors.RunCanceledError if final.canceled else errors.RunFailedError
-        what = "was canceled" if final.canceled else "failed"
-        return kind(
-            self._masked(f"{self._label}: the workflow {what}: {final.error}"),
+        return Failure(final.canceled, final.error or "").error(
+            f"{self._label}: the workflow",
+            self._key,
             body=beginning(bytes(final.raw_data), self._key),
             **self._known(),
         )
@@ -157,16 +211,22 @@ class AppStream(WorkflowStream[T_co]):
         *,
         event: str | None,
         on_bad_event: OnBadEvent,
+        final_event: FinalEvent | None,
+        final_events: FinalEvents,
         max_event_bytes: int,
         output_type: Any = Any,
     ) -> None:
         super().__init__(sender, str(request), output_type, event=event)
+        self._final_event = None if final_event is None else checked_final_event(final_event)
+        self._final_events = final_events
+        self._heard = False
         self._request = request
         self._options = options
         self._decoder = SSEDecoder(
             StreamEvent,
             max_event_bytes=max_event_bytes,
             recover=recovery(stream_event, on_bad_event, sender.key),
+            recover_error=error_event,
         )
         self.response: ResponseInfo | None = None
 
@@ -204,14 +264,31 @@ class AppStream(WorkflowStream[T_co]):
             deadline=deadline_in(self._options.timeout.total),
         )
 
+    def _up_to_final(self, batch: list[StreamEvent]) -> list[StreamEvent]:
+        self._heard = True
+        batch = super()._up_to_final(batch)
+        if self.final is not None and self.final.source is not None:
+            self._final_events.note()
+        return batch
+
     def _check_whole(self) -> None:
         reader = self._reader
-        if reader is None or reader.whole:
+        if reader is None:
             return
         if reader.decoder.pending:
             what = "in the middle of an event"
-        else:
+        elif not reader.whole:
             what = "without the workflow's final event, and HTTP does not tell whether it was whole"
+        elif not self._heard:
+            what = "without any event"
+        elif self._final_events.are_required(self._final_event):
+            what = (
+                "without the workflow's final event; final_event='optional' is for an App whose "
+                "streams have none"
+            )
+        else:
+            self._final_events.warn(self._label, self._final_event)
+            return
         raise errors.StreamInterruptedError(
             f"{self._label}: the stream ended {what}. {self._advice}", **self._known()
         )
@@ -226,11 +303,7 @@ def recovery(
     Raises:
         InvalidArgumentError: `on_bad_event` is not one of the two.
     """
-    if on_bad_event not in ("raise", "pass"):
-        raise errors.InvalidArgumentError(
-            f"on_bad_event must be 'raise' or 'pass', not {on_bad_event!r}",
-            argument="on_bad_event",
-        )
+    check_one_of(on_bad_event, ("raise", "pass"), "on_bad_event")
     return partial(_pass_on, read) if on_bad_event == "pass" else partial(read_event, read, key)
 
 

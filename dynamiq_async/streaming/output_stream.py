@@ -11,8 +11,9 @@ from msgspec import Raw, Struct
 
 from dynamiq_async import _json, errors
 from dynamiq_async._credentials import mask
+from dynamiq_async._failures import told
 from dynamiq_async._http.error_responses import beginning
-from dynamiq_async.events import Event, NodeResult
+from dynamiq_async.events import Event
 from dynamiq_async.streaming.event_stream import EventStream, View
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class OutputStream(EventStream[E], Generic[E, T_co]):
     async def output(self, node: str) -> Any: ...
     @overload
     async def output(self, node: str | None = None, *, output_type: type[V]) -> V: ...
+    @overload
+    async def output(self, node: str | None = None, *, output_type: Any) -> Any: ...
     async def output(self, node: str | None = None, *, output_type: Any = None) -> Any:
         """Read to the end and return the output.
 
@@ -160,11 +163,8 @@ class OutputStream(EventStream[E], Generic[E, T_co]):
             )
         if result.status in ("failure", "canceled"):
             kind = errors.RunCanceledError if result.status == "canceled" else errors.RunFailedError
-            why = NodeResult(status=result.status, error=result.error).error_message
-            raise kind(
-                self._masked(f"{self._label}: node {node!r} ended in {result.status}: {why}"),
-                **self._known(),
-            )
+            what = f"{self._label}: node {node!r} ended in {result.status}: {told(result.error)}"
+            raise kind(self._masked(what), **self._known())
         return result.output
 
     def _decoded(self, raw: Raw, output_type: Any, what: str) -> Any:

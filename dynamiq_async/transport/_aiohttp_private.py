@@ -29,6 +29,19 @@ UNDOCUMENTED = {
 }
 """Class and attribute, and what for, or the function below that tells."""
 
+INHERITED = {
+    "BaseConnector._factory": "makes connections that drop what comes unasked",
+    "BaseConnector.connect": "what fails in it was not sent",
+    "ResponseHandler._buffer": "responses that were parsed and not yet taken",
+    "ResponseHandler._payload": "the body that is being read",
+    "ResponseHandler._payload_parser": "set once a connection was upgraded",
+    "ResponseHandler._upgraded": "the same, a little earlier",
+    "ResponseHandler.data_received": "sees what comes before it is parsed",
+    "ResponseHandler.is_connected": "is asked whether a connection in the pool can be used",
+    "ResponseHandler.set_response_params": "is called when a request is about to be sent",
+}
+"""What `_aiohttp_connections` uses or overrides of what it inherits."""
+
 
 def send_once(session: aiohttp.ClientSession) -> None:
     """Keep it from repeating a GET on a stale connection unseen: the client repeats it, counted."""

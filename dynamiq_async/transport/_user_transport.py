@@ -11,6 +11,7 @@ from multidict import CIMultiDict
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import mask
+from dynamiq_async.transport._headers import Headers, readable
 from dynamiq_async.transport.base import Upgrades
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class GivenResponse:
         self._key = key
         self.status: int = raw.status
         self.framed: bool = raw.framed
-        self.headers = CIMultiDict({name: mask(said, key) for name, said in raw.headers.items()})
+        self.headers = Headers(CIMultiDict(raw.headers.items()), key)
         self._task: asyncio.Task[object] | None = None  # the one that waits in `read`
         self._failure: Exception | None = None
 
@@ -127,5 +128,5 @@ async def _translated(work: Callable[[], Awaitable[T]], label: str, key: str | N
     except errors.DynamiqError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a transport raises is its failure
-        said = mask(" ".join(f"{type(error).__name__}: {error}".split()), key)
+        said = mask(readable(" ".join(f"{type(error).__name__}: {error}".split())), key)
     raise errors.APIConnectionError(f"{label}: the transport raised {said}")

@@ -8,10 +8,11 @@ importing aiohttp costs more than everything else together.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import socket
 import ssl
-from collections.abc import Mapping
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,16 +23,28 @@ from dynamiq_async import errors
 from dynamiq_async._credentials import mask
 from dynamiq_async.transport import _aiohttp_private as private
 from dynamiq_async.transport._aiohttp_body import RequestBody
+from dynamiq_async.transport._aiohttp_connections import MAX_LINE, NotConnectedError, OwnConnector
+from dynamiq_async.transport._decoding import ACCEPTED, decoder_for
+from dynamiq_async.transport._headers import Headers, readable
 from dynamiq_async.transport.proxies import parsed, proxy_for
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator
 
-    from multidict import CIMultiDictProxy
-
+    from dynamiq_async.transport._decoding import Decoder
     from dynamiq_async.transport.base import Request
 
+_MAX_TIMEOUTS = 64  # are kept made
 _READ_AHEAD = 64 * 1024  # bytes that wait to be read of an upgraded connection, or twice as many
+
+# Whatever the session says. Proxies and sign-on services send cookies and policies of many KiB.
+_AS_IT_COMES: dict[str, Any] = {
+    "auto_decompress": False,
+    "max_line_size": MAX_LINE,
+    "max_field_size": MAX_LINE,
+}
+if "max_headers" in inspect.signature(aiohttp.ClientSession).parameters:  # of aiohttp 3.14
+    _AS_IT_COMES["max_headers"] = 512
 
 # A dead peer is noticed after about a minute instead of the system's two hours.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
@@ -50,15 +63,9 @@ def _keepalive_socket(addr_info: Any) -> socket.socket:
 class AiohttpResponse:
     """A response, and the one place that knows in which ways aiohttp's can break."""
 
-    __slots__ = (
-        "_content",
-        "_key",
-        "_lost",
-        "_protocol",
-        "_raw",
-        "_request",
-        "status",
-    )
+    __slots__ = ("_content", "_decoder", "_key", "_lost", "_protocol", "_raw", "_request", "status")
+
+    _decoder: Decoder | None
 
     def __init__(self, raw: aiohttp.ClientResponse, request: Request, key: str | None) -> None:
         self._raw = raw
@@ -66,6 +73,7 @@ class AiohttpResponse:
         self._request = request
         self._key = key
         self.status = raw.status
+        self._decoder = None
         self._lost: asyncio.Future[None] | None = None
         self._protocol: Any = raw.connection.protocol if raw.connection is not None else None
         if self._protocol is not None:  # the body is still coming
@@ -76,27 +84,54 @@ class AiohttpResponse:
                 self._lost.add_done_callback(self._break)
 
     @property
-    def headers(self) -> Mapping[str, str]:
-        return _Masked(self._raw.headers, self._key)
+    def headers(self) -> Headers:
+        return Headers(self._raw.headers, self._key)
 
     @property
     def framed(self) -> bool:
-        headers = self._raw.headers
+        headers = self.headers
         return (
             "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
         )
 
     async def read(self) -> bytes:
         try:
-            return await self._content.readany()
+            if self._decoder is None:
+                return await self._content.readany()
+            return await self._decoded(self._decoder)
         except errors.DynamiqError:  # that `fail` was given
             raise
-        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+        except (aiohttp.ClientError, OSError, RuntimeError, zlib.error) as error:
             # aiohttp raises before handing out what had arrived ahead of the break.
-            if rest := private.rest_of(self._content):
+            if self._decoder is None and (rest := private.rest_of(self._content)):
                 return rest
             failure = _translate(error, str(self._request), ca="", key=self._key)
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # which holds this frame
+
+    async def _decoded(self, decoder: Decoder) -> bytes:
+        while True:
+            data = b"" if decoder.waiting else await self._read_raw()
+            piece = decoder.decode(data)
+            if piece:
+                return piece
+            if not data and not decoder.waiting:
+                decoder.finish()
+                return b""
+
+    async def _read_raw(self) -> bytes:
+        try:
+            return await self._content.readany()
+        except (aiohttp.ClientError, OSError, RuntimeError):
+            if rest := private.rest_of(self._content):
+                return rest
+            raise
+
+    def decode(self, encoding: str) -> None:
+        """Decompress what is read from now on. Raises `zlib.error` if that cannot be done."""
+        self._decoder = decoder_for(encoding)
 
     def fail(self, error: Exception) -> None:
         if self._content.exception() is None:
@@ -210,6 +245,7 @@ class AiohttpTransport:
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
         self._pid = os.getpid()
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+        self._ssl_context()  # now, because the client may make its transport in a thread
         _cheapen_reads()
 
     async def send(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:
@@ -221,17 +257,24 @@ class AiohttpTransport:
                 request.method,
                 parsed(request.url),
                 data=RequestBody(request) if request.body is not None else None,
-                headers=request.headers,
+                headers={"Accept-Encoding": ACCEPTED, **request.headers},
                 allow_redirects=False,
                 raise_for_status=False,
                 proxy=proxy,
                 timeout=self._timeout(connect_timeout),
+                **_AS_IT_COMES,
             )
-        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+            response = AiohttpResponse(raw, request, self._key)
+            if encoding := raw.headers.get("Content-Encoding"):
+                response.decode(encoding)
+        except (aiohttp.ClientError, OSError, ValueError, RuntimeError, zlib.error) as error:
             failure = _translate(error, str(request), ca=self._ca_name(), key=self._key)
         else:
-            return AiohttpResponse(raw, request, self._key)
-        raise failure
+            return response
+        try:
+            raise failure
+        finally:
+            del failure  # which holds this frame
 
     async def upgrade(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:
         response = await self.send(request, connect_timeout=connect_timeout)
@@ -284,7 +327,7 @@ class AiohttpTransport:
 
     def _new_session(self) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=OwnConnector(
                 limit=0,  # the client's own gate limits, so that its wait can be told apart
                 ssl=self._ssl_context() or True,
                 socket_factory=_keepalive_socket,
@@ -315,6 +358,8 @@ class AiohttpTransport:
     def _timeout(self, connect: float | None) -> aiohttp.ClientTimeout:
         timeout = self._timeouts.get(connect)
         if timeout is None:
+            if len(self._timeouts) >= _MAX_TIMEOUTS:  # a limit may be computed for each call
+                self._timeouts.clear()
             timeout = self._timeouts[connect] = aiohttp.ClientTimeout(
                 total=None, connect=connect, sock_connect=None, sock_read=None
             )
@@ -397,25 +442,6 @@ class _Session:
 _LEFT_TO_PARENT: list[_Session] = []  # for ever: collecting them would close them
 
 
-class _Masked(Mapping[str, str]):
-    """A response's headers without the key, should the server repeat it. Few are ever looked at."""
-
-    __slots__ = ("_headers", "_key")
-
-    def __init__(self, headers: CIMultiDictProxy[str], key: str | None) -> None:
-        self._headers = headers
-        self._key = key
-
-    def __getitem__(self, name: str) -> str:
-        return mask(self._headers[name], self._key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._headers)
-
-    def __len__(self) -> int:
-        return len(self._headers)
-
-
 def _translate(error: Exception, request: str, *, ca: str, key: str | None) -> errors.DynamiqError:
     """Our error for one of aiohttp's, with a cause that holds no header of the request.
 
@@ -423,14 +449,17 @@ def _translate(error: Exception, request: str, *, ca: str, key: str | None) -> e
     proxy passwords and request headers, so the originals are not chained.
     """
     cause, said = _scrub(error)
-    failure = _classify(error, request, mask(" ".join(said.split()), key), ca)
+    failure = _classify(error, request, mask(readable(" ".join(said.split())), key), ca)
     failure.__cause__ = cause
     return failure
 
 
 def _scrub(error: Exception) -> tuple[OSError | None, str]:
+    if isinstance(error, NotConnectedError):
+        return _scrub(error.reason)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return None, str(error.certificate_error)
+        verdict = error.certificate_error
+        return verdict if isinstance(verdict, OSError) else None, str(verdict)
     if isinstance(error, aiohttp.ClientConnectorError):
         return error.os_error, str(error.os_error) or type(error.os_error).__name__
     if isinstance(error, aiohttp.ClientResponseError):
@@ -453,7 +482,9 @@ def _classify(error: Exception, request: str, said: str, ca: str) -> errors.Dyna
         )
     if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
         return errors.ConnectError(f"{request}: the proxy refused: {said}")
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerFingerprintMismatch):
+    if isinstance(
+        error, aiohttp.ClientConnectorError | aiohttp.ServerFingerprintMismatch | NotConnectedError
+    ):
         return errors.ConnectError(f"{request}: cannot connect: {said}")
     if isinstance(error, RuntimeError) and "Session is closed" in said:
         return errors.ClientClosedError(f"{request}: the aiohttp session is closed")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from dynamiq_async.errors import InvalidArgumentError
 from dynamiq_async.transport.base import Response, Transport
 
 if TYPE_CHECKING:
-    import os
     import ssl
 
     import aiohttp
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from dynamiq_async.transport.base import Request
 
 TransportLike = Transport | Literal["session"] | None
+
+
+def _is(value: object, name: str) -> bool:
+    """Whether `value` is of a class of this name: importing it takes longer than all the rest."""
+    return any(base.__name__ == name for base in type(value).__mro__)
 
 
 class ClientResponse(Response, Protocol):
@@ -56,6 +62,13 @@ class Network(NamedTuple):
         """The user's own transport, if there is one."""
         return None if isinstance(self.transport, str) else self.transport
 
+    @property
+    def is_slow_to_open(self) -> bool:
+        """Whether `open` takes more than a moment: it imports aiohttp, or reads certificates."""
+        if self.given is not None:
+            return False
+        return "dynamiq_async.transport.aiohttp" not in sys.modules or self.verify is not None
+
     def settings(self) -> dict[str, Any]:
         """What of it can go to another process: no session, and no transport of the user's."""
         transport = self.transport if self.given is None else None
@@ -67,6 +80,18 @@ class Network(NamedTuple):
         """Raises:
         InvalidArgumentError: the options do not go together; `argument` names one.
         """
+        is_path = isinstance(self.verify, str | os.PathLike | None)
+        if not is_path and not _is(self.verify, "SSLContext"):
+            raise InvalidArgumentError(
+                "verify must be a file or folder of CA certificates or an ssl.SSLContext, not "
+                f"{self.verify!r}",
+                argument="verify",
+            )
+        if not isinstance(self.proxy, str | None):
+            raise InvalidArgumentError(
+                f"proxy must be a URL as a string, not {type(self.proxy).__name__}",
+                argument="proxy",
+            )
         settings = self.verify is not None or self.proxy is not None or self.trust_env
         if self.session is not None and settings:
             raise InvalidArgumentError(
@@ -83,6 +108,11 @@ class Network(NamedTuple):
                 "session, verify, proxy and trust_env are settings of the transport on aiohttp; "
                 "set up yours as it needs",
                 argument="transport",
+            )
+        if self.session is not None and not _is(self.session, "ClientSession"):
+            raise InvalidArgumentError(
+                f"session must be an aiohttp.ClientSession, not {type(self.session).__name__}",
+                argument="session",
             )
 
     def open(self, key: str | None) -> ClientTransport:

@@ -29,6 +29,8 @@ _UNSENDABLE = {1004, _NO_CODE, 1006, 1015, *range(1016, 3000)}  # the standard's
 HIGH_WATER = 256 * 1024
 """From so many bytes on that nobody has taken, the connection is not read any further."""
 
+_OVERHEAD = 64  # what a message takes beside its bytes, so that empty ones count too
+
 GOODBYE_SECONDS = 0.25
 """How long the other side's close frame is waited for."""
 
@@ -71,7 +73,7 @@ class WebSocket:
         self._protocol = open_protocol(max_message_bytes, self._on_close)
         self._loop = asyncio.get_running_loop()
         self._messages: list[bytes | None] = []
-        self._size = 0  # of these, in bytes
+        self._size = 0  # of these, in bytes, with what each takes beside
         self._parts = bytearray()  # of a message whose frames are not all here
         self._cut = 0  # how many bytes of a frame are here that is not
         self._fence: bytes | None = None  # the ping whose pong is the next fence
@@ -140,7 +142,7 @@ class WebSocket:
             self._parts += frame.data
             if frame.fin:
                 self._messages.append(bytes(self._parts))
-                self._size += len(self._parts)
+                self._size += len(self._parts) + _OVERHEAD
                 self._parts.clear()
         self._news.set()
 

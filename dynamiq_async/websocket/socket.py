@@ -94,6 +94,10 @@ class AppSocket(Openable):
     def run(
         self, input: Any, *, output_type: type[T], **options: Unpack[_RunOptions]
     ) -> SocketRun[T]: ...
+    @overload
+    def run(
+        self, input: Any, *, output_type: Any, **options: Unpack[_RunOptions]
+    ) -> SocketRun[Any]: ...
     def run(
         self,
         input: Any,

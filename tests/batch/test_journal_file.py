@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import io
 import json
@@ -289,7 +290,7 @@ async def test_it_is_exported_as_json_lines(path: Path, tmp_path: Path) -> None:
     assert lines["plain"]["seconds"] == 0.5
     assert lines["failed"]["error"] == {"type": "NotFoundError", "message": "gone", "status": 404}
     assert {"state", "attempt", "started_at", "key"} == lines["begun"].keys()
-    assert names(tmp_path) == ["job.db", "job.db-lock", "out.jsonl"]
+    assert names(tmp_path) == ["job.db", "out.jsonl"]
 
 
 async def test_an_export_that_cannot_be_written_leaves_what_is_there(
@@ -475,24 +476,138 @@ async def test_a_file_that_is_read_only_is_refused(
     await (await opened(path)).aclose()
     connect = sqlite_file._connect
 
-    def as_read_only(path: Path, mode: str, **options: Any) -> sqlite3.Connection:
-        beside = path.name.endswith("-lock")
-        return connect(path, mode if beside else "ro", **options)
+    def as_read_only(path: Path, mode: str) -> sqlite3.Connection:
+        return connect(path, "ro")
 
     monkeypatch.setattr(sqlite_file, "_connect", as_read_only)
     with pytest.raises(errors.JournalError, match="read-only"):
         await opened(path)
 
 
-async def test_a_lock_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "job.db"
-    path.with_name("job.db-lock").mkdir()
-    with pytest.raises(errors.JournalError, match=r"job\.db-lock is a folder"):
-        await opened(path)
-    path.with_name("job.db-lock").rmdir()
-    text(path.with_name("job.db-lock"))
-    with pytest.raises(errors.JournalError, match="is not a journal"):
-        await opened(path)
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+async def test_a_second_name_of_the_file_is_no_way_round_the_lock(
+    journal: Journal, path: Path, link: Callable[[Any, Any], None]
+) -> None:
+    other = path.with_name("other.db")
+    link(path, other)
+    for file in (*path.parent.glob("*lock*"), *path.parent.glob("*-journal")):
+        file.unlink()
+    with pytest.raises(errors.JournalError, match=r"another process|not whole"):
+        await opened(other)
+    await work(journal, "a", output=b"1")
+
+
+@pytest.mark.parametrize("how", ["copied", "without its wal", "linked"])
+async def test_a_file_without_its_wal_says_that_it_is_not_whole(path: Path, how: str) -> None:
+    journal = await opened(path)
+    await work(journal, "a", output=b"1")
+    other, wal = path.with_name("other.db"), path.with_name("job.db-wal")
+    other.write_bytes(await kept_bytes(path))
+    if how == "copied":
+        with pytest.raises(errors.JournalError, match="not whole"):
+            Journal.read(other)
+        with pytest.raises(errors.JournalError, match="not whole"):
+            await opened(other)
+        assert names(path.parent) == ["job.db", "job.db-shm", "job.db-wal", "other.db"]
+    other.with_name("other.db-wal").write_bytes(await kept_bytes(wal))
+    assert states(other) == {"a": "done"}
+    await journal.aclose()
+    assert states(path) == {"a": "done"}
+    if how == "linked":
+        other.unlink()
+        other.with_name("other.db-wal").unlink()
+        other.hardlink_to(path)
+        assert states(other) == {"a": "done"}
+    elif how == "without its wal":
+        other.with_name("other.db-wal").unlink()
+        other.with_name("other.db-shm").unlink(missing_ok=True)
+        with pytest.raises(errors.JournalError, match="not whole"):
+            await opened(other)
+
+
+async def kept_bytes(path: Path) -> bytes:
+    """What another process reads: closing the file in this one would end SQLite's locks."""
+    child = await asyncio.create_subprocess_exec("cat", path, stdout=asyncio.subprocess.PIPE)
+    out, _ = await child.communicate()
+    return out
+
+
+async def test_a_file_that_cannot_be_locked_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(file: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_file, "_lock", no_locks)
+        with pytest.raises(errors.JournalError, match="No locks available"):
+            await opened(path)
+    await (await opened(path)).aclose()
+
+
+async def test_reading_leaves_nothing_beside_the_file(path: Path) -> None:
+    async with await opened(path) as journal:
+        await work(journal, "a", output=b"1")
+    assert states(path) == {"a": "done"}
+    assert names(path.parent) == ["job.db"]
+
+
+async def test_a_journal_where_nothing_can_be_written_is_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await opened(path) as journal:
+        await work(journal, "a", output=b"1")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    modes: list[str] = []
+    connect = sqlite_file._connect
+
+    def noted(path: Path, mode: str) -> sqlite3.Connection:
+        modes.append(mode)
+        return connect(path, mode)
+
+    monkeypatch.setattr(sqlite_file, "_connect", noted)
+    assert states(path) == {"a": "done"}
+    assert modes == ["ro&immutable=1"]
+
+
+@pytest.mark.parametrize("name", ["job.db", "job.db-wal"])
+@pytest.mark.parametrize("replaced", [True, False])
+async def test_files_that_are_removed_meanwhile_are_told(
+    path: Path, name: str, replaced: bool
+) -> None:
+    journal = await opened(path)
+    await work(journal, "a", output=b"1")
+    gone = path.with_name(name)
+    if replaced:
+        other = path.with_name("other")
+        text(other)
+        other.replace(gone)
+    else:
+        gone.unlink()
+    with pytest.raises(errors.JournalError, match="removed or replaced") as caught:
+        await journal.begin("b", DIGEST)
+    assert caught.value.key is None
+    await journal.aclose()
+
+
+async def test_another_program_that_holds_the_database_is_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sqlite_file, "_PATIENCE", 0.01)
+    journal = await opened(path)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        beginning = asyncio.create_task(journal.begin("a", DIGEST))
+        async with asyncio.timeout(30):
+            while "another program holds the journal" not in caplog.text:
+                await asyncio.sleep(0.01)
+        other.execute("ROLLBACK")
+        assert (await beginning).state == "new"
+        monkeypatch.setattr(sqlite, "HELD_PATIENCE", 0.0)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(errors.JournalError, match="held by another program"):
+            await journal.begin("b", DIGEST)
+    await journal.aclose()
 
 
 # --- when it cannot be written any more ----------------------------------------------------------

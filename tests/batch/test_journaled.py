@@ -92,6 +92,39 @@ async def test_another_input_under_the_same_key_is_that_items_error(
     assert ran(emulator) == {2: 1, 6: 1}
 
 
+@pytest.mark.parametrize("mode", ["invoke", "run"])
+@pytest.mark.parametrize(
+    ("first", "second", "named"),
+    [
+        ({"user_id": "alice"}, {"user_id": "bob"}, "another user_id"),
+        ({}, {"user_id": "bob"}, "another user_id"),
+        ({"extra_body": {"a": 1}}, {"extra_body": {"a": 2}}, "another extra_body"),
+        ({"extra_query": {"a": 1}}, {}, "another extra_query"),
+        (
+            {"extra_headers": {"x-tenant": "1"}, "user_id": "a"},
+            {"extra_headers": {"x-tenant": "2"}, "user_id": "b"},
+            "another user_id and extra_headers",
+        ),
+        ({"last_node_output": True}, {"last_node_output": False}, "another last_node_output"),
+    ],
+)
+async def test_other_options_are_that_items_error_and_named(
+    serve: Serve, journal: Given, mode: Any, first: Any, second: Any, named: str
+) -> None:
+    if mode == "run" and "last_node_output" in first:
+        pytest.skip("runs do not have it")
+    app, emulator = await serve(numbered)
+    inputs = [{"n": n} for n in range(3)]
+    options: dict[str, Any] = {"mode": mode, "journal": journal}
+    assert all(r.ok for r in await app.batch(inputs, **options, **first))
+    for result in await app.batch(inputs, **options, **second):
+        assert isinstance(result.error, errors.JournalError)
+        assert named in result.error.message
+    again = await app.batch(inputs, **options, **first)
+    assert all(r.from_journal for r in again)
+    assert len(emulator.executions) == 3
+
+
 async def test_a_key_that_comes_twice_is_noticed_however_far_apart(
     app: AsyncApp, journal: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,7 +299,7 @@ async def test_a_run_that_cannot_be_looked_for_is_not_created_anew(
 ) -> None:
     app, emulator = await serve(numbered)
     emulator.script(Fault(drop="reset", executes=True), match="POST /v1/runs")
-    emulator.script(Fault(status=403), match="GET /v1/runs", times=2)
+    emulator.script(Fault(status=404), match="GET /v1/runs", times=2)
     options: dict[str, Any] = {"mode": "run", "journal": journal, "settle": 0.05}
     for _ in range(2):
         [lost] = await app.batch([{"n": 1}], **options)
@@ -435,7 +468,7 @@ async def test_what_only_waited_for_its_turn_is_not_of_unknown_outcome(
     serve: Serve, kept: Kept, journal: Given, mode: Any
 ) -> None:
     app, emulator = await serve(numbered)
-    emulator.script(Fault(status=429, headers={"Retry-After": "3600"}), times=None)
+    emulator.script(Fault(status=429, headers={"Retry-After": "50"}), times=None)
     async with app.map(INPUTS, mode=mode, journal=journal, concurrency=3) as batch:
         await emulator.wait_for_requests(1)
         await emulator.wait_until(lambda: all(seen.finished for seen in emulator.requests))

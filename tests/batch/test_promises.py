@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # Every way in which a call can fail that a client can be told apart from a slow one.
 FAULTS = [
     Fault(status=400),
-    Fault(status=401),
     Fault(status=404),
     Fault(status=429, headers={"Retry-After": "0"}),
     Fault(status=500),

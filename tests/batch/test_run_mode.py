@@ -122,6 +122,21 @@ async def test_a_session_for_all_is_sent_and_nothing_is_looked_up(serve: Serve) 
     assert not [r for r in served.emulator.requests if r.query.get("session_id")]
 
 
+@pytest.mark.parametrize("told", [None, "c0ffee00-0000-4000-8000-000000000000"])
+async def test_a_run_of_an_unknown_session_is_not_taken_for_ones_own(
+    serve: Serve, told: str | None
+) -> None:
+    """Of a service that does not filter, any run may be the first of the list."""
+    served = await serve(numbered)
+    run: dict[str, Any] = {"id": str(UUID(int=7)), "status": "completed", "output": {"n": "other"}}
+    listed = {"data": [run | ({"session_id": told} if told else {})]}
+    served.emulator.script(Fault(drop="reset"), match="POST /v1/runs")
+    served.emulator.script(Fault(status=200, body=listed), match="GET /v1/runs", times=None)
+    [result] = await served.app.batch([{"n": 1}], mode="run", settle=0.05)
+    assert isinstance(result.error, errors.AmbiguousOutcomeError)
+    assert result.run_id is None
+
+
 async def test_a_broken_stream_is_resumed(serve: Serve, no_backoff: None) -> None:
     served = await serve(numbered)
     served.emulator.script(
@@ -131,7 +146,7 @@ async def test_a_broken_stream_is_resumed(serve: Serve, no_backoff: None) -> Non
     assert all(r.ok for r in results)
 
 
-@pytest.mark.parametrize("fault", [Fault(status=500), Fault(status=403)])
+@pytest.mark.parametrize("fault", [Fault(status=500), Fault(status=404)])
 async def test_a_run_out_of_sight_is_of_unknown_outcome_and_named(
     serve: Serve, no_backoff: None, fault: Fault
 ) -> None:
@@ -152,13 +167,15 @@ async def test_a_run_that_takes_too_long_is_of_unknown_outcome(serve: Serve) -> 
 
 
 async def test_a_run_is_not_waited_for_without_end_unless_that_is_asked_for(serve: Serve) -> None:
+    from dynamiq_async._http.outage import Outage
     from dynamiq_async._http.request_options import RequestOptions
     from dynamiq_async.batch.modes import RunToEnd
 
     app, _ = await serve(numbered)
 
     def limit(**extras: Any) -> float | None:
-        mode = RunToEnd(app, RequestOptions(**extras), {}, Any, session_id=None, settle=1)
+        given = RequestOptions(**extras)
+        mode = RunToEnd(app, given, {}, Any, Outage(0), session_id=None, settle=1)
         return mode._following.timeout.total
 
     assert limit() == 3600

@@ -638,3 +638,16 @@ async def test_an_exception_inside_goes_through() -> None:
     with pytest.raises(ZeroDivisionError):
         async with CallbackInbox():
             _ = 1 / 0
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dynamiq_async.callbacks.inbox.BODY_SECONDS", 0.05)
+    async with CallbackInbox(token=False) as inbox, asyncio.timeout(30):
+        port = urlsplit(inbox.url).port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        await writer.wait_closed()

@@ -88,7 +88,7 @@ def test_a_missing_output_is_none() -> None:
     result = without_output()
     assert result.output is None
     assert result.unwrap() is None
-    assert result.decode(dict | None) is None  # type: ignore[arg-type]
+    assert result.decode(dict | None) is None
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -342,3 +344,27 @@ async def test_the_event_loop_does_not_wait_for_the_file(tmp_path: Path) -> None
     db.execute("ROLLBACK")
     db.close()
     assert await claiming == "claimed"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_store_that_was_used_before_a_fork_is_used_on_both_sides(tmp_path: Path) -> None:
+    script = """
+import asyncio, os, sys, warnings
+from dynamiq_async.callbacks import SQLiteStore
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
+store = SQLiteStore(sys.argv[1])
+print(asyncio.run(store.claim("one", "parent")), flush=True)
+if os.fork() == 0:
+    print(asyncio.run(store.claim("one", "child")), asyncio.run(store.claim("two", "child")))
+else:
+    os.wait()
+    print(asyncio.run(store.claim("two", "parent")))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "callbacks.db")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.stdout.splitlines() == ["claimed", "busy claimed", "busy"], ran.stderr

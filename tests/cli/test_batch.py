@@ -114,6 +114,52 @@ async def test_failures_have_lines_too_and_a_code_of_their_own(
     assert "output" in lines[1]
 
 
+async def test_the_last_line_counts_what_came_through_with_failed_nodes(
+    folder: Path, emulator: Emulator, cli: CLI
+) -> None:
+    write("in.jsonl", *questions(3))
+    nodes = {"bad": {"status": "failure", "input": {}, "output": None}, "good": {"status": "skip"}}
+    emulator.script(Fault(body={"output": nodes}), match=lambda r: "q2" in str(r.json))
+    result = await cli("batch", "in.jsonl", "-o", "out.jsonl")
+    assert result.code == 0
+    assert result.err.splitlines()[-1] == "3 of 3 done, 1 with failed nodes, in 0:00"
+
+
+async def test_a_workflow_that_failed_is_a_failed_input(
+    folder: Path, emulator: Emulator, cli: CLI
+) -> None:
+    write("in.jsonl", *questions(3))
+    failed = {"status": "failure", "input": {}, "output": {}}
+    emulator.script(Fault(body=failed), match=lambda r: "q2" in str(r.json))
+    result = await cli("batch", "in.jsonl", "-o", "out.jsonl")
+    assert result.code == 1
+    assert result.err.splitlines()[0] == "3 of 3 done, 1 failed, in 0:00"
+
+
+@pytest.mark.parametrize("most", ["2", "0.02"])
+async def test_too_many_failures_stop_it(
+    folder: Path, emulator: Emulator, cli: CLI, most: str
+) -> None:
+    write("in.jsonl", *questions(300))
+    emulator.script(Fault(status=400), times=None)
+    options = ("--concurrency", "1", "--max-failures", most, "--connect-patience", "5")
+    done = await cli("batch", "in.jsonl", "-o", "out.jsonl", *options)
+    assert done.code == 1
+    finished = 3 if most == "2" else 100
+    assert len(emulator.requests) == finished
+    assert f"{300 - finished} were not tried" in " ".join(done.err.split())
+    assert len(read(Path("out.jsonl.partial"))) == finished
+
+
+async def test_a_wrong_key_stops_it(folder: Path, emulator: Emulator, cli: CLI) -> None:
+    write("in.jsonl", *questions(300))
+    emulator.script(Fault(status=401), times=None)
+    done = await cli("batch", "in.jsonl", "-o", "out.jsonl", "--concurrency", "4")
+    assert done.code != 0
+    assert len(emulator.requests) <= 4
+    assert "was stopped" in " ".join(done.err.split())
+
+
 async def test_what_failed_is_called_again_alone(
     folder: Path, emulator: Emulator, cli: CLI
 ) -> None:
@@ -222,13 +268,15 @@ async def test_nothing_is_sent_when_a_line_of_a_file_is_wrong(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"a,b\n1\n", "line 2: 1 fields, while the header has 2"),
+        (b"a,b\n1\n", "line 2: 1 field, while the header has 2"),
         (b"a,b\n1,\xff\n", "line 2: not UTF-8"),
         (b'a,b\n1,"2\n3,4\n', "line 2: not CSV: unexpected end of data"),
         (b'a,b\n\n"1"x,2\n', "line 3: not CSV"),
         (b"a,a\n1,2\n", "names its fields, each once"),
-        (b"a,\xff\n1,2\n", "names its fields, each once"),
+        (b"a,\xff\n1,2\n", "this one is not UTF-8; save it as UTF-8"),
         (b"a,,b\n1,2,3\n", "names its fields, each once"),
+        (b"a,b\n1,2,3\n", "line 2: 3 fields, while the header has 2"),
+        (b"\na,b\n1,2\n", "names its fields, each once, and this one is empty"),
     ],
 )
 async def test_wrong_csv_is_refused(
@@ -591,12 +639,13 @@ def test_the_figures_of_a_moment_are_shown() -> None:
         limit=8,
         throttled=3,
         cooldown=2.4,
+        offline=7.2,
         rate=12.34,
         eta=3723.0,
     )
     assert progress_module.line(figures) == (
         "1,234 of 12,345 done, 1,000 from the journal, 2 failed, slowed down 3 x, "
-        "7 of 8 under way, asked to wait 2 s, 12.3/s, 1:02:03 left"
+        "7 of 8 under way, asked to wait 2 s, no connection for 7 s, 12.3/s, 1:02:03 left"
     )
 
 

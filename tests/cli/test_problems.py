@@ -149,4 +149,4 @@ async def test_a_full_disk_is_reported(cli: CLI, monkeypatch: pytest.MonkeyPatch
     with contextlib.suppress(OSError), os.fdopen(os.open("/dev/full", os.O_WRONLY), "w") as full:
         monkeypatch.setattr("sys.stdout", full)
         result = await cli("invoke", INPUT)
-        assert (result.code, result.err) == (1, "error: No space left on device\n")
+        assert (result.code, result.err) == (1, "error: stdout: No space left on device\n")

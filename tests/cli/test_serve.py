@@ -123,7 +123,7 @@ def test_a_client_that_left_is_shown() -> None:
         body = b'{"input": {}, "stream": true}'
         with socket.create_connection((address[0], int(address[1]))) as client:
             client.sendall(
-                b"POST /approval HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"POST /approval HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
             )
             client.recv(1)

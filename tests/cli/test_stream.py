@@ -75,6 +75,18 @@ async def test_a_stream_that_breaks_off_is_an_error_behind_what_came(
     assert result.err.startswith("error: ")
 
 
+async def test_whether_the_final_event_is_required_can_be_said(
+    emulator: Emulator, cli: CLI
+) -> None:
+    body, headers = 'data: {"data": 1}\n\n', {"Content-Type": "text/event-stream"}
+    emulator.script(Fault(body=body, headers=headers), times=3)
+    for option, code in (("auto", 0), ("optional", 0), ("required", 1)):
+        result = await cli("stream", INPUT, "--final-event", option)
+        assert (result.code, "final_event=" in result.err) == (code, option == "required")
+        assert [event["data"] for event in lines(result.out)] == [1]
+    assert (await cli("stream", INPUT, "--final-event", "never")).code == 2
+
+
 async def test_a_question_is_told_beside_the_text(emulator: Emulator, cli: CLI) -> None:
     app = emulator.url_for("approval")
     result = await cli("stream", INPUT, "--text", "--app", app, "--timeout", "0.2")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from dynamiq_async.emulator import FOREVER, Emulator, Fault, RunContext
+from dynamiq_async import AsyncApp
+from dynamiq_async.emulator import DEFAULT_PROJECT, FOREVER, Emulator, Fault, RunContext
 
 STREAM = {"input": {}, "stream": True}
 
@@ -125,7 +129,9 @@ async def test_a_client_that_leaves_during_an_upload_is_noted(connect: Any) -> N
     async with Emulator("echo") as emulator:
         emulator.script(Fault(status=500))
         client = await connect(emulator)
-        client.writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+        client.writer.write(
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf"
+        )
         await emulator.wait_until(lambda: emulator.open_connections)
         client.abort()
         await emulator.wait_until(lambda: emulator.requests and emulator.requests[0].finished)
@@ -184,3 +190,142 @@ async def test_pace_is_the_time_between_events(connect: Any) -> None:
         started = time.monotonic()
         await (await connect(emulator)).stream()
         assert time.monotonic() - started >= 0.06
+
+
+LOOPBACK_NAMES = [
+    *("localhost", "LOCALHOST:1", "localhost.", "a.b.localhost:80", "127.0.0.1", "[::1]:9"),
+]
+OTHER_NAMES = [
+    *("evil.example", "localhost.evil.example", "0.0.0.0", "10.0.0.1", "[::]", "", "a b", "@"),
+]
+
+
+@pytest.mark.parametrize("name", LOOPBACK_NAMES)
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_this_machine_is_served_by_its_names(connect: Any, host: str, name: str) -> None:
+    async with Emulator("echo", host=host) as emulator:
+        assert (await (await connect(emulator)).post(host=name)).status == 200
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+@pytest.mark.parametrize("path", ["/", "/~management/v1/apps", "/~flowy/apps", "/~connect/x"])
+async def test_on_loopback_no_other_name_is_served(connect: Any, name: str, path: str) -> None:
+    async with Emulator("echo") as emulator:
+        refused = await (await connect(emulator)).post(path, host=name or " ")
+        assert refused.status == 421
+        assert not emulator.executions
+        assert emulator.requests[0].json is None
+
+
+async def test_a_host_that_is_allowed_is_served(connect: Any) -> None:
+    async with Emulator("echo", allow_hosts=["My.example", "[fd00::1]"]) as emulator:
+        client = await connect(emulator)
+        for name in ("my.example:80", "[fd00::1]", "localhost"):
+            assert (await client.post(host=name)).status == 200
+        assert (await client.post(host="other.example")).status == 421
+
+
+async def test_bound_elsewhere_any_host_is_served_unless_some_are_allowed(connect: Any) -> None:
+    async with Emulator("echo", host="0.0.0.0") as emulator:
+        assert emulator.url == f"http://127.0.0.1:{emulator.port}"
+        client = await connect(emulator)
+        assert (await client.post(host="ci.example")).status == 200
+        assert (await client.post(host="no host")).status == 421
+    async with Emulator("echo", host="0.0.0.0", allow_hosts=["ci.example"]) as emulator:
+        client = await connect(emulator)
+        assert (await client.post(host="ci.example:8787")).status == 200
+        assert (await client.post(host="evil.example")).status == 421
+
+
+async def test_http_1_0_may_leave_out_the_host(connect: Any) -> None:
+    async with Emulator("echo", access_key=None) as emulator:
+        client = await connect(emulator)
+        client.writer.write(b"GET /v1/runs HTTP/1.0\r\n\r\n")
+        assert (await client.read()).status == 200
+
+
+@pytest.mark.parametrize("host", ["::", "0.0.0.0", ""])
+async def test_where_it_listens_everywhere_its_url_is_one_that_clients_take(host: str) -> None:
+    try:
+        async with (
+            Emulator("echo", host=host) as emulator,
+            AsyncApp(emulator.url, access_key=emulator.access_key) as app,
+        ):
+            assert await app.invoke({"a": 1})
+    except OSError:  # pragma: no cover - a machine without IPv6
+        pytest.skip("no IPv6 here")
+
+
+async def test_links_lead_where_the_client_found_the_emulator(connect: Any) -> None:
+    async with Emulator("echo", host="0.0.0.0") as emulator:
+        client = await connect(emulator)
+        path = f"/~management/v1/apps?project_id={DEFAULT_PROJECT}"
+        token = emulator.management.token
+        listed = (await client.get(path, key=token, host="ci.example:9")).json["data"]
+        assert {urlsplit(app["hostname"]).netloc for app in listed} == {"ci.example:9"}
+        user = {"user_id": "ann"}
+        link = await client.post("/v1/connect/tokens", user, host="ci.example:9")
+        assert link.json["url"].startswith("http://ci.example:9/~connect/")
+
+
+@pytest.mark.parametrize(
+    ("host", "there"),
+    [("[::1]:9", "[::1]:9"), ("localhost:9", "127.0.0.1:9"), ("127.0.0.1:9", "localhost:9")],
+)
+async def test_links_to_outputs_can_be_followed(connect: Any, host: str, there: str) -> None:
+    async with Emulator() as emulator:
+        client = await connect(emulator)
+        key, inputs = emulator.flowy_key, {"inputs": {"text-1": "Go"}}
+        started = await client.post("/~flowy/apps/poster/runs", inputs, key=key, host=host)
+        run = started.json["data"]["runId"]
+        shown = (await client.get(f"/~flowy/runs/{run}", key=key, host=host)).json["data"]
+        assert urlsplit(shown["outputs"][0]["url"]).netloc == there
+
+
+def two_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `localhost` be two addresses, as it is where there is IPv6."""
+    resolve = socket.getaddrinfo
+
+    def both(host: Any, port: Any, *more: Any, **options: Any) -> Any:
+        if host != "localhost":
+            return resolve(host, port, *more, **options)
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        return [(*kind, (address, int(port or 0))) for address in ("127.0.0.1", "127.0.0.2")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.0.0.2 has to be set up")
+async def test_a_name_with_two_addresses_has_one_port(
+    connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_addresses(monkeypatch)
+    async with Emulator("echo", host="localhost") as emulator:
+        for address in ("127.0.0.1", "127.0.0.2"):
+            _, writer = await asyncio.open_connection(address, emulator.port)
+            writer.close()
+        assert (await (await connect(emulator)).post()).status == 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.0.0.2 has to be set up")
+async def test_a_port_that_is_taken_at_one_address_is_given_up_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    two_addresses(monkeypatch)
+    loop = asyncio.get_running_loop()
+    listen, ports = loop.create_server, []
+
+    async def refuse(server: Any, host: str, port: int, **more: Any) -> Any:
+        ports.append(port)
+        if port:
+            raise OSError("taken")
+        return await listen(server, host, port, **more)
+
+    monkeypatch.setattr(loop, "create_server", refuse)
+    emulator = Emulator("echo", host="localhost")
+    with pytest.raises(OSError, match="taken"):
+        await emulator.start()
+    assert len(ports) == 20
+    taken = Emulator("echo", port=ports[1])
+    with pytest.raises(OSError, match="taken"):
+        await taken.start()

@@ -15,7 +15,7 @@ from dynamiq_async import Event, Question, RunEvent, StreamEvent, ToolCall, Usag
 from dynamiq_async.emulator.app.run_events import Translator
 from dynamiq_async.errors import InvalidArgumentError
 from dynamiq_async.events.run_events import DATA_TYPES, TERMINAL_EVENTS
-from dynamiq_async.events.vocabulary import sentence, usage_of
+from dynamiq_async.events.vocabulary import usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -234,31 +234,6 @@ def test_usage_adds_up_and_what_nobody_told_stays_unknown() -> None:
     one, other = Usage(prompt_tokens=1, total_tokens=3), Usage(prompt_tokens=2, cost=0.5)
     assert one + other == Usage(prompt_tokens=3, total_tokens=3, cost=0.5)
     assert Usage() + Usage() == Usage()
-
-
-@pytest.mark.parametrize(
-    ("reason", "expected"),
-    [
-        ("why", "why"),
-        ({"message": "why"}, "why"),
-        ({"error": {"code": "c", "message": "why"}}, "why"),
-        ({"error": None, "message": "why"}, "why"),
-        ({"type": "T"}, "T"),
-        ({"code": "c"}, ""),
-        ({"error": ["why"]}, ""),
-        (None, ""),
-        (5, ""),
-    ],
-)
-def test_a_reason_is_a_sentence(reason: Any, expected: str) -> None:
-    assert sentence(reason) == expected
-
-
-def test_a_reason_may_lie_deep() -> None:
-    reason: Any = "why"
-    for _ in range(10_000):
-        reason = {"error": reason}
-    assert sentence(reason) == "why"
 
 
 def test_a_question_says_which_answer_it_takes() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import pickle
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from dynamiq_async import AsyncFlowy, FlowyApp, FlowyInput, FlowyRun, errors
@@ -13,9 +14,16 @@ from dynamiq_async.emulator import Emulator, Fault
 from dynamiq_async.options import Adaptive
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .conftest import Serve, Served
 
 POSTER = {"text-1": "Fresh"}
+
+
+def contents(folder: Path) -> bytes:
+    """What all files of a folder hold."""
+    return b"".join(path.read_bytes() for path in folder.iterdir())
 
 
 # --- settings --------------------------------------------------------------------------------
@@ -244,6 +252,33 @@ async def test_a_run_that_failed_is_a_value_and_says_why(flowy: Served) -> None:
     assert caught.value.run_id == run.run_id
 
 
+@pytest.mark.parametrize("wrap", [str, lambda text: {"message": text}, lambda text: {text: [text]}])
+async def test_the_error_of_a_run_does_not_repeat_the_key(flowy: Served, wrap: Any) -> None:
+    key = flowy.emulator.flowy_key
+    told = {"runId": "r", "status": "failed", "error": wrap(f"refused: Bearer {key}")}
+    flowy.emulator.script(Fault(body={"data": told}), match="GET /runs/*")
+    run = await flowy.client.runs.get("r")
+    with pytest.raises(errors.RunFailedError) as caught:
+        run.unwrap()
+    assert key.encode() not in pickle.dumps(caught.value)
+    assert key not in f"{run!r}{caught.value!r}{caught.value}"
+    assert "refused: Bearer" in str(run.error)
+
+
+async def test_nor_does_the_journal_of_a_batch(flowy: Served, tmp_path: Path) -> None:
+    key = flowy.emulator.flowy_key
+    told = {"runId": "r", "status": "failed", "error": f"refused: Bearer {key}"}
+    flowy.emulator.script(Fault(body={"data": told}), match="POST /apps/*")
+    [result] = await flowy.client.batch(
+        "haiku", [{"Topic": "a"}], check=False, on_error="return", journal=tmp_path / "job.db"
+    )
+    assert isinstance(result.error, errors.RunFailedError)
+    assert key not in str(result.error)
+    kept = contents(tmp_path)
+    assert b"refused: Bearer" in kept
+    assert key.encode() not in kept
+
+
 async def test_any_success_is_one_to_a_start(flowy: Served) -> None:
     for status in (200, 201):
         flowy.emulator.script(Fault(status=status, body={"data": {"runId": "r"}}), match="POST *")
@@ -395,3 +430,16 @@ async def test_closing_that_is_cut_short_closes_downloads_too(flowy: Served) -> 
 def test_an_emulator_that_does_not_run_has_no_address() -> None:
     with pytest.raises(RuntimeError):
         _ = Emulator().flowy_url
+
+
+@pytest.mark.parametrize("shape", ["{}", {"message": "{}"}, {"error": {"message": "{}"}}])
+async def test_the_errors_of_a_run_do_not_repeat_the_key(flowy: Served, shape: Any) -> None:
+    key = flowy.emulator.flowy_key
+    error = msgspec.json.decode(msgspec.json.encode(shape).replace(b"{}", f"no {key}".encode()))
+    failed = {"runId": "r", "status": "failed", "error": error}
+    flowy.emulator.script(Fault(status=202, body={"data": failed}), match="POST *")
+    run = await flowy.client.runs.start("haiku", check=False)
+    with pytest.raises(errors.RunFailedError, match=r"no \*\*\*") as caught:
+        run.unwrap()
+    assert key not in f"{caught.value} {vars(caught.value)}"
+    assert key.encode() not in pickle.dumps(caught.value)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pickle
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
-from dynamiq_async import FlowyOutput, downloads, errors
+from dynamiq_async import AsyncFlowy, FlowyOutput, downloads, errors
 from dynamiq_async.emulator import Fault, FlowyApp, FlowyContent
 from dynamiq_async.flowy import outputs
 from dynamiq_async.options import Timeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from dynamiq_async.transport import Request, Response
 
     from .conftest import Serve, Served
 
@@ -177,12 +181,27 @@ async def test_limits_that_are_none_are_refused(
         ("https://h/.bashrc", "", "bashrc"),
         ("https://h/a%00b%0Ac:d*.png", "", "a_b_c_d_.png"),
         ("https://h/con.png", "", "_con.png"),
+        ("https://h/CONIN$", "", "_CONIN$"),
+        ("https://h/conout$.txt", "", "_conout$.txt"),
+        ("https://h/clock$.a", "", "_clock$.a"),
+        ("https://h/COM%C2%B9.png", "", "_COM\u00b9.png"),
+        ("https://h/lpt%C2%B3", "", "_lpt\u00b3"),
+        ("https://h/nul%20.png", "", "_nul .png"),
+        ("https://h/-rf.png", "", "_-rf.png"),
+        ("https://h/.-rf.png", "", "_-rf.png"),
+        ("https://h/a%E2%80%AEgnp.exe", "", "a_gnp.exe"),
+        ("https://h/a%E2%81%A6%E2%80%8F%E2%80%8B%EF%BB%BF.png", "", "a____.png"),
+        ("https://h/a%E2%80%A8b%E2%80%A9c%C2%9B.png", "", "a_b_c_.png"),
         ("https://h/" + "x" * 400 + ".png", "", "x" * 146 + ".png"),
         ("https://h/" + "%C3%A4" * 200 + ".png", "", "ä" * 73 + ".png"),
         ("https://h/a." + "x" * 200, "", "a." + "x" * 148),
         ("https://h/", "video/mp4", "node.mp4"),
         ("https://h/file", "video/mp4", "file.mp4"),
         ("https://h/file", "no/such", "file"),
+        ("https://h/a%E2%81%A6b%EF%BB%BF.png", "", "a_b_.png"),
+        ("https://h/CONIN$.txt", "", "_CONIN$.txt"),
+        ("https://h/com%C2%B9", "no/such", "_com¹"),
+        ("https://h/nul%20.txt", "", "_nul .txt"),
     ],
 )
 def test_a_name_never_leads_out_of_its_folder(url: str, media_type: str, name: str) -> None:
@@ -259,6 +278,98 @@ async def test_but_not_for_ever_and_not_to_anywhere(flowy: Served) -> None:
             await output.read()
 
 
+LOOPBACK_NAMES = [
+    "127.0.0.1",
+    "127.1",
+    "0x7f.1",
+    "2130706433",
+    "017700000001",
+    "[::1]",
+    "[::ffff:127.0.0.1]",
+    "foo.localhost",
+    "LOCALHOST.",
+]
+PRIVATE_NAMES = [
+    "10.0.0.1",
+    "169.254.169.254",
+    "[fd00::1]",
+    "[64:ff9b::10.0.0.1]",
+    "db",
+    "x.internal",
+]
+
+
+PUBLIC = "https://files.example.com/x"
+
+
+class PublicHosts:
+    """A transport to a public API with one run, whose output has `link`, and to a public host of
+    files that redirects to `location`."""
+
+    def __init__(self, link: str, location: str | None = None) -> None:
+        output = {"nodeId": "n", "kind": "image", "url": link}
+        shown = {"runId": "r", "status": "completed", "outputs": [output]}
+        self._run = json.dumps({"data": shown}).encode()
+        self._location = location
+        self.files: list[str] = []
+
+    async def send(self, request: Request, *, connect_timeout: float | None) -> Response:
+        if request.url.startswith("https://api.example.com/"):
+            return Whole(200, {"Content-Type": "application/json"}, self._run)
+        self.files.append(request.url)
+        if self._location is None:
+            return Whole(200, {}, b"x")
+        return Whole(302, {"Location": self._location}, b"")
+
+    async def aclose(self) -> None: ...
+
+
+class Whole:
+    """A response whose body is at hand."""
+
+    framed = True
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status, self.headers, self._body = status, headers, body
+
+    async def read(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+    def close(self) -> None: ...
+
+
+async def read_from(transport: PublicHosts) -> bytes:
+    async with AsyncFlowy("k", "https://api.example.com", transport=transport) as flowy:
+        return await (await flowy.runs.get("r")).output().read()
+
+
+@pytest.mark.parametrize("host", LOOPBACK_NAMES + PRIVATE_NAMES)
+async def test_a_public_host_gives_no_link_to_this_machine_or_its_network(host: str) -> None:
+    inner = f"https://{host}/admin?delete=all"
+    for transport, asked in (
+        (PublicHosts(inner), []),
+        (PublicHosts(PUBLIC, inner), [PUBLIC]),
+    ):
+        with pytest.raises(errors.APIResponseError, match=r"not followed: it leads to (this|a p)"):
+            await read_from(transport)
+        assert transport.files == asked
+
+
+@pytest.mark.parametrize(
+    "link", ["https://files.example.com\\@127.0.0.1/x", "https:\\\\127.0.0.1/x", "https://a%40b/x"]
+)
+async def test_a_link_that_parsers_read_differently_is_not_followed(link: str) -> None:
+    transport = PublicHosts(link)
+    with pytest.raises(errors.APIResponseError, match="must be an https URL"):
+        await read_from(transport)
+    assert not transport.files
+
+
+async def test_a_public_link_is_followed() -> None:
+    assert await read_from(PublicHosts(PUBLIC)) == b"x"
+
+
 @pytest.mark.parametrize("url", ["ftp://h/x", "http://example.com/x", "x", "https://h:99999/"])
 async def test_a_link_that_is_not_https_is_not_followed(flowy: Served, url: str) -> None:
     output = await output_of(flowy, b"x")
@@ -266,6 +377,132 @@ async def test_a_link_that_is_not_https_is_not_followed(flowy: Served, url: str)
     other.bind(output._get_loader())
     with pytest.raises(errors.APIResponseError, match="must be an https URL"):
         await other.read()
+
+
+class Elsewhere:
+    """A transport to an API and hosts that are not here: it knows what each responds."""
+
+    def __init__(self, responses: dict[str, tuple[int, dict[str, str], bytes]]) -> None:
+        self.responses = responses
+        self.asked: list[str] = []
+
+    async def send(self, request: Any, *, connect_timeout: float | None) -> Any:
+        self.asked.append(request.url)
+        return Answer(*self.responses[request.url])
+
+    async def aclose(self) -> None:
+        pass
+
+
+class Answer:
+    framed = True
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self._pieces = [body] if body else []
+
+    async def read(self) -> bytes:
+        return self._pieces.pop() if self._pieces else b""
+
+    def close(self) -> None:
+        self._pieces.clear()
+
+
+HERE = (
+    *("127.0.0.1", "127.1", "127.9.9.9", "0x7f.1", "0177.1", "2130706433", "0", "0.0.0.0"),
+    *("localhost", "LOCALHOST", "foo.localhost", "localhost.", "127.0.0.1.", "ip6-localhost"),
+    *("localhost.localdomain", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::127.0.0.1]"),
+    *("[64:ff9b::7f00:1]", "[2002:7f00:1::]"),
+)
+PRIVATE = (
+    *("10.0.0.1", "10.1", "192.168.1.1", "169.254.169.254", "0xa9fea9fe", "100.64.0.1"),
+    *("224.0.0.1", "[fd00::1]", "[fe80::1]", "[64:ff9b::a00:1]", "metadata", "nas.local"),
+    *("metadata.google.internal", "1.2.3.4.5", "999.999.999.999"),
+)
+API = "https://api.example"
+
+
+async def link_elsewhere(
+    url: str, api: str = API, location: str | None = None, *, refused: bool = False
+) -> tuple[bytes, list[str]]:
+    """What an output has whose link is `url`, from an API at `api`, and what was asked for; or the
+    refusal of the link, or of the location that it redirects to, which must not be asked for."""
+    told = {
+        "runId": "r",
+        "status": "completed",
+        "outputs": [{"nodeId": "n", "kind": "image", "url": url}],
+    }
+    json = {"content-type": "application/json"}
+    responses = {f"{api}/runs/r": (200, json, msgspec.json.encode({"data": told}))}
+    responses[url] = (200, {}, b"x")
+    if location is not None:
+        responses |= {url: (302, {"location": location}, b""), location: (200, {}, b"moved")}
+    there = Elsewhere(responses)
+    async with AsyncFlowy("k", api, transport=there, allow_http=True) as client:
+        output = (await client.runs.get("r")).output()
+        if not refused:
+            return await output.read(), there.asked
+        with pytest.raises(errors.APIResponseError) as caught:
+            await output.read()
+    assert there.asked == [f"{api}/runs/r", *([] if location is None else [url])]
+    return str(caught.value).encode(), there.asked
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("host", [*HERE, *PRIVATE])
+async def test_what_is_public_leads_to_nothing_that_is_not(host: str, scheme: str) -> None:
+    there = f"{scheme}://{host}/admin?delete=all"
+    await link_elsewhere(there, refused=True)
+    for api in (API, "http://127.0.0.1:1"):
+        await link_elsewhere("https://files.example/x", api, there, refused=True)
+
+
+@pytest.mark.parametrize("host", HERE)
+async def test_what_is_private_does_not_lead_here(host: str) -> None:
+    message, _ = await link_elsewhere(f"https://{host}/x", "http://10.0.0.1", refused=True)
+    assert b"this machine" in message
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://files.example\\@127.0.0.1/x",
+        "https://127.0.0.1\\@files.example/x",
+        "https:\\\\127.0.0.1/x",
+        "https://\\127.0.0.1/x",
+        "https://loc%61lhost/x",
+        "https://%31%32%37.0.0.1/x",
+        "https://\uff11\uff12\uff17.0.0.1/x",
+        "https://\u24dbocalhost/x",
+        "https://127\u30020\u30020\u30021/x",
+        "https://[fe80::1%25lo]/x",
+        "https://127.0.0.1\t/x",
+    ],
+)
+async def test_a_host_that_can_be_read_in_two_ways_is_not_asked(link: str) -> None:
+    for api in (API, "http://127.0.0.1:1"):
+        await link_elsewhere(link, api, refused=True)
+    await link_elsewhere("https://files.example/x", location=link, refused=True)
+
+
+@pytest.mark.parametrize(
+    ("api", "link"),
+    [
+        (API, "https://files.example/x"),
+        (API, "https://1.1.1.1/x"),
+        (API, "https://[2606:4700::1111]/x"),
+        (API, "https://localhost.example/x"),
+        ("http://10.0.0.1", "https://192.168.1.1/x"),
+        ("http://flowy", "https://storage/x"),
+        ("http://127.0.0.1:1", "http://foo.localhost/x"),
+        ("http://127.0.0.1:1", "https://10.0.0.1/x"),
+    ],
+)
+async def test_a_link_leads_as_near_as_the_api_is(api: str, link: str) -> None:
+    assert await link_elsewhere(link, api) == (b"x", [f"{api}/runs/r", link])
+    moved, asked = await link_elsewhere(link, api, "https://files.example/y")
+    assert (moved, asked[2:]) == (b"moved", ["https://files.example/y"])
 
 
 async def test_an_output_without_content_says_so(flowy: Served) -> None:
@@ -351,6 +588,26 @@ async def test_one_that_is_cut_short_leaves_nothing(serve: Serve, tmp_path: Path
     with pytest.raises(errors.APIConnectionError):
         await output.save(tmp_path / "x.png")
     assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("status", [201, 202, 204, 205, 206, 207, 226])
+async def test_a_status_that_has_not_the_whole_content_leaves_nothing(
+    flowy: Served, tmp_path: Path, status: int
+) -> None:
+    output = await output_of(flowy)
+    headers = {"Content-Range": "bytes 0-3/4096"}
+    script(flowy, Fault(status=status, headers=headers, body=b"" if status < 206 else b"part"))
+    with pytest.raises(errors.APIResponseError, match="not the whole content") as caught:
+        await output.save(tmp_path / "x.png")
+    assert caught.value.status == status
+    assert files_in(tmp_path) == []
+    assert len(flowy.downloads) == 1
+
+
+async def test_a_proxy_may_say_that_it_passed_the_content_on(flowy: Served) -> None:
+    output = await output_of(flowy)
+    script(flowy, Fault(status=203, body=b"whole"))
+    assert await output.read() == b"whole"
 
 
 async def test_there_is_a_limit_of_size(flowy: Served, tmp_path: Path) -> None:

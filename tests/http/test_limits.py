@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import time
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -505,6 +509,168 @@ async def test_a_429_slows_the_whole_client(
         assert await asyncio.gather(first, *others) == [{"a": 1}] * 3
     assert len(wire.requests) == 4
     assert app._api.sender.limiter.throttled == 1
+
+
+@pytest.mark.parametrize("limit", ["first_byte", "total", "idle"])
+async def test_what_arrived_while_the_process_stood_still_is_no_timeout(
+    limit: str, serve: Serve, app_for: MakeApp, clock: FakeClock
+) -> None:
+    """The limit and the arrival are due in one turn of the loop, as after a SIGSTOP."""
+    peers: list[Peer] = []
+
+    async def handler(peer: Peer) -> None:
+        if limit == "idle":
+            await peer.send(OK[:-2])
+        peers.append(peer)
+        await peer.gone()
+
+    wire = await serve(handler)
+    call = start(app_for(wire, timeout=only(**{limit: 10.0})).invoke(INPUT))
+    await wire.asked()
+    await turns()
+    rest = OK[-2:] if limit == "idle" else OK
+    descriptor = peers[0].writer.get_extra_info("socket").fileno()
+    asyncio.get_running_loop().call_later(5, os.write, descriptor, rest)
+    clock.ahead += 20
+    assert await asyncio.wait_for(call, 5) == {"a": 1}
+
+
+class WithoutFiles:
+    """A transport of a process that has too many files open, for so many requests."""
+
+    def __init__(self, times: int, number: int) -> None:
+        self.times, self.number, self.asked = times, number, 0
+
+    async def send(self, request: Any, *, connect_timeout: float | None) -> Any:
+        self.asked += 1
+        if self.asked <= self.times:
+            raise errors.ConnectError("cannot connect") from OSError(self.number, "too many")
+        return Sent()
+
+    async def aclose(self) -> None:
+        pass
+
+
+class Sent:
+    status, framed = 200, True
+
+    def __init__(self) -> None:
+        self.headers = {"Content-Type": "application/json"}
+        self.pieces = [b'{"a": 1}']
+
+    async def read(self) -> bytes:
+        return self.pieces.pop() if self.pieces else b""
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_a_lack_of_files_is_waited_for_like_a_slot(
+    number: int, app_for: MakeApp, no_backoff: list[float]
+) -> None:
+    transport = WithoutFiles(20, number)
+    app = app_for("https://app.example", transport=transport, max_retries=0)
+    assert await app.invoke(INPUT) == {"a": 1}
+    assert transport.asked == 21
+    transport = WithoutFiles(20, number)
+    app = app_for("https://app.example", transport=transport, max_retries=0)
+    assert [result.output for result in await app.batch([INPUT])] == [{"a": 1}]
+
+
+async def test_a_lack_of_files_is_waited_for_as_long_as_for_a_slot(app_for: MakeApp) -> None:
+    transport = WithoutFiles(10**9, errno.EMFILE)
+    app = app_for("https://app.example", transport=transport, timeout=only(pool=0.1))
+    with pytest.raises(errors.ConnectError):
+        await app.invoke(INPUT)
+    assert transport.asked == 1
+
+
+async def test_another_failure_to_connect_is_not_waited_for(
+    app_for: MakeApp, no_backoff: list[float]
+) -> None:
+    transport = WithoutFiles(10**9, errno.ECONNREFUSED)
+    app = app_for("https://app.example", transport=transport, max_retries=1)
+    with pytest.raises(errors.ConnectError):
+        await app.invoke(INPUT)
+    assert transport.asked == 2
+
+
+AT_ONCE = ["0", "0.0", "Thu, 01 Jan 1970 00:00:00 GMT"]
+
+
+@pytest.mark.parametrize("said", AT_ONCE)
+async def test_a_wait_of_nothing_is_no_loop(
+    said: str, serve: Serve, app_for: MakeApp, clock: FakeClock
+) -> None:
+    wire = await serve(script(make_response(None, 429, f"Retry-After: {said}")))
+    app = app_for(wire)
+    async with app.map([INPUT], concurrency=1) as results:
+        first = asyncio.ensure_future(anext(results))
+        for count, least in enumerate([0.5, 1.0, 2.0, 4.0, 8.0, 8.0], start=1):
+            await wire.asked(count)
+            await turns(100)
+            await clock.pass_by(least - 0.1)
+            assert len(wire.requests) == count
+            await clock.pass_by(least * 0.25 + 0.2)
+        first.cancel()
+
+
+@pytest.mark.parametrize("said", AT_ONCE)
+async def test_a_refusal_without_a_wait_slows_the_whole_client_too(
+    said: str, serve: Serve, app_for: MakeApp, clock: FakeClock
+) -> None:
+    wire = await serve(script(make_response(None, 429, f"Retry-After: {said}"), OK))
+    app = app_for(wire, max_retries=0)
+    with pytest.raises(errors.RateLimitError):
+        await app.invoke(INPUT)
+    call = start(app.invoke(INPUT))
+    await turns()
+    await clock.pass_by(0.4)
+    assert len(wire.requests) == 1
+    await clock.pass_by(0.5)
+    assert await asyncio.wait_for(call, 5) == {"a": 1}
+
+
+def dated(seconds: float, off: float) -> bytes:
+    """A 429 whose date lies `seconds` ahead, of a server whose clock is `off` by so much."""
+    now = time.time() + off
+    when, at = formatdate(now + seconds, usegmt=True), formatdate(now, usegmt=True)
+    return make_response(None, 429, f"Retry-After: {when}", f"Date: {at}")
+
+
+@pytest.mark.parametrize("off", [-600, 600])
+async def test_a_date_is_read_by_the_servers_clock(
+    off: float, serve: Serve, app_for: MakeApp, clock: FakeClock
+) -> None:
+    wire = await serve(script(dated(30, off), OK))
+    call = start(app_for(wire).invoke(INPUT))
+    await wire.asked()
+    await turns()
+    await clock.pass_by(29)
+    assert len(wire.requests) == 1
+    await clock.pass_by(4)
+    assert await asyncio.wait_for(call, 5) == {"a": 1}
+
+
+async def test_a_wait_of_days_fails_one_item_and_the_batch_goes_on(
+    serve: Serve, app_for: MakeApp, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = await serve(script(make_response(None, 429, "Retry-After: 259200"), OK))
+    app = app_for(wire)
+    async with app.map([INPUT, INPUT], concurrency=1) as results:
+        refused = await anext(results)
+        assert isinstance(refused.error, errors.RateLimitError)
+        assert refused.error.retry_after == 259200
+        assert [record.levelname for record in caplog.records if "259200" in record.message] == [
+            "WARNING"
+        ]
+        second = asyncio.ensure_future(anext(results))
+        await turns()
+        await clock.pass_by(59)
+        assert len(wire.requests) == 1
+        await clock.pass_by(4)
+        assert (await asyncio.wait_for(second, 5)).output == {"a": 1}
 
 
 async def test_a_cooldown_over_the_cap_refuses_without_sending(

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamiq_async import Callback
+from dynamiq_async import AsyncApp, Callback
 from dynamiq_async._credentials import check_key
 from dynamiq_async._http.bodies import root_body
 from dynamiq_async._http.headers import check_headers
@@ -29,6 +29,7 @@ from dynamiq_async._http.request import Request
 from dynamiq_async._http.urls import join_url, parse_base_url
 from dynamiq_async._json import encode
 from dynamiq_async.errors import InvalidArgumentError
+from dynamiq_async.management import AsyncManagement
 from dynamiq_async.submission import callback_objects
 
 if TYPE_CHECKING:
@@ -167,6 +168,27 @@ def test_addresses_beyond_ascii_are_put_as_the_wire_wants_them() -> None:
         "https://xn--bcher-kva.example:8443/gr%C3%B6%C3%9Fe/a%20b"
     )
     assert base_url("https://[::1]:81/x") == "https://[::1]:81/x"
+
+
+@pytest.mark.parametrize(
+    ("host", "asked_for"),
+    [
+        ("straße.example", "xn--strae-oqa.example"),  # strasse.example is another's
+        ("βόλος.example", "xn--nxasmm1c.example"),
+        ("bücher。example", "xn--bcher-kva.example"),
+        ("app_1.example", "app_1.example"),
+        ("xn--strae-oqa.example", "xn--strae-oqa.example"),
+    ],
+)
+def test_a_name_is_asked_for_by_the_idna_of_2008(host: str, asked_for: str) -> None:
+    assert AsyncApp(host, access_key=KEY).url == f"https://{asked_for}"
+    assert AsyncManagement(f"https://{host}/x", token=KEY).url == f"https://{asked_for}/x"
+
+
+@pytest.mark.parametrize("host", ["ü" * 64 + ".example", "☃.example", "-ü.example"])
+def test_what_is_no_name_by_it_is_refused(host: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="cannot be a host"):
+        AsyncApp(host, access_key=KEY)
 
 
 @pytest.mark.parametrize("text", ["\u200a#", "https://app.example/\udc80", "https://\u2029x"])
@@ -616,6 +638,8 @@ def test_at_most_five_callbacks() -> None:
         "https://192.168.0.1/hook",
         "https://169.254.169.254/latest/meta-data",
         "https://0.0.0.0/",
+        "https://\uff11\uff12\uff17.0.0.1/",
+        "https://☃.example/",
         "https://[fe80::1]/",
         "https://[fd00::1]/",
         "https://[::ffff:10.0.0.1]/",

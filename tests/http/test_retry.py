@@ -99,7 +99,14 @@ def delay(error: errors.DynamiqError, policy: RetryPolicy = POLICY, **known: Any
 def test_no_request_is_sent_before_the_time_that_the_server_named(seconds: float) -> None:
     waited = delay(refusal(429, seconds))
     assert waited is not None
-    assert seconds <= waited <= seconds + min(seconds * 0.25, 2.0)
+    least = max(seconds, 0.5)  # the usual backoff
+    assert least <= waited <= least + min(least * 0.25, 2.0)
+
+
+def test_the_usual_backoff_is_the_least_wait_whatever_the_server_says() -> None:
+    exact = RetryPolicy(jitter=0.0, patient=True)
+    assert [delay(refusal(429, 0.0), exact, spared=n) for n in range(4)] == [0.5, 1.0, 2.0, 4.0]
+    assert delay(refusal(503, 3.0), exact, spared=9) == 8.0
 
 
 @given(st.floats(0.001, 10), st.floats(0.001, 60), st.integers(0, 5000))
@@ -135,7 +142,16 @@ NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 
 
 def parse(value: str) -> float | None:
-    return parse_retry_after({"retry-after": value}, now=NOW.timestamp())
+    """By the server's clock, whatever ours says."""
+    return parse_retry_after({"retry-after": value, "date": format_datetime(NOW, usegmt=True)})
+
+
+@pytest.mark.parametrize("date", [{}, {"date": "yesterday"}])
+def test_without_a_date_of_the_response_our_clock_counts(date: dict[str, str]) -> None:
+    when = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    seconds = parse_retry_after({"retry-after": when, **date})
+    assert seconds is not None
+    assert 3500 < seconds <= 3600
 
 
 @pytest.mark.parametrize(
@@ -192,7 +208,7 @@ def test_retry_after_that_makes_no_sense_is_none(value: str) -> None:
 
 
 def test_retry_after_that_is_absent_is_none() -> None:
-    assert parse_retry_after({}, now=0.0) is None
+    assert parse_retry_after({}) is None
 
 
 def test_a_date_without_a_zone_is_not_in_the_machines_zone(monkeypatch: pytest.MonkeyPatch) -> None:

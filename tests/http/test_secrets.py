@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 import gc
 import logging
 import pickle
 import traceback
+import weakref
 from typing import TYPE_CHECKING, Any
 
+import pydantic
 import pytest
 
 from dynamiq_async import AsyncApp, Callback, Timeout, errors
+from dynamiq_async._credentials import revealed
 from dynamiq_async._http.request_options import RequestOptions
 from tests.support.network import KEY
 from tests.support.wire import CHUNKED, Peer, chunk, final, head, make_response, says, script, sse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.network import MakeApp, Serve
 
@@ -55,6 +59,70 @@ async def failure_of(call: Any) -> errors.DynamiqError:
         await call
     assert KEY not in visible_text(caught.value)
     return caught.value
+
+
+def locals_of(error: BaseException | None) -> Iterator[tuple[str, str, object]]:
+    """The local variables that an error tracker takes note of: function, name and value."""
+    while error is not None:
+        trace = error.__traceback__
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            if "tests" not in code.co_filename:
+                for name, value in trace.tb_frame.f_locals.items():
+                    yield code.co_qualname, name, value
+            trace = trace.tb_next
+        error = error.__cause__ or error.__context__
+
+
+async def silent(peer: Peer) -> None:
+    await peer.gone()
+
+
+async def lost_half_way(peer: Peer) -> None:
+    await peer.send(head(200, "Content-Type: application/json", "Content-Length: 99") + b"{")
+    peer.close()
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        lambda peer: lost(peer),
+        lambda peer: reset(peer),
+        silent,
+        lost_half_way,
+        script(make_response(b"{nope")),
+        script(make_response(b"<p>", kind="text/html")),
+        script(make_response({"error": {"message": "no"}}, 403)),
+        script(b"HTTP/1.1 2000 what\r\n\r\n"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["invoke", "stream", "runs"])
+async def test_no_frame_of_an_error_holds_the_key_and_none_is_in_a_cycle(
+    kind: str, handler: Any, serve: Serve, app_for: MakeApp
+) -> None:
+    wire = await serve(handler)
+    app = app_for(wire, max_retries=0, timeout=Timeout(first_byte=0.2, idle=0.2))
+    calls: dict[str, Any] = {
+        "invoke": lambda: app.invoke({"large": "x" * 1000}),
+        "stream": lambda: app.stream(INPUT).output(),
+        "runs": lambda: app.runs.get("run-1"),
+    }
+    watched: weakref.ref[BaseException] | None = None
+    gc.collect()
+    gc.disable()
+    try:
+        try:
+            await calls[kind]()
+        except errors.DynamiqError as error:
+            held = [(where, name) for where, name, value in locals_of(error) if KEY in repr(value)]
+            assert held == []
+            watched = weakref.ref(error)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert watched is not None
+        assert watched() is None or kind == "stream"
+    finally:
+        gc.enable()
 
 
 async def test_the_key_is_sent_as_documented(serve: Serve, app_for: MakeApp) -> None:
@@ -288,7 +356,7 @@ def test_a_client_pickles_without_its_key(monkeypatch: pytest.MonkeyPatch) -> No
     assert again._api.max_event_bytes == 123
     assert again._api.sender.key is None
     monkeypatch.setenv("DYNAMIQ_ACCESS_KEY", "another")
-    assert pickle.loads(pickled)._api.sender.key == "another"
+    assert revealed(pickle.loads(pickled)._api.sender.key) == "another"
     public = pickle.dumps(AsyncApp("http://127.0.0.1:9", access_key=False))
     assert pickle.loads(public)._api.sender.key is None
 
@@ -329,6 +397,42 @@ async def test_a_copy_is_a_view(serve: Serve, app_for: MakeApp) -> None:
     gc.collect()
     await app.invoke(INPUT)
     assert wire.connections == 1
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "asdict", "model_copy"])
+async def test_what_is_copied_whole_keeps_its_own_key(
+    way: str, serve: Serve, app_for: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclasses.dataclass
+    class Settings:
+        app: AsyncApp
+
+    class Model(pydantic.BaseModel, arbitrary_types_allowed=True):
+        app: AsyncApp
+
+    monkeypatch.setenv("DYNAMIQ_ACCESS_KEY", "another-apps-key")
+    wire = await serve(script(make_response({})))
+    app = app_for(wire)
+    ways: dict[str, Callable[[], AsyncApp]] = {
+        "deepcopy": lambda: copy.deepcopy({"app": [app]})["app"][0],
+        "asdict": lambda: dataclasses.asdict(Settings(app))["app"],
+        "model_copy": lambda: Model(app=app).model_copy(deep=True).app,
+    }
+    other = ways[way]()
+    await other.invoke(INPUT)
+    await other.aclose()  # a view: closing it closes nothing
+    await app.invoke(INPUT)
+    assert wire.connections == 1
+    assert {seen.headers["authorization"] for seen in wire.requests} == {f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://user:pa55word@proxy.example:3128", "http://user:pa55w@rd/@proxy.example:3128"]
+)
+def test_a_proxys_password_stays_where_it_is(proxy: str) -> None:
+    pickled = pickle.dumps(AsyncApp("http://127.0.0.1:9", access_key=KEY, proxy=proxy))
+    assert b"pa55w" not in pickled
+    assert pickle.loads(pickled)._network.proxy == "http://proxy.example:3128"
 
 
 async def test_logging_says_what_went_on(

@@ -383,3 +383,119 @@ async def test_an_iterator_of_something_else_says_so(serve: Serve, app_for: Make
     wire = await serve(script(OK))
     with pytest.raises(TypeError, match="bytes-like"):
         await app_for(wire).invoke(INPUT, files=Upload(texts()))
+
+
+# --- open files belong to one call at a time -----------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["file", "BytesIO", "Upload", "named", "iterator"])
+async def test_an_open_file_in_two_calls_is_refused_to_the_second(
+    kind: str, serve: Serve, app_for: MakeApp, tmp_path: Path
+) -> None:
+    path = tmp_path / "invoice.pdf"
+    content = bytes(range(256)) * 2048
+    path.write_bytes(content)
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        entered.set()
+        await go_on.wait()
+        await peer.send(OK)
+
+    wire = await serve(handler)
+    app = app_for(wire)
+    with path.open("rb") as opened:
+        shared: Any = {
+            "file": opened,
+            "BytesIO": io.BytesIO(content),
+            "Upload": Upload(opened),
+            "named": ("a.pdf", opened),
+            "iterator": pieces(content),
+        }[kind]
+        late = app.stream(INPUT, files=shared)  # made before, sent after
+        first = asyncio.create_task(app.invoke(INPUT, files=shared))
+        await entered.wait()
+        for second in (
+            app.invoke(INPUT, files=shared),
+            app.files.upload(shared if kind != "named" else opened),
+            anext(late),
+        ):
+            with pytest.raises(errors.InvalidArgumentError, match="another call") as caught:
+                await second
+            assert caught.value.argument == "files"
+        go_on.set()
+        assert await first == {"a": 1}
+    [request] = wire.requests
+    assert parts_of(request)[1][3] == content
+    await late.aclose()
+
+
+async def test_a_file_is_free_again_when_its_call_is_over(serve: Serve, app_for: MakeApp) -> None:
+    wire = await serve(script(make_response(None, 400), OK))
+    app = app_for(wire)
+    opened = io.BytesIO(b"text")
+    with pytest.raises(errors.BadRequestError):
+        await app.invoke(INPUT, files=opened)
+    opened.seek(0)
+    await app.invoke(INPUT, files=[opened, opened])
+    assert [part[3] for part in parts_of(wire.requests[1])[1:]] == [b"text", b"text"]
+
+
+async def test_paths_bytes_and_what_gives_iterators_may_be_shared(
+    serve: Serve, app_for: MakeApp, tmp_path: Path
+) -> None:
+    class Source:
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"text"
+
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"text")
+    both = asyncio.Barrier(2)
+
+    async def handler(peer: Peer) -> None:
+        await both.wait()
+        await peer.send(OK)
+
+    wire = await serve(handler)
+    app = app_for(wire)
+    for shared in (path, b"text", Upload(path), Source()):
+        await asyncio.gather(*(app.invoke(INPUT, files=shared) for _ in range(2)))
+    assert {parts_of(request)[1][3] for request in wire.requests} == {b"text"}
+
+
+async def test_a_file_that_was_closed_before_it_is_sent_is_named(
+    serve: Serve, app_for: MakeApp, tmp_path: Path
+) -> None:
+    path = tmp_path / "invoice.pdf"
+    path.write_bytes(b"%PDF")
+    wire = await serve(script(OK))
+    app = app_for(wire)
+    with path.open("rb") as opened:
+        stream = app.stream(INPUT, files=opened)
+    with pytest.raises(errors.InvalidArgumentError, match=r"invoice\.pdf was closed"):
+        await anext(stream)
+    assert wire.requests == []
+    await stream.aclose()
+
+
+async def test_a_file_that_was_closed_before_a_retry_is_named(
+    serve: Serve, app_for: MakeApp, no_backoff: list[float]
+) -> None:
+    opened = io.BytesIO(b"text")
+
+    async def handler(peer: Peer) -> None:
+        opened.close()
+        await peer.send(make_response(None, 429, "Retry-After: 1"))
+
+    wire = await serve(handler)
+    with pytest.raises(errors.InvalidArgumentError, match="file was closed before it was sent"):
+        await app_for(wire).invoke(INPUT, files=opened)
+    assert len(wire.requests) == 1
+
+
+async def test_the_upload_of_a_web_framework_gets_a_hint(app_for: MakeApp) -> None:
+    from starlette.datastructures import UploadFile
+
+    upload = UploadFile(io.BytesIO(b"text"), filename="a.txt")
+    with pytest.raises(errors.InvalidArgumentError, match=r"not UploadFile; pass its `\.file`"):
+        await app_for("http://127.0.0.1:9").invoke(INPUT, files=upload)

@@ -344,7 +344,7 @@ async def test_cancelling_works_behind_middleware_that_is_cancelled(emulate: Emu
                 closed.append(self.relay._pump.ended)
 
     async def endpoint(_: Any) -> RelayResponse:
-        return Noting(app.runs.stream({}), on_disconnect="cancel")
+        return Noting(app.runs.stream({}), on_leave="cancel")
 
     starlette = Starlette(routes=[Route("/", endpoint)], middleware=[Middleware(Impatient)])
     async with uvicorn_serving(starlette) as port:

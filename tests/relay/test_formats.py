@@ -455,7 +455,7 @@ async def heard(body: Relay) -> bytes:
 async def test_a_server_that_stops_says_so_and_where_to_go_on(emulate: Emulate) -> None:
     app, emulator = await emulate(hello)
     run = await app.runs.create({}, background=True)
-    body = relay(app.runs.follow(run.id), format=Parts(), on_disconnect="cancel")
+    body = relay(app.runs.follow(run.id), format=Parts(), on_leave="cancel")
     async with body:
         await heard(body)
         body.shut_down()
@@ -464,9 +464,7 @@ async def test_a_server_that_stops_says_so_and_where_to_go_on(emulate: Emulate) 
     [last] = parts_of(rest)
     assert last == {"type": "error", "code": "unavailable", "behind": f"{run.id}:2"}
     assert body.told
-    assert emulator.runs[run.id].status == "started"
-    await emulator.wait_until(lambda: not any(r for r in emulator.requests if not r.finished))
-    emulator.runs[run.id].cancel()
+    assert emulator.runs[run.id].status == "canceled"
 
 
 async def test_or_breaks_the_connection_where_that_makes_readers_come_back(
@@ -595,3 +593,29 @@ async def test_an_own_id_is_what_a_reader_goes_on_behind(serve: Serve, app_for: 
 
         *_, last = SSEDecoder().feed(await whole(relay(stream, map=show)))
         assert last.json()["error"]["last_event_id"] == expected
+
+
+async def test_json_lines_of_a_run_begin_with_its_id_also_if_no_event_is_shown(
+    emulate: Emulate,
+) -> None:
+    app, _ = await emulate(talk)
+    run = await app.runs.create({}, background=True)
+    for stream in (app.runs.follow(run.id), app.runs.follow(run.id).text()):
+        first = (await whole(relay(stream, format="jsonl"))).splitlines()[0]
+        assert msgspec.json.decode(first) == {"run": run.id}
+    made = app.runs.stream({})
+    lines = (await whole(relay(made, format="jsonl", map=lambda event: None))).splitlines()
+    assert [msgspec.json.decode(line) for line in lines] == [{"run": made.run_id}]
+
+
+async def test_a_log_line_shows_line_breaks_and_escapes_of_a_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def failing() -> AsyncIterator[str]:
+        yield "one"
+        raise errors.ContentTypeError("got \x1b[2J\r\nERROR forged \u202eend")
+
+    with caplog.at_level("INFO", logger="dynamiq_async"):
+        await whole(relay(failing()))
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.endswith(r"got \x1b[2J\r\nERROR forged \u202eend")

@@ -9,10 +9,12 @@ import pytest
 from multidict import CIMultiDict
 
 from dynamiq_async import RunEvent, errors
-from dynamiq_async.relay import Position, relay, resume, resume_position
+from dynamiq_async.relay import Position, error_reply, relay, resume, resume_position
 from dynamiq_async.sse import SSEDecoder
 
 if TYPE_CHECKING:
+    from dynamiq_async.relay import Headers
+
     from .conftest import Emulate
 
 
@@ -76,7 +78,7 @@ async def test_a_browser_that_has_it_all_is_told_to_come_no_more(emulate: Emulat
         (app.runs.stream({}), "r-1:3"),  # it would start another run
         (app.runs.stream({}), "-"),
     ):
-        body = relay(stream, on_disconnect="detach")
+        body = relay(stream, on_leave="detach")
         await body.open(last_event_id=place)
         assert body.status == 204
         for _ in range(2):
@@ -137,3 +139,29 @@ async def test_positions_are_told_only_for_ids_that_come_back_as_they_were(
     app, _ = await emulate()
     async with asyncio.timeout(5), relay(app.runs.follow("r 1/é"), retry=None) as body:
         assert body.status == 404
+
+
+class ItemsOnly:
+    """Headers that are no `Mapping`, as Werkzeug's are."""
+
+    def items(self) -> list[tuple[str, str]]:
+        return [("host", "x"), ("Last-Event-Id", " r-1:7 ")]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [ItemsOnly(), [(b"host", b"x"), (b"last-event-id", b"r-1:7")], {"LAST-EVENT-ID": "r-1:7"}],
+)
+async def test_headers_of_any_framework_are_taken(headers: Headers) -> None:
+    assert resume_position(headers) == Position("r-1", 7)
+
+
+@pytest.mark.parametrize("run_id", [".", ".."])
+async def test_a_run_id_that_would_be_another_path_is_the_browsers_mistake(
+    run_id: str, emulate: Emulate
+) -> None:
+    app, emulator = await emulate()
+    with pytest.raises(errors.InvalidArgumentError) as caught:
+        resume(app.runs, run_id, {})
+    assert error_reply(caught.value).status == 400
+    assert not emulator.requests

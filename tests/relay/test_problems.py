@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 
 from dynamiq_async import errors
+from dynamiq_async.relay import error_reply
 from dynamiq_async.relay.problems import problem_of
 
 SECRET = "dynamiq_acc_secret at http://10.1.2.3/ node llm-1"
 
 CASES: list[tuple[BaseException, int, str]] = [
     (errors.InvalidArgumentError(SECRET, argument="Last-Event-ID"), 400, "invalid_position"),
+    (errors.InvalidArgumentError(SECRET, argument="page"), 400, "bad_request"),
+    (errors.InvalidArgumentError(SECRET, argument="session_id"), 400, "bad_request"),
+    (errors.InvalidArgumentError(SECRET, argument="content"), 413, "bad_request"),
     (errors.InvalidArgumentError(SECRET, argument="map"), 500, "internal_error"),
     (KeyError(SECRET), 500, "internal_error"),
     (errors.StreamError(SECRET), 500, "internal_error"),
@@ -58,6 +62,9 @@ def test_errors_have_a_status_a_code_and_nothing_of_themselves(
     told = problem.json("r-1:2").decode()
     assert not any(word in told for word in SECRET.split() if len(word) > 4)
     assert problem.headers(len(told))["Content-Length"] == str(len(told))
+    reply = error_reply(error)
+    assert (reply.status, reply.body) == (status, problem.json())
+    assert reply.headers["Content-Length"] == str(len(reply.body))
     assert problem.internal is (status == 500)
 
 

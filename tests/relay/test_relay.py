@@ -606,8 +606,8 @@ async def test_other_formats_have_no_heartbeats(emulate: Emulate) -> None:
         ("map", "text"),
         ("heartbeat", 0),
         ("retry", -1),
-        ("on_disconnect", "ignore"),
-        ("on_disconnect", "cancel"),
+        ("on_leave", "ignore"),
+        ("on_leave", "cancel"),
     ],
 )
 async def test_wrong_arguments_are_named(argument: str, value: Any) -> None:
@@ -649,7 +649,7 @@ async def test_a_relay_that_was_never_opened_sends_nothing(emulate: Emulate) -> 
     with pytest.raises(errors.StreamClosedError):
         await body.open()
     del body
-    relay(app.runs.follow("r-1"), on_disconnect="cancel")
+    relay(app.runs.follow("r-1"), on_leave="cancel")
     gc.collect()
     assert not emulator.requests
 
@@ -761,7 +761,7 @@ async def test_the_run_goes_on_by_default(emulate: Emulate) -> None:
 @pytest.mark.parametrize("way", ["aclose", "cancelled read", "cancelled close", "dropped"])
 async def test_the_run_is_cancelled_if_that_was_agreed(way: str, emulate: Emulate) -> None:
     app, emulator = await emulate(never(say="hello"))
-    body = relay(app.runs.stream({}), on_disconnect="cancel")
+    body = relay(app.runs.stream({}), on_leave="cancel")
     await start_reading(body)
     if way == "aclose":
         await body.aclose()
@@ -797,7 +797,7 @@ async def test_a_run_that_has_not_told_its_id_is_waited_for(serve: Serve, app_fo
         await peer.gone()
 
     wire = await serve(handler)
-    body = relay(app_for(wire).runs.stream({}), on_disconnect="cancel")
+    body = relay(app_for(wire).runs.stream({}), on_leave="cancel")
     await body.open()
     closing = asyncio.ensure_future(body.aclose())
     await asyncio.sleep(0.01)
@@ -828,7 +828,7 @@ async def test_it_is_waited_for_also_before_the_upstreams_headers(
         await peer.gone()
 
     wire = await serve(handler)
-    body = relay(app_for(wire).runs.stream({}), on_disconnect="cancel", heartbeat=0.01)
+    body = relay(app_for(wire).runs.stream({}), on_leave="cancel", heartbeat=0.01)
     await body.open()
     closing = asyncio.ensure_future(body.aclose())
     await asyncio.sleep(0.01)
@@ -855,7 +855,7 @@ async def test_it_is_waited_for_also_when_the_browser_did_not_read(
         await peer.gone()
 
     wire = await serve(handler)
-    body = relay(app_for(wire).runs.stream({}), on_disconnect="cancel")
+    body = relay(app_for(wire).runs.stream({}), on_leave="cancel")
     await body.open()
     while body._pump._room is None:
         await asyncio.sleep(0)
@@ -870,7 +870,7 @@ async def test_but_not_for_ever(
 ) -> None:
     monkeypatch.setattr(pump, "CANCEL_SECONDS", 0.05)
     wire = await serve(lambda peer: peer.gone())
-    body = relay(app_for(wire).runs.stream({}), on_disconnect="cancel", heartbeat=0.01)
+    body = relay(app_for(wire).runs.stream({}), on_leave="cancel", heartbeat=0.01)
     await body.open()
     async with asyncio.timeout(1):
         await body.aclose()
@@ -888,7 +888,7 @@ async def test_a_cancel_that_gets_no_answer_is_given_up(
         await peer.gone()
 
     wire = await serve(handler)
-    body = relay(app_for(wire).runs.follow("r-1"), on_disconnect="cancel")
+    body = relay(app_for(wire).runs.follow("r-1"), on_leave="cancel")
     await body.open()
     async with asyncio.timeout(1):
         await body.aclose()
@@ -898,7 +898,7 @@ async def test_a_cancel_that_gets_no_answer_is_given_up(
 async def test_a_relay_left_before_its_task_ran_still_cancels(emulate: Emulate) -> None:
     app, emulator = await emulate(never())
     run = await app.runs.create({}, background=True)
-    body = relay(app.runs.follow(run.id), on_disconnect="cancel")
+    body = relay(app.runs.follow(run.id), on_leave="cancel")
     opening = asyncio.ensure_future(body.open())
     await asyncio.sleep(0)
     await body.aclose()
@@ -908,7 +908,7 @@ async def test_a_relay_left_before_its_task_ran_still_cancels(emulate: Emulate) 
 
 async def test_a_run_that_is_over_is_not_cancelled(emulate: Emulate) -> None:
     app, emulator = await emulate(talk)
-    await whole(relay(app.runs.stream({}), on_disconnect="cancel"))
+    await whole(relay(app.runs.stream({}), on_leave="cancel"))
     assert not [seen for seen in emulator.requests if seen.endpoint.endswith("/cancel")]
 
 
@@ -925,7 +925,7 @@ async def test_anything_with_a_cancel_can_be_cancelled() -> None:
                 return await word
 
     job = Job()
-    body = relay(job, on_disconnect="cancel")
+    body = relay(job, on_leave="cancel")
     await body.open()
     await anext(body)
     await body.aclose()

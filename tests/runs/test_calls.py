@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import pickle
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -439,3 +440,37 @@ async def test_a_handle_approves_and_rejects(serve: Serve) -> None:
         node = (await handle.wait()).output["py-email"]
         assert node["status"] == ("success" if approve else "skip")
         assert node["input"]["to"] == ("bob@example.com" if approve else "ann@example.com")
+
+
+KEY = "dynamiq_acc_s3cr3t_0123456789"
+LEAKED = [f"401 for Bearer {KEY}", {"message": f"no {KEY}", "at": [KEY]}]
+
+
+@pytest.mark.parametrize("status", ["failed", "canceled", "completed"])
+@pytest.mark.parametrize("error", LEAKED, ids=["text", "object"])
+async def test_the_errors_of_a_run_do_not_repeat_the_key(
+    serve: Serve, status: str, error: Any
+) -> None:
+    """Not in their text, their pickle, nor in the run that they hold."""
+    served = await serve(numbers, access_key=KEY)
+    whole = {"status": "failure", "input": {"k": KEY}, "output": None, "error": error}
+    end = {"output": whole} if status == "completed" else {"error": error, "output": [KEY]}
+    state = {"id": "r", "status": status, "input": {"k": KEY}, **end}
+    data = {"type": f"run.{status}", "sequence": 1, "data": state}
+    events = f"data: {msgspec.json.encode(data).decode()}\n\n"
+    headers = {"Content-Type": "text/event-stream"}
+    served.emulator.script(Fault(body=events, headers=headers), match="GET /v1/runs/r/stream")
+    for match in ("POST /v1/runs", "GET /v1/runs/r"):
+        served.emulator.script(Fault(body={"data": state}), match=match)
+    runs = served.app.runs
+    for asked in (
+        runs.follow("r").output(),
+        runs.create({}, output_type=Any),
+        runs.wait("r", output_type=Any),
+    ):
+        with pytest.raises(errors.RunError) as caught:
+            await asked
+        shown = f"{caught.value} {caught.value!r} {vars(caught.value)} {caught.value.run.raw!r}"
+        assert KEY not in shown
+        assert KEY.encode() not in pickle.dumps(caught.value)
+        assert "***" in shown

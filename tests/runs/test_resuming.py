@@ -696,12 +696,11 @@ async def test_a_lost_create_is_found_again_with_dedupe(serve: Serve, background
 
 async def test_a_found_run_is_waited_for_within_the_one_deadline(serve: Serve) -> None:
     served = await serve(waits)
-    run = await served.app.runs.create({}, background=True)
-    served.emulator.script(Fault(status=502), match=CREATE)
-    served.emulator.script(Fault(body={"data": [{"id": run.id}]}), match="GET /v1/runs")
+    served.emulator.script(LOST["reset"], match=CREATE)
     started = asyncio.get_running_loop().time()
     with pytest.raises(errors.APITimeoutError) as caught:
         await served.app.runs.create({}, dedupe=True, timeout=0.1)
+    [run] = (await served.app.runs.list()).data
     assert caught.value.run_id == run.id
     assert asyncio.get_running_loop().time() - started < 1.0
 

@@ -287,6 +287,60 @@ FRAMES = [
 ]
 
 
+SAID = {
+    "detail": (b'{"detail": "it is down"}', "it is down"),
+    "details": (b'{"detail": [{"msg": "it is down"}]}', "it is down"),
+    "message": (b'{"message": "it is down"}', "it is down"),
+    "error": (b'{"error": "it is down"}', "it is down"),
+    "envelope": (b'{"error": {"code": "x", "message": "it is down"}}', "x it is down"),
+    "unknown object": (b'{"reason": "it is down"}', "an error without a text"),
+    "text in JSON": (b'"it is down"', "it is down"),
+    "text": (b"it is down", "it is down"),
+    "page": (b"<title>it is down</title>", "it is down"),
+    "several lines": (b"it is\ndata: down", "it is\ndown"),
+    "nothing": (b"", "an error without a text"),
+    "null": (b"null", "an error without a text"),
+    "no source": (b'{"source": null, "message": "it is down"}', "it is down"),
+}
+
+
+@pytest.mark.parametrize(("data", "said"), SAID.values(), ids=SAID)
+@pytest.mark.parametrize("on_bad_event", ["raise", "pass"])
+async def test_an_event_named_error_is_an_error_whatever_it_holds(
+    data: bytes, said: str, on_bad_event: Any, serve: Serve, app_for: MakeApp
+) -> None:
+    block = b"event: error\ndata: %s\n\n" % data
+    body = chunk(sse(says("one"))) + chunk(block) + chunk(sse(says("never")))
+    app = app_for(await serve(script(CHUNKED + body + LAST_CHUNK)))
+    stream = app.stream(INPUT, on_bad_event=on_bad_event)
+    assert [event.text async for event in stream] == ["one", ""]
+    pieces = []
+    with pytest.raises(errors.RunFailedError) as caught:
+        async for piece in app.stream(INPUT, on_bad_event=on_bad_event).text():
+            pieces.append(piece)  # noqa: PERF401 - the pieces before the error count
+    assert said in caught.value.message
+    assert pieces == ["one"]
+
+
+@pytest.mark.parametrize("name", [b"warning", b"errors", b"Error", b"info"])
+async def test_an_event_named_otherwise_is_no_error(
+    name: bytes, serve: Serve, app_for: MakeApp
+) -> None:
+    block = b'event: %s\ndata: {"message": "it is slow"}\n\n' % name
+    body = chunk(block + sse(says("one"), final()))
+    app = app_for(await serve(script(CHUNKED + body + LAST_CHUNK)))
+    assert [piece async for piece in app.stream(INPUT).text()] == ["one"]
+
+
+async def test_a_node_may_name_its_events_error(serve: Serve, app_for: MakeApp) -> None:
+    one = {**says("one"), "event": "error"}
+    without_data = {"source": {"type": "dynamiq.nodes.llms.OpenAI"}, "note": "x"}
+    blocks = [b"event: error\n" + sse(event) for event in (one, without_data)]
+    body = chunk(b"".join(blocks) + sse(final()))
+    app = app_for(await serve(script(CHUNKED + body + LAST_CHUNK)))
+    assert [piece async for piece in app.stream(INPUT).text()] == ["one"]
+
+
 @pytest.mark.parametrize(("error", "kind", "status"), FRAMES)
 @pytest.mark.parametrize("named", [False, True], ids=["bare", "as an event"])
 async def test_an_error_in_place_of_an_event_has_its_http_class(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import pickle
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -321,21 +322,129 @@ async def test_nothing_is_handed_out_behind_the_final_event(serve: Serve, app_fo
     assert await collect(app.stream(INPUT)) == (["one", "<final>"], None)
 
 
-async def test_an_empty_body_is_whole_only_if_http_says_so(serve: Serve, app_for: MakeApp) -> None:
-    async def handler(peer: Peer) -> None:
-        if len(wire.requests) == 1:
-            await peer.send(CHUNKED, LAST_CHUNK)
-        else:
-            await peer.send(UNFRAMED)
-            peer.close()
+EMPTY = {
+    "chunked": CHUNKED + LAST_CHUNK,
+    "of no length": sized(0),
+    "comments only": CHUNKED + chunk(b": hello\n\n") + LAST_CHUNK,
+    "an end marker only": CHUNKED + chunk(b"data: [DONE]\n\n") + LAST_CHUNK,
+}
 
-    wire = await serve(handler)
-    app = app_for(wire)
-    assert await collect(app.stream(INPUT)) == ([], None)
-    texts, error = await collect(app.stream(INPUT))
+
+@pytest.mark.parametrize("option", ["auto", "required", "optional"])
+@pytest.mark.parametrize("response", EMPTY.values(), ids=EMPTY)
+async def test_a_body_without_any_event_is_never_whole(
+    response: bytes, option: Any, serve: Serve, app_for: MakeApp
+) -> None:
+    app = app_for(await serve(script(response)), final_event=option)
+    for use in (app.stream(INPUT), app.stream(INPUT).text()):
+        texts, error = await collect(use)
+        assert texts == []
+        assert isinstance(error, errors.StreamInterruptedError)
+        assert "without any event" in error.message
+
+
+async def test_an_unframed_body_without_any_event_is_not_whole(
+    serve: Serve, app_for: MakeApp
+) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.send(UNFRAMED)
+        peer.close()
+
+    texts, error = await collect(app_for(await serve(handler)).stream(INPUT))
     assert texts == []
     assert isinstance(error, errors.StreamInterruptedError)
     assert "final event" in error.message
+
+
+SHOWS, SHOWS_NOT = CHUNKED + chunk(ONE + END) + LAST_CHUNK, CHUNKED + chunk(ONE) + LAST_CHUNK
+
+
+def is_about_the_option(error: errors.DynamiqError | None) -> bool:
+    return isinstance(error, errors.StreamInterruptedError) and "final_event=" in error.message
+
+
+async def test_the_final_event_is_required_once_a_stream_has_shown_one(
+    serve: Serve, app_for: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    responses = script(SHOWS_NOT, SHOWS_NOT, SHOWS, SHOWS_NOT)
+    app = app_for(await serve(responses))
+    assert await collect(app.stream(INPUT)) == (["one"], None)
+    assert await collect(app.with_options(max_retries=0).stream(INPUT)) == (["one"], None)
+    (warning,) = caplog.records
+    assert (warning.levelname, warning.name) == ("WARNING", "dynamiq_async")
+    assert "final_event=" in warning.getMessage()
+    view = app.with_options(headers={"a": "b"})
+    assert await collect(view.stream(INPUT)) == (["one", "<final>"], None)
+    for client in (app, view, app.with_options(timeout=5)):
+        texts, error = await collect(client.stream(INPUT))
+        assert texts == ["one"]
+        assert is_about_the_option(error)
+    with pytest.raises(errors.StreamInterruptedError, match="final_event="):
+        assert [text async for text in app.stream(INPUT).text()] == ["one"]
+    assert await collect(app.stream(INPUT, final_event="optional")) == (["one"], None)
+    (item,) = [i.result async for i in app.stream_many([INPUT]) if i.result]
+    assert is_about_the_option(item.error)  # type: ignore[arg-type]
+    options: Any = {"final_event": "optional"}
+    (item,) = [i.result async for i in app.stream_many([INPUT], **options) if i.result]
+    assert item.ok
+    assert len(caplog.records) == 1
+
+
+async def test_what_a_filter_leaves_out_counts_as_events_too(
+    serve: Serve, app_for: MakeApp
+) -> None:
+    app = app_for(await serve(script(SHOWS_NOT)))
+    assert await collect(app.stream(INPUT, event="none of this name")) == ([], None)
+
+
+async def test_an_error_in_place_of_the_final_event_teaches_nothing(
+    serve: Serve, app_for: MakeApp
+) -> None:
+    told = CHUNKED + chunk(sse({"error": "no"})) + LAST_CHUNK
+    app = app_for(await serve(script(told, SHOWS_NOT)))
+    assert await collect(app.stream(INPUT)) == (["<final>"], None)
+    assert await collect(app.stream(INPUT)) == (["one"], None)
+
+
+async def test_the_final_event_can_be_required_from_the_first_stream_on(
+    serve: Serve, app_for: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = await serve(script(SHOWS_NOT))
+    app = app_for(wire, final_event="required")
+    for one in (app, pickle.loads(pickle.dumps(app))):
+        texts, error = await collect(one.stream(INPUT))
+        assert texts == ["one"]
+        assert is_about_the_option(error)
+        await one.aclose()
+    app = app_for(wire)
+    _, error = await collect(app.stream(INPUT, final_event="required"))
+    assert is_about_the_option(error)
+    assert caplog.records == []
+
+
+async def test_the_final_event_can_be_optional_for_good(
+    serve: Serve, app_for: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = app_for(await serve(script(SHOWS, SHOWS_NOT)), final_event="optional")
+    assert await collect(app.stream(INPUT)) == (["one", "<final>"], None)
+    assert await collect(app.stream(INPUT)) == (["one"], None)
+    with pytest.raises(errors.OutputMissingError):
+        await app.stream(INPUT).output()
+    texts, error = await collect(app.stream(INPUT, final_event="auto"))
+    assert texts == ["one"]
+    assert is_about_the_option(error)
+    assert caplog.records == []
+
+
+async def test_the_option_is_one_of_three(serve: Serve, app_for: MakeApp) -> None:
+    wire = await serve(script(SHOWS))
+    wrong: Any = "never"
+    with pytest.raises(errors.InvalidArgumentError, match="'auto' or 'required'") as caught:
+        app_for(wire, final_event=wrong)
+    assert caught.value.argument == "final_event"
+    with pytest.raises(errors.InvalidArgumentError) as caught:
+        app_for(wire).stream(INPUT, final_event=wrong)
+    assert caught.value.argument == "final_event"
 
 
 async def test_text_and_output_meet_the_break_too(serve: Serve, app_for: MakeApp) -> None:

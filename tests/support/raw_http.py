@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from dynamiq_async.emulator import Emulator
 
@@ -74,12 +75,16 @@ class RawClient:
         *,
         key: str | None = "",
         version: str = "1.1",
+        host: str | None = None,
         **headers: str,
     ) -> None:
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
             headers = {"content_type": "application/json", **headers}
-        lines = [f"{method} {path} HTTP/{version}", "Host: emulator"]
+        lines = [
+            f"{method} {path} HTTP/{version}",
+            f"Host: {host or urlsplit(self.emulator.url).netloc}",
+        ]
         if key is not None and (token := key or self.emulator.access_key):
             lines.append(f"Authorization: Bearer {token}")
         if body is not None:

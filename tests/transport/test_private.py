@@ -28,12 +28,15 @@ OWNERS = {
 NAMES = {name.partition(".")[2] for name in _aiohttp_private.UNDOCUMENTED}
 
 
-@pytest.mark.parametrize("name", _aiohttp_private.UNDOCUMENTED)
+USED = _aiohttp_private.UNDOCUMENTED | _aiohttp_private.INHERITED
+
+
+@pytest.mark.parametrize("name", USED)
 def test_the_installed_aiohttp_has_it(name: str) -> None:
     owner, _, attribute = name.partition(".")
     kind = OWNERS[owner]
     assert hasattr(kind, attribute) or f"self.{attribute}" in inspect.getsource(kind)
-    assert _aiohttp_private.UNDOCUMENTED[name]
+    assert USED[name]
 
 
 def private_attributes(path: Path) -> set[str]:

@@ -175,7 +175,7 @@ async def test_proxies_of_the_environment(
 
 
 async def test_an_address_that_is_none(app_for: MakeApp) -> None:
-    for proxy in ("socks5://127.0.0.1:9", "127.0.0.1:9", "http://", "http://[::1", 5):
+    for proxy in ("socks5://127.0.0.1:9", "127.0.0.1:9", "http://", "http://[::1"):
         app = app_for("http://127.0.0.1:9", proxy=proxy, max_retries=0)
         with pytest.raises(errors.InvalidArgumentError):
             await app.invoke(INPUT)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, assert_type
+from typing import TYPE_CHECKING, Annotated, Any, Literal, assert_type
 
 import msgspec
 from msgspec import Raw
@@ -88,6 +88,13 @@ async def invoke(app: AsyncApp) -> None:
     assert_type(await app.invoke({}, output_type=dict[str, int]), dict[str, int])
     assert_type(await app.invoke({}, output_type=list[Answer], max_retries=0), list[Answer])
     assert_type(await app.invoke({}, output_type=str), str)
+    # What is no class is taken, and typing has no way yet to say what comes of it.
+    optional: Answer | None = await app.invoke({}, output_type=Answer | None)
+    either: Answer | Order = await app.invoke({}, output_type=Answer | Order, max_retries=0)
+    literal: Literal["a"] = await app.invoke({}, output_type=Literal["a"])
+    positive: int = await app.invoke({}, output_type=Annotated[int, "positive"])
+    del optional, either, literal, positive
+    assert_type(app.stream({}, output_type=Answer | None), AppStream[Any])
     await app.invoke({}, extra_body={"x": 1}, extra_headers={"X": "y"}, extra_query={"q": [1, 2]})
     await app.invoke({}, user_id=5)  # type: ignore[call-overload]
     await app.invoke({}, colour="red")  # type: ignore[call-overload]

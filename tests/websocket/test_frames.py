@@ -14,6 +14,7 @@ from dynamiq_async import errors
 from dynamiq_async._http.limiter import Limiter
 from dynamiq_async._http.sender import OpenResponse
 from dynamiq_async.websocket.connection import WebSocket
+from tests.support.network import turns
 from tests.support.websocket_peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from tests.support.websocket_peers import frame as server_frame
 
@@ -201,3 +202,13 @@ async def test_a_close_amid_a_message_is_one() -> None:
     assert heard.messages == []
     assert heard.socket.closing == (1000, "")
     assert heard.error is None
+
+
+async def test_empty_messages_count_towards_what_may_wait() -> None:
+    """A server that sends nothing but empty messages fills the network, and not our memory."""
+    pieces = [server_frame(TEXT) * 1000] * 40
+    heard = Heard(Line(*pieces), 1_000_000)
+    await turns(100)
+    assert 30 < len(heard.line.pieces) < 40  # nobody took what had come, so no more was read
+    await heard.to_the_end()
+    assert heard.messages == [b""] * 40_000

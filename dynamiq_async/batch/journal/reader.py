@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from dynamiq_async import _json
+from dynamiq_async._files import replacing
 from dynamiq_async.batch.journal import error_codec, sqlite_file
 from dynamiq_async.batch.journal.sqlite_file import SELECTED
 from dynamiq_async.batch.journal.state import session_of
@@ -71,7 +72,7 @@ class JournalReader:
         job: its UUID; `mode` and `app_url`: what it is for; `created_at`: Unix time.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
         with self._reading():
             self._connection = sqlite_file.open_for_reading(self.path)
@@ -114,21 +115,27 @@ class JournalReader:
             for _, *values in rows:
                 yield self._entry(Record(*values))
 
-    def export(self, target: str | os.PathLike[str] | BinaryIO, *, state: str | None = None) -> int:
+    def export(self, target: str | PathLike[str] | BinaryIO, *, state: str | None = None) -> int:
         """Write the entries, or those in one state, as JSON lines; return how many there were.
 
         Args:
-            target: a binary file, or a path. The file at a path is replaced when it is complete,
-                and until then left as it is.
+            target: a binary file, or a path. The file at a path (or where a symbolic link leads)
+                is replaced when it is complete, and until then left as it is; it keeps its mode.
+                A device or a pipe is written as it is.
 
         Raises:
             JournalError: the journal is damaged.
             InvalidArgumentError: the file cannot be written.
         """
-        if not isinstance(target, str | os.PathLike):
+        if not isinstance(target, str | PathLike):
             return self._write(target, state)
-        with _replacing(Path(target)) as file:
-            return self._write(file, state)
+        try:
+            with replacing(target) as file:
+                return self._write(file, state)
+        except OSError as error:
+            raise InvalidArgumentError(
+                f"{target} cannot be written: {error.strerror}", argument="target"
+            ) from error
 
     def _write(self, file: BinaryIO, state: str | None) -> int:
         count = 0
@@ -184,18 +191,3 @@ def json_line(value: Struct) -> bytes:
     if b"\n" in line or b"\r" in line:  # between tokens: within strings they are escaped
         line = msgspec.json.format(line, indent=-1)
     return line + b"\n"
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            yield file
-        beside.replace(path)
-    except OSError as error:
-        raise InvalidArgumentError(
-            f"{path} cannot be written: {error.strerror}", argument="target"
-        ) from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -9,7 +9,10 @@ attempt ends is dearer than two that are written once.
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -33,6 +36,11 @@ S = TypeVar("S")
 _Act = Callable[["_Tables", Any], Any]
 _Call = tuple[_Act, Any, asyncio.Future[Any]]
 
+log = logging.getLogger("dynamiq_async")
+
+HELD_PATIENCE = 600.0
+"""Seconds that another program may hold the database, such as one that makes a copy."""
+
 _AT_ONCE = 120
 """Rows in a statement: old builds of SQLite take 999 values."""
 
@@ -40,8 +48,9 @@ _AT_ONCE = 120
 class SQLiteJournal:
     """A store in an SQLite database, which survives the death of its process.
 
-    Beside the file, the empty one with `-lock` behind its name keeps a second process from writing;
-    that lock vanishes with the process. A file that is damaged, or is no journal, is refused and
+    A lock on the file, by whatever name it is reached, keeps a second process from writing; it
+    vanishes with the process. Until the journal is closed, the one beside it with `-wal` behind its
+    name is a part of it. A file that misses that part, is damaged or no journal is refused and
     never changed. `Journal.read` looks into it.
 
     Args:
@@ -167,7 +176,8 @@ class _Tables:
 
     def load(self, header: Header) -> list[Header]:
         opening = sqlite_file.writing(self._path, header)
-        self._connection, header = self._opened.enter_context(opening)
+        self._writing = self._opened.enter_context(opening)
+        self._connection, header, _ = self._writing
         last = self._connection.execute("SELECT coalesce(max(id), 0) FROM item")
         ((self._last_id,),) = last
         self._held_some = self._last_id > 0
@@ -175,9 +185,23 @@ class _Tables:
 
     def carry_out(self, calls: list[_Call]) -> list[Any]:
         """What the calls return, once all of them are committed."""
+        self._writing.check_places()
         with self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._begin_transaction()
             return [act(self, what) for act, what, _ in calls]
+
+    def _begin_transaction(self) -> None:
+        """Wait as long as another program holds the database, and say so."""
+        until = time.monotonic() + HELD_PATIENCE
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not sqlite_file.is_busy(error) or time.monotonic() >= until:
+                    raise
+                log.warning("another program holds the journal %s; waiting for it", self._path)
+            else:
+                return
 
     def begin(self, records: Sequence[Record]) -> list[Record]:
         held: list[Record] = []

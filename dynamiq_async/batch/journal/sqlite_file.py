@@ -5,15 +5,24 @@ Nothing here changes a file before it is known to be a journal of ours, or to ho
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from contextlib import ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING
+import sys
+import threading
+import time
+from contextlib import ExitStack, closing, contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import convert
 from msgspec.structs import asdict
 
 from dynamiq_async.batch.journal.store import RUNNING, Header, Record
 from dynamiq_async.errors import JournalError
+
+if sys.platform == "win32":  # pragma: no cover
+    import msvcrt
+else:
+    import fcntl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +38,22 @@ _KEPT_STATEMENTS = 256
 
 _LOCK_PATIENCE = 0.5
 """Seconds for a writer that is about to end."""
+
+_PATIENCE = 5.0
+"""Seconds for another program that holds the database, before a word is said of it."""
+
+_LOCKED_BYTE = 0x40000000 + 1024
+"""Of the page that SQLite keeps free for locks, and behind its own."""
+
+_MARK = """
+BEGIN IMMEDIATE;
+REPLACE INTO meta VALUES ('open', '');
+COMMIT;
+PRAGMA wal_checkpoint;
+"""
+"""While this is in the file itself, the latest of the journal may be in its `-wal` alone."""
+
+_UNMARK = "DELETE FROM meta WHERE name = 'open'"
 
 _SCHEMA = f"""
 PRAGMA journal_mode = WAL;
@@ -81,7 +106,7 @@ _COMPLAINTS = {
 
 
 @contextmanager
-def writing(path: Path, header: Header) -> Iterator[tuple[sqlite3.Connection, Header]]:
+def writing(path: Path, header: Header) -> Iterator[Writing]:
     """The journal at `path` and its header; where there is none, a new one with `header`. Others
     cannot write it meanwhile.
 
@@ -89,55 +114,183 @@ def writing(path: Path, header: Header) -> Iterator[tuple[sqlite3.Connection, He
         JournalError: there is something else, or another process writes it.
     """
     if path.exists():
-        with closing(_connect(path, "ro")) as connection:
+        with closing(open_quietly(path)) as connection:
             if not _is_empty(path, connection):
+                _check_complete(path, connection)
                 _check_whole(path, connection)
-    with closing(_lock(path)), closing(_connect(path, "rwc")) as connection:
+    with _locked(path) as file, closing(_connect(path, "rwc")) as connection:
         if _is_empty(path, connection):
             _create(connection, header)
         # What it is told has to outlast this process, not the machine's power.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_TRIAL)
-        yield connection, read_header(path, connection)
+        header = read_header(path, connection)
+        connection.executescript(_MARK)
+        places = {place: _identity(place.stat()) for place in (path, _wal(path))}
+        places[path] = _identity(os.fstat(file))
+        try:
+            yield Writing(connection, header, places)
+        finally:
+            with suppress(sqlite3.Error):  # then it says that it is not whole, and it is not
+                connection.execute(_UNMARK)
+
+
+class Writing(NamedTuple):
+    """A journal that is open for writing.
+
+    Attributes:
+        places: its files, and which ones they were when it was opened.
+    """
+
+    connection: sqlite3.Connection
+    header: Header
+    places: dict[Path, tuple[int, int]]
+
+    def check_places(self) -> None:
+        """Raise JournalError if a file is not where it was: what is written now would be lost."""
+        for place, identity in self.places.items():
+            try:
+                there = _identity(place.stat())
+            except FileNotFoundError:
+                there = None
+            if there != identity:
+                raise JournalError(
+                    f"{place} was removed or replaced while the journal was written; what is noted "
+                    "from now on would be lost"
+                )
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """The journal at `path`.
 
     Raises:
-        JournalError: there is none.
+        JournalError: there is none, or not all of it.
     """
     if not path.exists():
         raise JournalError(f"there is no journal {path}")
     with ExitStack() as opened:
-        connection = opened.enter_context(closing(_connect(path, "ro")))
+        connection = opened.enter_context(closing(open_quietly(path)))
         if _is_empty(path, connection):
             raise JournalError(f"{path} is empty: there is no journal in it")
+        _check_complete(path, connection)
         opened.pop_all()
     return connection
 
 
-def _lock(path: Path) -> sqlite3.Connection:
-    """Keep others from writing the journal, until the connection is closed or the process ends.
+def open_quietly(path: Path) -> sqlite3.Connection:
+    """A connection that changes nothing, and leaves no file behind that was not there."""
+    if _has_wal(path):
+        return _connect(path, "ro")
+    if not (os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK)):
+        return _connect(path, "ro&immutable=1")  # SQLite cannot make its files beside it
+    # Only who could write removes on closing what SQLite makes for reading.
+    connection = _connect(path, "rw")
+    connection.execute("PRAGMA query_only = ON")
+    return connection
 
-    A database of its own, with nothing in it: SQLite knows how to lock a file on each system, and
-    readers of the journal are not held up.
+
+def _wal(path: Path) -> Path:
+    place = path.resolve()
+    return place.with_name(f"{place.name}-wal")
+
+
+def _has_wal(path: Path) -> bool:
+    wal = _wal(path)
+    return wal.exists() and wal.stat().st_size > 0
+
+
+def _check_complete(path: Path, connection: sqlite3.Connection) -> None:
+    """Refuse a file that says that the latest of it is in its `-wal`, where there is none."""
+    marked = connection.execute("SELECT count(*) FROM meta WHERE name = 'open'").fetchone()[0]
+    if marked and not _has_wal(path):
+        raise JournalError(
+            f"the journal {path} is not whole: the file beside it with -wal behind its name is "
+            "missing. A journal in use, or of a batch that was killed, is copied, renamed and "
+            "linked with both"
+        )
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+_held: set[tuple[int, int]] = set()
+_holding = threading.Lock()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """Keep others from writing the journal, until the body is left or the process ends.
+
+    The lock is on the database's own file, whatever name leads there. SQLite's own locks on it are
+    others, so that readers are not held up.
 
     Raises:
         JournalError: another process has the lock.
     """
-    connection = _connect(path.with_name(f"{path.name}-lock"), "rwc", patience=_LOCK_PATIENCE)
-    try:
-        connection.execute("BEGIN EXCLUSIVE")
-    except sqlite3.Error as error:
-        connection.close()
-        if _code(error) == "SQLITE_BUSY":
+    _check_place(path)
+    until = time.monotonic() + _LOCK_PATIENCE
+    while (file := _try_lock(path)) is None:
+        if time.monotonic() > until:
             raise JournalError(
                 f"{path} is being written by another process; wait for its end, or use another "
                 "journal"
-            ) from None
-        raise
-    return connection
+            )
+        time.sleep(_LOCK_PATIENCE / 10)
+    identity = _identity(os.fstat(file))
+    try:
+        yield file
+    finally:
+        with _holding:
+            os.close(file)
+            _held.discard(identity)
+
+
+def _try_lock(path: Path) -> int | None:
+    with _holding:
+        # Closing a file that SQLite has open in this process would end SQLite's own locks on it.
+        if path.exists() and _identity(path.stat()) in _held:
+            return None
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            kind = "SQLITE_READONLY" if path.exists() else "SQLITE_CANTOPEN"
+            raise JournalError(
+                f"the journal {path} {_COMPLAINTS[kind]} ({error.strerror})"
+            ) from error
+        try:
+            _lock(file)
+        except BlockingIOError:
+            os.close(file)
+            return None
+        except BaseException:
+            os.close(file)
+            raise
+        _held.add(_identity(os.fstat(file)))
+        return file
+
+
+if sys.platform == "win32":  # pragma: no cover
+
+    def _lock(file: int) -> None:
+        os.lseek(file, _LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            raise BlockingIOError from error
+
+elif sys.platform == "linux":
+
+    def _lock(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+else:  # pragma: no cover
+
+    def _lock(file: int) -> None:  # where `flock` would be in the way of SQLite's locks
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _LOCKED_BYTE)
+        except PermissionError as error:
+            raise BlockingIOError from error
 
 
 def complaint(path: Path, error: Exception) -> JournalError:
@@ -160,17 +313,21 @@ def read_header(path: Path, connection: sqlite3.Connection) -> Header:
         raise JournalError(f"the journal {path} is damaged: {error}") from error
 
 
-def _connect(path: Path, mode: str, *, patience: float = 5) -> sqlite3.Connection:
+def _check_place(path: Path) -> None:
     if path.is_dir():
         raise JournalError(f"the journal {path} is a folder; name a file")
     if not path.parent.is_dir():
         raise JournalError(f"the journal's folder {path.parent} does not exist")
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    _check_place(path)
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(
         uri,
         uri=True,
         isolation_level=None,
-        timeout=patience,
+        timeout=_PATIENCE,
         check_same_thread=False,
         cached_statements=_KEPT_STATEMENTS,
     )
@@ -208,6 +365,11 @@ def _create(connection: sqlite3.Connection, header: Header) -> None:
     connection.executescript(_SCHEMA)
     connection.executemany("INSERT INTO meta VALUES (?, ?)", asdict(header).items())
     connection.execute("COMMIT")
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether another program holds the database."""
+    return _code(error) == "SQLITE_BUSY"
 
 
 def _code(error: Exception) -> str:

@@ -14,8 +14,16 @@ from uuid import UUID, uuid5
 
 from msgspec import Struct, structs
 
+from dynamiq_async.batch.fingerprint import INPUT_DIGEST, OPTIONS, options_in
 from dynamiq_async.batch.journal import error_codec
-from dynamiq_async.batch.journal.store import DONE, FAILED, RUNNING, UNKNOWN, Record, RecordState
+from dynamiq_async.batch.journal.store import (
+    DONE,
+    FAILED,
+    RUNNING,
+    UNKNOWN,
+    Record,
+    RecordState,
+)
 from dynamiq_async.errors import (
     AmbiguousOutcomeError,
     DynamiqError,
@@ -215,12 +223,21 @@ class JournalState:
         return record
 
     def _check_input(self, held: Record, digest: bytes) -> None:
-        if held.digest != digest:
+        if held.digest == digest:
+            return
+        if held.digest[:INPUT_DIGEST] != digest[:INPUT_DIGEST]:
             raise JournalError(
                 f"the journal knows key {held.key!r} with another input; give the changed input "
                 "another key, or use a new journal",
                 key=held.key,
             )
+        before, now = options_in(held.digest), options_in(digest)
+        names = " and ".join(name for name in OPTIONS if before.get(name) != now.get(name))
+        raise JournalError(
+            f"the journal knows key {held.key!r} with another {names}; use another journal for "
+            "that, or the options that it was begun with",
+            key=held.key,
+        )
 
 
 def _given_twice(key: str) -> JournalError:

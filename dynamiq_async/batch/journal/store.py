@@ -45,7 +45,8 @@ class Record(Struct, frozen=True, gc=False):
 
     Attributes:
         key: of the input. Any text that UTF-8 can hold, of any length, NUL included.
-        digest: 16 bytes, by which a changed input is noticed.
+        digest: 16 bytes by which a changed input is noticed, and 8 for each option that the call
+            sets, such as `user_id`.
         attempt: the number of the attempt, from 1.
         opening: a random number of up to 53 bits, the same for all records that were written
             between one `load` and its `close`.

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
+import os
 import re
 import signal
+from collections import deque
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -19,6 +23,7 @@ from msgspec import structs
 from dynamiq_async._http.bodies import root_body
 from dynamiq_async._http.client import api_of
 from dynamiq_async._http.request_options import RequestOptions
+from dynamiq_async.batch.journal import SQLiteJournal
 from dynamiq_async.batch.models import BatchProgress
 from dynamiq_async.cli import output
 from dynamiq_async.cli.batch.inputs import (
@@ -41,24 +46,29 @@ from dynamiq_async.cli.options import (
     Limits,
     NodeOptions,
 )
+from dynamiq_async.cli.writing import Target
 from dynamiq_async.errors import (
     AmbiguousOutcomeError,
     DynamiqError,
     InvalidArgumentError,
+    JournalError,
     StreamClosedError,
 )
 from dynamiq_async.options import Adaptive
 from dynamiq_async.runs.requests import RunRequests
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Iterator, Sequence
 
     from dynamiq_async._http.request import Request
     from dynamiq_async.app import AsyncApp
     from dynamiq_async.batch import Map
+    from dynamiq_async.batch.journal import Record
     from dynamiq_async.batch.models import Key
 
 _SHOWN_REQUESTS = 3
+_STDIN = "/dev/stdin"
+_STOPPING = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGHUP": "SIGHUP"}
 _CHOICE = re.compile(r"\b(\w+)='(\w+)'")  # an argument in the SDK's messages
 
 INPUTS = Group("Inputs", sort_key=5)
@@ -107,7 +117,8 @@ class Pace:
         bool, Parameter(help="Find out how many the service takes, up to --concurrency.")
     ] = False
     rate: Annotated[
-        str | None, Parameter(help="At most so many requests: 5/s, 60/m or 1000/h.")
+        str | None,
+        Parameter(help="At most so many requests: 5 (a second), 5/s, 60/m or 1000/h."),
     ] = None
     mode: Annotated[
         Literal["invoke", "run"],
@@ -118,19 +129,39 @@ class Pace:
         float,
         Parameter(
             validator=Number(gte=0),
-            help="Seconds that what is under way has to finish after Ctrl-C. [default: 10]",
+            help="Seconds that what is under way has to finish after Ctrl-C, SIGTERM or SIGHUP. "
+            "[default: 10]",
         ),
     ] = 10.0
+
+    max_failures: Annotated[
+        float | None,
+        Parameter(
+            help="Stop when more inputs than this failed; below 1, such as 0.05, it is a share of "
+            "those that are finished, looked at from 100 on."
+        ),
+    ] = None
+    connect_patience: Annotated[
+        float,
+        Parameter(
+            validator=Number(gte=0),
+            help="Seconds for which a service that could be reached before is waited for. "
+            "[default: 600]",
+        ),
+    ] = 600.0
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of `AsyncApp.map`."""
         adaptive = Adaptive(max=self.concurrency) if self.adaptive else None
+        most = self.max_failures
         return {
             "concurrency": adaptive or self.concurrency,
-            "rate": self.rate,
+            "rate": _rate_of(self.rate),
             "mode": self.mode,
             "ordered": self.ordered,
             "grace": self.grace,
+            "max_failures": int(most) if most is not None and most.is_integer() else most,
+            "connect_patience": self.connect_patience,
         }
 
 
@@ -177,6 +208,14 @@ class Journaling:
         return vars(self)
 
 
+def _rate_of(given: str | None) -> float | str | None:
+    """A number is one of requests a second."""
+    try:
+        return float(given or "")
+    except ValueError:
+        return given
+
+
 DEFAULT_READING = Reading()
 DEFAULT_PACE = Pace()
 DEFAULT_JOURNALING = Journaling()
@@ -188,7 +227,7 @@ def batch(
         Parameter(
             allow_leading_hyphen=True,
             help="JSON lines (an object with the Input node's fields on each) or CSV (with a "
-            "header); `-` for stdin.",
+            "header, separated by commas, semicolons or tabs); `-` for stdin.",
         ),
     ],
     /,
@@ -199,8 +238,8 @@ def batch(
             name=("--output", "-o"),
             group=OUTPUT,
             allow_leading_hyphen=True,
-            help="Where the results go, as JSON lines: a file, which is there when it is complete, "
-            "or `-` for stdout. [default: -]",
+            help="Where the results go, as JSON lines: a file, which is there when it is complete "
+            "(a device or a pipe is written as it is), or `-` for stdout. [default: -]",
         ),
     ] = "-",
     with_input: Annotated[
@@ -221,7 +260,7 @@ def batch(
 
     A file is looked through first: when a line is no input, nothing is sent. On stdin, such a line
     is a failed input. The exit code is 0 only when every input has an output, and 1 when one has
-    not. The first Ctrl-C lets what is under way finish, the second does not.
+    not. The first Ctrl-C, SIGTERM or SIGHUP lets what is under way finish, the second does not.
 
     ```
     dynamiq-async batch inputs.jsonl -o results.jsonl --concurrency 64 --journal job.db
@@ -230,17 +269,28 @@ def batch(
     ```
     """
     reader = RecordReader(inputs, format=reading.input_format, key=reading.key, limit=reading.limit)
+    journal = Path(os.path.realpath(journaling.journal)) if journaling.journal else None
     fields = {"user_id": user_id, **nodes.arguments()}
     if dry_run:
         asyncio.run(_show_requests(reader, connection, pace.mode, fields))
         return
     arguments = pace.arguments() | journaling.arguments() | limits.arguments() | fields
     arguments["include_input"] = with_input
-    results = Results(out, with_input=with_input, replaceable=journaling.journal is not None)
-    count = reader.check() if reader.is_file and reading.check else None
-    job = Job(reader, results, count, arguments)
+    target = Target(
+        out,
+        may_replace=journal is not None,
+        input=reader.path or Path(_STDIN),
+        journal=journal,
+        key_file=connection.key_file,
+    )
+    results = Results(target, with_input=with_input)
+    if journal is not None:
+        arguments["journal"] = JournalFirst(journal, results)
+    job = Job(reader, results, arguments)
     try:
-        with results.open():
+        with results.closing():
+            if reader.is_file and reading.check:
+                job.check()
             asyncio.run(job.run(connection))
     except (KeyboardInterrupt, asyncio.CancelledError):
         job.remark("interrupted")
@@ -255,42 +305,78 @@ def batch(
     job.conclude()
 
 
+class JournalFirst(SQLiteJournal):
+    """A journal behind whose lock the results are opened, before anything is called."""
+
+    def __init__(self, path: Path, results: Results) -> None:
+        super().__init__(path)
+        self._results = results
+
+    async def begin(self, records: Sequence[Record]) -> Sequence[Record]:
+        await self._results.open()
+        return await super().begin(records)
+
+
 class Job:
     """One start of a batch: its calls, its results and its remarks."""
 
-    def __init__(
-        self,
-        reader: RecordReader,
-        results: Results,
-        count: int | None,
-        arguments: dict[str, Any],
-    ) -> None:
+    def __init__(self, reader: RecordReader, results: Results, arguments: dict[str, Any]) -> None:
         self._reader = reader
         self._results = results
-        self._count = count
         self._arguments = arguments
+        self._count: int | None = None
         self._map: Map[Any] | None = None
+        self._written = 0
         self._broken = 0
+        self._held: deque[tuple[int, Key, Exception]] = deque()
+        self._stopped_by = ""
         self._started = perf_counter()
+        self._live = output.is_terminal("stderr") and not results.are_shown
+
+    def check(self) -> None:
+        """Look through the file.
+
+        Raises:
+            InvalidArgumentError: some of its lines are no inputs.
+        """
+        reading = output.working(f"looking through {self._reader.name}")
+        with reading if self._live else contextlib.nullcontext():
+            self._count = self._reader.check()
 
     async def run(self, connection: Connection) -> None:
         """Work through all inputs. When it is cancelled, what is under way has its grace."""
         inputs = self._inputs()
-        async with connection.open() as app, _cancelled_by_ctrl_c():
+        async with connection.open() as app:
             self._map = results = app.map(inputs, key=lambda _: inputs.key, **self._arguments)
-            async with results, show_progress(self._progress, self._results.flush):
-                reading = asyncio.create_task(self._read(results))
-                try:
-                    await asyncio.wait([reading])
-                except asyncio.CancelledError:
-                    self._announce_grace()
-                    try:
-                        await results.aclose()
-                    finally:
-                        await asyncio.gather(reading, return_exceptions=True)
-                        await self._read(results)  # what was finished meanwhile
-                    raise
-                await reading
+            if self._arguments["journal"] is None:
+                await self._results.open()
+            with self._cancelled_by_signals():
+                async with results, show_progress(self._progress, live=self._live):
+                    await self._work(results)
+                    self._write_broken(math.inf)
+                    await self._results.open()
+                    await self._results.drain(whole=True)
+
+    async def _work(self, results: Map[Any]) -> None:
+        reading = asyncio.create_task(self._read(results))
+        try:
+            await asyncio.wait([reading])
+        except asyncio.CancelledError:
+            self._announce_grace()
+            try:
+                await results.aclose()
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+                await self._read(results)  # what was finished meanwhile
+                self._write_broken(math.inf)
+            raise
+        try:
+            await reading
+        except JournalError as error:
+            if isinstance(error.__cause__, InvalidArgumentError):  # the results cannot be opened
+                raise error.__cause__ from None
+            raise
 
     def remark(self, what: str) -> None:
         """Print how far the batch came, where its results are, and how to go on."""
@@ -298,6 +384,8 @@ class Job:
             return
         journal = self._arguments["journal"]
         parts = [f"{what}: {line(self._progress(), ended=True)}"]
+        if self._results.unread:
+            parts.append("nobody has read the last results")
         if self._results.unfinished:
             parts.append(f"the results so far are in {self._results.unfinished}")
         if journal is not None:
@@ -314,7 +402,9 @@ class Job:
         """
         figures = self._progress()
         seconds = duration(perf_counter() - self._started)
-        output.remark(f"{line(figures, ended=True)}, in {seconds}")
+        nodes = self._results.with_failed_nodes
+        tolerated = f", {nodes:,} with failed nodes" if nodes else ""
+        output.remark(f"{line(figures, ended=True)}{tolerated}, in {seconds}")
         if not figures.failed:
             return
         for complaint in self._results.complaints():
@@ -337,10 +427,25 @@ class Job:
         with contextlib.suppress(StreamClosedError):  # after Ctrl-C
             async for result in results:
                 self._results.write(result)
+                self._written += 1
+                self._write_broken(self._written)
+                if not self._stopped_by:
+                    await self._results.drain()
 
-    def _note_broken(self, key: Key, error: Exception) -> None:
+    def _note_broken(self, key: Key, error: Exception, behind: int) -> None:
         self._broken += 1
-        self._results.write_broken(key, error)
+        self._held.append((behind if self._arguments["ordered"] else 0, key, error))
+        self._write_broken(self._written)
+
+    def _write_broken(self, written: float) -> None:
+        """Write the lines of records that are no inputs, in their place where order is asked for.
+
+        Args:
+            written: how many lines of inputs there are.
+        """
+        while self._held and self._held[0][0] <= written:
+            _, key, error = self._held.popleft()
+            self._results.write_broken(key, error)
 
     def _progress(self) -> BatchProgress:
         """The batch's figures. Records that are no inputs, which it never sees, are failed ones."""
@@ -353,26 +458,35 @@ class Job:
         in_flight, grace = self._progress().in_flight, self._arguments["grace"]
         if in_flight and grace:
             output.remark(
-                f"Ctrl-C: up to {grace:g} s for the {in_flight} calls under way; "
+                f"{self._stopped_by}: up to {grace:g} s for the {in_flight} calls under way; "
                 "once more ends at once"
             )
 
+    @contextlib.contextmanager
+    def _cancelled_by_signals(self) -> Iterator[None]:
+        """Let each Ctrl-C, SIGTERM and SIGHUP cancel this task, at its next await.
 
-@contextlib.asynccontextmanager
-async def _cancelled_by_ctrl_c() -> AsyncIterator[None]:
-    """Let each Ctrl-C cancel this task, at its next await. asyncio by itself does so once only: at
-    the second Ctrl-C, it raises KeyboardInterrupt in the middle of whatever runs."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None  # noqa: S101 - this is a coroutine
-    try:
-        loop.add_signal_handler(signal.SIGINT, task.cancel)
-    except (NotImplementedError, RuntimeError, ValueError):  # on Windows; in another thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        asyncio by itself does so at the first Ctrl-C only: at the second, it raises
+        KeyboardInterrupt in the middle of whatever runs. What this process was started to ignore,
+        as under nohup, it ignores.
+        """
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None  # noqa: S101 - this is a coroutine
+
+        def stop(name: str) -> None:
+            self._stopped_by = name
+            task.cancel()
+
+        with contextlib.ExitStack() as handled:
+            for name, shown in _STOPPING.items():
+                number = getattr(signal, name, None)  # Windows lacks some
+                if number is None or signal.getsignal(number) == signal.SIG_IGN:
+                    continue
+                # On Windows there is no such thing, nor in another thread than the main one.
+                with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                    loop.add_signal_handler(number, stop, shown)
+                    handled.callback(loop.remove_signal_handler, number)
+            yield
 
 
 async def _show_requests(

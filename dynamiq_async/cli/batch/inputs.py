@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import msgspec
 
+from dynamiq_async.cli.writing import named
 from dynamiq_async.errors import DynamiqError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterable, Iterator
 
 Format = Literal["jsonl", "csv"]
 Key = str | int
@@ -34,20 +34,30 @@ Key = str | int
 _SHOWN_LINES = 5  # in the message that a file has bad lines
 _READ_AHEAD = 256  # records from stdin
 _LONGEST_FIELD = 2**31 - 1
+_SHOWN_FIELDS = 20
+_DELIMITERS = ",;\t"
+_NOT_UTF8 = "not UTF-8; save it as UTF-8, or convert it: iconv -f latin1 -t utf-8"
 
 _DECODE = msgspec.json.Decoder().decode
 _JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class BrokenLineError(DynamiqError):
-    """A record that is no input. `line` is the number of the line in which it begins."""
+    """A record that is no input.
+
+    Attributes:
+        line: the number of the line in which it begins.
+        fields: the fields it has, if it has not the one that is its key.
+    """
+
+    fields: tuple[str, ...] | None = None
 
     def __init__(self, message: str = "", *, line: int = 0) -> None:
         super().__init__(message)
         self.line = line
 
 
-OnBroken = Callable[[Key, BrokenLineError], None]
+OnBroken = Callable[[Key, BrokenLineError, int], None]
 Record = tuple[Key, dict[str, Any] | BrokenLineError]
 
 
@@ -67,19 +77,19 @@ class RecordReader:
     def __init__(
         self, given: str, *, format: Format | None, key: str | None, limit: int | None
     ) -> None:
-        self._path = None if given == "-" else Path(given)
+        self.path = None if given == "-" else Path(given)
         self.name = "stdin" if given == "-" else given
-        csv_name = self._path is not None and self._path.suffix.lower() == ".csv"
+        csv_name = self.path is not None and self.path.suffix.lower() in (".csv", ".tsv")
         self._parse = _csv if (format or ("csv" if csv_name else "jsonl")) == "csv" else _jsonl
         self._key = key
         self._limit = limit
-        if self._path is not None and self._path.is_dir():
+        if self.path is not None and self.path.is_dir():
             raise InvalidArgumentError(f"{given} is a folder", argument="input")
 
     @property
     def is_file(self) -> bool:
         """Whether it can be read twice."""
-        return self._path is not None and self._path.is_file()
+        return self.path is not None and self.path.is_file()
 
     def records(self) -> Iterator[Record]:
         """Each record with its key. One that is no input is a BrokenLineError."""
@@ -95,12 +105,22 @@ class RecordReader:
         """
         count = wrong = 0
         shown: list[str] = []
+        keyed = self._key is None
+        names: dict[str, None] = {}
         for _, value in self.records():
             count += 1
             if isinstance(value, BrokenLineError):
                 wrong += 1
+                keyed |= value.fields is None
+                names |= dict.fromkeys(value.fields or ())
                 if len(shown) < _SHOWN_LINES:
                     shown.append(value.message)
+            else:
+                keyed = True
+        if wrong and not keyed:
+            raise InvalidArgumentError(
+                f"{self.name} has {_no_field(self._key, names)}", argument="key"
+            )
         if wrong:
             more = [f"and {wrong - _SHOWN_LINES} more"] if wrong > _SHOWN_LINES else []
             raise InvalidArgumentError(
@@ -109,15 +129,22 @@ class RecordReader:
             )
         return count
 
-    def _open(self) -> AbstractContextManager[BinaryIO]:
-        if self._path is None:
-            return contextlib.nullcontext(sys.stdin.buffer)
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[BinaryIO]:
+        if self.path is None:
+            if sys.stdin is None:
+                raise InvalidArgumentError("stdin is closed", argument="input")
+            with named("stdin"):
+                yield sys.stdin.buffer
+            return
         try:
-            return self._path.open("rb")
+            file = self.path.open("rb")
         except OSError as error:
             raise InvalidArgumentError(
                 f"{self.name} cannot be read: {error.strerror}", argument="input"
             ) from error
+        with file, named(self.name):
+            yield file
 
     def _record(self, line: int, value: Any) -> Record:
         if isinstance(value, BrokenLineError):
@@ -128,7 +155,11 @@ class RecordReader:
             )
         if self._key is None:
             return line, value
-        key = value.get(self._key)
+        if self._key not in value:
+            broken = _broken_line(line, _no_field(self._key, value))
+            broken.fields = tuple(value)
+            return line, broken
+        key = value[self._key]
         if isinstance(key, bool) or not isinstance(key, str | int):
             wrong = f"its {self._key!r} has to be a text or an integer to be its key, not {key!r}"
             return line, _broken_line(line, wrong)
@@ -142,19 +173,22 @@ class Inputs:
         key: the key of the input that was handed out last.
 
     Args:
-        on_broken: called with records that are no inputs, which are left out.
+        on_broken: called with records that are no inputs, which are left out, and with the number
+            of inputs that were handed out before.
     """
 
     def __init__(self, reader: RecordReader, on_broken: OnBroken) -> None:
         self.key: Key = 0
         self._reader = reader
         self._on_broken = on_broken
+        self._handed = 0
 
     def _input_of(self, record: Record) -> dict[str, Any] | None:
         self.key, value = record
         if isinstance(value, BrokenLineError):
-            self._on_broken(self.key, value)
+            self._on_broken(self.key, value, self._handed)
             return None
+        self._handed += 1
         return value
 
 
@@ -242,7 +276,8 @@ def _csv(file: BinaryIO) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(_LONGEST_FIELD)
     text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
     try:
-        rows = csv.reader(text, strict=True)
+        first = text.readline()
+        rows = csv.reader(itertools.chain([first], text), strict=True, delimiter=_delimiter(first))
         header: list[str] | None = None
         while True:
             line = rows.line_num + 1
@@ -251,7 +286,7 @@ def _csv(file: BinaryIO) -> Iterator[tuple[int, Any]]:
             except csv.Error as error:
                 yield line, _broken_line(line, f"not CSV: {error}")
                 continue
-            if row is None:
+            if row is None or not first:
                 return
             if header is None:
                 header = _header(row)
@@ -261,10 +296,22 @@ def _csv(file: BinaryIO) -> Iterator[tuple[int, Any]]:
         text.detach()  # else the file would be closed with it, and stdin is not ours to close
 
 
+def _delimiter(first: str) -> str:
+    """What separates the fields: of those that do in some country, what makes most of the line."""
+    return max(_DELIMITERS, key=lambda each: len(next(csv.reader([first], delimiter=each), ())))
+
+
 def _header(row: list[str]) -> list[str]:
-    if not all(row) or len(set(row)) < len(row) or not _is_text(row):
+    wrong = ""
+    if not row:
+        wrong = "this one is empty"
+    elif not _is_text(row):
+        wrong = f"this one is {_NOT_UTF8}"
+    elif not all(row) or len(set(row)) < len(row):
+        wrong = f"this one is {row!r}"
+    if wrong:
         raise InvalidArgumentError(
-            f"the first line of a CSV file names its fields, each once, and this one is {row!r}",
+            f"the first line of a CSV file names its fields, each once, and {wrong}",
             argument="input",
         )
     return row
@@ -272,9 +319,10 @@ def _header(row: list[str]) -> list[str]:
 
 def _fields(line: int, header: list[str], row: list[str]) -> dict[str, str] | BrokenLineError:
     if len(row) != len(header):
-        return _broken_line(line, f"{len(row)} fields, while the header has {len(header)}")
+        fields = f"{len(row)} field{'s' * (len(row) != 1)}"
+        return _broken_line(line, f"{fields}, while the header has {len(header)}")
     if not _is_text(row):
-        return _broken_line(line, "not UTF-8")
+        return _broken_line(line, _NOT_UTF8)
     return dict(zip(header, row, strict=True))
 
 
@@ -288,3 +336,7 @@ def _is_text(row: list[str]) -> bool:
 
 def _broken_line(line: int, what: str) -> BrokenLineError:
     return BrokenLineError(f"line {line}: {what}", line=line)
+
+
+def _no_field(key: str | None, names: Iterable[str]) -> str:
+    return f"no field {key!r}; there are {', '.join(itertools.islice(names, _SHOWN_FIELDS))}"

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from dynamiq_async.batch.journal import Journal, JournalReader, json_line
+from dynamiq_async.batch.journal import Journal, JournalReader
 from dynamiq_async.cli import output
 from dynamiq_async.cli.options import OUTPUT
+from dynamiq_async.cli.writing import Target
 
 
 def journal(
@@ -47,14 +48,15 @@ def journal(
     dynamiq-async journal job.db --state failed | jq -r .error.message
     ```
     """
+    target = None if out is None else Target(out, may_replace=True, journal=path)
     with Journal.read(path) as reader:
         if out is None and output.is_terminal():
             _print_counts(reader)
-        elif out is None or out == "-":
+        elif target is None or target.path is None:
             for entry in reader.entries(state):
-                output.write(json_line(entry))
+                output.write(output.json_line(entry))
         else:
-            count = reader.export(out, state=state)
+            count = reader.export(target.given, state=state)
             output.remark(f"{count:,} written to {out}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from typing import TYPE_CHECKING
 
 from dynamiq_async.cli import output
@@ -20,17 +19,14 @@ LOG_SECONDS = 5.0
 
 @contextlib.asynccontextmanager
 async def show_progress(
-    progress: Callable[[], BatchProgress], on_tick: Callable[[], None]
+    progress: Callable[[], BatchProgress], *, live: bool
 ) -> AsyncIterator[None]:
     """Show the figures on stderr while the body runs.
 
-    A terminal that also shows the results has no line that changes.
-
     Args:
-        on_tick: called as often as the figures are looked at.
+        live: in a line that changes; else in one now and then.
     """
-    live = sys.stderr.isatty() and not output.is_terminal()
-    task = asyncio.create_task(_on_terminal(progress, on_tick) if live else _log(progress, on_tick))
+    task = asyncio.create_task((_on_terminal if live else _log)(progress))
     try:
         yield
     finally:
@@ -38,19 +34,24 @@ async def show_progress(
         await asyncio.wait([task])
 
 
-async def _on_terminal(progress: Callable[[], BatchProgress], on_tick: Callable[[], None]) -> None:
-    with output.console(stderr=True).status(output.visible(line(progress()))) as status:
+async def _on_terminal(progress: Callable[[], BatchProgress]) -> None:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    figures = progress()
+    shape = SpinnerColumn() if figures.total is None else BarColumn(bar_width=20)
+    text = TextColumn("{task.description}", markup=False)
+    with Progress(shape, text, console=output.console(stderr=True), transient=True) as bar:
+        task = bar.add_task(line(figures), total=figures.total)
         while True:
             await asyncio.sleep(TERMINAL_SECONDS)
-            status.update(line(progress()))
-            on_tick()
+            figures = progress()
+            bar.update(task, completed=figures.done, description=line(figures))
 
 
-async def _log(progress: Callable[[], BatchProgress], on_tick: Callable[[], None]) -> None:
+async def _log(progress: Callable[[], BatchProgress]) -> None:
     while True:
         await asyncio.sleep(LOG_SECONDS)
         output.remark(line(progress()))
-        on_tick()
 
 
 def line(figures: BatchProgress, *, ended: bool = False) -> str:
@@ -69,6 +70,8 @@ def line(figures: BatchProgress, *, ended: bool = False) -> str:
         parts.append(f"{figures.in_flight} of {figures.limit} under way")
         if figures.cooldown:
             parts.append(f"asked to wait {figures.cooldown:.0f} s")
+        if figures.offline:
+            parts.append(f"no connection for {figures.offline:.0f} s")
         if figures.rate:
             parts.append(f"{figures.rate:.1f}/s")
         if figures.eta is not None:

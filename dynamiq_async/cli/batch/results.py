@@ -1,86 +1,101 @@
-"""What `batch` writes: one line of JSON for each input, to stdout or to a file.
-
-A file takes its name when it is complete. Until then it has `.partial` behind its name, and keeps
-it when the batch is interrupted.
-"""
+"""What `batch` writes: one line of JSON for each input, to stdout or to a file."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from dynamiq_async._failures import failed_nodes
 from dynamiq_async.batch.journal import describe
 from dynamiq_async.cli import output
-from dynamiq_async.errors import InvalidArgumentError
+from dynamiq_async.cli.writing import PATIENCE, ROOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from dynamiq_async.batch.models import Key, MapResult
+    from dynamiq_async.cli.writing import Target, Writer
 
 _SHOWN_KINDS = 3
 
 
 class Results:
-    """Writes the lines to a file or to stdout.
+    """Writes the lines to a file, which is not complete before all are there, or to stdout.
 
     Args:
-        target: a path, or `-` for stdout.
+        target: where they go.
         with_input: repeat the input in its line.
-        replaceable: the file that an interrupted batch left may be replaced, because a journal has
-            its results.
 
-    Raises:
-        InvalidArgumentError: the file cannot be made.
+    Attributes:
+        with_failed_nodes: how many outputs are of workflows that came through with failed nodes.
     """
 
-    def __init__(self, target: str, *, with_input: bool, replaceable: bool) -> None:
-        self._path = None if target == "-" else Path(target)
+    def __init__(self, target: Target, *, with_input: bool) -> None:
+        self._target = target
         self._with_input = with_input
-        self._file: BinaryIO | None = None
+        self._writer: Writer | None = None
         self._failures: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
-        if self._path is None:
-            return
-        if self._path.is_dir():
-            raise InvalidArgumentError(f"{target} is a folder", argument="output")
-        self.partial = self._path.with_name(f"{self._path.name}.partial")
-        if self.partial.exists() and not replaceable:
-            raise InvalidArgumentError(
-                f"{self.partial} is what an interrupted batch left; move it away, or let a batch "
-                "that can be interrupted have a --journal",
-                argument="output",
-            )
+        self.with_failed_nodes = 0
+
+    @property
+    def are_shown(self) -> bool:
+        """Whether they go to the terminal."""
+        return self._target.path is None and output.is_terminal()
 
     @property
     def unfinished(self) -> Path | None:
-        """The file that has the lines written so far; None for stdout."""
-        return None if self._file is None else self.partial
+        """The file that has the lines written so far; None where they are in their place."""
+        return None if self._writer is None else self._target.partial
+
+    @property
+    def unread(self) -> bool:
+        """Whether nobody has taken the last lines."""
+        return self._writer is None and output.unwritten() > 0
+
+    async def open(self) -> None:
+        """Open the file, unless that was done.
+
+        Raises:
+            InvalidArgumentError: it cannot be written, or another process writes it.
+        """
+        if self._writer is None and self._target.path is not None:
+            self._writer = self._target.writer()
+            await self._writer.drain()
+
+    async def drain(self, *, whole: bool = False) -> None:
+        """Wait while more lines than a few were not taken, or while any was not.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        if self._writer is None:
+            await output.drain(whole=whole)
+        else:
+            await self._writer.drain(0 if whole else ROOM)
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[None]:
-        """Open the file while the body runs. It gets its name in the end, unless the body fails."""
-        if self._path is None:
+    def closing(self) -> Iterator[None]:
+        """Put the file in its place when the body has ended well; else keep what there is."""
+        try:
             yield
+        except BaseException:
+            self._close(complete=False)
+            raise
+        self._close(complete=True)
+
+    def _close(self, *, complete: bool) -> None:
+        writer = self._writer
+        if writer is None:
+            output.give_up()
             return
         try:
-            self._file = self.partial.open("wb")
-        except OSError as error:
-            raise InvalidArgumentError(
-                f"{self.partial} cannot be written: {error.strerror}", argument="output"
-            ) from error
-        try:
-            with self._file:
-                yield
-        except BaseException:
-            if not self.partial.stat().st_size:
-                self.partial.unlink()
-            raise
-        self.partial.replace(self._path)
+            writer.flush(None if complete else PATIENCE)
+        finally:
+            writer.close()
+            self._target.finish(complete=complete)
 
     def write(self, result: MapResult[Any]) -> None:
         """Write a result's line."""
@@ -89,6 +104,7 @@ class Results:
             line["input"] = result.input
         if result.error is None:
             line["output"] = result.output
+            self.with_failed_nodes += bool(failed_nodes(result.output))
         else:
             line["error"] = self._failure(result.error)
         if result.run_id is not None:
@@ -107,11 +123,6 @@ class Results:
             for kind, count in self._failures.most_common(_SHOWN_KINDS)
         ]
 
-    def flush(self) -> None:
-        """Make the lines written so far visible in the file."""
-        if self._file is not None:
-            self._file.flush()
-
     def _failure(self, error: Exception) -> dict[str, Any]:
         kind = type(error).__name__
         self._failures[kind] += 1
@@ -119,8 +130,8 @@ class Results:
         return describe(error)
 
     def _write(self, line: dict[str, Any]) -> None:
-        data = msgspec.json.encode(line) + b"\n"
-        if self._file is None:
+        data = output.json_line(line)
+        if self._writer is None:
             output.write(data)
         else:
-            self._file.write(data)
+            self._writer.put(data)

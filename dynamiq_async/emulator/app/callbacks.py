@@ -6,7 +6,7 @@ The request is written to the socket by hand, so that the emulator needs no HTTP
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import re
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
+from ..core.hosts import is_loopback, is_public
 from ..core.json import encode
 
 if TYPE_CHECKING:
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
     from .execution import Execution
 
 MAX_CALLBACKS = 5
+
+DELIVERY_SECONDS = 30.0
+"""How long a receiver may take; then its delivery has failed."""
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")  # what a header can carry, and no more
+_NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f\\]")
+_STATUS_LINE = re.compile(rb"HTTP/\d\.\d (\d{3})(?: .*)?\r\n", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,8 @@ def parse_callbacks(
             complaints[f"{name}.url"] = complaint
         elif auth is not None and not _is_bearer(auth):
             complaints[f"{name}.auth"] = 'must be {"type": "bearer", "token": string}'
+        elif auth is not None and not _TOKEN.fullmatch(auth["token"]):
+            complaints[f"{name}.auth"] = "the token must be of visible ASCII characters"
         elif metadata is not None and not isinstance(metadata, dict):
             complaints[f"{name}.metadata"] = "must be an object"
         else:
@@ -89,8 +99,9 @@ async def deliver(
         payload["metadata"] = callback.metadata
     delivery = Delivery(url=str(callback.url), payload=payload)
     try:
-        delivery.status = await _post(callback, encode(payload), trust)
-    except (OSError, EOFError, ValueError) as error:
+        async with asyncio.timeout(DELIVERY_SECONDS):
+            delivery.status = await _post(callback, encode(payload), trust)
+    except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
         delivery.error = f"{type(error).__name__}: {error}"
     return delivery
 
@@ -102,13 +113,17 @@ def rfc3339_ns(nanoseconds: int) -> str:
 
 
 async def _post(callback: Callback, body: bytes, trust: ssl.SSLContext | None) -> int:
-    url = callback.url
+    url, host = callback.url, callback.url.raw_host or ""
     secure = (trust or True) if url.scheme == "https" else None
-    reader, writer = await asyncio.open_connection(url.raw_host, url.port, ssl=secure)
+    # Names under .localhost are this machine, also where the resolver does not know it.
+    there = "localhost" if host.removesuffix(".").endswith(".localhost") else host
+    reader, writer = await asyncio.open_connection(
+        there, url.port, ssl=secure, server_hostname=host if secure else None
+    )
     try:
         lines = [
             f"POST {url.raw_path_qs} HTTP/1.1",
-            f"Host: {url.authority}",
+            f"Host: {url.host_port_subcomponent}",
             "Content-Type: application/json",
             f"Content-Length: {len(body)}",
             "Connection: close",
@@ -117,8 +132,10 @@ async def _post(callback: Callback, body: bytes, trust: ssl.SSLContext | None) -
             lines.append(f"Authorization: Bearer {callback.token}")
         writer.write("\r\n".join((*lines, "", "")).encode() + body)
         await writer.drain()
-        status_line = await reader.readuntil(b"\r\n")
-        return int(status_line.split()[1])
+        match = _STATUS_LINE.fullmatch(await reader.readuntil(b"\r\n"))
+        if match is None:
+            raise ValueError("the receiver did not respond with HTTP")
+        return int(match[1])
     finally:
         writer.close()
 
@@ -134,18 +151,14 @@ def _complain_url(value: Any, allow_loopback: bool) -> str | None:
     if not isinstance(value, str) or not value:
         return "cannot be blank" if value in (None, "") else "must be a string"
     try:
+        if _NOT_IN_URLS.search(value):
+            raise ValueError("parsers of URLs disagree about such characters")
         url = URL(value)
     except ValueError:
         return "must be a valid URL"
-    host = url.host or ""
-    try:
-        address = ipaddress.ip_address(host)
-        local, public = address.is_loopback, address.is_global
-    except ValueError:
-        local = host == "localhost" or host.endswith(".localhost")
-        public = "." in host and not local
-    if local and allow_loopback and url.scheme in ("http", "https"):
+    host = url.raw_host or ""
+    if allow_loopback and is_loopback(host) and url.scheme in ("http", "https"):
         return None
-    if url.scheme != "https" or not public:
+    if url.scheme != "https" or not is_public(host):
         return "must be a public HTTPS URL"
     return None

@@ -69,6 +69,23 @@ class Execution:
             return {"error": self.error}
         return {"canceled": True, "error": {"message": self.error}}
 
+    def failed_result(self) -> dict[str, Any]:
+        """The library's whole result of a workflow that failed or was canceled."""
+        canceled = self.status == "canceled"
+        error = node_error(
+            "CanceledException" if canceled else "FlowNodeFailureException", self.error or ""
+        )
+        error["failed_nodes"] = [
+            {"id": node, "name": node, "error_message": message}
+            for node, message in self.failed_nodes.items()
+        ]
+        return {
+            "status": self.status,
+            "input": None if canceled else self.input,
+            "output": self.output,
+            "error": error,
+        }
+
 
 async def execute(app: App, execution: Execution, context: RunContext) -> None:
     """Run `app` and note its end. Raises only `CancelledError`."""

@@ -56,7 +56,7 @@ async def connect_link(exchange: AppExchange) -> None:
     token = uuid4().hex
     link = Link(user_id=user_id or "", requirements=wanted)
     exchange.state.requirements.links[token] = link
-    url = f"{exchange.state.url()}/~connect/{token}"
+    url = f"{exchange.url}/~connect/{token}"
     await exchange.respond(200, {"url": url, "expires_at": link.expires_at})
 
 

@@ -28,8 +28,11 @@ def sync_response(execution: Execution, *, last_node_output: bool) -> Any:
     """The body of a synchronous response.
 
     The vendor's widget reads a top-level `output`. Here it is the workflow's map of nodes, or with
-    `last_node_output` the output of the last of them.
+    `last_node_output` the output of the last of them. A workflow that failed or was canceled is
+    responded to with the library's whole result.
     """
+    if execution.status != "success":
+        return execution.failed_result()
     nodes = execution.output
     if last_node_output and nodes:
         return {"output": list(nodes.values())[-1].get("output")}

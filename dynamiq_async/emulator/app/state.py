@@ -15,7 +15,7 @@ from .execution import Execution, execute
 from .requirements import Requirements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from .callbacks import Delivery
     from .input_files import InputFile
@@ -45,7 +45,6 @@ class AppState:
 
     Args:
         deployments: the Apps by the part of the path that chooses them; "" is the default one.
-        url: gives the URL of the emulator.
         log_limit: how many executions and deliveries are remembered.
 
     Attributes:
@@ -58,14 +57,12 @@ class AppState:
         settings: Settings,
         deployments: Mapping[str, Deployment],
         *,
-        url: Callable[[], str],
         changes: Changes,
         tasks: Tasks,
         log_limit: int,
     ) -> None:
         self.settings = settings
         self.deployments = deployments
-        self.url = url
         self.changes = changes
         self.tasks = tasks
         self.folder = Path()

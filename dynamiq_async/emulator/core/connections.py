@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import web
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable
+
+
+class _Connection(NamedTuple):
+    number: int
+    transport: asyncio.Transport
+    timer: asyncio.TimerHandle | None  # until the first request
 
 
 class Connections:
@@ -16,32 +22,44 @@ class Connections:
 
     Args:
         changed: called whenever a connection is opened or closed.
+        head_timeout: seconds after which a connection without a first request is closed; None:
+            never.
     """
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self, changed: Callable[[], None], head_timeout: float | None) -> None:
         self.made = 0
-        self.open: dict[object, tuple[int, asyncio.Transport]] = {}
+        self.open: dict[object, _Connection] = {}
         self._changed = changed
+        self._head_timeout = head_timeout
 
     def add(self, protocol: object, transport: asyncio.Transport) -> None:
         """Number a new connection."""
         self.made += 1
-        self.open[protocol] = self.made, transport
+        timer = None
+        if self._head_timeout is not None:
+            timer = asyncio.get_running_loop().call_later(self._head_timeout, transport.abort)
+        self.open[protocol] = _Connection(self.made, transport, timer)
         self._changed()
 
     def remove(self, protocol: object) -> None:
         """Forget a connection that is closed."""
+        self.heard(protocol)
         self.open.pop(protocol, None)
         self._changed()
 
-    def number(self, protocol: object) -> int:
-        """The number of a connection; 0 for one that is closed."""
-        return self.open[protocol][0] if protocol in self.open else 0
+    def heard(self, protocol: object) -> int:
+        """Note that a request came. Returns its connection's number; 0 for one that is closed."""
+        connection = self.open.get(protocol)
+        if connection is None:
+            return 0
+        if connection.timer is not None:
+            connection.timer.cancel()
+        return connection.number
 
     def abort(self) -> None:
         """Close every connection at once."""
-        for _, transport in self.open.values():
-            transport.abort()
+        for connection in self.open.values():
+            connection.transport.abort()
 
 
 class CountingServer(web.Server):

@@ -21,12 +21,15 @@ class Exchange(Generic[S]):
 
     Attributes:
         state: what the service keeps between requests.
+        url: the URL of the emulator, as the client knows it: links are made of it.
+        wire: is there once the body is read.
         headers: go with a JSON response.
     """
 
     state: S
     record: RequestRecord
-    wire: Wire
+    url: str
+    wire: Wire = field(init=False)
     headers: dict[str, str] = field(default_factory=dict)
 
     async def respond(self, status: int, value: Any) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_MAX_DIGITS = 18
+"""Of a number in a query: Python refuses to read thousands of digits, and int64 ends here."""
+
 _CALLED = {str: "a string", bool: "a boolean", dict: "an object", list: "an array"}
 
 
@@ -101,7 +104,7 @@ def positive_number(query: Mapping[str, str], name: str, *, default: int) -> int
     text = query.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and int(text) >= 1):
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and int(text) >= 1):
         raise bad_fields({name: "must be an integer no less than 1"})
     return int(text)
 

@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     from .request_record import RequestRecord
 
 
-async def read_body(request: web.BaseRequest, folder: Path, limit: int) -> Buffer:
+async def read_body(
+    request: web.BaseRequest, folder: Path, limit: int, *, keep: bool = True
+) -> Buffer:
     """The whole body, in memory or as a map of a temporary file in `folder`.
+
+    Without `keep` it is read, so that the connection can be used again, and forgotten.
 
     Raises `RefusalError` (413) when it is longer than `limit` bytes.
     """
@@ -42,7 +46,8 @@ async def read_body(request: web.BaseRequest, folder: Path, limit: int) -> Buffe
             if size > limit:
                 message = f"the body is larger than {limit} bytes"
                 raise RefusalError(413, "payload_too_large", message)
-            body += chunk
+            if keep:
+                body += chunk
             if len(body) >= IN_MEMORY:
                 if file is None:
                     file = await run_sync(_temporary_file, folder)
@@ -76,7 +81,7 @@ def parse_into(record: RequestRecord, body: Buffer) -> None:
     elif kind == "multipart/form-data":
         boundary = content_type.get_param("boundary")
         if isinstance(boundary, str):
-            record.form = list(split_form(body, boundary.encode()))
+            record.form = list(split_form(body, boundary.encode("utf-8", "replace")))
 
 
 def content_type_of(record: RequestRecord) -> Message:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, TypeVar
 
 from .exchange import Exchange
 from .refusals import RefusalError
@@ -25,6 +26,18 @@ Route = tuple[str, re.Pattern[str], Handler[S]]
 """A method, a path whose groups are arguments of the handler, and the handler."""
 
 
+class Admission(NamedTuple):
+    """What a service makes of the head of a request.
+
+    Attributes:
+        refused: why the request is refused; then its body is of no interest.
+        respond: sends the response, which says why the request is refused if it is.
+    """
+
+    refused: RefusalError | None
+    respond: Callable[[Wire, RefusalError | None], Awaitable[None]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Service(Generic[S]):
     """What one host serves.
@@ -41,16 +54,27 @@ class Service(Generic[S]):
     authorize: Callable[[Exchange[S]], None]
     refusal: Callable[[RefusalError], Any] = RefusalError.envelope
 
-    async def respond(
-        self, record: RequestRecord, wire: Wire, refused: RefusalError | None
+    def admit(self, record: RequestRecord, url: str, refused: RefusalError | None) -> Admission:
+        """Judge a request by its head, unless it is `refused` already.
+
+        `url` is the emulator's own, as the client knows it.
+        """
+        exchange = Exchange(self.state, record, url)
+        try:
+            if refused is None:
+                self.authorize(exchange)
+        except RefusalError as error:
+            refused = error
+        return Admission(refused, partial(self._respond, exchange))
+
+    async def _respond(
+        self, exchange: Exchange[S], wire: Wire, refused: RefusalError | None
     ) -> None:
-        """Respond to a request, which may have been `refused` when its body was read."""
-        exchange = Exchange(self.state, record, wire)
+        exchange.wire = wire
         try:
             if refused is not None:
                 raise refused
-            handler, arguments = self._route(record)
-            self.authorize(exchange)
+            handler, arguments = self._route(exchange.record)
             await handler(exchange, *arguments)
         except RefusalError as error:
             await exchange.respond(error.status, self.refusal(error))

@@ -58,7 +58,8 @@ class Wire:
         self._record = record
         self._fault = record.fault
         self._framing: Literal["chunked", "length", "close"] = "chunked"
-        self._keep_alive = request.keep_alive
+        # A body that was not read to its end stands before the next request.
+        self._keep_alive = request.keep_alive and request.content.is_eof()
         self._headers: CIMultiDict[str] = CIMultiDict()
         self._whole: list[tuple[bytes, bool]] | None = None  # a body to be measured first
         self._held = b""  # shorter than write_size, waiting for more

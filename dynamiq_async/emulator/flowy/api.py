@@ -91,7 +91,9 @@ async def get_run(exchange: Exchange[Flowy], run_id: str) -> None:
     if status == "failed":
         shown["error"] = run.error
     if status == "completed":
-        shown["outputs"] = [_output(flowy, run, node, what) for node, what in run.outputs.items()]
+        shown["outputs"] = [
+            _output(exchange, run, node, what) for node, what in run.outputs.items()
+        ]
     await exchange.respond(200, {"data": shown})
 
 
@@ -121,10 +123,12 @@ def _inputs(body: Any, app: FlowyApp) -> dict[str, str]:
     return inputs
 
 
-def _output(flowy: Flowy, run: FlowyRun, node: str, what: str | FlowyContent) -> dict[str, Any]:
+def _output(
+    exchange: Exchange[Flowy], run: FlowyRun, node: str, what: str | FlowyContent
+) -> dict[str, Any]:
     if isinstance(what, str):
         return {"nodeId": node, "kind": "text", "text": what}
-    return {"nodeId": node, "kind": what.kind, "url": sign(flowy, run.id, node, what)}
+    return {"nodeId": node, "kind": what.kind, "url": sign(exchange, run.id, node, what)}
 
 
 def _time(when: float) -> str:

@@ -24,11 +24,11 @@ _SECRET = secrets.token_bytes(32)
 _OTHER_NAME = {"127.0.0.1": "localhost", "localhost": "127.0.0.1"}
 
 
-def sign(flowy: Flowy, run_id: str, node: str, what: FlowyContent) -> str:
+def sign(exchange: Exchange[Flowy], run_id: str, node: str, what: FlowyContent) -> str:
     """A link to an output that works for `Flowy.link_seconds`."""
-    parts = urlsplit(flowy.url())
-    host = parts.hostname or ""
-    there = f"{_OTHER_NAME.get(host, host)}:{parts.port}"
+    flowy, parts = exchange.state, urlsplit(exchange.url)
+    host, colon, port = parts.netloc.rpartition(":")
+    there = f"{_OTHER_NAME.get(host, host)}{colon}{port}"
     path = f"/{run_id}/{quote(node, safe='')}/{quote(what.name, safe='')}"
     expires = str(int(flowy.clock() + flowy.link_seconds))
     query = urlencode({"expires": expires, "signature": _signature(path, expires)})
@@ -42,7 +42,8 @@ def authorize(exchange: Exchange[Flowy]) -> None:
         raise RefusalError(400, "InvalidArgument", "Only one auth mechanism allowed")
     expires = record.query.get("expires", "")
     signature = record.query.get("signature", "")
-    if not hmac.compare_digest(signature, _signature(record.endpoint, expires)):
+    right = _signature(record.endpoint, expires)
+    if not hmac.compare_digest(signature.encode("utf-8", "replace"), right.encode()):
         raise RefusalError(403, "SignatureDoesNotMatch", "The signature does not match")
     if int(expires) <= exchange.state.clock():
         raise RefusalError(403, "AccessDenied", "Request has expired")

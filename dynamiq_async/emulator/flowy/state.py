@@ -39,7 +39,6 @@ class Flowy:
         apps: the apps, by id.
         runs: the runs, by id, oldest first.
         clock: gives the Unix time.
-        url: gives the URL of the emulator.
     """
 
     key: str = DEFAULT_FLOWY_KEY
@@ -55,7 +54,6 @@ class Flowy:
     apps: dict[str, FlowyApp] = field(default_factory=lambda: dict(BUILTIN_FLOWY))
     runs: dict[str, FlowyRun] = field(default_factory=dict)
     clock: Callable[[], float] = time.time
-    url: Callable[[], str] = str
     rate_limits: RateLimits = field(default_factory=RateLimits, repr=False)
 
     def take_request(self, key: str) -> tuple[dict[str, str], bool]:

@@ -39,7 +39,7 @@ async def list_apps(exchange: Exchange[Management]) -> None:
     archived = query.get("archived")
     every = query.get("include_archived") == "true"
     found = [
-        app.public(management.url())
+        app.public(exchange.url)
         for app in management.apps
         if app.project_id == project_id
         and query.get("workflow_id", app.workflow_id) == app.workflow_id
@@ -54,6 +54,6 @@ async def get_app(exchange: Exchange[Management], app_id: str) -> None:
     management = exchange.state
     for app in management.apps:
         if app.id == app_id:
-            await exchange.respond(200, {"data": app.public(management.url())})
+            await exchange.respond(200, {"data": app.public(exchange.url)})
             return
     raise RefusalError(404, "not_found", "there is no such App")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 DEFAULT_TOKEN = "dyn_pat_emulator"  # noqa: S105 - nothing real is behind it
 DEFAULT_PROJECT = "00000000-0000-4000-8000-000000000001"
@@ -86,12 +86,10 @@ class Management:
     Attributes:
         token: what clients must send; None: nothing.
         apps: in the order in which they were added.
-        url: gives the URL of the emulator.
     """
 
     token: str | None = DEFAULT_TOKEN
     apps: list[ManagedApp] = field(default_factory=list)
-    url: Callable[[], str] = str
 
     def add(self, name: str, **more: Any) -> ManagedApp:
         """Add an App; `more` are the attributes of `ManagedApp`."""

@@ -34,9 +34,19 @@ class Context:
             it to the reader.
         restarts: whether a reader that reconnects would start the stream again, not resume it. This
             is true for all streams except those that follow a run.
+        of_run: whether it is the stream of a run, which can be canceled and answered by its id.
     """
 
-    __slots__ = ("_start", "_upstream", "ended", "event", "heartbeat", "restarts", "retry")
+    __slots__ = (
+        "_start",
+        "_upstream",
+        "ended",
+        "event",
+        "heartbeat",
+        "of_run",
+        "restarts",
+        "retry",
+    )
 
     def __init__(self, upstream: Upstream, *, heartbeat: float | None, retry: float | None) -> None:
         self._upstream = upstream
@@ -46,6 +56,7 @@ class Context:
         self.heartbeat = heartbeat
         self.retry = retry
         self.restarts = upstream.restarts
+        self.of_run = upstream.of_run
 
     @property
     def run_id(self) -> str | None:
@@ -95,6 +106,14 @@ class Format(ABC):
 
         Args:
             context: what is known about the relay. Keep it: its values change later.
+        """
+        return b""
+
+    def run_known(self) -> bytes:
+        """The bytes to send before the next event because of what is known about the run by now.
+
+        Called before each group of events, also if `map` shows none of them. The context's `run_id`
+        tells the id as soon as there is one.
         """
         return b""
 

@@ -11,14 +11,30 @@ from dynamiq_async.relay.problems import ENDS
 from dynamiq_async.sse import ServerSentEvent
 
 if TYPE_CHECKING:
+    from dynamiq_async.relay.formats.base import Context
     from dynamiq_async.relay.problems import EndKind, Problem
 
 
 class JSONLines(Format):
-    """A line of JSON for each event; bytes must be JSON already. A failure is the last line,
-    `{"error": …}`."""
+    """A line of JSON for each event; bytes must be JSON already. A run's id is the first line,
+    `{"run": id}`, as soon as it is known. A failure is the last line, `{"error": …}`, with the
+    position to resume behind in `last_event_id` if there is one."""
 
     media_type = "application/x-ndjson"
+
+    _context: Context
+    _told = False
+
+    def opening(self, context: Context) -> bytes:
+        self._context = context
+        return self.run_known()
+
+    def run_known(self) -> bytes:
+        run_id = self._context.run_id if self._context.of_run else None
+        if self._told or run_id is None:
+            return b""
+        self._told = True
+        return encode({"run": run_id}, "run") + b"\n"
 
     def event(self, event: Any) -> bytes:
         if isinstance(event, ServerSentEvent):
@@ -27,10 +43,10 @@ class JSONLines(Format):
             event = event.data
         data = encode(event, "map") if isinstance(event, str) else as_bytes(event)
         # JSON strings cannot contain line breaks; elsewhere they are white space.
-        return with_breaks_as(b" ", data) + b"\n"
+        return self.run_known() + with_breaks_as(b" ", data) + b"\n"
 
     def end(self, kind: EndKind) -> bytes:
-        return b"" if kind == "completed" else self.failure(ENDS[kind], None)
+        return self.run_known() if kind == "completed" else self.failure(ENDS[kind], None)
 
     def failure(self, problem: Problem, position: str | None) -> bytes:
-        return problem.json() + b"\n"
+        return self.run_known() + problem.json(position) + b"\n"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from dynamiq_async.emulator import Emulator
+from dynamiq_async.emulator.app import callbacks
 
 
 async def test_callbacks_are_delivered_when_the_run_ends(connect: Any) -> None:
     async with (
-        Emulator("echo", access_key="token-of-the-receiver") as receiver,
+        Emulator("echo", access_key=None) as receiver,
         Emulator("echo", allow_loopback_callbacks=True, callback_deliveries=2) as emulator,
     ):
         client = await connect(emulator)
@@ -50,7 +52,7 @@ async def test_callbacks_are_delivered_when_the_run_ends(connect: Any) -> None:
 
 async def test_a_failed_run_has_no_output_for_its_callbacks(connect: Any) -> None:
     async with (
-        Emulator("echo") as receiver,
+        Emulator("echo", access_key=None) as receiver,
         Emulator("failing", allow_loopback_callbacks=True) as emulator,
     ):
         url = receiver.url
@@ -84,6 +86,40 @@ PUBLIC = "https://example.com/hook"
 
 NOT_PUBLIC = "must be a public HTTPS URL"
 
+TOKEN = "the token must be of visible ASCII characters"
+
+BEARER = {"type": "bearer"}
+
+NOT_PUBLIC_HOSTS = (
+    *("127.1", "127.0.0.1.", "0x7f.1", "0x7f000001", "2130706433", "017700000001", "0.0.0.0"),
+    *(
+        "localhost.",
+        "LOCALHOST",
+        "a.b.localhost.",
+        "localhost.localdomain",
+        "nas.local",
+        "intranet",
+    ),
+    *("[::]", "[::ffff:127.0.0.1]", "[::ffff:10.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]"),
+    *(
+        "user@127.0.0.1",
+        "\uff11\uff12\uff17.0.0.1",
+        "127\u30020\u30020\u30021",
+        "a.example.0x7f",
+        "1.2.3.4.5",
+        "224.0.0.1",
+    ),
+    *("192.168.1.1", "172.16.0.1", "100.64.0.1", "[fe80::1]", "[fd00::1]", "metadata.internal"),
+)
+
+AMBIGUOUS_URLS = (
+    "https://127.0.0.1\\@example.com/",
+    "https://example.com\\.localhost/",
+    "https://example.com/\r\nX: 1",
+    "https://exam\tple.com/",
+    " https://example.com/",
+)
+
 
 @pytest.mark.parametrize(
     ("callback", "field", "complaint"),
@@ -99,6 +135,19 @@ NOT_PUBLIC = "must be a public HTTPS URL"
         ({"url": "https://10.0.0.1"}, "callbacks[0].url", NOT_PUBLIC),
         ({"url": "https://169.254.0.1"}, "callbacks[0].url", NOT_PUBLIC),
         ({"url": "https://[::1]"}, "callbacks[0].url", NOT_PUBLIC),
+        *(
+            ({"url": f"https://{host}/"}, "callbacks[0].url", NOT_PUBLIC)
+            for host in NOT_PUBLIC_HOSTS
+        ),
+        *(({"url": url}, "callbacks[0].url", "must be a valid URL") for url in AMBIGUOUS_URLS),
+        *(
+            (
+                {"url": PUBLIC, "auth": {"type": "bearer", "token": token}},
+                "callbacks[0].auth",
+                TOKEN,
+            )
+            for token in ("", "a b", "a\r\nX-Injected: 1", "a\nb", "a\0", "schlüssel", "\x7f")
+        ),
         ({"url": PUBLIC, "auth": "x"}, "callbacks[0].auth", None),
         ({"url": PUBLIC, "auth": {"type": "bearer"}}, "callbacks[0].auth", None),
         ({"url": PUBLIC, "metadata": []}, "callbacks[0].metadata", "must be an object"),
@@ -124,3 +173,66 @@ async def test_five_callbacks_are_the_most(connect: Any) -> None:
         }
         response = await (await connect(emulator)).post("/", body)
     assert response.error["details"] == {"callbacks": "the length must be no more than 5"}
+
+
+@pytest.mark.parametrize(
+    "url", ["https://8.8.8.8/", "https://example.com./", "https://[2606:4700::1111]/", PUBLIC]
+)
+async def test_a_public_callback_is_taken(url: str) -> None:
+    found, complaints = callbacks.parse_callbacks([{"url": url}], allow_loopback=False)
+    assert len(found) == 1
+    assert not complaints
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"\r\n", b"HTTP/1.1\r\n", b"HTTP/1.1 abc\r\n", b"SSH-2.0\r\n", b"HTTP", b"", b"x" * 100_000],
+)
+async def test_an_odd_receiver_is_noted(connect: Any, said: bytes) -> None:
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.close()
+
+    server = await asyncio.start_server(receive, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, Emulator("echo", allow_loopback_callbacks=True) as emulator:
+        url = f"http://127.0.0.1:{port}/"
+        body = {"input": {}, "execution_mode": "async", "callbacks": [{"url": url}]}
+        await (await connect(emulator)).post("/", body)
+        await emulator.wait_until(lambda: emulator.deliveries.total)
+        assert emulator.deliveries[0].status is None
+        assert emulator.deliveries[0].error
+
+
+async def test_a_receiver_that_says_nothing_is_noted_in_time(
+    connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callbacks, "DELIVERY_SECONDS", 0.05)
+    over = asyncio.Event()
+
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(receive, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, Emulator("echo", allow_loopback_callbacks=True) as emulator:
+        url = f"http://127.0.0.1:{port}/"
+        body = {"input": {}, "execution_mode": "async", "callbacks": [{"url": url}]}
+        await (await connect(emulator)).post("/", body)
+        await emulator.wait_until(lambda: emulator.deliveries.total)
+        assert str(emulator.deliveries[0].error).startswith("TimeoutError")
+        over.set()
+
+
+async def test_names_under_localhost_are_this_machine(connect: Any) -> None:
+    async with (
+        Emulator("echo", access_key=None) as receiver,
+        Emulator("echo", allow_loopback_callbacks=True) as emulator,
+    ):
+        url = f"http://user:secret@hook.localhost:{receiver.port}/"
+        body = {"input": {}, "execution_mode": "async", "callbacks": [{"url": url}]}
+        await (await connect(emulator)).post("/", body)
+        await emulator.wait_until(lambda: emulator.deliveries.total)
+        assert receiver.requests[0].headers["Host"] == f"hook.localhost:{receiver.port}"

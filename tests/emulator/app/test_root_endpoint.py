@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dynamiq_async.emulator import Emulator, RunContext
+from dynamiq_async import AsyncApp, errors
+from dynamiq_async.emulator import Emulator, RunContext, WorkflowFailedError
+
+CAPTURES = Path(__file__).parents[2] / "data" / "captures"
 
 
 async def test_sync_responds_with_the_nodes_under_output(emulator: Emulator, connect: Any) -> None:
@@ -22,6 +27,72 @@ async def test_last_node_output_responds_with_that_alone(emulator: Emulator, con
     body = {"input": {"say": "ho"}, "last_node_output": True}
     response = await (await connect(emulator)).post("/", body)
     assert response.json == {"output": "HO"}
+
+
+@pytest.mark.parametrize("last_node_output", [False, True])
+@pytest.mark.parametrize(
+    ("app", "capture"), [("failing", "06_node_error_raise"), ("canceled", "09_cancel_token")]
+)
+async def test_a_failed_workflow_is_answered_with_the_librarys_result(
+    connect: Any, app: str, capture: str, last_node_output: bool
+) -> None:
+    captured = json.loads((CAPTURES / f"{capture}.result.json").read_bytes())
+    body = {"input": {}, "last_node_output": last_node_output}
+    async with Emulator(app) as emulator:
+        response = await (await connect(emulator)).post("/", body)
+    result = response.json
+    assert response.status == 200
+    assert list(result) == list(captured)
+    assert (result["status"], result["input"]) == (captured["status"], captured["input"])
+    assert result["error"].keys() == captured["error"].keys()
+    assert result["error"]["type"] == captured["error"]["type"]
+    if app == "canceled":
+        assert result["output"] is None
+        return
+    assert result["error"]["message"] == captured["error"]["message"]
+    assert result["error"]["failed_nodes"] == [
+        {**captured["error"]["failed_nodes"][0], "name": "py-bad"}
+    ]
+    assert {node: entry["status"] for node, entry in result["output"].items()} == {
+        node: entry["status"] for node, entry in captured["output"].items()
+    }
+
+
+async def gives_up(input: dict[str, Any], run: RunContext) -> Any:
+    raise WorkflowFailedError("out of memory")
+
+
+async def breaks(input: dict[str, Any], run: RunContext) -> Any:
+    raise KeyError("tier")
+
+
+@pytest.mark.parametrize(
+    ("app", "kind", "said"),
+    [
+        ("failing", errors.RunFailedError, "node failures: bad"),
+        ("canceled", errors.RunCanceledError, "was canceled"),
+        (gives_up, errors.RunFailedError, "out of memory"),
+        (breaks, errors.RunFailedError, "node failures: breaks"),
+    ],
+)
+async def test_a_failed_workflow_raises_from_invoke_as_from_the_other_ways(
+    app: Any, kind: type[errors.DynamiqError], said: str
+) -> None:
+    async with (
+        Emulator(app) as emulator,
+        AsyncApp(emulator.url, access_key=emulator.access_key) as client,
+    ):
+        with pytest.raises(kind, match=said):
+            await client.invoke({})
+        async with client.stream({}) as stream:
+            with pytest.raises(kind, match=said):
+                await stream.output()
+        [result] = await client.batch([{}])
+        with pytest.raises(kind, match=said):
+            result.unwrap()
+        run = await client.runs.create({})
+        with pytest.raises(kind):
+            run.unwrap()
 
 
 async def test_multipart_as_the_widget_sends_it(connect: Any) -> None:

@@ -536,3 +536,22 @@ async def test_a_reader_that_leaves_frees_a_waiting_app(connect: Any) -> None:
         client.abort()
         await emulator.wait_for_executions(1)
         assert emulator.executions[0].status == "success"
+
+
+@pytest.mark.parametrize("query", ["page", "page_size"])
+@pytest.mark.parametrize("number", ["9" * 4400, "9" * 19, "0" * 5000 + "1"])
+async def test_a_number_too_long_to_read_is_refused(connect: Any, query: str, number: str) -> None:
+    async with Emulator("echo") as emulator:
+        refused = await (await connect(emulator)).get(f"/v1/runs?{query}={number}")
+        assert refused.status == 400
+        assert refused.error["details"] == {query: "must be an integer no less than 1"}
+        last = await (await connect(emulator)).get(f"/v1/runs?{query}={'9' * 18}")
+        assert (last.status, last.json["data"]) == (200, [])
+
+
+async def test_a_position_too_long_to_read_is_refused(connect: Any) -> None:
+    async with Emulator("echo") as emulator:
+        client = await connect(emulator)
+        run = (await client.post("/v1/runs")).json["data"]["id"]
+        path = f"/v1/runs/{run}/stream?after_sequence={'9' * 4400}"
+        assert (await client.get(path)).status == 400

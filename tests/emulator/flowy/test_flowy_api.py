@@ -234,3 +234,11 @@ async def test_a_text_is_in_the_run_itself(flowy: Flowy) -> None:
     [output] = (await flowy.call("GET", f"/runs/{run_id}")).json["data"]["outputs"]
     assert (output["nodeId"], output["kind"]) == ("text-1", "text")
     assert "a frog jumps in" in output["text"]
+
+
+async def test_a_signature_of_any_characters_is_refused(connect: Any) -> None:
+    async with Emulator() as emulator:
+        client = await connect(emulator)
+        link = "/~flowy-files/run/node/a.png?expires=9&signature="
+        for signature in ("", "%C3%A4", "%ff", "%ED%A0%80"):
+            assert (await client.get(link + signature, key=None)).status == 403
