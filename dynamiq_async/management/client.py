@@ -16,7 +16,7 @@ from dynamiq_async import errors
 from dynamiq_async._credentials import Credential, is_personal
 from dynamiq_async._http.client import Client, ClientOptions
 from dynamiq_async._http.urls import parse_base_url
-from dynamiq_async.app import KEY_VARIABLE, AsyncApp
+from dynamiq_async.app import KEY_VARIABLE, AppOptions, AsyncApp
 from dynamiq_async.management.apps import MAX_PAGE_SIZE, Apps
 from dynamiq_async.management.models import App, choose_app, describe_app
 from dynamiq_async.management.settings import (
@@ -31,19 +31,10 @@ from dynamiq_async.options import Timeout, check_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
-    from dynamiq_async.streaming.app_stream import FinalEvent
-
 DEFAULT_URL = "https://api.getdynamiq.ai"
 
 DEFAULT_TIMEOUT = Timeout(first_byte=30.0, idle=30.0)
 """No workflow runs here, so silence means trouble. The vendor's command line waits as long."""
-
-
-class AppOptions(ClientOptions, total=False):
-    """The arguments of `AsyncApp` beside its host."""
-
-    access_key: str | Literal[False] | None
-    final_event: FinalEvent
 
 
 class AsyncManagement(Client):
