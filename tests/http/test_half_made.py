@@ -100,8 +100,7 @@ def test_no_frame_of_a_failed_constructor_holds_a_callbacks_token(make: Any) -> 
 
 async def test_no_frame_holds_the_key_where_an_app_cannot_be_opened() -> None:
     async with Emulator("echo") as emulator:
-        token = emulator.management.token or False
-        management = AsyncManagement(emulator.management_url, token=token)
+        management = AsyncManagement(emulator.management_url, token=emulator.management.token)
         async with management:
             [app, *_] = [app async for app in management.apps.list(project_id=DEFAULT_PROJECT)]
             with pytest.raises(InvalidArgumentError) as caught:

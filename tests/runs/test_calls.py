@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import msgspec
-import numpy as np
+import numpy
 import pytest
 
 from dynamiq_async import Page, Run, Timeout, errors
@@ -478,6 +478,7 @@ async def test_the_errors_of_a_run_do_not_repeat_the_key(
 
 
 async def test_numbers_and_texts_of_a_frame_are_taken_for_arguments(serve: Serve) -> None:
+    np: Any = numpy  # of these types a type checker knows nothing
     served = await serve(numbers)
     session = np.str_(SESSION)
     run = await served.app.runs.create({}, session_id=session, timeout=np.int64(60))
