@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from dynamiq_async import errors
-from dynamiq_async._credentials import ACCESS_KEY
+from dynamiq_async._credentials import ACCESS_KEY, hidden
 from dynamiq_async._http.bodies import root_body
 from dynamiq_async._http.client import ClientOptions
 from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
@@ -123,6 +123,7 @@ class AsyncApp(Batching):
         final_event: FinalEvent = "auto",
         **options: Unpack[ClientOptions],
     ) -> None:
+        access_key = hidden(access_key)
         url = host_or_url if host_or_url is not None else os.environ.get(URL_VARIABLE)
         if not url:
             raise errors.InvalidArgumentError(
