@@ -39,7 +39,7 @@ E = TypeVar("E")
 _BOM = b"\xef\xbb\xbf"
 
 # Numbers, because `13 in chunk` is eight times as fast as `b"\r" in chunk`.
-_NUL, _LF, _CR, _COLON, _D, _E, _I = b"\0\n\r:dei"
+_NUL, _LF, _CR, _COLON, _D, _E, _I, _R = b"\0\n\r:deir"
 
 # From this size on a payload is decoded where it lies. Below it, copying it into a `bytes` of its
 # own is cheaper than what a memoryview costs.
@@ -48,6 +48,10 @@ _LARGE = 64 * 1024
 # Up to this size of a chunk `_take_one` pays, and from this many lines on `_read_columns`.
 _SMALL = 8 * 1024
 _SEVERAL = 32
+
+# The lines that name an event `error`.
+_ERROR = b"\nevent: error\n"
+_ERRORS = (_ERROR[1:], b"event:error\n")
 
 # How `_read_columns` knows the lines beside `data: `, by their first byte.
 _NAMES = {_E: b"\nevent: ", _I: b"\nid: "}
@@ -66,7 +70,8 @@ class SSEDecoder(Generic[E]):
         recover: called as `recover(data, error)` for data that cannot be decoded, the error being
             msgspec's; what it returns takes the event's place, None drops the event, and what it
             raises comes out of `feed`.
-        recover_error: the same, for data of an event whose type is `error`; by default `recover`.
+        read_error: called as `read_error(data)` for the data of each event whose type is `error`,
+            in place of decoding it. What it returns and raises means what it does for `recover`.
 
     Attributes:
         retry: the reconnection time that the server asked for last, in milliseconds. Read only.
@@ -83,7 +88,7 @@ class SSEDecoder(Generic[E]):
         *,
         max_event_bytes: int = ...,
         recover: Callable[[bytes, Exception], E | None] | None = None,
-        recover_error: Callable[[bytes, Exception], E | None] | None = None,
+        read_error: Callable[[bytes], E | None] | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -99,7 +104,7 @@ class SSEDecoder(Generic[E]):
         *,
         max_event_bytes: int = 64 * 1024 * 1024,
         recover: Callable[[bytes, Exception], Any] | None = None,
-        recover_error: Callable[[bytes, Exception], Any] | None = None,
+        read_error: Callable[[bytes], Any] | None = None,
     ) -> None:
         if max_event_bytes < 1:
             raise InvalidArgumentError(
@@ -109,7 +114,7 @@ class SSEDecoder(Generic[E]):
         self._decode = None if type is None else msgspec.json.Decoder(type).decode
         self._keeps_raw = _json.KeepsRaw in getattr(type, "__mro__", ())
         self._recover = recover
-        self._recover_error = recover_error or recover
+        self._read_error = read_error
         self._limit = max_event_bytes
         self._small = min(_SMALL, max_event_bytes)
         self._overflowed = False
@@ -363,10 +368,13 @@ class SSEDecoder(Generic[E]):
             text = str(data, "utf-8", "replace")
             self._events.append(ServerSentEvent(event_type(event), text, event_id(self._id), retry))
             return
+        if self._read_error is not None and event in _ERRORS:
+            self._add_error(self._read_error, bytes(data))
+            return
         try:
             decoded = self._decode(data)
         except _json.DECODE_ERRORS:
-            decoded = self._look_again(self._decode, bytes(data), event)
+            decoded = self._look_again(self._decode, bytes(data))
             if decoded is None:
                 return
             if isinstance(decoded, _json.KeepsRaw):
@@ -399,6 +407,8 @@ class SSEDecoder(Generic[E]):
                 id_ = line + end
             else:
                 return None
+        if event and event[-2] == _R and self._read_error is not None and event in _ERRORS:
+            return None
         try:
             if self._decode is not None:
                 decoded = self._decode(data)
@@ -446,6 +456,8 @@ class SSEDecoder(Generic[E]):
                 name = _NAMES.get(letter)
                 if not name or text.count(name) != len(column) or _NUL in text:
                     return first
+                if letter == _E and self._read_error is not None and _ERROR in text:
+                    return first
         if len(columns) != period - 1 or _D not in columns:
             return first
         try:
@@ -472,12 +484,24 @@ class SSEDecoder(Generic[E]):
 
     # --- errors --------------------------------------------------------------------------------
 
-    def _look_again(self, decode: Callable[[Any], Any], data: bytes, event: bytes) -> Any:
+    def _add_error(self, read: Callable[[bytes], Any], data: bytes) -> None:
+        """Hand out what `read_error` makes of an event whose type is `error`."""
+        try:
+            event = read(data)
+        except SSEError as raised:
+            raised.events[:0] = self._take_events()
+            raise
+        if event is not None:
+            if isinstance(event, _json.KeepsRaw):
+                _json.keep(event, data)
+            self._events.append(event)
+
+    def _look_again(self, decode: Callable[[Any], Any], data: bytes) -> Any:
         """Decode with tolerance what did not decode, or recover from it; None drops the event."""
         try:
             return _json.decode_with(decode, data)
         except _json.DECODE_ERRORS as error:
-            recover = self._recover_error if event_type(event) == "error" else self._recover
+            recover = self._recover
             if recover is None:
                 raise not_decoded(data, error, self._take_events()) from error
             try:

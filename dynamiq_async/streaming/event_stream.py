@@ -62,6 +62,9 @@ class EventStream(Openable, Generic[E]):
         """Whether the last event has been seen, so that only the end of the body is missing."""
         raise NotImplementedError
 
+    async def _left(self, error: BaseException | None) -> None:
+        """The reader leaves: by `error`, or by closing the stream. The connection is still open."""
+
     # The iterator.
 
     def __aiter__(self) -> Self:
@@ -117,7 +120,10 @@ class EventStream(Openable, Generic[E]):
         except BaseException as error:
             if isinstance(error, errors.DynamiqError) and not self._closed:
                 self._failure = error
-            self._release()
+            try:
+                await self._left(error)
+            finally:
+                self._release()
             raise
         finally:
             self._reading = False
@@ -157,6 +163,7 @@ class EventStream(Openable, Generic[E]):
                 self._reader.fail(self._closed_error())
             elif self._complete:
                 await self._drain()
+            await self._left(None)
         finally:
             self._release()
 
