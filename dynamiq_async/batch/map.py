@@ -180,6 +180,7 @@ def map_app(
         "error_on_node_failure": error_on_node_failure,
     }
     fields: dict[str, Any] = {"user_id": user_id, "extra_body": extra_body}
+    common = (app, given, fields, output_type, outage)
     working: Mode
     if call is not None:
         unused = (
@@ -199,20 +200,11 @@ def map_app(
     elif mode == "run":
         check_unused(root_only, "for runs")
         session = run_session(session_id, retry, options.get("journal"))
-        working = RunToEnd(
-            app,
-            given,
-            fields,
-            output_type,
-            outage,
-            session_id=session,
-            settle=settle,
-            on_leave=on_leave,
-        )
+        working = RunToEnd(*common, session_id=session, settle=settle, on_leave=on_leave)
     else:
         check_unused({"on_leave": leaves}, "in mode 'invoke', whose calls have no runs to cancel")
         fields |= root_only | {"session_id": session_id}
-        working = Invoke(app, given, fields, output_type, outage)
+        working = Invoke(*common)
     told = fields | {"extra_headers": extra_headers, "extra_query": extra_query}
     return _map(app, inputs, working, outage, given=told, **options)
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from dynamiq_async import errors
-from dynamiq_async._tasks import outlast
+from dynamiq_async._tasks import outlast, release_on
+from dynamiq_async.events.run_events import RunEvent
+from dynamiq_async.options import OnLeave, check_one_of
+from dynamiq_async.streaming.output_stream import OutputStream, T_co
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from dynamiq_async._http.request import Request
-    from dynamiq_async.events.run_events import RunEvent
     from dynamiq_async.runs.requests import RunRequests
     from dynamiq_async.streaming.event_reader import EventReader
 
@@ -164,3 +167,80 @@ class Leaving:
                 if (state := event.state) is not None and state.id is not None:
                     return state.id
         return None
+
+
+class CancelableStream(OutputStream[RunEvent, T_co]):
+    """The stream of a run, which can be canceled, and is if its reader leaves and that was asked
+    for."""
+
+    _reader: EventReader[RunEvent] | None = None
+    _leaving: Leaving | None = None
+
+    def __init__(self, requests: RunRequests, label: str, output_type: Any) -> None:
+        super().__init__(label, requests.api.sender.key, output_type)
+        self._requests = requests
+
+    def _leave(self, on_leave: OnLeave, session_id: str | None) -> None:
+        """Have the run canceled, or not, when its reader leaves.
+
+        Raises:
+            InvalidArgumentError: `on_leave` is not one of the two.
+        """
+        check_one_of(on_leave, ("detach", "cancel"), "on_leave")
+        if on_leave == "cancel":
+            self._leaving = Leaving(self._requests, run_id=self.run_id, session_id=session_id)
+
+    async def cancel(self) -> None:
+        """Cancel the run, whether or not this stream is closed. Does nothing when it is over.
+
+        Raises:
+            StreamError: the run's id is not known yet.
+        """
+        if self._leaving is not None and self._leaving.canceled:
+            return
+        await self._requests.cancel(self._id())
+        self._stay()
+
+    @property
+    def before_close(self) -> set[Callable[[], Awaitable[None]]]:
+        """What the client awaits before it closes: cancels that are due, for example."""
+        return self._requests.api.sender.before_close
+
+    def _id(self) -> str:
+        if self.run_id is None:
+            raise errors.StreamError(f"{self._label}: the run has not told its id yet")
+        return self.run_id
+
+    def _named(self, run_id: str) -> None:
+        self.run_id = run_id
+        if self._leaving is not None:
+            self._leaving.name(run_id)
+
+    def _stay(self) -> None:
+        """The run is over, or not this stream's to cancel."""
+        if self._leaving is not None:
+            self._leaving.end()
+
+    async def aclose(self) -> None:
+        if self._leaving is not None and self._reading and self._opened:
+            await self._leaving.named()  # while another task still reads
+        await super().aclose()
+
+    async def _left(self, error: BaseException | None) -> None:
+        leaving = self._leaving
+        if leaving is None:
+            return
+        lost = isinstance(error, errors.DynamiqError) and not self._closed
+        if self._complete or (lost and not isinstance(error, TimeoutError)):
+            leaving.end()  # the run is over, or can be gone on with
+        elif leaving.due or leaving.started:
+            reader, self._reader = self._reader, None
+            await leaving.finish(reader)
+
+    def __del__(self) -> None:
+        leaving = self._leaving  # None also where the constructor failed
+        if leaving is None or not leaving.due or self._loop is None or self._loop.is_closed():
+            super().__del__()
+            return
+        reader, self._reader = self._reader, None
+        release_on(self._loop, partial(leaving.start, reader))

@@ -117,6 +117,8 @@ class RunRequests:
             said = _json.decode(data)
         except _json.DECODE_ERRORS:
             said = data.decode("utf-8", "replace")
+        if isinstance(said, dict) and not said.keys() & {"error", "message", "detail"}:
+            said = said.get("data") or said
         error = ServiceError("the stream reported an error")
         error.said = said
         raise error

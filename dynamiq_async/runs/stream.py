@@ -9,7 +9,6 @@ that names the run and the position. The request that created the run is never s
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw, structs
@@ -19,23 +18,22 @@ from dynamiq_async._failures import Failure
 from dynamiq_async._http.error_responses import masked_json
 from dynamiq_async._http.status import may_have_run, may_pass
 from dynamiq_async._http.timers import deadline_in
-from dynamiq_async._tasks import release_on
 from dynamiq_async.events.run_events import (
     DELTAS,
     QUESTION_EVENTS,
     RunEvent,
 )
-from dynamiq_async.options import DEFAULT_TIMEOUT, OnLeave, Timeout, check_one_of
-from dynamiq_async.runs.leaving import Leaving
+from dynamiq_async.options import DEFAULT_TIMEOUT, OnLeave, Timeout
+from dynamiq_async.runs.leaving import CancelableStream
 from dynamiq_async.runs.models import Run, ended
 from dynamiq_async.runs.questions import OnQuestion, QuestionEvent, RunQuestion, ask
 from dynamiq_async.runs.resumption import Cursor, Gap, Hole
 from dynamiq_async.runs.stream_errors import never_named, to_go_on
 from dynamiq_async.streaming.event_reader import EventReader, OnBadEvent, open_events
-from dynamiq_async.streaming.output_stream import OutputStream, T_co
+from dynamiq_async.streaming.output_stream import T_co
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from dynamiq_async._http.request import Request
     from dynamiq_async._http.request_options import SendOptions
@@ -52,7 +50,7 @@ MAX_RETRY_HINT = 30.0
 """Seconds; a longer `retry:` of the server is cut to this."""
 
 
-class RunStream(OutputStream[RunEvent, T_co]):
+class RunStream(CancelableStream[T_co]):
     """The events of a run, from `Runs.stream` and `Runs.follow`.
 
     Iteration ends after the run's terminal event. A question is a `QuestionEvent`, which can be
@@ -68,7 +66,6 @@ class RunStream(OutputStream[RunEvent, T_co]):
     """
 
     _reader: EventReader[RunEvent] | None = None
-    _leaving: Leaving | None = None
 
     def __init__(
         self,
@@ -86,11 +83,9 @@ class RunStream(OutputStream[RunEvent, T_co]):
         on_bad_event: OnBadEvent = "raise",
         output_type: Any = Any,
     ) -> None:
-        check_one_of(on_leave, ("detach", "cancel"), "on_leave")
         requests.decoder(on_bad_event)  # which finds what is wrong with it
         label = str(create) if create is not None else f"run {run_id}"
-        super().__init__(label, requests.api.sender.key, output_type)
-        self._requests = requests
+        super().__init__(requests, label, output_type)
         self._options = options
         self._create = create
         self._session_id = session_id
@@ -98,8 +93,6 @@ class RunStream(OutputStream[RunEvent, T_co]):
         self._max_resumes = max_resumes
         self._on_question = on_question
         self._on_bad_event = on_bad_event
-        if on_leave == "cancel":
-            self._leaving = Leaving(requests, run_id=run_id, session_id=session_id)
         self._cursor = Cursor(after_sequence)
         self._rest: Sequence[RunEvent] = ()  # received, not yet given to the cursor
         self._pending: list[RunEvent] = []  # passed by the cursor, not yet handed out
@@ -109,6 +102,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
         self._deadline: float | None = None
         self._over = False
         self.run_id = run_id
+        self._leave(on_leave, session_id)
         self.sequence = after_sequence
         self.reconnects = 0
         self.response: ResponseInfo | None = None
@@ -147,27 +141,6 @@ class RunStream(OutputStream[RunEvent, T_co]):
         if self.final is None or run.is_terminal:
             return run
         return ended(run, self.final)  # the service's state lags behind its events
-
-    async def cancel(self) -> None:
-        """Cancel the run, whether or not this stream is closed. Does nothing when it is over.
-
-        Raises:
-            StreamError: the run's id is not known yet.
-        """
-        if self._leaving is not None and self._leaving.canceled:
-            return
-        await self._requests.cancel(self._id())
-        self._stay()
-
-    @property
-    def before_close(self) -> set[Callable[[], Awaitable[None]]]:
-        """What the client awaits before it closes: cancels that are due, for example."""
-        return self._requests.api.sender.before_close
-
-    def _id(self) -> str:
-        if self.run_id is None:
-            raise errors.StreamError(f"{self._label}: the run has not told its id yet")
-        return self.run_id
 
     # What OutputStream requires.
 
@@ -382,42 +355,6 @@ class RunStream(OutputStream[RunEvent, T_co]):
             self._cursor.pass_over(hole)
             return []
         return self._cursor.fill(hole, stored)
-
-    # Leaving.
-
-    def _named(self, run_id: str) -> None:
-        self.run_id = run_id
-        if self._leaving is not None:
-            self._leaving.name(run_id)
-
-    def _stay(self) -> None:
-        """The run is over, or not this stream's to cancel."""
-        if self._leaving is not None:
-            self._leaving.end()
-
-    async def aclose(self) -> None:
-        if self._leaving is not None and self._reading and self._opened:
-            await self._leaving.named()  # while another task still reads
-        await super().aclose()
-
-    async def _left(self, error: BaseException | None) -> None:
-        leaving = self._leaving
-        if leaving is None:
-            return
-        lost = isinstance(error, errors.DynamiqError) and not self._closed
-        if self._complete or (lost and not isinstance(error, TimeoutError)):
-            leaving.end()  # the run is over, or can be gone on with
-        elif leaving.due or leaving.started:
-            reader, self._reader = self._reader, None
-            await leaving.finish(reader)
-
-    def __del__(self) -> None:
-        leaving, loop = self._leaving, self._loop
-        if leaving is None or not leaving.due or loop is None or loop.is_closed():
-            super().__del__()
-            return
-        reader, self._reader = self._reader, None
-        release_on(loop, partial(leaving.start, reader))
 
     # Resumption.
 

@@ -1,5 +1,5 @@
-"""`on_leave="cancel"`: a run whose reader leaves before its end is canceled, once; one that ended by
-itself is not."""
+"""`on_leave="cancel"`: a run whose reader leaves before its end is canceled, once. A run that ended
+by itself is not."""
 
 from __future__ import annotations
 
@@ -192,8 +192,7 @@ async def test_a_client_that_closes_cancels_what_is_read(serve: Serve, kind: str
     stream = await opened(served, kind)
     await served.app.aclose()
     await canceled(served)
-    with pytest.raises(errors.ClientClosedError):
-        await anext(stream)
+    assert (await anext(stream)).canceled  # that had still arrived
     await stream.aclose()
     assert cancels(served) == 1
 
@@ -294,12 +293,13 @@ async def test_a_stream_that_was_never_opened_cancels_nothing(serve: Serve, kind
     assert cancels(served) == held(served) == 0
 
 
-# --- before the run has told its id ----------------------------------------------------------------
+# --- before the run has told its id --------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "fault", [Fault(delay=0.1), Fault(after_events=0, send=b": \n\n", stall=0.1)]
-)
+LATE = [Fault(delay=0.1), Fault(after_events=0, send=b": \n\n", stall=0.1)]
+
+
+@pytest.mark.parametrize("fault", LATE)
 @pytest.mark.parametrize("leave", [timed_out, cancelled, closed_elsewhere])
 async def test_who_leaves_before_the_first_event_cancels_the_run(
     serve: Serve, leave: Any, fault: Fault
@@ -418,7 +418,7 @@ async def test_it_is_one_of_two_words(serve: Serve, wrong: Any) -> None:
         assert caught.value.argument == "on_leave"
 
 
-# --- batches ---------------------------------------------------------------------------------------
+# --- batches -------------------------------------------------------------------------------------
 
 
 async def inputs(count: int) -> AsyncIterator[dict[str, Any]]:
@@ -515,7 +515,8 @@ async def test_calls_have_no_runs_to_cancel(serve: Serve) -> None:
     async def call(app: Any, input: Any) -> None:
         return None
 
-    for options in ({}, {"call": call}):
+    given: list[dict[str, Any]] = [{}, {"call": call}]
+    for options in given:
         with pytest.raises(errors.InvalidArgumentError, match="no meaning"):
             served.app.map([{}], on_leave="cancel", **options)
 
