@@ -40,6 +40,7 @@ class Openable:
             raise
         finally:
             self._task = None
+            del task  # it holds its error, whose traceback has this frame
 
     def _closed_error(self) -> errors.StreamClosedError:
         return errors.StreamClosedError(f"{self._label}: the stream was closed")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from dynamiq_async import errors
 from dynamiq_async._tasks import Openable, release_on
+from dynamiq_async.errors import untraced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +102,7 @@ class EventStream(Openable, Generic[E]):
         if self._ended:
             return None
         if self._failure is not None:
-            raise self._failure
+            raise untraced(self._failure)
         if self._closed:
             raise self._closed_error()
         if self._reading:
@@ -119,7 +120,7 @@ class EventStream(Openable, Generic[E]):
                 raise self._closed_error()
         except BaseException as error:
             if isinstance(error, errors.DynamiqError) and not self._closed:
-                self._failure = error
+                self._failure = untraced(error)
             try:
                 await self._left(error)
             finally:

@@ -24,7 +24,7 @@ from dynamiq_async.relay.formats import (
     as_bytes,
     format_of,
 )
-from dynamiq_async.relay.formats.base import as_bytes, named
+from dynamiq_async.relay.formats.base import named
 from dynamiq_async.sse import ServerSentEvent, SSEDecoder
 from tests.support.backends import BACKENDS, Browser
 from tests.support.websocket_peers import BINARY, END, frame, saying

@@ -845,11 +845,11 @@ async def test_a_broken_event_is_passed_on_where_that_is_asked_for(
     served = await serve(numbers)
     run_id = await made(served)
     sent = b"event: custom\ndata: " + data + b"\n\n"
-    for make in (
-        lambda: served.app.runs.stream({}, on_bad_event="pass"),
-        lambda: served.app.runs.follow(run_id, on_bad_event="pass"),
+    runs = served.app.runs
+    for stream in (
+        runs.stream({}, on_bad_event="pass"),
+        runs.follow(run_id, on_bad_event="pass"),
     ):
-        stream = make()
         match = STREAMS if stream.run_id is not None else CREATE
         served.emulator.script(Fault(after_events=2 * stream.starts_run, send=sent), match=match)
         events = await read(stream)
