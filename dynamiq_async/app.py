@@ -20,7 +20,8 @@ from dynamiq_async.files import Files
 from dynamiq_async.options import check_one_of, check_seconds
 from dynamiq_async.requirements import Requirements
 from dynamiq_async.runs.runs import Runs
-from dynamiq_async.streaming.app_stream import AppStream, FinalEvent, FinalEvents, OnBadEvent
+from dynamiq_async.streaming.app_stream import AppStream, FinalEvent, FinalEvents
+from dynamiq_async.streaming.event_reader import OnBadEvent
 from dynamiq_async.submission import Accepted, Callback, callback_objects
 from dynamiq_async.websocket import AppSocket
 from dynamiq_async.websocket.handshake import Handshake

@@ -9,6 +9,7 @@ hold the access key.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
@@ -79,6 +80,14 @@ class DynamiqError(Exception):
         kept = vars(self).keys() & vars(other).keys() - {"message"}
         vars(other).update({name: vars(self)[name] for name in kept})
         return other.add(**known)
+
+
+def untraced(error: DynamiqError) -> DynamiqError:
+    """The same error without its traceback: who keeps an error that went through a frame of its own
+    would be in a cycle with it."""
+    again = copy.copy(error)
+    again.__cause__ = error.__cause__
+    return again
 
 
 class InvalidArgumentError(DynamiqError, ValueError):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from msgspec import Struct, structs
 
 from dynamiq_async._scalars import is_of_a_frame, plain
 from dynamiq_async.errors import InvalidArgumentError
+
+OnLeave = Literal["detach", "cancel"]
+"""What becomes of a run whose reader leaves before its end: it goes on, or is canceled."""
 
 
 class Timeout(Struct, frozen=True, kw_only=True):

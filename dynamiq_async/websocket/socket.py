@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async._http.sender import Sender
     from dynamiq_async.options import Timeout
-    from dynamiq_async.streaming.app_stream import OnBadEvent
+    from dynamiq_async.streaming.event_reader import OnBadEvent
     from dynamiq_async.websocket.handshake import Handshake
     from dynamiq_async.websocket.protocol import SocketProtocol
     from dynamiq_async.websocket.run import Recover

@@ -10,6 +10,7 @@ import pytest
 
 from dynamiq_async import RunEvent, Timeout, errors
 from dynamiq_async.emulator import FOREVER, Fault
+from dynamiq_async.events.run_events import BrokenRunEvent
 from dynamiq_async.runs import requests
 from dynamiq_async.runs import stream as stream_module
 from dynamiq_async.runs.resumption import Gap
@@ -776,3 +777,98 @@ async def test_settling_has_an_end(serve: Serve) -> None:
     with pytest.raises(errors.AmbiguousConnectionError):
         await served.app.runs.create({}, dedupe=True)
     assert len(served.emulator.requests) > 2
+
+
+# --- errors that the service tells, and broken events --------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b'{"detail": "the model is gone"}', "the model is gone"),
+        (b'{"message": "the model is gone"}', "the model is gone"),
+        (b'{"error": "the model is gone"}', "the model is gone"),
+        (b'{"error": {"message": "the model is gone"}}', "the model is gone"),
+        (b'{"type": "error", "message": "the model is gone"}', "the model is gone"),
+        (b'{"data": {"message": "the model is gone"}}', "the model is gone"),
+        (b'"the model is gone"', "the model is gone"),
+        (b"the model is gone", "the model is gone"),
+        (b"", "without a text"),
+        (b"null", "without a text"),
+    ],
+)
+@pytest.mark.parametrize("name", [b"event: error\n", b"event:error\n"])
+async def test_an_event_named_error_is_an_error_whatever_it_holds(
+    serve: Serve, name: bytes, data: bytes, says: str
+) -> None:
+    served = await serve(waits)
+    fault = Fault(after_events=1, send=name + b"data: " + data + b"\n\n", stall=FOREVER)
+    served.emulator.script(fault, match=CREATE)
+    served.emulator.script(
+        Fault(after_events=0, send=name + b"data: " + data + b"\n\n", stall=FOREVER),
+        match=STREAMS,
+        times=None,
+    )
+    _, error = await failure(served.app.runs.stream({}))
+    assert says in error.message
+    assert not isinstance(error, errors.SSEError)
+    assert error.run_id == next(iter(served.emulator.runs))
+
+
+async def test_a_code_that_is_known_makes_the_error_that_it_is_over_http(serve: Serve) -> None:
+    served = await serve(waits)
+    sent = b'event: error\ndata: {"error": {"code": "rate_limit_exceeded", "message": "no"}}\n\n'
+    served.emulator.script(Fault(after_events=1, send=sent, stall=FOREVER), match=CREATE)
+    served.emulator.script(Fault(after_events=0, send=sent, stall=FOREVER), match=STREAMS)
+    _, error = await failure(served.app.runs.stream({}))
+    assert "no" in error.message
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b'event: notice\ndata: {"detail": "all is well"}\n\n',
+        b'event: error\ndata: {"type": "error", "sequence": 2, "data": {}}\n\n',
+    ],
+)
+async def test_an_event_named_otherwise_or_with_a_position_is_none(
+    serve: Serve, sent: bytes
+) -> None:
+    served = await serve(numbers)
+    served.emulator.script(Fault(after_events=1, send=sent, skip={2}), match=CREATE)
+    stream = served.app.runs.stream({})
+    assert sequences(await read(stream)) == truth(served.emulator)
+
+
+@pytest.mark.parametrize("data", [b"{nonsense", b"<html>\xff", b'{"type": "custom"}'])
+async def test_a_broken_event_is_passed_on_where_that_is_asked_for(
+    serve: Serve, data: bytes
+) -> None:
+    served = await serve(numbers)
+    run_id = await made(served)
+    sent = b"event: custom\ndata: " + data + b"\n\n"
+    runs = served.app.runs
+    for stream in (
+        runs.stream({}, on_bad_event="pass"),
+        runs.follow(run_id, on_bad_event="pass"),
+    ):
+        match = STREAMS if stream.run_id is not None else CREATE
+        served.emulator.script(Fault(after_events=2 * stream.starts_run, send=sent), match=match)
+        events = await read(stream)
+        [broken] = [event for event in events if isinstance(event, BrokenRunEvent)]
+        assert broken.raw == data
+        assert broken.data == data.decode("utf-8", "replace")
+        assert (broken.text, broken.error, broken.is_final) == ("", None, False)
+        at = events.index(broken)
+        assert broken.sequence == (events[at - 1].sequence if at else 0)
+        whole = [event.sequence for event in events if event is not broken]
+        assert whole == sorted(set(whole))
+        assert events[-1].is_final
+        assert (stream.reconnects, stream.gaps) == (0, [])
+
+
+async def test_what_to_do_about_a_broken_event_is_one_of_two_words(serve: Serve) -> None:
+    served = await serve(numbers)
+    with pytest.raises(errors.InvalidArgumentError) as caught:
+        served.app.runs.follow("r", on_bad_event="drop")  # type: ignore[call-overload]
+    assert caught.value.argument == "on_bad_event"
