@@ -99,8 +99,10 @@ class AsyncApp(Batching):
         session: your own `aiohttp.ClientSession`. It is used as it is, and stays yours to close.
         verify: a file or folder of CA certificates, or an `ssl.SSLContext`; by default the
             system's certificates.
-        proxy: the URL of an HTTP proxy.
-        trust_env: take the proxy from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+        proxy: the URL of an HTTP proxy; without a scheme it is an http one.
+        trust_env: take the proxy from `HTTPS_PROXY` or `HTTP_PROXY`, else from `ALL_PROXY`, but for
+            the hosts, addresses and networks in `NO_PROXY`; names in lower case win. SOCKS is not
+            supported.
         allow_http: send the key over plain http to other machines too.
 
     Raises:

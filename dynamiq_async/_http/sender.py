@@ -27,7 +27,7 @@ from dynamiq_async._http.status import (
     meaning_of,
 )
 from dynamiq_async._http.timers import TaskLimits, Timer, deadline_in
-from dynamiq_async._tasks import in_thread
+from dynamiq_async._tasks import in_thread, patient_timeout
 from dynamiq_async.options import NO_TIMEOUT, Timeout
 
 if TYPE_CHECKING:
@@ -401,7 +401,7 @@ async def read_beginning(response: Response) -> bytes:
     pieces: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(ERROR_BODY_SECONDS):
+        async with patient_timeout(ERROR_BODY_SECONDS):
             while size < MAX_ERROR_BODY and (piece := await response.read()):
                 pieces.append(piece)
                 size += len(piece)

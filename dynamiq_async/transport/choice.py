@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from dynamiq_async.errors import InvalidArgumentError
 from dynamiq_async.transport.base import Response, Transport
+from dynamiq_async.transport.proxies import proxy_of
 
 if TYPE_CHECKING:
     import ssl
@@ -92,6 +93,8 @@ class Network(NamedTuple):
                 f"proxy must be a URL as a string, not {type(self.proxy).__name__}",
                 argument="proxy",
             )
+        if self.proxy is not None:
+            proxy_of(self.proxy, "proxy")
         settings = self.verify is not None or self.proxy is not None or self.trust_env
         if self.session is not None and settings:
             raise InvalidArgumentError(
