@@ -43,6 +43,7 @@ class AppOptions(ClientOptions, total=False):
     """The arguments of `AsyncApp` beside its host."""
 
     access_key: str | Literal[False] | None
+    max_streams: int
     final_event: FinalEvent
 
 

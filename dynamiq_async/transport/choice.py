@@ -63,7 +63,6 @@ class Network(NamedTuple):
         """The user's own transport, if there is one."""
         return None if isinstance(self.transport, str) else self.transport
 
-    @property
     def is_slow_to_open(self) -> bool:
         """Whether `open` takes more than a moment: it imports aiohttp, or reads certificates."""
         if self.given is not None:
