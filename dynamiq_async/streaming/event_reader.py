@@ -83,7 +83,7 @@ def _pass_on(
 
 E = TypeVar("E")
 
-DRAIN_SECONDS = 0.25
+DRAIN_SECONDS = 0.05
 DRAIN_BYTES = 64 * 1024
 
 
