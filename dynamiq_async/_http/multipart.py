@@ -136,7 +136,7 @@ class Multipart:
                     raise InvalidArgumentError(
                         f"{upload.name} is larger than {self.max_file_bytes} bytes, the most that "
                         "is taken",
-                        argument="files",
+                        argument="content",
                     )
                 if upload.size is not None and sent > upload.size:
                     # The server would take what is beyond the length for the next request.

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from dynamiq_async._http.response import ResponseInfo
     from dynamiq_async.runs.requests import RunRequests
 
-ENDLESS = 2**63
-
 IDLE_SECONDS = 60.0
 """The service sends a heartbeat after 15 s of silence (documented by the vendor), so a silence of
 this many seconds means a dead connection."""
@@ -420,9 +418,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
             if not run.is_terminal:
                 return False
             position = self._cursor.sequence or 0
-            stored = await self._requests.stored(
-                run.id, max(position, 1), ENDLESS, options, self._deadline
-            )
+            stored = await self._requests.remaining(run.id, position, options, self._deadline)
         except errors.DynamiqError as error:
             if may_pass(error):
                 return False

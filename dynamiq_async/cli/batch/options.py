@@ -1,4 +1,4 @@
-"""The options of `batch`: what its inputs are, how fast it goes, and what it remembers."""
+"""The options of `batch`."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Pace:
         most = self.max_failures
         return {
             "concurrency": adaptive or self.concurrency,
-            "rate": rate_of(self.rate),
+            "rate": _rate_of(self.rate),
             "mode": self.mode,
             "ordered": self.ordered,
             "grace": self.grace,
@@ -149,7 +149,7 @@ class Journaling:
         return vars(self)
 
 
-def rate_of(given: str | None) -> float | str | None:
+def _rate_of(given: str | None) -> float | str | None:
     """A number is one of requests a second."""
     try:
         return float(given or "")
