@@ -28,6 +28,7 @@ from dynamiq_async._http.status import (
 )
 from dynamiq_async._http.timers import TaskLimits, Timer, deadline_in
 from dynamiq_async._tasks import in_thread
+from dynamiq_async._words import counted
 from dynamiq_async.options import NO_TIMEOUT, Timeout
 
 if TYPE_CHECKING:
@@ -338,7 +339,7 @@ class Sender:
         if self.limiter.metered:
             lacking, advice = "the rate limit let none more start", "allow more time"
         else:
-            lacking = f"none of the client's {self.limiter.limit} connections came free"
+            lacking = f"of the client's {counted(self.limiter.limit, 'connection')} none came free"
             advice = "raise max_connections"
         raise errors.PoolTimeoutError(
             f"{request} was not sent: {lacking} within {limits.seconds} s; {advice} or lower the "

@@ -18,6 +18,7 @@ from dynamiq_async._failures import Failure
 from dynamiq_async._http.error_responses import masked_json
 from dynamiq_async._http.status import may_have_run, may_pass
 from dynamiq_async._http.timers import deadline_in
+from dynamiq_async._words import counted
 from dynamiq_async.events.run_events import (
     DELTAS,
     QUESTION_EVENTS,
@@ -446,7 +447,8 @@ class RunStream(OutputStream[RunEvent, T_co]):
     def _given_up(self, broken: errors.DynamiqError) -> errors.DynamiqError:
         return self._explained(
             errors.StreamInterruptedError(
-                f"{broken.message}; {self._failures} attempts to attach again brought no new event",
+                f"{broken.message}; {counted(self._failures, 'attempt')} to attach again brought "
+                "no new event",
                 status=broken.status,
                 request_id=broken.request_id,
             )
