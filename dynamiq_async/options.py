@@ -140,8 +140,16 @@ def check_mapping(value: Mapping[str, Any] | None, argument: str) -> Mapping[str
     return value or {}
 
 
-def check_id(value: object, argument: str) -> str:
-    """`value` as a text. Raises InvalidArgumentError unless it is a non-empty string or a UUID."""
+def check_id(value: object, argument: str, *, in_path: bool = True) -> str:
+    """`value` as a text.
+
+    Args:
+        in_path: it becomes a part of a URL's path, where "." and ".." lead to another path.
+
+    Raises:
+        InvalidArgumentError: it is neither a non-empty string nor a UUID, or cannot stand in
+            a path.
+    """
     if isinstance(value, str):
         value = plain(value)
     text = str(value) if isinstance(value, str | UUID) else ""
@@ -149,6 +157,8 @@ def check_id(value: object, argument: str) -> str:
         raise InvalidArgumentError(
             f"{argument} must be a non-empty string, not {value!r}", argument=argument
         )
+    if in_path and text in (".", ".."):
+        raise InvalidArgumentError(f"{argument} cannot be {text!r}", argument=argument)
     return text
 
 

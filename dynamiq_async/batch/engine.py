@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from dynamiq_async import errors
 from dynamiq_async._tasks import anyio_shield, release_on
+from dynamiq_async._words import counted
 from dynamiq_async.batch.models import BatchProgress, MapResult
 
 if TYPE_CHECKING:
@@ -341,9 +342,12 @@ class Fanout(Generic[R]):
             return None
         total = self._items.total
         not_tried = None if total is None else max(0, total - self._tally.started)
-        left = "the rest was" if not_tried is None else f"{not_tried:,} were"
+        left = "the rest was"
+        if not_tried is not None:
+            left = f"{not_tried:,} {'was' if not_tried == 1 else 'were'}"
         stopped = errors.BatchStoppedError(
-            f"the batch was stopped: {rules.why} ({done:,} inputs have a result, {left} not tried)",
+            f"the batch was stopped: {rules.why} ({counted(done, 'input', grouped=True)} with a "
+            f"result, {left} not tried)",
             cause=rules.cause,
             done=done,
             not_tried=not_tried,

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async.events import Question
 
+ENDLESS = 2**63
+
 SETTLE_SECONDS = 10.0
 """How long a run is searched for when the response to its create request was lost."""
 
@@ -230,6 +232,28 @@ class RunRequests:
             number += 1
             page = await page_of(number)
         return found
+
+    async def remaining(
+        self, run_id: str, position: int, options: SendOptions, deadline: float | None
+    ) -> Sequence[RunEvent]:
+        """The stored events of a run that is over, from `position` on.
+
+        Raises:
+            InvalidArgumentError: the run has ended before that position.
+        """
+        stored = await self.stored(run_id, max(position, 1), ENDLESS, options, deadline)
+        if not stored and position:
+            page = await self.event_page(run_id, 1, options, deadline)
+            if (count := page.pagination.page_count or 1) > 1:
+                page = await self.event_page(run_id, count, options, deadline)
+            end = page.data[-1] if page.data else None
+            if end is not None and end.is_final and end.sequence < position:
+                raise errors.InvalidArgumentError(
+                    f"run {run_id} has ended with event {end.sequence}: it has no position "
+                    f"{position}",
+                    argument="after_sequence",
+                )
+        return stored
 
     async def find(
         self, session_id: str, options: SendOptions, deadline: float | None = None

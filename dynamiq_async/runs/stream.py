@@ -18,6 +18,7 @@ from dynamiq_async._failures import Failure
 from dynamiq_async._http.error_responses import masked_json
 from dynamiq_async._http.status import may_have_run, may_pass
 from dynamiq_async._http.timers import deadline_in
+from dynamiq_async._words import counted
 from dynamiq_async.events.run_events import (
     DELTAS,
     QUESTION_EVENTS,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async._http.response import ResponseInfo
     from dynamiq_async.runs.requests import RunRequests
-
-ENDLESS = 2**63
 
 IDLE_SECONDS = 60.0
 """The service sends a heartbeat after 15 s of silence (documented by the vendor), so a silence of
@@ -415,9 +414,7 @@ class RunStream(CancelableStream[T_co]):
             if not run.is_terminal:
                 return False
             position = self._cursor.sequence or 0
-            stored = await self._requests.stored(
-                run.id, max(position, 1), ENDLESS, options, self._deadline
-            )
+            stored = await self._requests.remaining(run.id, position, options, self._deadline)
         except errors.DynamiqError as error:
             if may_pass(error):
                 return False
@@ -439,7 +436,8 @@ class RunStream(CancelableStream[T_co]):
     def _given_up(self, broken: errors.DynamiqError) -> errors.DynamiqError:
         return self._explained(
             errors.StreamInterruptedError(
-                f"{broken.message}; {self._failures} attempts to attach again brought no new event",
+                f"{broken.message}; {counted(self._failures, 'attempt')} to attach again brought "
+                "no new event",
                 status=broken.status,
                 request_id=broken.request_id,
             )

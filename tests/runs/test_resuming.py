@@ -22,7 +22,7 @@ from .conftest import in_flight
 if TYPE_CHECKING:
     from dynamiq_async import RunStream
 
-    from .conftest import Serve, Served
+    from .conftest import FakeClock, Serve, Served
 
 STREAMS = "GET /v1/runs/*/stream"
 EVENTS = "GET /v1/runs/*/events"
@@ -698,12 +698,18 @@ async def test_a_lost_create_is_found_again_with_dedupe(serve: Serve, background
     assert output["node-1"]["output"] == "done"
 
 
-async def test_a_found_run_is_waited_for_within_the_one_deadline(serve: Serve) -> None:
+async def test_a_found_run_is_waited_for_within_the_one_deadline(
+    serve: Serve, clock: FakeClock
+) -> None:
     served = await serve(waits)
-    served.emulator.script(Fault(status=502, executes="begins"), match=CREATE)
+    timeout = Timeout(first_byte=60, total=100)
+    creating = asyncio.create_task(served.app.runs.create({}, dedupe=True, timeout=timeout))
+    await served.emulator.wait_for_requests(1)
+    await clock.pass_by(60)  # no answer came
+    await served.emulator.wait_for_requests(4)  # it is found, and looked at
+    await clock.pass_by(60)
     with pytest.raises(errors.APITimeoutError) as caught:
-        async with asyncio.timeout(HANG_SECONDS):
-            await served.app.runs.create({}, dedupe=True, timeout=1)
+        await creating
     [run] = (await served.app.runs.list()).data
     assert caught.value.run_id == run.id
 
