@@ -129,3 +129,4 @@ async def patient_timeout(seconds: float | None, *, turns: int = 2) -> AsyncIter
         finally:
             for handle in expiry:
                 handle.cancel()
+            del expire  # it refers to itself and, by the limit, to the task and its error
