@@ -26,7 +26,7 @@ from typing import (
     overload,
 )
 
-from dynamiq_async._credentials import ACCESS_KEY, Credential, check_key
+from dynamiq_async._credentials import ACCESS_KEY, Credential, check_key, hidden
 from dynamiq_async._http import endpoints
 from dynamiq_async._http.api import Api
 from dynamiq_async._http.headers import check_headers, without_secrets
@@ -125,6 +125,7 @@ class Client:
         trust_env: bool = False,
         allow_http: bool = False,
     ) -> None:
+        key = hidden(key)
         url = parse_base_url(url, allow_http=allow_http, argument=self._url_argument)
         given = self._credential.resolve(key)
         self._network = Network(transport, session, verify, proxy, trust_env)

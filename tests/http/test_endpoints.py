@@ -407,6 +407,6 @@ async def test_wrong_arguments_of_a_list(
 async def test_a_page_that_fails_is_fetched_again(
     serve: Serve, app_for: MakeApp, no_backoff: list[float]
 ) -> None:
-    wire = await serve(script(make_response({}, 503), listing([{"id": 1}])))
+    wire = await serve(script(make_response({}, 503), listing([{"id": 1}], page_count=1)))
     assert [item async for item in app_for(wire).pages("x")] == [{"id": 1}]
     assert asked_pages(wire) == ["1", "1"]

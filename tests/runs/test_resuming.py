@@ -257,7 +257,7 @@ async def test_a_hole_is_looked_into_also_where_pages_are_not_counted(serve: Ser
 
     def stored(first: int, last: int) -> Fault:
         events = [{"type": "custom", "sequence": n} for n in range(first, last)]
-        return Fault(body={"data": events})
+        return Fault(body={"data": events, "pagination": {}})
 
     served.emulator.script(Fault(skip={995, 996, 1003, 1004, 1005}), match=STREAMS)
     served.emulator.script(
@@ -696,7 +696,7 @@ async def test_a_lost_create_is_found_again_with_dedupe(serve: Serve, background
 
 async def test_a_found_run_is_waited_for_within_the_one_deadline(serve: Serve) -> None:
     served = await serve(waits)
-    served.emulator.script(LOST["reset"], match=CREATE)
+    served.emulator.script(Fault(status=502, executes="begins"), match=CREATE)
     started = asyncio.get_running_loop().time()
     with pytest.raises(errors.APITimeoutError) as caught:
         await served.app.runs.create({}, dedupe=True, timeout=0.1)
