@@ -15,7 +15,6 @@ import pytest
 
 from dynamiq_async import AsyncFlowy, FlowyOutput, downloads, errors
 from dynamiq_async.emulator import Fault, FlowyApp, FlowyContent
-from dynamiq_async.flowy import outputs
 from dynamiq_async.options import Timeout
 
 if TYPE_CHECKING:

@@ -154,6 +154,8 @@ async def test_traces_are_the_newest_first_and_filtered(history: History) -> Non
     listed = await history.data("/traces")
     assert [trace["id"] for trace in listed] == [bad["id"], good["id"]]
     assert listed[0]["error"]["message"]
+    for run in (good, bad):
+        assert (await history.data(f"/traces/{run['id']}"))["id"] == run["id"]
     for query, found in (
         ("?status=failed", [bad]),
         ("?status=failed&status=succeeded", [bad, good]),
