@@ -131,12 +131,12 @@ async def no_project_error(api: Api) -> errors.InvalidArgumentError:
     try:
         found = await _some_projects(api)
     except errors.DynamiqError as error:
-        there = f"which there are could not be found out: {error.message}"
+        there = f"which there are could not be found out ({error.message})"
     else:
         shown = ", ".join(f"{project.name!r} ({project.id})" for project in found)
         there = f"there are {shown}" if shown else "the token reaches none"
     return errors.InvalidArgumentError(
-        f"no project: pass project_id or set {PROJECT.variables[0]}; {there}",
+        f"no project: {there}; pass project_id or set {PROJECT.variables[0]}",
         argument="project_id",
     )
 

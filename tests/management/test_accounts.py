@@ -132,11 +132,11 @@ async def test_the_error_says_which_projects_there_are(
     emulator.management.orgs.append({"id": OTHER_ORG, "name": "Other"})
     emulator.management.orgs.append({"id": None, "name": "Odd"})
     emulator.management.projects.append({"id": "p-2", "name": "Theirs", "org_id": OTHER_ORG})
-    said = "no project: pass project_id or set DYNAMIQ_PROJECT_ID; there are"
+    how = "; pass project_id or set DYNAMIQ_PROJECT_ID"
     mine, theirs = f"'Default' ({DEFAULT_PROJECT})", "'Theirs' (p-2)"
-    assert await failure(anywhere) == f"{said} {mine}, {theirs}"
+    assert await failure(anywhere) == f"no project: there are {mine}, {theirs}{how}"
     monkeypatch.setenv("DYNAMIQ_ORG_ID", OTHER_ORG)
-    assert await failure(anywhere) == f"{said} {theirs}"
+    assert await failure(anywhere) == f"no project: there are {theirs}{how}"
     with pytest.raises(errors.InvalidArgumentError, match="Theirs"):
         await anywhere.find("llm")
     with pytest.raises(errors.InvalidArgumentError, match="Theirs"):
@@ -160,7 +160,7 @@ async def test_a_token_that_reaches_none_is_told_so(
     emulator: Emulator, anywhere: AsyncManagement
 ) -> None:
     emulator.management.orgs.clear()
-    assert (await failure(anywhere)).endswith("; the token reaches none")
+    assert (await failure(anywhere)).startswith("no project: the token reaches none; pass")
 
 
 @pytest.mark.parametrize("endpoint", ["/v1/orgs", "/v1/projects"])
@@ -170,7 +170,7 @@ async def test_what_keeps_it_from_being_found_out_is_told(
     body = {"error": {"code": "forbidden", "message": TOKEN}}
     emulator.script(Fault(status=403, body=body), match=endpoint)
     message = await failure(anywhere)
-    assert "; which there are could not be found out: " in message
+    assert "no project: which there are could not be found out (" in message
     assert "403" in message
 
 
