@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import hidden
+from dynamiq_async._files import create, give_name
 from dynamiq_async._hosts import Reach, reach_of
 from dynamiq_async._http.client import Client
 from dynamiq_async._http.error_responses import (
@@ -226,11 +227,13 @@ class DownloadingClient(Client):
         limiter = Limiter(check_count(max_downloads, "max_downloads"))
         super().__init__(url, key, **options)
         self._settings["max_downloads"] = max_downloads
+        network = self._network._replace(session=None)
         self._downloader = Downloader(
-            partial(self._network._replace(session=None).open, None),
+            partial(network.open, None),
             limiter,
             secret=None,
             max_response_bytes=self._settings["max_response_bytes"],
+            is_slow=network.is_slow_to_open,
         )
 
     async def aclose(self) -> None:
@@ -323,7 +326,8 @@ class Memory:
 
 
 class PartFile:
-    """A file under a temporary name, until it is whole and published under its own.
+    """A file without a name, or under a temporary one where the system cannot do that, until it is
+    whole and published under its own.
 
     Where it is not published, `discard` removes it. Work on the file is done in threads.
     """
@@ -333,13 +337,15 @@ class PartFile:
         self._path = folder / f".{uuid4().hex}.part"
         self._buffer = bytearray()
         self._file: Any = None
+        self._named = False
 
     async def create(self) -> None:
         """Create it, so that a folder that cannot be written to is found before a request."""
         await in_thread(self._create)
 
     def _create(self) -> None:
-        self._file = self._path.open("xb", buffering=0)
+        descriptor, self._named = create(self._path)
+        self._file = os.fdopen(descriptor, "r+b", buffering=0)
 
     async def restart(self) -> None:
         self._buffer.clear()
@@ -375,6 +381,9 @@ class PartFile:
 
     def _complete(self) -> None:
         self._flush()
+        if not self._named:
+            give_name(self._file.fileno(), self._path)
+            self._named = True
         self._file.close()
 
     def _publish_beside(self, name: str) -> Path:
@@ -393,7 +402,8 @@ class PartFile:
         """Remove it, unless it was published."""
         if self._file is not None:
             self._file.close()
-            self._path.unlink(missing_ok=True)
+            if self._named:
+                self._path.unlink(missing_ok=True)
 
 
 async def save(
