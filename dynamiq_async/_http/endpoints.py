@@ -81,7 +81,10 @@ def listed(
 def identity_of(item: Any) -> Hashable:
     """What an item of a list is recognised by: its id, or all of it where it has none."""
     id = item.get("id") if isinstance(item, dict) else getattr(item, "id", None)
-    return id if isinstance(id, str | int | UUID) else _json.encode(item, "item")
+    if isinstance(id, str | int | UUID) and id != "":
+        return id
+    told = _json.kept(item)
+    return _json.encode(item, "item") if told is None else bytes(told)
 
 
 def _check_method(method: object) -> str:

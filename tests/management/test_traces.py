@@ -233,6 +233,16 @@ async def test_conversations_and_what_was_said(
     assert (await management.sessions.list(app)).data == [session]
 
 
+async def test_sessions_without_ids_are_kept_apart(
+    emulator: Emulator, management: AsyncManagement
+) -> None:
+    lists: list[list[Any]] = [[{"new": 1}, {"new": 2}], [{"new": 2}, {"new": 3}]]
+    pages = [Fault(status=200, body={"data": d, "pagination": {"page_count": 2}}) for d in lists]
+    emulator.script(*pages)
+    found = [session.raw async for session in management.sessions.list("a")]
+    assert [msgspec.json.decode(raw)["new"] for raw in found] == [1, 2, 3]
+
+
 async def test_ids_of_sessions_are_quoted_and_needed(
     emulator: Emulator, management: AsyncManagement
 ) -> None:
