@@ -413,3 +413,22 @@ async def test_a_page_that_fails_is_fetched_again(
     wire = await serve(script(make_response({}, 503), listing([{"id": 1}], page_count=1)))
     assert [item async for item in app_for(wire).pages("x")] == [{"id": 1}]
     assert asked_pages(wire) == ["1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("response", "kind"),
+    [
+        (make_response(b"<html>", kind="text/html"), errors.ContentTypeError),
+        (make_response(b'{"data": [1}'), errors.ResponseDecodeError),
+        (make_response(b""), errors.ResponseDecodeError),
+        (make_response({}, 403), errors.PermissionDeniedError),
+        (make_response({}, 302, "Location: https://elsewhere.example/"), errors.RedirectError),
+    ],
+)
+async def test_a_page_that_cannot_be_read_is_an_error(
+    response: bytes, kind: type[Exception], serve: Serve, app_for: MakeApp
+) -> None:
+    wire = await serve(script(response))
+    with pytest.raises(kind):
+        await app_for(wire).pages("x")
+    assert len(wire.requests) == 1
