@@ -40,11 +40,12 @@ if TYPE_CHECKING:
         FlowyOutputSpec,
         FlowyRun,
     )
-    from dynamiq_async.management import App, AsyncManagement
+    from dynamiq_async.management import App, Artifact, AsyncManagement, Trace
 
 # Imported with their first use, so that programs that only call an App start faster.
 _LATER = {
     "App": "management",
+    "Artifact": "management",
     "AsyncFlowy": "flowy",
     "AsyncManagement": "management",
     "FlowyApp": "flowy",
@@ -52,6 +53,7 @@ _LATER = {
     "FlowyOutput": "flowy",
     "FlowyOutputSpec": "flowy",
     "FlowyRun": "flowy",
+    "Trace": "management",
 }
 
 
@@ -69,6 +71,7 @@ __all__ = [
     "App",
     "AppSocket",
     "AppStream",
+    "Artifact",
     "AsyncApp",
     "AsyncFlowy",
     "AsyncManagement",
@@ -103,6 +106,7 @@ __all__ = [
     "StreamMany",
     "Timeout",
     "ToolCall",
+    "Trace",
     "Upload",
     "Usage",
     "__version__",

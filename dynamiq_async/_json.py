@@ -376,11 +376,30 @@ def encode_object(value: Any, argument: str, *, row: bool = False) -> bytes:
         if _is_row(value, row=row):
             filled = {n: None if _is_nan(item) else item for n, item in value.items()}
             return encode_object(filled, argument)
-        # msgspec writes null in its place, which is not the input that was given.
-        raise InvalidArgumentError(
-            f"{where} is a number that JSON has no name for (NaN or infinity)", argument=argument
-        )
+        raise _unnamed(where, argument)
     return encoded
+
+
+def encode_value(value: Any, argument: str) -> bytes:
+    """`encode` for any JSON value. Raises InvalidArgumentError also for a number that JSON has no
+    name for, and for bytes, which msgspec would write in base64."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise InvalidArgumentError(
+            f"{argument} must be a value to encode as JSON, not {type(value).__name__}; what is "
+            "JSON already goes in a msgspec.Raw",
+            argument=argument,
+        )
+    encoded = encode(value, argument)
+    if b"null" in encoded and (where := _first(value, _is_unnamed, argument)):
+        raise _unnamed(where, argument)
+    return encoded
+
+
+def _unnamed(where: str, argument: str) -> InvalidArgumentError:
+    """The error for a number in whose place msgspec writes null, which is not what was given."""
+    return InvalidArgumentError(
+        f"{where} is a number that JSON has no name for (NaN or infinity)", argument=argument
+    )
 
 
 def _is_row(value: Any, *, row: bool) -> bool:

@@ -12,14 +12,17 @@ import os
 import re
 import string
 import unicodedata
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from urllib.parse import quote, unquote, urljoin, urlsplit
 from uuid import uuid4
 
 from dynamiq_async import errors
+from dynamiq_async._credentials import hidden
 from dynamiq_async._files import create, give_name
 from dynamiq_async._hosts import Reach, reach_of
+from dynamiq_async._http.client import Client
 from dynamiq_async._http.error_responses import (
     beginning,
     content_type,
@@ -28,14 +31,16 @@ from dynamiq_async._http.error_responses import (
     request_id,
 )
 from dynamiq_async._http.headers import USER_AGENT
+from dynamiq_async._http.limiter import Limiter
 from dynamiq_async._http.request import Request
 from dynamiq_async._http.response import BufferedResponse
 from dynamiq_async._http.retry import parse_retry_after
 from dynamiq_async._http.sender import Sender, read_beginning
 from dynamiq_async._tasks import in_thread
+from dynamiq_async.options import check_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async._http.timers import TaskLimits
@@ -43,6 +48,12 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
+DEFAULT_MAX_BYTES = 1024 * 1024 * 1024
+"""The most that is downloaded unless more is allowed, in bytes."""
+
+EXPIRED_STATUS = frozenset({400, 401, 403, 404, 410})
+"""The statuses by which storage services refuse an expired link: they do not agree on one."""
 
 MAX_REDIRECTS = 3
 MAX_WAIT = 60.0
@@ -125,6 +136,27 @@ class Downloader(Sender):
             f"GET {_redacted(url)}: there were more than {MAX_REDIRECTS} redirects", status=302
         )
 
+    async def get_or_renew(
+        self,
+        url: str,
+        renew: Callable[[], Awaitable[str | None]],
+        options: SendOptions,
+        deadline: float | None,
+        **target: Any,
+    ) -> Downloaded:
+        """`get`, and where the link is refused as one that has expired, once more by the link that
+        `renew` gives. Without one, the refusal is raised."""
+        try:
+            return await self.get(url, options, deadline, **target)
+        except errors.APIStatusError as error:
+            refusal = error
+        try:
+            if refusal.status in EXPIRED_STATUS and (fresh := await renew()):
+                return await self.get(fresh, options, deadline, **target)
+            raise refusal
+        finally:
+            del refusal  # which holds this frame
+
     async def read_body(
         self, request: Request, response: Response, limits: TaskLimits
     ) -> BufferedResponse:
@@ -177,6 +209,45 @@ def _check_size(request: _DownloadRequest, response: Response, size: int) -> Non
             f"{request}: the content is larger than max_bytes ({request.max_bytes})",
             status=response.status,
         )
+
+
+class DownloadingClient(Client):
+    """A client of a service that sends links too. To where they lead it has connections of their
+    own, which know neither its key nor its headers nor its `session`, but its `transport`."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str | Literal[False] | None,
+        *,
+        max_downloads: int = 8,
+        **options: Any,
+    ) -> None:
+        key = hidden(key)
+        limiter = Limiter(check_count(max_downloads, "max_downloads"))
+        super().__init__(url, key, **options)
+        self._settings["max_downloads"] = max_downloads
+        network = self._network._replace(session=None)
+        self._downloader = Downloader(
+            partial(network.open, None),
+            limiter,
+            secret=None,
+            max_response_bytes=self._settings["max_response_bytes"],
+            is_slow=network.is_slow_to_open,
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections, unless this is a view. May be called any number of times."""
+        try:
+            await super().aclose()
+        finally:
+            if self._owner:
+                await self._downloader.aclose()
+
+    def __del__(self) -> None:
+        super().__del__()
+        if self._owner:
+            self._downloader.abandon()
 
 
 class Downloaded:
@@ -333,6 +404,34 @@ class PartFile:
             self._file.close()
             if self._named:
                 self._path.unlink(missing_ok=True)
+
+
+async def save(
+    path: str | os.PathLike[str],
+    load: Callable[[Sink], Awaitable[Downloaded]],
+    name: Callable[[Downloaded], str],
+) -> Path:
+    """Write what `load` writes to a file, which is there once it is whole; its path.
+
+    Args:
+        path: the file, or a folder, in which `name` names the file, with a number where there is
+            such a file.
+
+    Raises:
+        InvalidArgumentError: `path` cannot be used; nothing was loaded.
+        OSError: the file cannot be written.
+        What `load` raises.
+    """
+    destination, is_folder = await in_thread(check_destination, path)
+    part = PartFile(destination if is_folder else destination.parent)
+    try:
+        await part.create()
+        loaded = await load(part)
+        if not is_folder:
+            return await part.publish(destination)
+        return await part.publish_beside(name(loaded))
+    finally:
+        part.discard()
 
 
 # --- names ---------------------------------------------------------------------------------------

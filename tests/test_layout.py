@@ -53,7 +53,11 @@ ARROWS = (
     ("batch", f"{CALLS} runs", "many calls of what is below, and of any client"),
     ("app", f"{CALLS} batch runs files requirements submission websocket", "one App, put together"),
     ("flowy", f"{GROUND} _http downloads transport batch runs", "another service"),
-    ("management", f"{GROUND} _http app", "it makes clients of Apps, and not the reverse"),
+    (
+        "management",
+        f"{GROUND} _http events downloads submission app",
+        "it knows Apps and their calls, and not the reverse",
+    ),
     ("relay", f"{GROUND} events sse streaming runs", "a backend relays what clients read"),
     ("callbacks", f"{GROUND} _http runs submission", "a backend receives what clients submit"),
     ("emulator", "_json", "a second opinion of the contract shares no code with the client"),

@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 _NO_OPTIONS = RequestOptions()
 
+_IDEMPOTENT = frozenset({"GET", "DELETE", "PUT", "HEAD", "OPTIONS"})
+"""The methods that do no more when they are repeated (RFC 9110, 9.2.2)."""
+
 
 class Api:
     """One service, and the options that its requests have.
@@ -101,7 +104,7 @@ class Api:
             url or join_url(self.url, *path, query=query),
             headers,
             body,
-            idempotent=method in ("GET", "DELETE") if given.retry is None else given.retry,
+            idempotent=method in _IDEMPOTENT if given.retry is None else given.retry,
             urgent=urgent,
         )
 

@@ -14,9 +14,20 @@ import inspect
 import math
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from dynamiq_async._credentials import ACCESS_KEY, Credential, check_key, hidden
+from dynamiq_async._http import endpoints
 from dynamiq_async._http.api import Api
 from dynamiq_async._http.headers import check_headers, without_secrets
 from dynamiq_async._http.limiter import Limiter
@@ -39,9 +50,12 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from dynamiq_async._http.endpoints import Segment
     from dynamiq_async._http.outage import Outage
+    from dynamiq_async._http.paging import Pages
 
 C = TypeVar("C", bound="Client")
+T = TypeVar("T")
 
 _MIB = 1024 * 1024
 
@@ -62,6 +76,14 @@ class ClientOptions(TypedDict, total=False):
     proxy: str | None
     trust_env: bool
     allow_http: bool
+
+
+class _EndpointOptions(TypedDict, total=False):
+    """The arguments of `request` that do not affect its return type."""
+
+    query: Mapping[str, Any] | None
+    body: Any
+    retry: bool | None
 
 
 class Client:
@@ -174,6 +196,106 @@ class Client:
         """
         options = self._api.options.for_call(RequestOptions(timeout, max_retries))
         return self._with_api(self._api.view(options=options, headers=headers))
+
+    @overload
+    async def request(
+        self, method: str, *segments: Segment, **options: Unpack[_EndpointOptions]
+    ) -> Any: ...
+    @overload
+    async def request(
+        self,
+        method: str,
+        *segments: Segment,
+        output_type: type[T],
+        **options: Unpack[_EndpointOptions],
+    ) -> T: ...
+    @overload
+    async def request(
+        self,
+        method: str,
+        *segments: Segment,
+        output_type: Any,
+        **options: Unpack[_EndpointOptions],
+    ) -> Any: ...
+    async def request(
+        self,
+        method: str,
+        *segments: Segment,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        output_type: Any = Any,
+        retry: bool | None = None,
+    ) -> Any:
+        """Call an endpoint that has no method here, with this client's key, retries, limits and
+        errors. `with_options` has the time limit and headers for one call.
+
+            metrics = await management.request("GET", "v1", "apps", app.id, "metrics")
+
+        Args:
+            method: of HTTP. GET, HEAD, OPTIONS, PUT and DELETE do no more when they are repeated
+                (RFC 9110), and are sent again as need be. Others, such as POST, are sent again only
+                when they were certainly not taken.
+            segments: the path behind the base URL, part by part: no slash is put in for you, and
+                one within a part is escaped. None: the base URL itself.
+            query: a list repeats its name, and None is left out.
+            body: sent as JSON: any value that has a JSON; None for no body.
+            output_type: what to decode the response to; any type that msgspec knows.
+            retry: True declares the call safe to run twice, so that it is repeated also when its
+                outcome is unknown; False forbids any repetition.
+
+        Returns:
+            The body, decoded, with the `data` that may be around it; None where it is empty.
+
+        Raises:
+            InvalidArgumentError: an argument cannot be used, such as a part of the path that is
+                empty; nothing was sent.
+            What `AsyncApp.invoke` raises for any request. A body that says that a workflow failed
+                is returned like any other.
+        """
+        return await endpoints.call(
+            self._api,
+            method,
+            segments,
+            query=query,
+            body=body,
+            output_type=output_type,
+            retry=retry,
+        )
+
+    @overload
+    def pages(self, *segments: Segment, query: Mapping[str, Any] | None = None) -> Pages[Any]: ...
+    @overload
+    def pages(
+        self, *segments: Segment, query: Mapping[str, Any] | None = None, item_type: type[T]
+    ) -> Pages[T]: ...
+    @overload
+    def pages(
+        self, *segments: Segment, query: Mapping[str, Any] | None = None, item_type: Any
+    ) -> Pages[Any]: ...
+    def pages(
+        self,
+        *segments: Segment,
+        query: Mapping[str, Any] | None = None,
+        item_type: Any = Any,
+    ) -> Pages[Any]:
+        """A list from an endpoint that has no method here: await it for a page, iterate it for all.
+
+            async for trigger in management.pages("v1", "apps", app.id, "triggers"):
+                ...
+
+        What has an `id` is handed out once, also when it moved from one page to the next. A page
+        without `pagination` is the last.
+
+        Args:
+            segments: as for `request`.
+            query: as for `request`; `page` in it is the first page, 1 by default.
+            item_type: what to decode each item to; any type that msgspec knows.
+
+        Raises:
+            InvalidArgumentError: an argument cannot be used. Awaiting and iterating raise what
+                `request` raises.
+        """
+        return endpoints.listed(self._api, segments, query=query, item_type=item_type)
 
     def _with_api(self, api: Api) -> Self:
         view = copy.copy(self)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+import msgspec
 from msgspec import Raw, Struct
 
 from dynamiq_async import _json
@@ -165,11 +166,16 @@ class Pagination(Struct, frozen=True, kw_only=True):
     total_count: int | None = None
 
 
+ONLY_PAGE = Pagination(page_count=1)
+"""The position of a page that came without one: the service sent the whole list at once (seen in
+the vendor's library)."""
+
+
 class Page(Struct, Generic[T], frozen=True, kw_only=True):
     """One page of a list; iterating it gives its items."""
 
     data: list[T]
-    pagination: Pagination = Pagination()
+    pagination: Pagination = ONLY_PAGE
 
     @property
     def has_next(self) -> bool:
@@ -191,5 +197,33 @@ class PageBody(Struct):
     pagination: Any = None
 
     def page(self, items: list[T]) -> Page[T]:
-        pagination = self.pagination if isinstance(self.pagination, dict) else {}
-        return Page(data=items, pagination=_json.fitting(pagination, Pagination))
+        if not isinstance(self.pagination, dict):
+            return Page(data=items)
+        return Page(data=items, pagination=_json.fitting(self.pagination, Pagination))
+
+
+def page_body_of(data: Raw) -> PageBody:
+    """A page of a list that nothing else is known of: an object with the list as its `data`; the
+    bare list; or Flowy's, whose `data` is an object that has the list beside its position.
+
+    Raises one of `_json.DECODE_ERRORS` when there is no list.
+    """
+    body = _json.decode(data, _LIST_OR_OBJECT)
+    if isinstance(body, list):
+        return PageBody(body)
+    pagination = _json.decode(body.get("pagination", _NULL))
+    content = _json.decode(body.get("data", _NULL), _LIST_OR_OBJECT | None)
+    if not isinstance(content, dict):
+        return PageBody(content, pagination)
+    lists = [name for name, value in content.items() if bytes(value).lstrip()[:1] == b"["]
+    if len(lists) != 1:
+        raise msgspec.ValidationError("Expected `array`, got `object` - at `$.data`")
+    items = _json.decode(content.pop(lists[0]), list[Raw])
+    told = {_FLOWY_NAMES.get(name, name): _json.decode(value) for name, value in content.items()}
+    known = {name: told[name] for name in Pagination.__struct_fields__ if name in told}
+    return PageBody(items, pagination or known or None)
+
+
+_LIST_OR_OBJECT: Any = list[Raw] | dict[str, Raw]
+_NULL = Raw(b"null")
+_FLOWY_NAMES = {"pageSize": "page_size", "totalPages": "page_count", "total": "total_count"}

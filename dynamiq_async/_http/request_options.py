@@ -30,8 +30,8 @@ TimeoutLike = Timeout | float | None | Unset
 class RequestOptions(NamedTuple):
     """What one call sets in place of its client's options, and what it adds to the request.
 
-    `retry` is None for the usual rule: a GET or DELETE may be repeated, a POST only when it was
-    certainly not taken.
+    `retry` is None for the usual rule: a GET, PUT or DELETE may be repeated, a POST only when it
+    was certainly not taken.
     """
 
     timeout: TimeoutLike = UNSET

@@ -9,6 +9,7 @@ idle limit with every read. That changes what is recorded, and does not set the 
 from __future__ import annotations
 
 import asyncio
+import sys
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol, Self, cast
 
@@ -27,6 +28,13 @@ MAX_SHARE = 0.05
 def deadline_in(seconds: float | None) -> float | None:
     """The point in the running loop's time that lies `seconds` ahead; None for no limit."""
     return None if seconds is None else asyncio.get_running_loop().time() + seconds
+
+
+def seconds_left(deadline: float | None) -> float | None:
+    """The seconds until a point in the running loop's time, never none; None for no limit."""
+    if deadline is None:
+        return None
+    return max(deadline - asyncio.get_running_loop().time(), sys.float_info.min)
 
 
 class Timer:

@@ -11,8 +11,7 @@ from cyclopts.validators import Number
 
 from dynamiq_async.cli import output, tables
 from dynamiq_async.cli.options import CONNECTION, DEFAULT_NETWORK, Network, commands
-from dynamiq_async.management.apps import MAX_PAGE_SIZE
-from dynamiq_async.management.client import AsyncManagement
+from dynamiq_async.management import MAX_PAGE_SIZE, AsyncManagement
 
 if TYPE_CHECKING:
     from dynamiq_async.management import models

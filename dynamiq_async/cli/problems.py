@@ -50,7 +50,8 @@ _ADVICE: tuple[tuple[type[errors.DynamiqError], str], ...] = (
 
 _ADVICE_ATTRIBUTE = "_advice"
 
-_MANAGEMENT = re.compile(r"(?<!/api)/v1/apps(/[^/]*)?$")  # no App's path; Flowy's is below /api
+# No App's paths; Flowy's are below /api.
+_MANAGEMENT = re.compile(r"(?<!/api)/v1/(apps|me|orgs|projects)(/.*)?$")
 _MANAGEMENT_ADVICE: tuple[tuple[type[errors.DynamiqError], str], ...] = (
     (
         errors.AuthenticationError,

@@ -18,6 +18,7 @@ from dynamiq_async.cli import (
     calls,
     files,
     flowy,
+    history,
     output,
     problems,
     runs,
@@ -27,6 +28,7 @@ from dynamiq_async.cli.batch.journal import journal
 from dynamiq_async.cli.demo import demo
 from dynamiq_async.cli.options import OTHER
 from dynamiq_async.cli.serve import serve
+from dynamiq_async.cli.whoami import whoami
 from dynamiq_async.errors import DynamiqError
 
 if TYPE_CHECKING:
@@ -62,7 +64,8 @@ app["--help"].help = "Show this and exit."
 app["--version"].help = "Show the version and exit."
 for command in (
     *(demo, calls.invoke, calls.stream, calls.submit),
-    *(batch, journal, runs.app, files.app, apps.app, flowy.app, serve),
+    *(batch, journal, runs.app, files.app),
+    *(apps.app, history.traces_app, history.sessions_app, whoami, flowy.app, serve),
 ):
     app.command(command)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number, mutually_exclusive
 
-from dynamiq_async.cli import answers, asking, following, inputs, output, tables
+from dynamiq_async.cli import answers, asking, following, history, inputs, output, tables
 from dynamiq_async.cli.options import (
     CALL,
     DEFAULT_CALL,
@@ -296,18 +295,10 @@ def _row(run: Run) -> list[tables.Cell]:
     return [
         run.id,
         (run.status, _STYLES.get(run.status, "cyan")),
-        *map(_local, (run.started_at, run.ended_at)),
+        *map(tables.local_time, (run.started_at, run.ended_at)),
         run.user_id,
         run.session_id,
     ]
-
-
-def _local(time: str | None) -> str | None:
-    """A time in the local zone, to the second; a text that is no time as it is."""
-    try:
-        return f"{datetime.fromisoformat(time or '').astimezone():%Y-%m-%d %H:%M:%S}"
-    except ValueError:
-        return time
 
 
 @app.command
@@ -347,3 +338,4 @@ def cancel(run_id: RunId, /, *, connection: Connection = DEFAULT_CONNECTION) -> 
 
 
 app.command(answers.answer)
+app.command(history.artifacts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynamiq_async.cli import output
@@ -16,8 +17,26 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SHORT = 200
+
 Cell = str | tuple[str, str] | None
 """A text, or a text and its style."""
+
+
+def local_time(time: str | None) -> str | None:
+    """A time in the local zone, to the second; a text that is no time as it is."""
+    try:
+        return f"{datetime.fromisoformat(time or '').astimezone():%Y-%m-%d %H:%M:%S}"
+    except ValueError:
+        return time
+
+
+def short_json(value: Any) -> str | None:
+    """The beginning of a value's JSON, or of a text."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else output.json_line(value).decode().rstrip()
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
 
 
 async def beginning(pages: Pages[T], limit: int) -> list[T]:

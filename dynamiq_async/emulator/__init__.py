@@ -37,13 +37,15 @@ from .app import (
 from .core import FOREVER, HTML_PAGE, Fault, Log, Part, RequestRecord
 from .emulator import DEFAULT_KEY, Emulator
 from .flowy import Flowy, FlowyApp, FlowyContent, FlowyFailedError
-from .management import DEFAULT_PROJECT, DEFAULT_TOKEN, ManagedApp
+from .management import DEFAULT_ORG, DEFAULT_PROJECT, DEFAULT_TOKEN, DEFAULT_USER, ManagedApp
 
 __all__ = [
     "BUILTIN",
     "DEFAULT_KEY",
+    "DEFAULT_ORG",
     "DEFAULT_PROJECT",
     "DEFAULT_TOKEN",
+    "DEFAULT_USER",
     "FOREVER",
     "HTML_PAGE",
     "App",

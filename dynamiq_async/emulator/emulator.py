@@ -86,7 +86,7 @@ class Emulator:
         read_timeout: seconds that the first request of a connection may take to come, and as many
             for the body of each request (else 408). None: without end.
         log_limit: how many requests and executions are remembered.
-        clock: gives Flowy the Unix time.
+        clock: gives the Unix time by which Flowy works and signed links expire.
     """
 
     def __init__(
@@ -150,7 +150,8 @@ class Emulator:
             log_limit=log_limit,
         )
         managed = _managed(self._deployments, public=access_key is None)
-        self._management = Management(apps=managed)
+        history = self._apps.history
+        self._management = Management(apps=managed, executions=history, clock=clock)
         self._flowy = Flowy(clock=clock)
         self._services = all_services(self._apps, self._management, self._flowy)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -456,13 +457,15 @@ class Emulator:
 
 def _managed(deployments: Mapping[str, Deployment], *, public: bool) -> list[ManagedApp]:
     """The emulator's Apps for the management API. The default one is left out if it has a path of
-    its own."""
+    its own: what was called at the root is found there."""
+    default = deployments[""]
     named = [deployment.app for name, deployment in deployments.items() if name]
     return [
         ManagedApp(
             name=deployment.name,
             app=name,
             id=deployment.id,
+            other_ids=(default.id,) if deployment.app is default.app else (),
             access_type="public" if public else "private",
         )
         for name, deployment in deployments.items()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from .app.routes import app_service, connect_service
 from .flowy.routes import flowy_service, links_service
-from .management.routes import management_service
+from .management.history import LINKS
+from .management.routes import artifacts_service, management_service
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -44,6 +45,7 @@ def all_services(apps: AppState, management: Management, flowy: Flowy) -> Servic
         "": app_service(apps),
         "connect": connect_service(apps),
         "management": management_service(management),
+        LINKS: artifacts_service(management),
         "flowy": flowy_service(flowy),
         "flowy-files": links_service(flowy),
     }

@@ -104,7 +104,11 @@ class Usage(Struct, frozen=True, kw_only=True):
         return Usage(**sums)
 
 
-_OTHER = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
+_OTHER = {
+    "prompt_tokens": "input_tokens",
+    "completion_tokens": "output_tokens",
+    "cost": "total_tokens_cost_usd",  # the library's, in its traces
+}
 
 
 def usage_of(told: Any) -> Usage | None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from dynamiq_async._credentials import Credential, hidden
-from dynamiq_async._http.client import Client, ClientOptions
-from dynamiq_async._http.limiter import Limiter
+from dynamiq_async._http.client import ClientOptions
 from dynamiq_async._http.rates import Quota
 from dynamiq_async._http.request_options import RequestOptions
 from dynamiq_async._http.timers import deadline_in
 from dynamiq_async.batch import FanOutOptions, Map, collected, fan_out
-from dynamiq_async.downloads import Downloader
+from dynamiq_async.downloads import DownloadingClient
 from dynamiq_async.flowy.apps import FlowyApps
 from dynamiq_async.flowy.models import FlowyApp, FlowyRun
 from dynamiq_async.flowy.poller import RequestLimiter, RunLimiter
@@ -38,7 +36,7 @@ DEFAULT_TIMEOUT = Timeout(first_byte=60.0, idle=60.0)
 """No request waits for a run, so every response comes soon."""
 
 
-class AsyncFlowy(Client):
+class AsyncFlowy(DownloadingClient):
     """Flowy.
 
         async with AsyncFlowy() as flowy:
@@ -86,23 +84,15 @@ class AsyncFlowy(Client):
         api_key = hidden(api_key)
         url = base_url if base_url is not None else os.environ.get(URL_VARIABLE) or DEFAULT_URL
         runs = RunLimiter(_bounds(max_runs))
-        downloads = Limiter(check_count(max_downloads, "max_downloads"))
         limiter = RequestLimiter(
             check_count(options.get("max_connections", 100), "max_connections"), Quota(), runs
         )
         options.setdefault("timeout", DEFAULT_TIMEOUT)
         options.setdefault("max_retry_after", None)
-        super().__init__(url, api_key, limiter=limiter, **options)
-        self._settings |= {"max_runs": max_runs, "max_downloads": max_downloads}
+        super().__init__(url, api_key, max_downloads=max_downloads, limiter=limiter, **options)
+        self._settings["max_runs"] = max_runs
         self._api = self._api.view(options=self._api.options.with_policy(patient=True))
-        downloader = Downloader(
-            partial(self._network._replace(session=None).open, None),
-            downloads,
-            secret=None,
-            max_response_bytes=self._settings["max_response_bytes"],
-            is_slow=self._network._replace(session=None).is_slow_to_open,
-        )
-        self._shared = Shared(downloader, limiter, runs)
+        self._shared = Shared(self._downloader, limiter, runs)
 
     @property
     def _requests(self) -> FlowyRequests:
@@ -237,21 +227,6 @@ class AsyncFlowy(Client):
         The arguments are those of `map`. Raises what `map` and reading from it raise.
         """
         return await collected(self.map(app, inputs, **options))
-
-    # --- closing -------------------------------------------------------------------------------
-
-    async def aclose(self) -> None:
-        """Close the connections, unless this is a view. May be called any number of times."""
-        try:
-            await super().aclose()
-        finally:
-            if self._owner:
-                await self._shared.downloader.aclose()
-
-    def __del__(self) -> None:
-        super().__del__()
-        if self._owner:
-            self._shared.downloader.abandon()
 
 
 def _bounds(max_runs: int | Adaptive) -> Adaptive:

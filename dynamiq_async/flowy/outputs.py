@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dynamiq_async import errors
+from dynamiq_async import downloads, errors
 from dynamiq_async._http.timers import deadline_in
-from dynamiq_async._tasks import in_thread
 from dynamiq_async.downloads import (
+    EXPIRED_STATUS,
     MAX_WAIT,
     Downloaded,
     Downloader,
     Memory,
-    PartFile,
     Sink,
-    check_destination,
     file_name,
 )
 from dynamiq_async.options import check_count, check_seconds
@@ -27,10 +25,6 @@ if TYPE_CHECKING:
     from dynamiq_async._hosts import Reach
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async.flowy.models import FlowyOutput, FlowyRun
-
-
-EXPIRED_STATUS = frozenset({400, 401, 403, 404, 410})
-"""The statuses by which storage services refuse an expired link: they do not agree on one."""
 
 
 class OutputLoader:
@@ -62,17 +56,11 @@ class OutputLoader:
         progress: Callable[[int, int | None], object] | None,
     ) -> Path:
         check_seconds(timeout, "timeout")
-        destination, is_folder = await in_thread(check_destination, path)
-        part = PartFile(destination if is_folder else destination.parent)
-        try:
-            await part.create()
-            loaded = await self._load(output, part, max_bytes, timeout, progress)
-            if not is_folder:
-                return await part.publish(destination)
-            fallback = output.node_id or "output"
-            return await part.publish_beside(file_name(loaded.url, loaded.media_type, fallback))
-        finally:
-            part.discard()
+        return await downloads.save(
+            path,
+            lambda sink: self._load(output, sink, max_bytes, timeout, progress),
+            lambda it: file_name(it.url, it.media_type, output.node_id or "output"),
+        )
 
     async def read(
         self,

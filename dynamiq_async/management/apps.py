@@ -4,31 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-from msgspec import Raw, Struct
-
-from dynamiq_async import errors
-from dynamiq_async._http.paging import Page, PageBody, Pages
-from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
-from dynamiq_async._http.response import read_with
+from dynamiq_async._http.paging import Page, Pages
+from dynamiq_async._http.request_options import UNSET, TimeoutLike
+from dynamiq_async.management.accounts import no_project_error
+from dynamiq_async.management.lists import fetch_one, pages_of
 from dynamiq_async.management.models import App, app_of
-from dynamiq_async.management.settings import PROJECT
-from dynamiq_async.options import check_count, check_id
+from dynamiq_async.options import check_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Mapping
     from uuid import UUID
 
     from dynamiq_async._http.api import Api
-    from dynamiq_async._http.request import Request
-
-
-MAX_PAGE_SIZE = 500
-"""The most Apps that the service puts on a page (seen in the vendor's library)."""
-
-
-class _AppData(Struct):
-    data: Raw
 
 
 class Apps:
@@ -70,32 +57,33 @@ class Apps:
             extra_query: added to the query, for what is not foreseen.
 
         Raises:
-            InvalidArgumentError: an argument cannot be used, or there is no project.
+            InvalidArgumentError: an argument cannot be used. Where there is no project, awaiting
+                and iterating raise it, and it says which projects there are.
         """
         project = project_id if project_id is not None else self._find_project()
-        if project is None:
-            raise errors.InvalidArgumentError(
-                f"no project: pass project_id or set {PROJECT.variables[0]}",
-                argument="project_id",
-            )
-        if page_size is not None and check_count(page_size, "page_size") > MAX_PAGE_SIZE:
-            raise errors.InvalidArgumentError(
-                f"page_size may be at most {MAX_PAGE_SIZE}, not {page_size}", argument="page_size"
-            )
         query = {
-            "project_id": check_id(project, "project_id"),
+            "project_id": None if project is None else check_id(project, "project_id"),
             "archived": archived,
             "include_archived": include_archived,
             "workflow_id": None if workflow_id is None else check_id(workflow_id, "workflow_id"),
             "sort": sort,
-            "page_size": page_size,
         }
-        given = RequestOptions(timeout, max_retries, query=extra_query)
-
-        async def fetch(number: int) -> Page[App]:
-            return await self._page({**query, "page": number}, given)
-
-        return Pages(fetch, page=check_count(page, "page"), identity=_identity, prefetch=prefetch)
+        pages = pages_of(
+            self._api,
+            ("v1", "apps"),
+            app_of,
+            "App",
+            query,
+            page=page,
+            page_size=page_size,
+            prefetch=prefetch,
+            timeout=timeout,
+            max_retries=max_retries,
+            extra_query=extra_query,
+        )
+        if project is None:
+            pages.fetch = self._refuse
+        return pages
 
     async def get(
         self,
@@ -111,22 +99,10 @@ class Apps:
             NotFoundError: there is no such App.
             What `AsyncApp.invoke` raises.
         """
-        given = RequestOptions(timeout, max_retries)
         path = ("v1", "apps", check_id(app_id, "app_id"))
-        request = self._api.request("GET", *path, given=given)
-        found = await self._api.fetch(request, self._api.options.for_call(given), _AppData)
-        return self._read_app(request, found.data)
+        return await fetch_one(
+            self._api, path, app_of, "App", timeout=timeout, max_retries=max_retries
+        )
 
-    async def _page(self, query: Mapping[str, Any], given: RequestOptions) -> Page[App]:
-        request = self._api.request("GET", "v1", "apps", query=query, given=given)
-        found = await self._api.fetch(request, self._api.options.for_call(given), PageBody)
-        return found.page([self._read_app(request, data) for data in found.data or []])
-
-    def _read_app(self, request: Request, data: Raw) -> App:
-        wrong = f"the answer to {request} holds no App"
-        return read_with(app_of, data, wrong, key=self._api.sender.key)
-
-
-def _identity(app: App) -> Hashable:
-    # Any field may be missing. Two Apps without an id are one if all their fields are equal.
-    return app.id or msgspec.json.encode(app)
+    async def _refuse(self, number: int) -> Page[App]:
+        raise await no_project_error(self._api)

@@ -14,11 +14,16 @@ from uuid import UUID
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import Credential, hidden, is_personal
-from dynamiq_async._http.client import Client, ClientOptions
+from dynamiq_async._http.client import ClientOptions
 from dynamiq_async._http.urls import parse_base_url
 from dynamiq_async.app import KEY_VARIABLE, AppOptions, AsyncApp
-from dynamiq_async.management.apps import MAX_PAGE_SIZE, Apps
+from dynamiq_async.downloads import DownloadingClient
+from dynamiq_async.management.accounts import Orgs, Projects, User, fetch_user
+from dynamiq_async.management.apps import Apps
+from dynamiq_async.management.artifacts import Artifacts
+from dynamiq_async.management.lists import MAX_PAGE_SIZE, CallOptions
 from dynamiq_async.management.models import App, choose_app, describe_app
+from dynamiq_async.management.sessions import Sessions
 from dynamiq_async.management.settings import (
     ORGANISATION,
     PROJECT,
@@ -26,6 +31,7 @@ from dynamiq_async.management.settings import (
     TOKEN_VARIABLE,
     URL,
 )
+from dynamiq_async.management.traces import Traces
 from dynamiq_async.options import Timeout, check_id
 
 if TYPE_CHECKING:
@@ -37,7 +43,7 @@ DEFAULT_TIMEOUT = Timeout(first_byte=30.0, idle=30.0)
 """No workflow runs here, so silence means trouble. The vendor's command line waits as long."""
 
 
-class AsyncManagement(Client):
+class AsyncManagement(DownloadingClient):
     """The management API.
 
         async with AsyncManagement() as management:
@@ -53,6 +59,8 @@ class AsyncManagement(Client):
             `credentials.json`; False to send none, as behind a proxy that adds it.
         project_id: the project whose Apps are listed; by default from `DYNAMIQ_PROJECT_ID`, then
             `project_id` in `config.json`.
+        max_downloads: how many artifacts are downloaded at once. Downloads use neither the token
+            nor the headers nor the `session` of this client, but its `transport`.
 
     The other arguments are those of `AsyncApp`, but a response is waited for 30 s by default.
 
@@ -75,19 +83,59 @@ class AsyncManagement(Client):
         *,
         token: str | Literal[False] | None = None,
         project_id: str | UUID | None = None,
+        max_downloads: int = 8,
         **options: Unpack[ClientOptions],
     ) -> None:
         token = hidden(token)
         url = base_url if base_url is not None else URL.find() or DEFAULT_URL
         project = None if project_id is None else check_id(project_id, "project_id")
         options.setdefault("timeout", DEFAULT_TIMEOUT)
-        super().__init__(url, token, **options)
+        super().__init__(url, token, max_downloads=max_downloads, **options)
         self._settings["project_id"] = project
 
     @property
     def apps(self) -> Apps:
         """The deployed Apps."""
         return Apps(self._api, lambda: self.project_id)
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """The files that runs have made."""
+        return Artifacts(self._api, self._downloader)
+
+    @property
+    def traces(self) -> Traces:
+        """What calls of Apps were given, how they ended, and what they cost."""
+        return Traces(self._api)
+
+    @property
+    def sessions(self) -> Sessions:
+        """The conversations that Apps have had."""
+        return Sessions(self._api)
+
+    @property
+    def orgs(self) -> Orgs:
+        """The organisations that the token reaches."""
+        return Orgs(self._api)
+
+    @property
+    def projects(self) -> Projects:
+        """The projects that the token reaches."""
+        return Projects(self._api)
+
+    async def me(self, **options: Unpack[CallOptions]) -> User:
+        """Whom the token belongs to.
+
+        Args:
+            options: `timeout` and `max_retries`, instead of the client's.
+
+        Raises:
+            AuthenticationError: the token is not accepted.
+            PermissionDeniedError: the token is good and belongs to no user, as that of a service
+                account (seen in the vendor's command line).
+            What else `AsyncApp.invoke` raises.
+        """
+        return await fetch_user(self._api, **options)
 
     @property
     def project_id(self) -> str | None:
@@ -100,7 +148,8 @@ class AsyncManagement(Client):
 
     @property
     def org_id(self) -> str | None:
-        """The organisation that the vendor's command line is set to. Nothing here sends it.
+        """The organisation whose projects are listed, if one is set: from `DYNAMIQ_ORG_ID`, then
+        `org_id` in `config.json`.
 
         Raises:
             InvalidArgumentError: the file that may hold it cannot be read.
@@ -108,15 +157,16 @@ class AsyncManagement(Client):
         return ORGANISATION.find()
 
     async def find(self, app: App | str | UUID, *, project_id: str | UUID | None = None) -> App:
-        """The App with an id or a name.
+        """The App with an id, a name or a hostname.
 
         Args:
-            app: its id (a UUID), or its name. Where no name is equal, the case does not matter.
-            project_id: where a name is looked for; by default the client's project.
+            app: its id (a UUID), its name, or its hostname or URL. Where no name is equal, the case
+                does not matter.
+            project_id: where it is looked for, unless by its id; by default the client's project.
 
         Raises:
             InvalidArgumentError: no App, or more than one, has that name; the message says which
-                there are. Or a name was given and no project.
+                there are. Or there is no project; the message says which there are.
             NotFoundError: no App has that id.
             What else `apps.list` raises.
         """

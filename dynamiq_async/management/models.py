@@ -130,7 +130,7 @@ _decode_app = msgspec.json.Decoder(App).decode
 
 
 def choose_app(name: str, apps: Sequence[App]) -> App:
-    """The App with a name. An archived one counts only where no other has the name.
+    """The App with a name or a hostname. An archived one counts only where no other has it.
 
     Raises:
         InvalidArgumentError: there is none, or several; the message says which there are.
@@ -138,6 +138,7 @@ def choose_app(name: str, apps: Sequence[App]) -> App:
     same = [app for app in apps if name in (app.name, app.id)] or [
         app for app in apps if (app.name or "").casefold() == name.casefold()
     ]
+    same = same or [app for app in apps if app.hostname and _host(app.hostname) == _host(name)]
     candidates = [app for app in same if not app.is_archived] or same
     if len(candidates) == 1:
         return candidates[0]
@@ -154,6 +155,11 @@ def choose_app(name: str, apps: Sequence[App]) -> App:
     more = f", and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
     there = f"there are {', '.join(map(repr, shown))}{more}" if shown else "it has no Apps"
     raise InvalidArgumentError(f"the project has no App called {name!r}: {there}", argument="app")
+
+
+def _host(text: str) -> str:
+    """A hostname or URL as it is compared: without `https://` and the slash at its end."""
+    return text.rpartition("://")[2].rstrip("/").lower()
 
 
 def describe_app(app: App) -> str:

@@ -42,6 +42,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "DYNAMIQ_API_TOKEN",
         "DYNAMIQ_API_KEY",
         "DYNAMIQ_PROJECT_ID",
+        "DYNAMIQ_ORG_ID",
         "NO_COLOR",
         "FORCE_COLOR",
         "TTY_COMPATIBLE",

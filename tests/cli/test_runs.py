@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from dynamiq_async.cli import runs as runs_module
+from dynamiq_async.cli import tables
 from dynamiq_async.emulator import Emulator, Fault, RunContext
 from dynamiq_async.runs import Runs, waiting
 
@@ -249,7 +249,7 @@ async def test_a_person_is_told_that_there_are_none(
 
 
 def test_a_time_that_is_none_is_shown_as_it_is() -> None:
-    assert [runs_module._local(time) for time in (None, "soon")] == [None, "soon"]
+    assert [tables.local_time(time) for time in (None, "soon")] == [None, "soon"]
 
 
 # --- wrong usage ---------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ import pytest
 
 from dynamiq_async import AsyncFlowy, FlowyOutput, downloads, errors
 from dynamiq_async.emulator import Fault, FlowyApp, FlowyContent
-from dynamiq_async.flowy import outputs
 from dynamiq_async.options import Timeout
 
 if TYPE_CHECKING:
@@ -729,7 +728,7 @@ async def test_who_leaves_during_a_step_in_a_thread_leaves_nothing(
     flowy: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, cancels: int
 ) -> None:
     output = await output_of(flowy)
-    where: Any = outputs if step == "check_destination" else downloads.PartFile
+    where: Any = downloads if step == "check_destination" else downloads.PartFile
     inside, go_on = threading.Event(), threading.Event()
     original: Callable[..., Any] = getattr(where, step)
 

@@ -110,9 +110,9 @@ async def test_the_largest_page_is_asked_for_as_it_is(
 async def test_without_a_project_it_says_how_to_name_one(emulator: Emulator) -> None:
     async with AsyncManagement(emulator.management_url, token=TOKEN) as management:
         with pytest.raises(errors.InvalidArgumentError, match="DYNAMIQ_PROJECT_ID"):
-            management.apps.list()
+            await management.apps.list()
         assert len(await management.apps.list(project_id=DEFAULT_PROJECT)) == 8
-    assert emulator.requests.total == 1
+    assert "/v1/apps" not in [seen.endpoint for seen in emulator.requests][:-1]
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,20 @@ async def test_apps_without_ids_are_kept_apart(
 async def test_a_service_that_ignores_the_page_is_not_asked_for_ever(
     emulator: Emulator, management: AsyncManagement
 ) -> None:
-    emulator.script(Fault(status=200, body={"data": [{"name": "a"}]}), times=None)
+    same = {"data": [{"name": "a"}], "pagination": {"page": 1}}
+    emulator.script(Fault(status=200, body=same), times=None)
     assert len([app async for app in management.apps.list()]) == 1
     assert len(emulator.requests) == 3
+
+
+@pytest.mark.parametrize("pagination", [{}, {"pagination": None}])
+async def test_a_page_without_pagination_is_the_whole_list(
+    pagination: Any, emulator: Emulator, management: AsyncManagement
+) -> None:
+    emulator.script(Fault(status=200, body={"data": [{"name": "a"}], **pagination}), times=None)
+    assert not (await management.apps.list(page=3)).has_next
+    assert [app.name async for app in management.apps.list(prefetch=True)] == ["a"]
+    assert len(emulator.requests) == 2
 
 
 @pytest.mark.parametrize("data", [[5], ["a-1"], [[]], [None]])

@@ -388,3 +388,17 @@ async def test_leaving_while_the_app_is_looked_for(
 def test_whether_an_app_is_public_is_its_word() -> None:
     assert App(access_control=AccessControl(access_type="public")).is_public
     assert not App(access_control=AccessControl()).is_public
+
+
+# --- by the hostname -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["{url}", "{url}/", "{bare}"])
+async def test_an_app_by_its_hostname(
+    shape: str, emulator: Emulator, management: AsyncManagement
+) -> None:
+    url = emulator.url_for("agent")
+    asked = shape.format(url=url, bare=url.removeprefix("http://"))
+    assert (await management.find(asked)).name == "agent"
+    with pytest.raises(errors.InvalidArgumentError, match="no App called"):
+        await management.find("other.example")

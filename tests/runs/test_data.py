@@ -19,6 +19,7 @@ from dynamiq_async import (
     Usage,
     errors,
 )
+from dynamiq_async._http.paging import Pagination
 from dynamiq_async.emulator import Fault
 from dynamiq_async.events.run_events import (
     DATA_TYPES,
@@ -284,9 +285,10 @@ async def test_a_question_event_pickles_as_the_plain_event(serve: Serve) -> None
             await asked.reject()
 
 
-def test_a_page_without_a_count_goes_on_until_one_is_empty() -> None:
-    assert Page(data=[1]).has_next
-    assert not Page(data=[]).has_next
+def test_a_page_goes_on_as_its_position_says() -> None:
+    assert not Page(data=[1]).has_next  # without a position, it is the whole list
+    assert Page(data=[1], pagination=Pagination()).has_next
+    assert not Page(data=[], pagination=Pagination()).has_next
 
 
 # --- from the service ----------------------------------------------------------------------------
@@ -333,7 +335,7 @@ async def test_an_empty_list_may_be_written_in_many_ways(serve: Serve, body: Any
 async def test_pages_without_a_count_are_read_to_the_first_empty_one(serve: Serve) -> None:
     served = await serve()
     bodies: Any = ([{"id": "a"}, {"id": "b"}], [{"id": "b"}, {"id": "c"}], [])
-    served.emulator.script(*(Fault(body={"data": data}) for data in bodies))
+    served.emulator.script(*(Fault(body={"data": data, "pagination": {}}) for data in bodies))
     assert [run.id async for run in served.app.runs.list()] == ["a", "b", "c"]
 
 

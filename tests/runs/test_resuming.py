@@ -259,7 +259,7 @@ async def test_a_hole_is_looked_into_also_where_pages_are_not_counted(serve: Ser
 
     def stored(first: int, last: int) -> Fault:
         events = [{"type": "custom", "sequence": n} for n in range(first, last)]
-        return Fault(body={"data": events})
+        return Fault(body={"data": events, "pagination": {}})
 
     served.emulator.script(Fault(skip={995, 996, 1003, 1004, 1005}), match=STREAMS)
     served.emulator.script(

@@ -9,6 +9,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, assert_type
+from uuid import UUID
 
 import msgspec
 from msgspec import Raw
@@ -20,6 +21,7 @@ from dynamiq_async import (
     Callback,
     DynamiqError,
     Event,
+    Page,
     RunEvent,
     SocketRun,
     StreamEvent,
@@ -30,6 +32,7 @@ from dynamiq_async import (
     errors,
 )
 from dynamiq_async import Question as Asked
+from dynamiq_async._http.paging import Pages
 from dynamiq_async._http.response import ResponseInfo
 from dynamiq_async.events import NodeResult, ToolCallStatus
 from dynamiq_async.events.app_events import Source
@@ -223,3 +226,13 @@ def failures(error: DynamiqError) -> None:
         assert_type(broken.data, bytes)
     except (errors.RateLimitError, errors.InternalServerError) as answer:
         assert_type(answer.request_id, str | None)
+
+
+async def endpoints(app: AsyncApp, id: UUID) -> None:
+    assert_type(await app.request("GET", "v1", "x", id, 5, query={"a": [1]}), Any)
+    assert_type(await app.request("POST", "v1", body=[1], output_type=Answer, retry=True), Answer)
+    assert_type(await app.request("GET", output_type=list[Answer] | None), Any)
+    assert_type(app.pages("v1", "x"), Pages[Any])
+    assert_type(await app.pages("v1", "x", query={"page": 2}, item_type=Answer), Page[Answer])
+    await app.request("GET", "v1", data=b"")  # type: ignore[call-overload]
+    await app.request("GET", None)  # type: ignore[call-overload]

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 from uuid import UUID
 
 from dynamiq_async import (
+    Accepted,
     App,
+    Artifact,
     AsyncApp,
     AsyncManagement,
     ConnectLink,
     Page,
     Requirement,
     RequirementsStatus,
+    Trace,
+    Usage,
 )
 from dynamiq_async._http.paging import PageIterator, Pages
+from dynamiq_async.management import Org, Project, Session, SessionMessage, User
 
 
 async def apps(id: UUID) -> None:
@@ -54,3 +59,27 @@ async def requirements(app: AsyncApp) -> None:
     link = await app.requirements.connect_link("ann", requirement_ids=["r-1"], retry=True)
     assert_type(link, ConnectLink)
     assert_type(link.url, str)
+
+
+async def history(management: AsyncManagement, app: App, accepted: Accepted, id: UUID) -> None:
+    artifacts = management.artifacts.list(app, id, page_size=5)
+    assert_type(artifacts, Pages[Artifact])
+    async for artifact in artifacts:
+        assert_type(await artifact.save("folder", timeout=5.0), Path)
+        assert_type(await artifact.read(), bytes)
+    assert_type(management.traces.list("id", status=["failed"], since="…"), Pages[Trace])
+    trace = await management.traces.get(id, accepted, timeout=5)
+    assert_type(trace.usage, Usage | None)
+    assert_type(trace.unwrap(), Any)
+    assert_type(trace.unwrap(App), App)
+    assert_type(await management.sessions.list(app), Page[Session])
+    assert_type(management.sessions.messages(app, "s", prefetch=True), Pages[SessionMessage])
+    management.traces.list("id", page_sise=5)  # type: ignore[call-arg]
+
+
+async def accounts(management: AsyncManagement, id: UUID) -> None:
+    assert_type(await management.me(max_retries=0), User)
+    assert_type(management.orgs.list(), Pages[Org])
+    assert_type(await management.orgs.get(id), Org)
+    assert_type(management.projects.list(org_id=id), Pages[Project])
+    assert_type(await management.projects.get("p"), Project)

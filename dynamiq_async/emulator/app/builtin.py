@@ -2,7 +2,7 @@
 
 | name | what it does |
 |---|---|
-| `echo` | returns its input |
+| `echo` | returns its input, and saves the files that it is given |
 | `llm` | streams a model's text about its input, with usage at the end |
 | `agent` | reasons, uses a tool, reasons again, streams its reply |
 | `parallel` | two models at once, their messages interleaved |
@@ -47,7 +47,9 @@ def reply(text: str) -> str:
 
 
 async def echo(input: dict[str, Any], run: RunContext) -> Any:
-    """Returns its input."""
+    """Returns its input, and saves its files."""
+    for file in run.files:
+        run.save(file.name, file.read(), mime_type=file.mime_type)
     return {"output-1": node_result("success", input, input)}
 
 

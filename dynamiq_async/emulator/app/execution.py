@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..core.json import encode
+from .artifacts import Artifact
 from .messages import NODE, node_error, node_result
 from .questions import Question
 from .run_context import App, RunContext, WorkflowCanceledError, WorkflowFailedError
@@ -31,10 +32,13 @@ class Execution:
         output: the workflow's map of nodes; None while it runs and when it was canceled.
         error: the workflow's message about its failure or cancellation.
         questions: all that were asked; an open one waits for its answer.
+        artifacts: the files that it made.
+        usage: how many tokens it took, by what they are.
     """
 
     id: str
     app: str
+    app_id: str = ""
     input: Mapping[str, Any]
     user_id: str | None = None
     session_id: str | None = None
@@ -44,6 +48,8 @@ class Execution:
     output: Mapping[str, Any] | None = None
     error: str | None = None
     questions: list[Question] = field(default_factory=list)
+    artifacts: Sequence[Artifact] = ()
+    usage: Mapping[str, int] = field(default_factory=dict)
 
     def end(self, status: Status, output: Mapping[str, Any] | None, error: str | None) -> None:
         """Note the end."""

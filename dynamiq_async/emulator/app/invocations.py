@@ -107,6 +107,7 @@ def new_execution(exchange: AppExchange, invocation: Invocation) -> Execution:
     return Execution(
         id=str(uuid4()),
         app=deployment_of(exchange).name,
+        app_id=deployment_of(exchange).id,
         input=invocation.input,
         user_id=invocation.user_id,
         session_id=invocation.session_id,

@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
+from .artifacts import Artifact, artifact
 from .messages import NODE, LLMChunks, Source, agent_chunk, llm_source, tool_source
 from .questions import Approval, Question, feedback_data
 
 if TYPE_CHECKING:
     from .input_files import InputFile
+
+_TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 App = Callable[[dict[str, Any], "RunContext"], Awaitable[Any]]
 
@@ -63,6 +66,8 @@ class RunContext:
         files: sent along with the request, or named by its `file_ids`.
         chat_history: the JSON of a root request's field of this name.
         pace: seconds to wait behind each message.
+        artifacts: the files that it has saved.
+        usage: how many tokens its messages have told of, by what they are.
     """
 
     id: str
@@ -73,6 +78,8 @@ class RunContext:
     chat_history: Any = None
     pace: float = 0.0
     channel: Channel = field(repr=False)
+    artifacts: list[Artifact] = field(default_factory=list)
+    usage: dict[str, int] = field(default_factory=dict)
     _node_runs: dict[str, str] = field(default_factory=dict, repr=False)
     _chunks: dict[str, LLMChunks] = field(default_factory=dict, repr=False)
 
@@ -85,6 +92,7 @@ class RunContext:
         source: Source | None = None,
     ) -> None:
         """Stream a message of the node `entity_id`, with any JSON value as its `data`."""
+        self._count(data)
         if entity_id not in self._node_runs:
             self._node_runs[entity_id] = str(uuid4())
         message = {
@@ -115,6 +123,17 @@ class RunContext:
         """Stream a piece of an agent's reasoning."""
         chunk = agent_chunk({"thought": text}, source=agent, step="reasoning")
         await self.emit(chunk, entity_id=entity_id)
+
+    def save(self, name: str, content: bytes, *, mime_type: str | None = None) -> None:
+        """Save a file as an artifact, for callers to download. Its type is guessed from its name
+        unless it is given."""
+        self.artifacts.append(artifact(name, content, mime_type))
+
+    def _count(self, data: Any) -> None:
+        told = data.get("usage") if isinstance(data, Mapping) else None
+        for name, count in told.items() if isinstance(told, Mapping) else ():
+            if name in _TOKENS and isinstance(count, int):
+                self.usage[name] = self.usage.get(name, 0) + count
 
     async def send(self, message: bytes, *, event: str = "data") -> None:
         """Stream these bytes as the data of an event, whatever they are: JSON or not."""

@@ -184,6 +184,7 @@ async def _execute(state: AppState, app: App, run: Run, context: RunContext) -> 
     execution = Execution(
         id=run.id,
         app=run.app,
+        app_id=run.app_id,
         input=run.input,
         user_id=run.user_id,
         session_id=run.session_id,

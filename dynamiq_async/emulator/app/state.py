@@ -50,6 +50,7 @@ class AppState:
     Attributes:
         folder: where uploaded files are stored; it is made when the emulator starts.
         invocations: how many of the quota are used up.
+        history: the executions as the service keeps them: no reset of the logs touches it.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class AppState:
         self.invocations = 0
         self.requirements = Requirements()
         self.executions: Log[Execution] = Log(log_limit)
+        self.history: Log[Execution] = Log(log_limit)
         self.deliveries: Log[Delivery] = Log(log_limit)
         self.runs: dict[str, Run] = {}
         self.files: dict[str, InputFile] = {}
@@ -83,7 +85,9 @@ class AppState:
 
     async def execute(self, app: App, execution: Execution, context: RunContext) -> None:
         """Run an App, and keep its execution in the log."""
+        execution.artifacts, execution.usage = context.artifacts, context.usage
         self.executions.add(execution)
+        self.history.add(execution)
         self.changes.notify()
         try:
             await execute(app, execution, context)

@@ -1,5 +1,19 @@
-"""The management API: which Apps there are, and where they are called."""
+"""The management API: which Apps there are, where they are called, and what they have done."""
 
-from .apps import DEFAULT_PROJECT, DEFAULT_TOKEN, ManagedApp, Management
+from .apps import (
+    DEFAULT_ORG,
+    DEFAULT_PROJECT,
+    DEFAULT_TOKEN,
+    DEFAULT_USER,
+    ManagedApp,
+    Management,
+)
 
-__all__ = ["DEFAULT_PROJECT", "DEFAULT_TOKEN", "ManagedApp", "Management"]
+__all__ = [
+    "DEFAULT_ORG",
+    "DEFAULT_PROJECT",
+    "DEFAULT_TOKEN",
+    "DEFAULT_USER",
+    "ManagedApp",
+    "Management",
+]

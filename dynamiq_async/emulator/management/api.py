@@ -51,9 +51,4 @@ async def list_apps(exchange: Exchange[Management]) -> None:
 
 async def get_app(exchange: Exchange[Management], app_id: str) -> None:
     """`GET /v1/apps/{id}`."""
-    management = exchange.state
-    for app in management.apps:
-        if app.id == app_id:
-            await exchange.respond(200, {"data": app.public(exchange.url)})
-            return
-    raise RefusalError(404, "not_found", "there is no such App")
+    await exchange.respond(200, {"data": exchange.state.get(app_id).public(exchange.url)})

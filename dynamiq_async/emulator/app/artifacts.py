@@ -1,0 +1,25 @@
+"""Artifacts: files that a run makes, and that callers download by links."""
+
+from __future__ import annotations
+
+import mimetypes
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import uuid4
+
+
+@dataclass(eq=False, kw_only=True)
+class Artifact:
+    """A file that a run made. `id` is its own, also where several have one name."""
+
+    name: str
+    content: bytes = field(repr=False)
+    mime_type: str
+    id: str = field(default_factory=lambda: str(uuid4()))
+    saved_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+def artifact(name: str, content: bytes, mime_type: str | None) -> Artifact:
+    """An artifact, whose type is guessed from its name unless it is given."""
+    guessed = mime_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return Artifact(name=name, content=content, mime_type=guessed)
