@@ -29,7 +29,8 @@ from dynamiq_async.flowy.models import DEFAULT_MAX_BYTES
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-    from dynamiq_async.flowy.models import FlowyApp, FlowyOutput, FlowyRun
+    from dynamiq_async.flowy.models import FlowyOutput, FlowyRun
+    from dynamiq_async.flowy.schema import FlowyApp
 
 T = TypeVar("T")
 

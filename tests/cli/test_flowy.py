@@ -39,7 +39,7 @@ async def test_apps_are_listed_one_a_line(cli: CLI) -> None:
     result = await cli("flowy", "apps")
     assert (result.code, result.err) == (0, "")
     found = [json.loads(line) for line in result.out.splitlines()]
-    assert [app["id"] for app in found] == ["haiku", "poster", "clip", "broken"]
+    assert [app["id"] for app in found] == ["haiku", "poster", "clip", "collage", "broken"]
     assert found[1]["slug"] == "product-poster"
 
 
