@@ -177,7 +177,7 @@ class AuthenticationError(APIStatusError):
 
 class PaymentRequiredError(APIStatusError):
     """402, of Flowy: the key's daily spend cap is used up, until the next UTC day, or the workspace
-    is out of credits."""
+    is out of credits, which `flowy.credits()` tells."""
 
 
 class PermissionDeniedError(APIStatusError):

@@ -31,7 +31,7 @@ def advice(request: str, status: int) -> str:
     if status == 402:
         return (
             "either the key's daily spend cap is used up, until the next UTC day, or the workspace "
-            "is out of credits; flowy.credits() tells what it has"
+            "is out of credits"
         )
     if status == 403:
         needed = next((scope for call, scope in _SCOPES if call.fullmatch(request)), None)

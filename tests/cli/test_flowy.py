@@ -16,6 +16,7 @@ from dynamiq_async.flowy import poller
 from .conftest import CLI, Process, Terminal
 from .test_program import help_of
 
+COMMANDS = ("apps", "assets", "credits", "download", "generate", "generation", "get", "run")
 SLOGAN = '{"Slogan": "Fresh every day"}'
 
 
@@ -296,4 +297,4 @@ async def test_a_folder_that_is_not_there_is_wrong_usage(cli: CLI, tmp_path: Pat
 
 def test_the_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     shown = help_of("flowy", capsys=capsys)
-    assert all(f" {command} " in shown for command in ("apps", "download", "get", "run"))
+    assert all(f" {command} " in shown for command in COMMANDS)

@@ -299,6 +299,15 @@ async def test_an_output_is_found_by_its_name_label_or_node(flowy: Served, name:
             assert result.unwrap().output(name).kind == "image"
 
 
+async def test_a_node_that_the_app_does_not_tell_of_has_no_label(flowy: Served) -> None:
+    await flowy.client.apps.get("haiku")
+    outputs = [{"nodeId": "text-1", "name": "own", "label": "Own"}, {"nodeId": "text-2"}]
+    told = {"runId": "r", "appId": "haiku", "status": "completed", "outputs": outputs}
+    flowy.emulator.script(Fault(body={"data": told}))
+    run = await flowy.client.runs.get("r")
+    assert [(one.name, one.label) for one in run.outputs] == [("own", "Own"), (None, None)]
+
+
 async def test_an_app_without_names_has_labels(flowy: Served) -> None:
     run = await flowy.client.run("poster", {"Slogan": "Fresh"})
     assert run.output("text").text == "FRESH"

@@ -30,7 +30,7 @@ async def test_out_of_credits_is_told_as_one_of_two_causes(flowy: Served) -> Non
         assert "Insufficient credits; either the key's daily spend cap is used up" in str(
             caught.value
         )
-        assert "out of credits; flowy.credits() tells what it has" in str(caught.value)
+        assert "or the workspace is out of credits" in str(caught.value)
     assert (await flowy.client.credits()).available == 5
 
 

@@ -5,6 +5,7 @@ Nothing works on them: what a job is doing follows from the time of asking.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False, kw_only=True)
-class FlowyJob:
+class FlowyJob(ABC):
     """A run or a generation, which ends at `ends_at`. Times are Unix times.
 
     Attributes:
@@ -40,9 +41,9 @@ class FlowyJob:
         except FlowyFailedError as error:
             self.error = str(error)
 
+    @abstractmethod
     def make(self) -> Outputs:
         """The outputs by node. Raises `FlowyFailedError`."""
-        raise NotImplementedError
 
     def status(self, now: float) -> str:
         """The status at the time `now`."""
