@@ -113,7 +113,7 @@ def run(
     dynamiq-async flowy run product-poster '{"Slogan": "Fresh every day"}' --save posters
     dynamiq-async flowy run haiku @inputs.json | jq -r '.outputs[].text'
     dynamiq-async flowy run clip '{"Scene": "Rain"}' --no-wait | jq -r .runId
-    dynamiq-async flowy run collage '{"title": "Us", "photos": ["https://…/1.png", "https://…/2.png"]}'
+    dynamiq-async flowy run collage @photos.json --inputs-form array
     ```
     """
     output.check()
