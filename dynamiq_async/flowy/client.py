@@ -56,6 +56,9 @@ class AsyncFlowy(Client):
             for output in run.unwrap():
                 await output.save("posters/")
 
+    Beside apps, Flowy makes single things of a prompt: `flowy.generations`. What was made is kept as
+    `flowy.assets`, and paid for with `flowy.credits()`.
+
     Successful responses tell how many requests are left (documented). No more are sent, and polls
     leave a share of them for starting runs. When the service asks to slow down, nothing is sent
     until the time that it names.

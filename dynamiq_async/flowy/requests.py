@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import asynccontextmanager
@@ -123,7 +124,12 @@ class FlowyRequests:
                 f"inputs must be a mapping, not {type(inputs).__name__}", argument="inputs"
             )
         fitting = dict(inputs or {})
-        schema = app if isinstance(app, FlowyApp) else FlowyApp()
+        schema = FlowyApp()
+        if isinstance(app, FlowyApp):
+            schema = app
+            if app.outputs is not None:
+                # For the labels of outputs. It may be old, so it does not stand for asking.
+                self._keep_schema(app, app_id, fetched_at=-math.inf)
         if check:
             if schema.inputs is not None:
                 fitting = schema.fit(fitting)
@@ -323,9 +329,11 @@ class FlowyRequests:
         self._keep_schema(app, app_id)
         return app
 
-    def _keep_schema(self, app: FlowyApp, app_id: str) -> None:
+    def _keep_schema(self, app: FlowyApp, app_id: str, *, fetched_at: float | None = None) -> None:
+        schema = _Schema(app, now() if fetched_at is None else fetched_at)
         for name in filter(None, {app_id, app.id, app.slug}):
-            self.shared.schemas[name] = _Schema(app, now())
+            if fetched_at is None or name not in self.shared.schemas:
+                self.shared.schemas[name] = schema
             self.shared.schemas.move_to_end(name)
         while len(self.shared.schemas) > MAX_SCHEMAS:
             self.shared.schemas.popitem(last=False)

@@ -299,6 +299,19 @@ async def test_an_output_is_found_by_its_name_label_or_node(flowy: Served, name:
             assert result.unwrap().output(name).kind == "image"
 
 
+@pytest.mark.parametrize("check", [True, False])
+async def test_an_app_at_hand_tells_the_labels_of_what_it_makes(
+    serve: Serve, flowy: Served, check: bool
+) -> None:
+    app = await flowy.client.apps.get("collage")
+    other = await serve()
+    run = await other.client.run(app, BY_NAME, check=check)
+    assert run.output("the collage").label == "The collage"
+    assert not other.requests("GET", "/apps")
+    await other.client.runs.start("collage", BY_NAME)  # what is at hand may be old
+    assert len(other.requests("GET", "/apps")) == 1
+
+
 async def test_a_node_that_the_app_does_not_tell_of_has_no_label(flowy: Served) -> None:
     await flowy.client.apps.get("haiku")
     outputs = [{"nodeId": "text-1", "name": "own", "label": "Own"}, {"nodeId": "text-2"}]
