@@ -56,8 +56,8 @@ class AsyncFlowy(Client):
             for output in run.unwrap():
                 await output.save("posters/")
 
-    Beside apps, Flowy makes single things of a prompt: `flowy.generations`. What was made is kept as
-    `flowy.assets`, and paid for with `flowy.credits()`.
+    Flowy also makes single things of a prompt, without an app: `flowy.generations`. What was made
+    is kept as `flowy.assets`. `flowy.credits()` tells what is left to spend.
 
     Successful responses tell how many requests are left (documented). No more are sent, and polls
     leave a share of them for starting runs. When the service asks to slow down, nothing is sent
