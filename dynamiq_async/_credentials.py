@@ -34,6 +34,8 @@ class Credential(NamedTuple):
         otherwise: what messages advise to one who has none.
         personal: whether the service takes Personal Access Tokens.
         find: looks for a key that was not given; by default in the environment variable.
+        advice: what messages advise about a request, as it is named in them, that was refused with
+            a status; "" for what is said of a Dynamiq App.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Credential(NamedTuple):
     otherwise: str = ""
     personal: bool = False
     find: Callable[[], str | None] | None = None
+    advice: Callable[[str, int], str] | None = None
 
     def resolve(self, given: str | Literal[False] | None) -> str | None:
         """The key to send: `given`, else the one that is found. None only for False.

@@ -186,7 +186,8 @@ class AuthenticationError(APIStatusError):
 
 
 class PaymentRequiredError(APIStatusError):
-    """402: the key's spend cap is used up."""
+    """402, of Flowy: the key's daily spend cap is used up, until the next UTC day, or the workspace
+    is out of credits, which `flowy.credits()` tells."""
 
 
 class PermissionDeniedError(APIStatusError):

@@ -29,46 +29,70 @@ T = TypeVar("T")
 
 
 class Requirement(Struct, frozen=True, kw_only=True):
-    """An account that each end user of an App has to connect.
+    """An account that each end user of an App has to connect (documented by the vendor).
 
-    The vendor documents `id` and `type`, and a title and a description within `form`. The latter
-    two are read at the top of a requirement: the title as in the vendor's command line, the
-    description as our guess.
+    Attributes:
+        type: `connection`, `pipedream_account`, or one added since.
+        name: the App's builder's name for it.
+        title, description: what an end user is shown: those of `form`, or where it has none, those
+            at the top, where the vendor's command line and its connect API have the title.
+        form: what an end user is shown, as it came.
+        spec: what has to be connected, as it came: a `type`, and `data` such as
+            `{"app_slug": "gmail"}`.
+        workflow_id: the workflow that needs it.
     """
 
     id: str | None = None
-    title: str | None = None
     type: str | None = None
+    name: str | None = None
+    title: str | None = None
     description: str | None = None
+    form: dict[str, Any] | None = None
+    spec: dict[str, Any] | None = None
+    workflow_id: str | None = None
 
 
 class RequirementsStatus(Struct, frozen=True, kw_only=True):
     """What one end user has still to connect.
 
     Attributes:
+        status: `incomplete` (documented), or another; None where the response had none.
         unsatisfied: the requirements that the user has not met. A run for the user fails before it
             starts while a *required* one is among them (documented). Whether optional ones are
             listed too is not said (our guess: they may be).
     """
 
+    status: str | None = None
     unsatisfied: list[Requirement] = []
 
     @property
     def is_satisfied(self) -> bool:
-        """Whether no requirement is unsatisfied."""
-        return not self.unsatisfied
+        """Whether the user has connected all that a run needs.
+
+        It follows `status` where that is known: `incomplete` means no, `complete`, `completed` and
+        `satisfied` mean yes (our guess). So it may be True while optional requirements are
+        unsatisfied: a run then starts, without the tools that need them (documented). With any
+        other status, or none, it is whether nothing is unsatisfied: an optional requirement that
+        is listed then makes it False although a run would start.
+        """
+        return _SATISFIED.get((self.status or "").strip().lower(), not self.unsatisfied)
 
 
 class ConnectLink(Struct, frozen=True, kw_only=True):
     """A link where one end user connects their accounts: for that person and nobody else.
 
+    Whoever has the link can connect accounts for that user for 24 hours (documented). That it works
+    only once is said nowhere. It is a secret, so no repr shows it, nor its token.
+
     Attributes:
-        url: valid for 24 hours (documented). That it works only once is said nowhere. It is
-            a secret, so no repr shows it.
-        expires_at: until when it is valid (documented).
+        url: the page to send the end user to.
+        token: a JWT for one App and one user, by which a page of your own can use the connect API
+            of the management host (documented).
+        expires_at: until when both are valid.
     """
 
     url: str
+    token: str | None = None
     expires_at: str | None = None
 
     def __repr__(self) -> str:
@@ -76,7 +100,8 @@ class ConnectLink(Struct, frozen=True, kw_only=True):
         return f"{type(self).__name__}({shown})"
 
     def __rich_repr__(self) -> list[tuple[str, str | None]]:
-        return [("url", MASK), ("expires_at", self.expires_at)]
+        token = None if self.token is None else MASK
+        return [("url", MASK), ("token", token), ("expires_at", self.expires_at)]
 
 
 class Requirements:
@@ -127,7 +152,8 @@ class Requirements:
     ) -> ConnectLink:
         """A link where one end user connects their accounts. Give it to them and nobody else.
 
-        It is valid for 24 hours (documented by the vendor).
+        It is a secret for 24 hours (documented by the vendor): whoever has it can connect accounts
+        for that user.
 
         Args:
             user_id: the id that their runs are given.
@@ -197,8 +223,13 @@ class Requirements:
         return read_with(read, content, wrong, key=self._api.sender.key)
 
 
+# The first is documented by the vendor; the others are our guess.
+_SATISFIED = {"incomplete": False, "complete": True, "completed": True, "satisfied": True}
+
+
 class _Status(Struct):
     unsatisfied: list[Any] | None
+    status: Any = None
 
 
 class _Link(Struct):
@@ -212,14 +243,27 @@ def requirements_of(data: Any) -> list[Requirement]:
     an empty list.
     """
     items = msgspec.convert(data, list[Any] | None) or []
-    objects = (item if isinstance(item, dict) else {"id": item} for item in items)
-    return [_json.fitting(content, Requirement) for content in objects]
+    return [_requirement_of(item if isinstance(item, dict) else {"id": item}) for item in items]
+
+
+def _requirement_of(content: dict[str, Any]) -> Requirement:
+    form = content.get("form")
+    shown = form if isinstance(form, dict) else {}
+    texts = {
+        name: shown[name] for name in ("title", "description") if isinstance(shown.get(name), str)
+    }
+    return _json.fitting({**content, **texts}, Requirement)
 
 
 def status_of(data: Any) -> RequirementsStatus:
-    """One user's status. Raises msgspec.ValidationError when it has no `unsatisfied`."""
-    status = msgspec.convert(data, _Status)
-    return RequirementsStatus(unsatisfied=requirements_of(status.unsatisfied))
+    """One user's status. Raises msgspec.ValidationError when it has neither a status nor what is
+    `unsatisfied`, which is left out by some encoders where it is empty."""
+    told = isinstance(data, dict) and isinstance(data.get("status"), str)
+    status = msgspec.convert({"unsatisfied": None, **data} if told else data, _Status)
+    return RequirementsStatus(
+        status=status.status if isinstance(status.status, str) else None,
+        unsatisfied=requirements_of(status.unsatisfied),
+    )
 
 
 def link_of(data: Any) -> ConnectLink:

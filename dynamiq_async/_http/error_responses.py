@@ -143,7 +143,8 @@ def status_error(
     if envelope.details:
         report += f" ({', '.join(f'{k}: {v}' for k, v in envelope.details.items())})"
     message = f"{request} was answered {status}{report if len(report) > 2 else ''}"
-    message += _advice(status, envelope.code, headers, key, credential)
+    own = credential.advice(request, status) if credential.advice is not None else ""
+    message += f"; {own}" if own else _advice(status, envelope.code, headers, key, credential)
     if retry_after is not None:
         message += f"; the server asks to wait {retry_after:g} s"
     if id := request_id(headers):

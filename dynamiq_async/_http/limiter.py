@@ -92,6 +92,10 @@ class Limiter:
         """Seconds until requests may start again; 0 when they may."""
         return max(0.0, self._cool_until - now()) if self._cool_until else 0.0
 
+    def note_refusal(self, method: str | None, seconds: float) -> None:
+        """Cool down because a request with this method was refused for now."""
+        self.cool_down(seconds)
+
     def cool_down(self, seconds: float) -> None:
         """Let nothing start for `seconds`. Never shortens a cooldown under way.
 

@@ -75,18 +75,23 @@ class Quota:
         """Seconds until the window ends; 0 when that is not known."""
         return max(0.0, self._ends_at - now)
 
-    def observe(self, headers: Mapping[str, str], now: float, *, server_time: float) -> None:
+    def observe(
+        self, headers: Mapping[str, str], now: float, *, server_time: float, success: bool = True
+    ) -> None:
         """Take note of a response's `X-RateLimit-*` and `Retry-After` (documented by Flowy).
 
         Args:
             headers: looked up without regard to case.
             now: the event loop's time.
             server_time: the Unix time of the response, by the server's own clock.
+            success: whether the response is a successful one. Others may have no numbers although
+                the service reports them (documented by Flowy).
         """
         remaining = _number(headers.get("X-RateLimit-Remaining"))
         reset = _number(headers.get("X-RateLimit-Reset"))
         if remaining is None or reset is None:
-            self._silent = self.remaining is None
+            if success:
+                self._silent = self.remaining is None
             return
         self._silent = False
         limit = _number(headers.get("X-RateLimit-Limit"))

@@ -273,7 +273,7 @@ class Sender:
                 longest,
             )
         own = min(policy.backoff(0) if delay is None else delay, policy.cap)
-        self.limiter.cool_down(min(max(asked, own), longest))
+        self.limiter.note_refusal(failure.method, min(max(asked, own), longest))
 
     async def _attempt(
         self,
@@ -301,7 +301,10 @@ class Sender:
                     _trace(request, response, started)
                 if self.limiter.quota is not None:
                     self.limiter.quota.observe(
-                        response.headers, now(), server_time=server_time(response.headers)
+                        response.headers,
+                        now(),
+                        server_time=server_time(response.headers),
+                        success=_is_success(request, response.status),
                     )
                 if not _is_success(request, response.status):
                     raise await self.refusal(request, response, limits)

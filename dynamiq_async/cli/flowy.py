@@ -1,90 +1,39 @@
-"""The commands for Flowy: `flowy apps`, `run`, `get` and `download`."""
+"""The commands for Flowy: its apps and their runs, and what is made without an app."""
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from dynamiq_async import errors
-from dynamiq_async.cli import inputs, output, problems, tables
-from dynamiq_async.cli.files import progress_bar
-from dynamiq_async.cli.options import (
-    CALL,
-    CONNECTION,
-    DEFAULT_NETWORK,
-    OUTPUT,
-    Network,
-    RunId,
-    commands,
+from dynamiq_async.cli import flowy_made, inputs, output, tables
+from dynamiq_async.cli.flowy_client import (
+    DEFAULT_FLOWY,
+    Flowy,
+    Folder,
+    MaxBytes,
+    Save,
+    Timeout,
+    Wait,
+    hint_on_error,
+    make_folder,
+    save_outputs,
 )
-from dynamiq_async.flowy import DEFAULT_WAIT, KEY_VARIABLE, URL_VARIABLE, AsyncFlowy
+from dynamiq_async.cli.options import CALL, RunId, commands
+from dynamiq_async.flowy import DEFAULT_WAIT, InputsForm
 from dynamiq_async.flowy.models import DEFAULT_MAX_BYTES
+from dynamiq_async.flowy.schema import find_named
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
-
-    from dynamiq_async.flowy.models import FlowyApp, FlowyOutput, FlowyRun
-
-T = TypeVar("T")
+    from dynamiq_async.flowy import AsyncFlowy
+    from dynamiq_async.flowy.models import FlowyOutput, FlowyRun
+    from dynamiq_async.flowy.schema import FlowyApp
 
 app = commands("flowy", "The apps of Flowy: run them, and download what they make.")
-
-_ADVICE: tuple[tuple[type[errors.DynamiqError], str], ...] = (
-    (errors.AuthenticationError, f"set {KEY_VARIABLE}"),
-    (errors.NotFoundError, "dynamiq-async flowy apps shows the apps there are"),
-    (errors.PaymentRequiredError, "the cap is lifted at the next UTC day, or by whoever set it"),
-    (errors.ConnectError, "check --base-url, the network, and whether --proxy is needed"),
-)
-
-
-@Parameter(name="*", group=CONNECTION)
-@dataclass(frozen=True)
-class Flowy:
-    """Where Flowy is. Its key is never an argument."""
-
-    base_url: Annotated[
-        str | None, Parameter(help=f"Flowy's URL. [default: {URL_VARIABLE}, or the vendor's own]")
-    ] = None
-    network: Network = DEFAULT_NETWORK
-
-    def run(self, call: Callable[[AsyncFlowy], Awaitable[T]]) -> T:
-        """The result of `call` with a client. Its errors get advice that is right for Flowy."""
-
-        async def run_call() -> T:
-            async with AsyncFlowy(None, self.base_url, **self.network.arguments()) as client:
-                return await call(client)
-
-        try:
-            return asyncio.run(run_call())
-        except errors.DynamiqError as error:
-            problems.advise(error, _advice(error))
-            raise
-
-
-def _advice(error: errors.DynamiqError) -> str:
-    if error.run_id and isinstance(error, errors.APIConnectionError | TimeoutError):
-        return f"go on with: {output.command('flowy', 'get', error.run_id, '--wait')}"
-    if isinstance(error, errors.NotFoundError) and "/apps" not in (error.url or ""):
-        return ""  # there is no such run, or no such file
-    return next((text for kind, text in _ADVICE if isinstance(error, kind)), "")
-
-
-DEFAULT_FLOWY = Flowy()
-
-Folder = Annotated[Path, Parameter(help="A folder, or the file for the only output.")]
-MaxBytes = Annotated[
-    int,
-    Parameter(group=CALL, validator=Number(gte=1), help="The most that an output may have."),
-]
-Timeout = Annotated[
-    float, Parameter(group=CALL, validator=Number(gt=0), help="Seconds to wait. [default: an hour]")
-]
+for made in (flowy_made.generate, flowy_made.generation, flowy_made.assets, flowy_made.credits):
+    app.command(made)
 
 
 @app.command
@@ -127,15 +76,13 @@ def run(
         Parameter(
             name="INPUTS",
             allow_leading_hyphen=True,
-            help="Texts and URLs by label or node id: a JSON object, `@FILE`, or `-` for stdin.",
+            help="Texts and URLs, or lists of them, by the inputs' names, labels or node ids: a "
+            "JSON object, `@FILE`, or `-` for stdin.",
         ),
     ] = "{}",
     /,
     *,
-    wait: Annotated[
-        bool,
-        Parameter(group=CALL, negative="--no-wait", help="Wait for the end of the run (default)."),
-    ] = True,
+    wait: Wait = True,
     check: Annotated[
         bool,
         Parameter(
@@ -144,10 +91,15 @@ def run(
             help="Compare the inputs with what the app takes, before a run is started (default).",
         ),
     ] = True,
-    save: Annotated[
-        Path | None,
-        Parameter(group=OUTPUT, help="Download the outputs to this folder, made if need be."),
-    ] = None,
+    inputs_form: Annotated[
+        InputsForm,
+        Parameter(
+            group=CALL,
+            help="The body that starts the run: an array by the inputs' names, or a map by node "
+            "id. [default: the array where they have names]",
+        ),
+    ] = "auto",
+    save: Save = None,
     timeout: Timeout = DEFAULT_WAIT,
     max_bytes: MaxBytes = DEFAULT_MAX_BYTES,
     flowy: Flowy = DEFAULT_FLOWY,
@@ -161,23 +113,26 @@ def run(
     dynamiq-async flowy run product-poster '{"Slogan": "Fresh every day"}' --save posters
     dynamiq-async flowy run haiku @inputs.json | jq -r '.outputs[].text'
     dynamiq-async flowy run clip '{"Scene": "Rain"}' --no-wait | jq -r .runId
+    dynamiq-async flowy run collage @photos.json --inputs-form array
     ```
     """
     output.check()
     values = inputs.read_json(given, "inputs")
     if save is not None:
-        _make_folder(save)
+        make_folder(save)
 
     async def run_app(client: AsyncFlowy) -> FlowyRun:
-        flowy_run = await client.run(app_id, values, wait=False, check=check, timeout=timeout)
+        flowy_run = await client.run(
+            app_id, values, wait=False, check=check, inputs_form=inputs_form, timeout=timeout
+        )
         if not wait and save is None:
             return flowy_run
-        with _hint_on_error("get", flowy_run.run_id, "--wait"), output.waiting_for(app_id):
+        with hint_on_error("get", flowy_run.run_id, "--wait"), output.waiting_for(app_id):
             flowy_run = await client.runs.wait(flowy_run.run_id, timeout=timeout)
         if save is not None:
             outputs = flowy_run.unwrap()
-            with _hint_on_error("download", flowy_run.run_id, save):
-                await _save(outputs, save, max_bytes)
+            with hint_on_error("download", flowy_run.run_id, save):
+                await save_outputs(outputs, save, max_bytes)
         return flowy_run
 
     flowy_run = flowy.run(run_app)
@@ -217,7 +172,9 @@ def download(
     path: Folder = Path(),
     /,
     *,
-    node: Annotated[str | None, Parameter(help="Only the output of the node with this id.")] = None,
+    node: Annotated[
+        str | None, Parameter(help="Only the output with this name, label or node id.")
+    ] = None,
     max_bytes: MaxBytes = DEFAULT_MAX_BYTES,
     flowy: Flowy = DEFAULT_FLOWY,
 ) -> None:
@@ -231,49 +188,35 @@ def download(
     ```
     """
 
-    async def save_outputs(client: AsyncFlowy) -> None:
+    async def fetch_and_save(client: AsyncFlowy) -> None:
         flowy_run = await client.runs.get(run_id)
         outputs = flowy_run.unwrap()
         if node is not None or not path.is_dir():
-            outputs = [flowy_run.output(node)]
-        await _save(outputs, path, max_bytes)
+            outputs = [await _find_output(client, flowy_run, node)]
+        await save_outputs(outputs, path, max_bytes)
 
-    flowy.run(save_outputs)
+    flowy.run(fetch_and_save)
 
 
-def _make_folder(path: Path) -> None:
-    """Make the folder before the run starts, so that outputs that are paid for have a place."""
+async def _find_output(client: AsyncFlowy, flowy_run: FlowyRun, name: str | None) -> FlowyOutput:
+    """The output of this name. Where it may be a label, the app is asked, which alone has them."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise errors.InvalidArgumentError(
-            f"save cannot be used: {error}", argument="save"
-        ) from error
-
-
-@contextmanager
-def _hint_on_error(*command: object) -> Iterator[None]:
-    """If the body is left by an error or Ctrl-C, print the command that goes on with the run."""
-    try:
-        yield
-    except BaseException as error:
-        if not getattr(error, "run_id", None):  # else the error's report says it
-            output.remark(f"go on with: {output.command('flowy', *command)}")
-        raise
-
-
-async def _save(outputs: Sequence[FlowyOutput], path: Path, max_bytes: int) -> None:
-    for one in outputs:
-        name = f"{one.node_id} ({one.kind})"
-        with progress_bar(name) as progress:
-            saved_to = await one.save(path, max_bytes=max_bytes, progress=progress)
-        output.write_line(str(saved_to))
+        return flowy_run.output(name)
+    except errors.OutputMissingError:
+        if name is None or flowy_run.app_id is None:
+            raise
+        specs = find_named((await client.apps.get(flowy_run.app_id)).outputs or [], name)
+        if len(specs) != 1:
+            raise
+    return flowy_run.output(specs[0].node_id)
 
 
 def _print_run(flowy_run: FlowyRun) -> None:
     """Print a run; raise if it failed or was canceled."""
     if output.is_terminal() and flowy_run.outputs:
-        rows = [(one.node_id, one.kind, one.text or one.url) for one in flowy_run.outputs]
+        rows = [
+            (one.name or one.node_id, one.kind, one.text or one.url) for one in flowy_run.outputs
+        ]
         tables.print_table(("node", "kind", "content"), rows)
         output.remark(f"run {flowy_run.run_id} is {flowy_run.status}")
     else:

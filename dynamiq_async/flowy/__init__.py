@@ -1,4 +1,4 @@
-"""`AsyncFlowy`: the apps of Flowy, run and waited for.
+"""`AsyncFlowy`: the apps of Flowy, run and waited for, and what is made without an app.
 
 Flowy has no stream and no callback: a run is started, and polled until it is over. All calls of
 a client share the limiters that keep it within the service's limits (documented: 60 or 120 requests
@@ -8,16 +8,25 @@ The wire facts and their sources are in docs/contract.md.
 """
 
 from dynamiq_async.flowy.apps import FlowyApps
+from dynamiq_async.flowy.assets import FlowyAssets
 from dynamiq_async.flowy.client import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, AsyncFlowy
+from dynamiq_async.flowy.generations import FlowyGenerations
 from dynamiq_async.flowy.models import (
-    FlowyApp,
-    FlowyInput,
+    FlowyAsset,
+    FlowyCredits,
+    FlowyGeneration,
     FlowyOutput,
-    FlowyOutputSpec,
     FlowyRun,
 )
 from dynamiq_async.flowy.requests import DEFAULT_WAIT
 from dynamiq_async.flowy.runs import FlowyRuns
+from dynamiq_async.flowy.schema import (
+    FlowyApp,
+    FlowyArity,
+    FlowyInput,
+    FlowyOutputSpec,
+    InputsForm,
+)
 
 __all__ = [
     "DEFAULT_URL",
@@ -27,9 +36,16 @@ __all__ = [
     "AsyncFlowy",
     "FlowyApp",
     "FlowyApps",
+    "FlowyArity",
+    "FlowyAsset",
+    "FlowyAssets",
+    "FlowyCredits",
+    "FlowyGeneration",
+    "FlowyGenerations",
     "FlowyInput",
     "FlowyOutput",
     "FlowyOutputSpec",
     "FlowyRun",
     "FlowyRuns",
+    "InputsForm",
 ]

@@ -8,7 +8,7 @@ from msgspec import Raw, Struct
 
 from dynamiq_async._http.paging import Page, Pages, Pagination
 from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
-from dynamiq_async.flowy.models import FlowyApp, app_of
+from dynamiq_async.flowy.schema import FlowyApp, app_of
 from dynamiq_async.options import check_id
 
 if TYPE_CHECKING:

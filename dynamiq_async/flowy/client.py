@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from dynamiq_async._credentials import Credential, hidden
 from dynamiq_async._http.client import ClientOptions
 from dynamiq_async._http.rates import Quota
-from dynamiq_async._http.request_options import RequestOptions
+from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async._http.timers import deadline_in
 from dynamiq_async.batch import FanOutOptions, Map, collected, fan_out
 from dynamiq_async.downloads import DownloadingClient
+from dynamiq_async.flowy.advice import advice
 from dynamiq_async.flowy.apps import FlowyApps
-from dynamiq_async.flowy.models import FlowyApp, FlowyRun
+from dynamiq_async.flowy.assets import FlowyAssets
+from dynamiq_async.flowy.generations import FlowyGenerations
+from dynamiq_async.flowy.models import FlowyCredits, FlowyRun, credits_of
 from dynamiq_async.flowy.poller import RequestLimiter, RunLimiter
-from dynamiq_async.flowy.requests import DEFAULT_WAIT, FlowyRequests, Shared, app_id_of
+from dynamiq_async.flowy.requests import (
+    DEFAULT_WAIT,
+    FlowyRequests,
+    Shared,
+    app_id_of,
+    checked_form,
+)
 from dynamiq_async.flowy.runs import FlowyRuns
 from dynamiq_async.options import Adaptive, Timeout, check_count, check_seconds
 
@@ -24,6 +33,7 @@ if TYPE_CHECKING:
 
     from dynamiq_async.batch.inputs import Inputs
     from dynamiq_async.batch.models import MapResult
+    from dynamiq_async.flowy.schema import FlowyApp, InputsForm
 
 DEFAULT_URL = "https://apis.tryflowy.ai/genstudio-svc-v2/api/v1"
 KEY_VARIABLE = "FLOWY_KEY"
@@ -44,6 +54,9 @@ class AsyncFlowy(DownloadingClient):
             for output in run.unwrap():
                 await output.save("posters/")
 
+    Flowy also makes single things of a prompt, without an app: `flowy.generations`. What was made
+    is kept as `flowy.assets`. `flowy.credits()` tells what is left to spend.
+
     Successful responses tell how many requests are left (documented). No more are sent, and polls
     leave a share of them for starting runs. When the service asks to slow down, nothing is sent
     until the time that it names.
@@ -55,6 +68,9 @@ class AsyncFlowy(DownloadingClient):
             which the client adapts to what the service takes.
         max_downloads: how many outputs are downloaded at once. Downloads use neither the key nor
             the headers nor the `session` of this client, but its `transport`.
+        inputs_form: the body by which runs are started. Two are documented: an `array` of entries
+            by the names of inputs, and a `map` by node id. `auto` sends the array for an app whose
+            inputs have names, and the map for any other (our guess at what the service takes).
         max_retry_after: seconds; when the service asks to wait longer, the call raises at once.
             None waits as long as it asks.
 
@@ -70,6 +86,7 @@ class AsyncFlowy(DownloadingClient):
         KEY_VARIABLE,
         otherwise="; pass api_key=False to send none",
         personal=True,
+        advice=advice,
     )
 
     def __init__(
@@ -79,6 +96,7 @@ class AsyncFlowy(DownloadingClient):
         *,
         max_runs: int | Adaptive = DEFAULT_RUNS,
         max_downloads: int = 8,
+        inputs_form: InputsForm = "auto",
         **options: Unpack[ClientOptions],
     ) -> None:
         api_key = hidden(api_key)
@@ -90,9 +108,9 @@ class AsyncFlowy(DownloadingClient):
         options.setdefault("timeout", DEFAULT_TIMEOUT)
         options.setdefault("max_retry_after", None)
         super().__init__(url, api_key, max_downloads=max_downloads, limiter=limiter, **options)
-        self._settings["max_runs"] = max_runs
+        self._settings |= {"max_runs": max_runs, "inputs_form": inputs_form}
         self._api = self._api.view(options=self._api.options.with_policy(patient=True))
-        self._shared = Shared(self._downloader, limiter, runs)
+        self._shared = Shared(self._downloader, limiter, runs, inputs_form)
 
     @property
     def _requests(self) -> FlowyRequests:
@@ -108,6 +126,25 @@ class AsyncFlowy(DownloadingClient):
         """The runs of apps."""
         return FlowyRuns(self._requests)
 
+    @property
+    def generations(self) -> FlowyGenerations:
+        """What is made of a prompt, without an app."""
+        return FlowyGenerations(self._requests)
+
+    @property
+    def assets(self) -> FlowyAssets:
+        """What was made, as the workspace keeps it."""
+        return FlowyAssets(self._requests)
+
+    async def credits(
+        self, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None
+    ) -> FlowyCredits:
+        """What the workspace has to spend. The key needs the scope `credits:read`."""
+        requests = self._requests
+        options = requests.api.options.for_call(RequestOptions(timeout, max_retries))
+        request = requests.api.request("GET", "credits")
+        return requests.read(credits_of, await requests.get_data(request, options), request)
+
     async def run(
         self,
         app: FlowyApp | str,
@@ -116,6 +153,7 @@ class AsyncFlowy(DownloadingClient):
         wait: bool = True,
         timeout: float | None = DEFAULT_WAIT,
         check: bool = True,
+        inputs_form: InputsForm | None = None,
         retry: bool | None = None,
         max_retries: int | None = None,
         extra_body: Mapping[str, Any] | None = None,
@@ -124,12 +162,15 @@ class AsyncFlowy(DownloadingClient):
 
         Args:
             app: its id or slug, or the app itself.
-            inputs: texts and URLs by node id or, unless `check` is False, by label.
+            inputs: texts and URLs, by the names of the app's inputs, by their labels or by node id;
+                by what the service knows them by where `check` is False. An input that takes
+                several values takes a list of them.
             wait: False returns as soon as the run is started, as `runs.start` does.
             timeout: seconds for all of it; None for no limit.
             check: compare the inputs with those of the app before a run is started. That costs
                 a request for an app that was not asked for in the last ten minutes. Where the key
                 may not see the app, and with False, the inputs are sent as they are.
+            inputs_form: the body by which the run is started; by default the client's.
             retry: True declares that the run may be started twice, so that the request is repeated
                 also when its outcome is unknown; False forbids any repetition.
             max_retries: for this call instead of the client's.
@@ -140,7 +181,9 @@ class AsyncFlowy(DownloadingClient):
 
         Raises:
             InvalidArgumentError: the inputs do not fit the app; no run was started.
-            PaymentRequiredError: the key's spend cap is used up, until the next UTC day.
+            PaymentRequiredError: the key's daily spend cap is used up, until the next UTC day, or
+                the workspace is out of credits.
+            PermissionDeniedError: the key lacks a scope, or may not run this app.
             AmbiguousOutcomeError: whether the run was started is not known.
             APITimeoutError: the run was not over in time. Its `run_id` is set once it was started.
             NotFoundError: there is no such app.
@@ -149,18 +192,17 @@ class AsyncFlowy(DownloadingClient):
         check_seconds(timeout, "timeout")
         deadline = deadline_in(timeout)
         given = RequestOptions(max_retries=max_retries, retry=retry)
-        requests, runs = self._requests, self._shared.runs
+        requests = self._requests
         options = requests.api.options.for_call(given).with_total(timeout)
-        request = await requests.start_request(app, inputs, check, given, extra_body, deadline)
+        request = await requests.start_request(
+            app, inputs, check, inputs_form, given, extra_body, deadline
+        )
         if not wait:
             return await requests.start(request, options, deadline)
-        await requests.acquire_run(deadline)
-        try:
+        async with requests.room(deadline) as room:
             run = await requests.start(request, options, deadline)
-            runs.succeeded()
+            room.succeeded()
             return await requests.wait(run.run_id, timeout, deadline, started=run)
-        finally:
-            runs.release()
 
     def map(
         self,
@@ -170,6 +212,7 @@ class AsyncFlowy(DownloadingClient):
         ordered: bool = False,
         timeout: float | None = DEFAULT_WAIT,
         check: bool = True,
+        inputs_form: InputsForm | None = None,
         max_retries: int | None = None,
         extra_body: Mapping[str, Any] | None = None,
         **options: Unpack[FanOutOptions],
@@ -188,7 +231,7 @@ class AsyncFlowy(DownloadingClient):
             inputs: any iterable or async iterable of what `run` takes as inputs.
             ordered: hand the results out in the order of the inputs, rather than as they finish.
             timeout: seconds for each run, waiting for its turn included; None for no limit.
-            check, max_retries, extra_body: as for `run`.
+            check, inputs_form, max_retries, extra_body: as for `run`.
             options: `key`, `on_error`, `rate`, `include_input`, `grace`, `journal`, `unknown`,
                 `retry_failed` and `max_failures`, as for `AsyncApp.map`. A run from
                 a journal has no client: get it again to download its outputs. `concurrency` is by
@@ -200,10 +243,13 @@ class AsyncFlowy(DownloadingClient):
         app_id = app_id_of(app)
         check_seconds(timeout, "timeout")
 
+        form = None if inputs_form is None else checked_form(inputs_form)
         options.setdefault("concurrency", self._shared.runs.max_limit)
 
         async def run(client: AsyncFlowy, given: Any) -> FlowyRun:
-            run = await client.run(app, given, timeout=timeout, check=check, extra_body=extra_body)
+            run = await client.run(
+                app, given, timeout=timeout, check=check, inputs_form=form, extra_body=extra_body
+            )
             run.unwrap()
             return run
 

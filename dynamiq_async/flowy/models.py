@@ -1,146 +1,36 @@
-"""Flowy's apps and runs, as plain data.
+"""What Flowy makes: runs of apps, generations, their outputs, assets, and the credits they cost.
 
-The fields are documented by the vendor, who also documents a `name` of inputs and outputs and the
-`arity` of inputs: these are not read yet. Times are texts, as they come. Every field but a run's id
-has a default, and every list of values is open: what the service adds later, or leaves out, does
-not keep the rest from a caller.
+The fields are documented by the vendor, but those of an asset, which are our guess. Times are
+texts, as they come. Every field but an id has a default, and every list of values is open: what the
+service adds later, or leaves out, does not keep the rest from a caller.
 """
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct, structs
 
 from dynamiq_async import _json
-from dynamiq_async.errors import (
-    InvalidArgumentError,
-    OutputMissingError,
-    RunCanceledError,
-    RunError,
-    RunFailedError,
-)
+from dynamiq_async._http.paging import Pagination
+from dynamiq_async.errors import OutputMissingError, RunCanceledError, RunError, RunFailedError
+from dynamiq_async.flowy.schema import find_named, items_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
 COMPLETED = "completed"
 CANCELED_STATUS = frozenset({"canceled", "cancelled"})  # our guess: no way to cancel is documented
 TERMINAL_STATUS = frozenset({COMPLETED, "failed"}) | CANCELED_STATUS
-_MEDIA = {"image_url": "an image", "video_url": "a video", "audio_url": "an audio file"}
-_URL = re.compile(r"(?i)(?:[a-z][a-z0-9+.-]*://[^\s/?#]\S*|data:\S+)")
 
 DEFAULT_MAX_BYTES = 1024 * 1024 * 1024
 """The largest output that is downloaded unless more is allowed, in bytes."""
 
 
-class FlowyInput(Struct, frozen=True, kw_only=True, rename="camel"):
-    """An input of an app.
-
-    Attributes:
-        node_id: the key under which its value is sent.
-        label: its name for people.
-        kind: `text`, `image_url`, `video_url`, `audio_url`, or one added since.
-        required: whether a run needs it.
-    """
-
-    node_id: str = ""
-    label: str | None = None
-    kind: str | None = None
-    required: bool = False
-
-    def __str__(self) -> str:
-        known = [self.node_id, self.kind, "required" if self.required else None]
-        return f"{self.label or 'input'!r} ({', '.join(filter(None, known))})"
-
-    def complaint(self, value: Any) -> str | None:
-        """What is wrong with a value of this input, as far as its kind tells; None for nothing."""
-        if self.kind == "text" and not isinstance(value, str):
-            return f"{self} must be a string, not {type(value).__name__}"
-        if self.kind in _MEDIA and not (isinstance(value, str) and _URL.fullmatch(value)):
-            shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}…"
-            return f"{self} must be the URL of {_MEDIA[self.kind]}, not {shown}"
-        return None
-
-
-class FlowyOutputSpec(Struct, frozen=True, kw_only=True, rename="camel"):
-    """An output of an app. `output_type` is `image`, `video`, `audio`, `text`, `flam`, or one added
-    since."""
-
-    node_id: str = ""
-    label: str | None = None
-    output_type: str | None = None
-
-
-class FlowyApp(Struct, frozen=True, kw_only=True, rename="camel"):
-    """An app.
-
-    Attributes:
-        inputs, outputs: what it takes and makes; None where the response had none, as in a list.
-    """
-
-    id: str | None = None
-    slug: str | None = None
-    title: str | None = None
-    description: str | None = None
-    published: bool | None = None
-    run_count: int | None = None
-    thumbnail_url: str | None = None
-    inputs: list[FlowyInput] | None = None
-    outputs: list[FlowyOutputSpec] | None = None
-
-    def __str__(self) -> str:
-        return self.title or self.slug or self.id or "an app without a name"
-
-    def fit(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """`inputs` as they are sent: by node ids, without those that are None.
-
-        An input may be named by its label, in whatever case, where no other has the same. An app
-        whose `inputs` are None checks nothing; `flowy.apps.get()` returns one that has them.
-
-        Raises:
-            InvalidArgumentError: an input is unknown, missing, named twice or of the wrong kind;
-                the message lists what the app takes.
-        """
-        given = {name: value for name, value in inputs.items() if value is not None}
-        if self.inputs is None:
-            return given
-        found: dict[str, Any] = {}
-        complaints = []
-        for name, value in given.items():
-            match self._find_inputs(name):
-                case [spec] if spec.node_id in found:
-                    complaints.append(f"{spec} is given twice")
-                case [spec]:
-                    found[spec.node_id] = value
-                    complaints += filter(None, [spec.complaint(value)])
-                case []:
-                    complaints.append(f"{name!r} is none of its inputs")
-                case several:
-                    ids = ", ".join(spec.node_id for spec in several)
-                    complaints.append(f"{name!r} is the label of several inputs: use one of {ids}")
-        for spec in self.inputs:
-            if spec.required and spec.node_id not in found:
-                complaints.append(f"{spec} is missing")
-        if complaints:
-            takes = ", ".join(map(str, self.inputs)) or "no inputs"
-            raise InvalidArgumentError(
-                f"inputs do not fit {str(self)!r}: {'; '.join(complaints)}. It takes {takes}",
-                argument="inputs",
-            )
-        return found
-
-    def _find_inputs(self, name: str) -> list[FlowyInput]:
-        """The input with this node id, else those with this label."""
-        inputs = self.inputs or []
-        if by_id := [spec for spec in inputs if spec.node_id == name]:
-            return by_id[:1]
-        label = str(name).strip().casefold()
-        return [spec for spec in inputs if (spec.label or "").strip().casefold() == label]
+M = TypeVar("M", bound="FlowyRun | FlowyGeneration")
 
 
 class ContentLoader(Protocol):
@@ -167,27 +57,36 @@ class ContentLoader(Protocol):
 
 
 class FlowyOutput(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
-    """An output of a run.
+    """An output of a run or of a generation.
 
     Attributes:
-        node_id: the node that made it.
+        node_id: the node that made it; empty for a generation.
+        name: the node's name, where it has one.
+        label: the node's name for people. No response has it: it is taken from the app, where the
+            client has asked for that in the last ten minutes, as it does to check inputs.
         kind: `image`, `video`, `audio`, `text`, `flam`, or one added since.
         url: a link to its content. It is signed and expires, so download soon (documented).
         text: the content itself, where it is a text.
+        asset_id: the asset that it is kept as, where that is told, as for a generation.
     """
 
     node_id: str = ""
+    name: str | None = None
+    label: str | None = None
     kind: str | None = None
     url: str | None = None
     text: str | None = None
+    asset_id: str | None = None
+
+    def __str__(self) -> str:
+        if named := self.name or self.node_id:
+            return f"node {named}"
+        return f"asset {self.asset_id}" if self.asset_id else self.kind or "an output"
 
     def __repr__(self) -> str:
-        # The query opens the link to anybody.
+        # The query of a link opens it to anybody.
         link = None if self.url is None else self.url.partition("?")[0]
-        return (
-            f"{type(self).__name__}(node_id={self.node_id!r}, kind={self.kind!r}, url={link!r}, "
-            f"text={self.text!r})"
-        )
+        return _shown(structs.replace(self, url=link), "")
 
     async def save(
         self,
@@ -201,7 +100,8 @@ class FlowyOutput(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
 
         It is written under another name in the same folder and renamed when it is whole; whatever
         goes wrong, nothing of it is left. The key is never sent to the link's host. Where the link
-        has expired, the run is fetched once for a fresh one.
+        has expired, another look at the run gives a fresh one; where it does not, the asset does
+        that the output is kept as (documented), for a key that may read assets.
 
         Args:
             path: the file, which is replaced if it is there; or a folder, in which the file is
@@ -247,8 +147,8 @@ class FlowyOutput(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
         loader: ContentLoader | None = vars(self).get("_loader")
         if loader is None:
             raise OutputMissingError(
-                "this output has no client, since it was made by hand or unpickled; get its run "
-                "again with flowy.runs.get()"
+                "this output has no client, since it was made by hand or unpickled; get it again "
+                "with flowy.runs.get(), flowy.generations.get() or flowy.assets.get()"
             )
         return loader
 
@@ -283,35 +183,152 @@ class FlowyRun(Struct, frozen=True, kw_only=True, rename="camel"):
             RunFailedError, RunCanceledError: the run ended so. The error's `run` is this one.
             RunError: the run is not over.
         """
-        if self.status == COMPLETED:
-            return self.outputs
-        if self.status in CANCELED_STATUS:
-            message = f"run {self.run_id} was canceled"
-            raise RunCanceledError(message, run_id=self.run_id, run=self)
-        if self.is_terminal:
-            message = f"run {self.run_id} failed: {_error_text(self.error) or 'no reason given'}"
-            raise RunFailedError(message, run_id=self.run_id, run=self)
-        message = f"run {self.run_id} is not over, it is {self.status}"
-        raise RunError(message, run_id=self.run_id, run=self)
+        return _unwrapped(self, "run", self.run_id)
 
-    def output(self, node_id: str | None = None) -> FlowyOutput:
-        """The output of one node of a completed run; without an id, the run's only output.
+    def output(self, name: str | None = None) -> FlowyOutput:
+        """The output of one node of a completed run.
+
+        Args:
+            name: the node's id, its name, or its label in whatever case; see `FlowyOutput.label`
+                for where labels come from. None for the run's only output.
 
         Raises:
             OutputMissingError: there is none, or there are several.
             What `unwrap` raises.
         """
         outputs = self.unwrap()
-        found = [o for o in outputs if node_id is None or o.node_id == node_id]
-        if len(found) == 1:
-            return found[0]
-        nodes = ", ".join(o.node_id for o in outputs) or "none"
-        wanted = "the only output" if node_id is None else f"one output of node {node_id}"
-        raise OutputMissingError(
-            f"run {self.run_id} has not {wanted}; its outputs are of: {nodes}",
-            run_id=self.run_id,
-            run=self,
-        )
+        return _only(self, f"run {self.run_id}", outputs, name)
+
+
+class FlowyGeneration(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A generation: something made of a prompt, without an app.
+
+    Attributes:
+        status: `processing`, `completed`, `failed`, or one added since.
+        outputs: what was made, once it is completed.
+        error: why it failed (our guess: as for a run).
+        estimated_credits: what it was expected to cost, when it was started.
+        credits_charged: what it has cost.
+    """
+
+    generation_id: str
+    status: str = "processing"
+    outputs: list[FlowyOutput] = []
+    error: Any = None
+    estimated_credits: float | None = None
+    credits_charged: float | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether it is over, one way or another."""
+        return self.status in TERMINAL_STATUS
+
+    def unwrap(self) -> list[FlowyOutput]:
+        """The outputs of a completed generation.
+
+        Raises:
+            RunFailedError, RunCanceledError: it ended so. The error's `run` is this generation, and
+                its `run_id` the generation's id.
+            RunError: it is not over.
+        """
+        return _unwrapped(self, "generation", self.generation_id)
+
+    def output(self) -> FlowyOutput:
+        """The only output of a completed generation.
+
+        Raises:
+            OutputMissingError: there is none, or there are several.
+            What `unwrap` raises.
+        """
+        outputs = self.unwrap()
+        return _only(self, f"generation {self.generation_id}", outputs, None)
+
+
+class FlowyCredits(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The credits of a workspace (documented).
+
+    Attributes:
+        credits: all that it has.
+        blocked_credits: those that are set aside for what is in flight.
+        available: those that can be spent.
+    """
+
+    workspace_id: str | None = None
+    credits: float | None = None
+    blocked_credits: float | None = None
+    available: float | None = None
+
+
+class FlowyAsset(Struct, frozen=True, kw_only=True):
+    """An asset: what was made, kept by the workspace.
+
+    The vendor documents no fields but that a link is renewed here. They are read where they are
+    likely to be (our guess).
+
+    Attributes:
+        id: from `assetId`, `id` or `_id`.
+        name, created_at: as they come.
+        output: the content, to `save` or `read`.
+        data: all that came.
+    """
+
+    output: FlowyOutput
+    id: str | None = None
+    name: str | None = None
+    created_at: str | None = None
+    data: dict[str, Any] = {}
+
+    @property
+    def kind(self) -> str | None:
+        """`image`, `video`, `audio`, or another."""
+        return self.output.kind
+
+    @property
+    def url(self) -> str | None:
+        """A link to the content. It is signed and expires; `flowy.assets.get()` has a fresh one."""
+        return self.output.url
+
+    def __repr__(self) -> str:
+        return _shown(self, "data")  # which has the link
+
+
+def _shown(value: Struct, hidden: str) -> str:
+    known = {name: getattr(value, name) for name in value.__struct_fields__ if name != hidden}
+    shown = ", ".join(f"{name}={one!r}" for name, one in known.items() if one is not None)
+    return f"{type(value).__name__}({shown})"
+
+
+def _unwrapped(made: FlowyRun | FlowyGeneration, what: str, id: str) -> list[FlowyOutput]:
+    if made.status == COMPLETED:
+        return made.outputs
+    if made.status in CANCELED_STATUS:
+        raise RunCanceledError(f"{what} {id} was canceled", run_id=id, run=made)
+    if made.is_terminal:
+        message = f"{what} {id} failed: {_error_text(made.error) or 'no reason given'}"
+        raise RunFailedError(message, run_id=id, run=made)
+    raise RunError(f"{what} {id} is not over, it is {made.status}", run_id=id, run=made)
+
+
+def _only(
+    made: FlowyRun | FlowyGeneration, what: str, outputs: list[FlowyOutput], name: str | None
+) -> FlowyOutput:
+    found = outputs if name is None else find_named(outputs, name)
+    if len(found) == 1:
+        return found[0]
+    nodes = ", ".join(str(output).removeprefix("node ") for output in outputs) or "none"
+    wanted = "the only output" if name is None else f"one output of node {name}"
+    labels = (
+        ""
+        if name is None or any(output.label for output in outputs)
+        else ("; labels are known once flowy.apps.get() was asked for the app")
+    )
+    raise OutputMissingError(
+        f"{what} has not {wanted}; its outputs are of: {nodes}{labels}",
+        run_id=made.run_id if isinstance(made, FlowyRun) else made.generation_id,
+        run=made,
+    )
 
 
 def _error_text(error: Any) -> str:
@@ -323,42 +340,71 @@ def _error_text(error: Any) -> str:
 # --- decoding --------------------------------------------------------------------------------
 
 
-def app_of(data: Raw) -> FlowyApp:
-    """An app as it came, without the fields that are of an unforeseen type.
-
-    Raises one of `_json.DECODE_ERRORS` when it is no object.
-    """
-    try:
-        return _json.decode_with(_decode_app, data)
-    except msgspec.ValidationError:
-        content = _json.decode(data, dict[str, Any])
-    parts = {
-        "inputs": _items(content.pop("inputs", None), FlowyInput),
-        "outputs": _items(content.pop("outputs", None), FlowyOutputSpec),
-    }
-    return structs.replace(_json.fitting(content, FlowyApp), **parts)
-
-
 def run_of(data: Raw) -> FlowyRun:
     """A run as it came, without the fields that are of an unforeseen type.
 
     Raises one of `_json.DECODE_ERRORS` when it is no object, or has no id by which to poll it.
     """
+    return _made_of(data, FlowyRun, "runId")
+
+
+def generation_of(data: Raw) -> FlowyGeneration:
+    """A generation as it came; what `run_of` says of a run holds."""
+    return _made_of(data, FlowyGeneration, "generationId")
+
+
+def _made_of(data: Raw, type: type[M], id: str) -> M:
     try:
-        return _json.decode_with(_decode_run, data)
+        made: M = _json.decode_with(_decoders[type], data)
     except msgspec.ValidationError:
         content = _json.decode(data, dict[str, Any])
-        if not isinstance(content.get("runId"), str):
+        if not isinstance(content.get(id), str):
             raise
-    outputs = _items(content.pop("outputs", None), FlowyOutput)
-    return structs.replace(_json.fitting(content, FlowyRun), outputs=outputs or [])
+        outputs = items_of(content.pop("outputs", None), FlowyOutput)
+        made = structs.replace(_json.fitting(content, type), outputs=outputs or [])
+    return made
 
 
-def _items(content: Any, type: type[Struct]) -> list[Any] | None:
-    if not isinstance(content, list):
-        return None
-    return [_json.fitting(item, type) for item in content if isinstance(item, dict)]
+def credits_of(data: Any) -> FlowyCredits:
+    """Credits as they came. Raises msgspec.ValidationError when they are no object."""
+    return _json.fitting(msgspec.convert(data, dict[str, Any]), FlowyCredits)
 
 
-_decode_app = msgspec.json.Decoder(FlowyApp).decode
-_decode_run = msgspec.json.Decoder(FlowyRun).decode
+def listed_assets(data: Any) -> tuple[list[Any], Pagination]:
+    """The assets of a page, and its place among the others (documented).
+
+    Raises msgspec.ValidationError for another shape.
+    """
+    content = {"assets": data} if isinstance(data, list) else data
+    listed = msgspec.convert(content, _AssetPage)
+    told = msgspec.convert(content, dict[str, Any])
+    fields = {
+        "page": told.get("page"),
+        "page_size": told.get("pageSize"),
+        "page_count": told.get("totalPages"),
+        "total_count": told.get("total"),
+    }
+    return listed.assets or [], _json.fitting(fields, Pagination)
+
+
+def asset_of(data: Any) -> FlowyAsset:
+    """An asset as it came. Raises msgspec.ValidationError when it is no object."""
+    content = msgspec.convert(data, dict[str, Any])
+
+    def first(*names: str) -> str | None:
+        return next((content[name] for name in names if isinstance(content.get(name), str)), None)
+
+    id, name = first("assetId", "id", "_id"), first("name")
+    kind, url = first("kind", "mediaType", "type"), first("url", "signedUrl")
+    output = FlowyOutput(kind=kind, url=url, text=first("text"), asset_id=id)
+    created_at = first("createdAt")
+    return FlowyAsset(id=id, name=name, created_at=created_at, output=output, data=content)
+
+
+class _AssetPage(Struct):
+    assets: list[Any] | None
+
+
+_decoders: dict[Any, Any] = {
+    type: msgspec.json.Decoder(type).decode for type in (FlowyRun, FlowyGeneration)
+}

@@ -1,4 +1,4 @@
-"""Loading the content of the outputs of Flowy's runs."""
+"""Loading the content of Flowy's outputs, by links that may have expired."""
 
 from __future__ import annotations
 
@@ -19,32 +19,43 @@ from dynamiq_async.options import check_count, check_seconds
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from dynamiq_async._hosts import Reach
     from dynamiq_async._http.request_options import SendOptions
-    from dynamiq_async.flowy.models import FlowyOutput, FlowyRun
+    from dynamiq_async.flowy.models import FlowyOutput
+
+    FindLink = Callable[[FlowyOutput, float | None], Awaitable[str | None]]
+    """Another link to an output, found by a deadline; None where there is none."""
 
 
 class OutputLoader:
-    """The `ContentLoader` of one output of a run."""
+    """The `ContentLoader` of one output.
+
+    Args:
+        whose: what it is an output of, for messages: a run, a generation or an asset.
+        run_id: the id that errors have.
+        near: how near its link may lead.
+        find_links: where another link is looked for, one after the other, once one has expired.
+    """
 
     def __init__(
         self,
         downloader: Downloader,
         options: SendOptions,
-        get_run: Callable[[str, float | None], Awaitable[FlowyRun]],
-        run: FlowyRun,
-        position: int,
+        *,
+        whose: str,
+        run_id: str | None,
         near: Reach,
+        find_links: Sequence[FindLink],
     ) -> None:
         self._downloader = downloader
         self._options = options
-        self._get_run = get_run
-        self._run_id = run.run_id
-        self._position = position
+        self._whose = whose
+        self._run_id = run_id
         self._near = near
+        self._find_links = find_links
 
     async def save(
         self,
@@ -56,10 +67,11 @@ class OutputLoader:
         progress: Callable[[int, int | None], object] | None,
     ) -> Path:
         check_seconds(timeout, "timeout")
+        fallback = output.name or output.node_id or output.asset_id or "output"
         return await downloads.save(
             path,
             lambda sink: self._load(output, sink, max_bytes, timeout, progress),
-            lambda it: file_name(it.url, it.media_type, output.node_id or "output"),
+            lambda it: file_name(it.url, it.media_type, fallback),
         )
 
     async def read(
@@ -89,7 +101,7 @@ class OutputLoader:
             return await self._write_text(output.text, sink, max_bytes, progress)
         if output.url is None:
             raise errors.OutputMissingError(
-                f"node {output.node_id} of run {self._run_id} has neither a text nor a link",
+                f"{output} of {self._whose} has neither a text nor a link",
                 run_id=self._run_id,
             )
         options = self._download_options(timeout)
@@ -100,11 +112,28 @@ class OutputLoader:
             return await self._downloader.get(output.url, options, deadline, **target)
         except errors.APIStatusError as error:
             refusal = error
-        if refusal.status in EXPIRED_STATUS:
-            if url := await self._fresh_link(output, deadline):
+        if refusal.status not in EXPIRED_STATUS:
+            raise refusal
+        tried = {output.url}
+        for find_link in self._find_links:
+            url = await self._find(find_link, output, deadline)
+            if url is None or url in tried:
+                continue
+            tried.add(url)
+            try:
                 return await self._downloader.get(url, options, deadline, **target)
-            raise self._expired_error(output, refusal) from refusal
-        raise refusal
+            except errors.APIStatusError as error:
+                if error.status not in EXPIRED_STATUS:
+                    raise
+        raise self._expired_error(output, refusal) from refusal
+
+    async def _find(
+        self, find_link: FindLink, output: FlowyOutput, deadline: float | None
+    ) -> str | None:
+        try:
+            return await find_link(output, deadline)
+        except errors.DynamiqError:
+            return None  # the caller's error is that the link has expired
 
     def _download_options(self, timeout: float | None) -> SendOptions:
         """The client's options without its patience, which is for Flowy's own rate limit."""
@@ -120,7 +149,7 @@ class OutputLoader:
         content = text.encode("utf-8", "replace")
         if len(content) > max_bytes:
             raise errors.ResponseTooLargeError(
-                f"the text of run {self._run_id} is larger than max_bytes ({max_bytes})",
+                f"the text of {self._whose} is larger than max_bytes ({max_bytes})",
                 run_id=self._run_id,
             )
         await sink.write(content)
@@ -128,24 +157,13 @@ class OutputLoader:
             progress(len(content), len(content))
         return Downloaded("", "text/plain")
 
-    async def _fresh_link(self, output: FlowyOutput, deadline: float | None) -> str | None:
-        """Another link to the same content, if the run has one by now."""
-        try:
-            run = await self._get_run(self._run_id, deadline)
-        except errors.DynamiqError:
-            return None  # the caller's error is that the link has expired
-        same = [o for o in run.outputs if (o.node_id, o.kind) == (output.node_id, output.kind)]
-        if self._position < len(run.outputs) and run.outputs[self._position] in same:
-            same.insert(0, run.outputs[self._position])
-        return next((o.url for o in same if o.url and o.url != output.url), None)
-
     def _expired_error(
         self, output: FlowyOutput, refusal: errors.APIStatusError
     ) -> errors.DynamiqError:
         return refusal.retold(
             type(refusal),
-            f"{refusal.message}: the link to the output of node {output.node_id} of run "
-            f"{self._run_id} has expired or is refused, and the run has no other. Links expire: "
-            "save outputs soon after the run is completed",
+            f"{refusal.message}: the link to the output of {output} of {self._whose} has expired "
+            "or is refused, and no other was found. Links expire: save outputs soon after they are "
+            "made",
             run_id=self._run_id,
         )

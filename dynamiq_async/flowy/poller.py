@@ -1,15 +1,17 @@
-"""Waiting for runs by polling, within the service's rate limit.
+"""Waiting for runs and generations by polling, within the service's rate limit.
 
 One poller serves all the waits of a client. Polls take turns, and together they use at most a
 share of the requests that are left in the service's window; the rest is for starting runs. Waits
 for the same run share its polls. There are no tasks in the background: a task that waits for a run
 polls it, one task at a time, and when it is cancelled, the next one goes on.
+
+What is said of runs here holds for generations too.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from dynamiq_async import errors
@@ -21,10 +23,19 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from dynamiq_async._http.rates import Quota
-    from dynamiq_async.flowy.models import FlowyRun
     from dynamiq_async.options import Adaptive
 
-    GetRun = Callable[[str], Awaitable[FlowyRun]]
+
+class Polled(Protocol):
+    """What is waited for: a run or a generation."""
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def is_terminal(self) -> bool: ...
+
+
+P = TypeVar("P", bound=Polled)
 
 POLL_SECONDS = (2.0, 15.0)
 """The first and the longest pause between two polls of a run. The vendor recommends a couple of
@@ -57,12 +68,18 @@ class RunLimiter(Limiter):
 
 
 class RequestLimiter(Limiter):
-    """A client's limiter that distinguishes the two limits of the service: a refusal while requests
-    were left means that too many runs are in flight."""
+    """A client's limiter that distinguishes the two limits of the service: a refusal to start
+    something while requests were left means that too many runs are in flight."""
 
     def __init__(self, limit: int, quota: Quota, runs: RunLimiter) -> None:
         super().__init__(limit, quota)
         self._runs = runs
+
+    def note_refusal(self, method: str | None, seconds: float) -> None:
+        if method == "POST":
+            self.cool_down(seconds)
+        else:  # nothing else puts a run in flight
+            super().cool_down(seconds)
 
     def cool_down(self, seconds: float) -> None:
         super().cool_down(seconds)
@@ -76,7 +93,7 @@ class _Watch:
     def __init__(self) -> None:
         self.began = self.due = now()
         self.lost_polls = 0
-        self.run: FlowyRun | None = None
+        self.run: Any = None
         self.lock = asyncio.Lock()
 
 
@@ -84,7 +101,7 @@ class _LoopState:
     """What the waits on one event loop share."""
 
     def __init__(self) -> None:
-        self.watches: MutableMapping[str, _Watch] = WeakValueDictionary()
+        self.watches: MutableMapping[tuple[str, str], _Watch] = WeakValueDictionary()
         self.polls = asyncio.Semaphore(MAX_POLLS)
         self.turn = asyncio.Lock()
         self.last = 0.0
@@ -104,12 +121,13 @@ class Poller:
     async def wait(
         self,
         run_id: str,
-        get_run: GetRun,
+        get_run: Callable[[str], Awaitable[P]],
         *,
         timeout: float | None,
         deadline: float | None,
-        started: FlowyRun | None = None,
-    ) -> FlowyRun:
+        started: P | None = None,
+        kind: str = "run",
+    ) -> P:
         """The run, once it is over.
 
         Args:
@@ -118,35 +136,47 @@ class Poller:
             deadline: the point in the loop's time when they are over; None for no limit.
             started: the run, if it was started just now. It is first polled after a pause, any
                 other run at once.
+            kind: what it is: a `run` or a `generation`.
 
         Raises:
             APITimeoutError: the run was not over in time.
             DynamiqError: polling failed, in a way that does not pass.
         """
         state = self._loops.setdefault(asyncio.get_running_loop(), _LoopState())
-        watch = state.watches.setdefault(run_id, _Watch())
+        watch = state.watches.setdefault((kind, run_id), _Watch())
         if started is not None:
             watch.run, watch.due = started, watch.began + POLL_SECONDS[0]
         limit = asyncio.timeout_at(deadline)
         try:
             async with limit:
-                return await self._poll_to_end(state, watch, run_id, get_run)
+                await self._poll_to_end(state, watch, run_id, get_run)
+                run: P = watch.run
+                return run
         except TimeoutError as error:
             if isinstance(error, errors.DynamiqError) or not limit.expired():
                 raise  # a limit of a request passed, not that of the wait
-        raise _timeout_error(run_id, watch.run, timeout)
+        raise _timeout_error(kind, run_id, watch.run, timeout)
 
     async def _poll_to_end(
-        self, state: _LoopState, watch: _Watch, run_id: str, get_run: GetRun
-    ) -> FlowyRun:
+        self,
+        state: _LoopState,
+        watch: _Watch,
+        run_id: str,
+        get_run: Callable[[str], Awaitable[Polled]],
+    ) -> None:
         while watch.run is None or not watch.run.is_terminal:
             async with watch.lock:
                 # Another wait for the run may have seen its end meanwhile.
                 if watch.run is None or not watch.run.is_terminal:
                     await self._poll(state, watch, run_id, get_run)
-        return watch.run
 
-    async def _poll(self, state: _LoopState, watch: _Watch, run_id: str, get_run: GetRun) -> None:
+    async def _poll(
+        self,
+        state: _LoopState,
+        watch: _Watch,
+        run_id: str,
+        get_run: Callable[[str], Awaitable[Polled]],
+    ) -> None:
         await asyncio.sleep(watch.due - now())
         try:
             async with state.polls:
@@ -177,13 +207,13 @@ class Poller:
 
 
 def _timeout_error(
-    run_id: str, run: FlowyRun | None, timeout: float | None
+    kind: str, run_id: str, run: Polled | None, timeout: float | None
 ) -> errors.APITimeoutError:
     """The error for a run whose end did not come in time."""
     status = run.status if run is not None else "unknown"
     return errors.APITimeoutError(
-        f"run {run_id} was not over within {timeout} s; its status is {status}. It goes on: wait "
-        f"for it with flowy.runs.wait({run_id!r})",
+        f"{kind} {run_id} was not over within {timeout} s; its status is {status}. It goes on: "
+        f"wait for it with flowy.{kind}s.wait({run_id!r})",
         limit="total",
         seconds=timeout,
         run_id=run_id,

@@ -1,10 +1,12 @@
-"""The requests of one client to Flowy, the inputs of apps that it keeps, and its runs in flight."""
+"""The requests of one client to Flowy, the apps that it knows, and its runs in flight."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -16,24 +18,41 @@ from dynamiq_async import errors
 from dynamiq_async._hosts import reach_of
 from dynamiq_async._http.error_responses import masked
 from dynamiq_async._http.limiter import Limiter, now
+from dynamiq_async._http.paging import Page
 from dynamiq_async._http.response import read_with
 from dynamiq_async._json import encode
 from dynamiq_async._words import counted
-from dynamiq_async.flowy.models import FlowyApp, FlowyRun, app_of, run_of
+from dynamiq_async.flowy.models import (
+    FlowyAsset,
+    FlowyGeneration,
+    FlowyOutput,
+    FlowyRun,
+    asset_of,
+    generation_of,
+    listed_assets,
+    run_of,
+)
 from dynamiq_async.flowy.outputs import OutputLoader
 from dynamiq_async.flowy.poller import Poller
-from dynamiq_async.options import check_id
+from dynamiq_async.flowy.schema import FlowyApp, InputsForm, app_of
+from dynamiq_async.options import check_id, check_one_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from dynamiq_async._http.api import Api
     from dynamiq_async._http.request import Request
     from dynamiq_async._http.request_options import RequestOptions, SendOptions
     from dynamiq_async.downloads import Downloader
+    from dynamiq_async.flowy.outputs import FindLink
     from dynamiq_async.flowy.poller import RunLimiter
+    from dynamiq_async.flowy.schema import FlowyOutputSpec
 
 T = TypeVar("T")
+M = TypeVar("M", FlowyRun, FlowyGeneration)
+
+ASSET_PAGES = 5
+"""How many pages of assets are looked through for one whose id is not known."""
 
 DEFAULT_WAIT = 3600.0
 """Seconds. Nothing says that every run ends, so a wait has a limit."""
@@ -63,11 +82,19 @@ class Shared:
         downloader: downloads outputs.
         limiter: the client's, whose quota tells how many requests are left.
         runs: how many runs may be in flight.
+        inputs_form: the body of a start, where a call does not say which.
     """
 
-    def __init__(self, downloader: Downloader, limiter: Limiter, runs: RunLimiter) -> None:
+    def __init__(
+        self,
+        downloader: Downloader,
+        limiter: Limiter,
+        runs: RunLimiter,
+        inputs_form: InputsForm,
+    ) -> None:
         self.downloader = downloader
         self.runs = runs
+        self.inputs_form: InputsForm = checked_form(inputs_form)
         self.poller = Poller(limiter)
         self.schemas: OrderedDict[str, _Schema] = OrderedDict()
         self.schema_locks: WeakValueDictionary[tuple[int, str], asyncio.Lock]
@@ -86,22 +113,30 @@ class FlowyRequests:
         app: FlowyApp | str,
         inputs: Mapping[str, Any] | None,
         check: bool,
+        form: InputsForm | None,
         given: RequestOptions,
         extra_body: Mapping[str, Any] | None,
         deadline: float | None,
     ) -> Request:
         app_id = app_id_of(app)
+        form = self.shared.inputs_form if form is None else checked_form(form)
         if not isinstance(inputs, Mapping | None):
             raise errors.InvalidArgumentError(
                 f"inputs must be a mapping, not {type(inputs).__name__}", argument="inputs"
             )
         fitting = dict(inputs or {})
+        schema = FlowyApp()
+        if isinstance(app, FlowyApp):
+            schema = app
+            if app.outputs is not None:
+                # For the labels of outputs. It may be old, so it does not stand for asking.
+                self._keep_schema(app, app_id, fetched_at=-math.inf)
         if check:
-            if isinstance(app, FlowyApp) and app.inputs is not None:
-                fitting = app.fit(fitting)
+            if schema.inputs is not None:
+                fitting = schema.fit(fitting)
             else:
-                fitting = await self._fit(app_id, fitting, deadline)
-        body = encode({"inputs": fitting, **(extra_body or {})}, "inputs")
+                schema, fitting = await self._fit(app_id, fitting, deadline)
+        body = encode({**schema.body(fitting, form), **(extra_body or {})}, "inputs")
         return self.api.request("POST", "apps", app_id, "runs", body=body, given=given)
 
     async def start(
@@ -110,8 +145,22 @@ class FlowyRequests:
         found = await self.api.fetch(request, options, _Data, deadline=deadline)
         return self._read_run(found.data, request, options)
 
-    async def acquire_run(self, deadline: float | None) -> None:
-        """Wait for a slot of `Shared.runs`, the runs in flight. The caller releases it."""
+    async def start_generation(
+        self, request: Request, options: SendOptions, deadline: float | None
+    ) -> FlowyGeneration:
+        found = await self.api.fetch(request, options, _Data, deadline=deadline)
+        return self._read_generation(found.data, request, options)
+
+    @asynccontextmanager
+    async def room(self, deadline: float | None) -> AsyncIterator[RunLimiter]:
+        """Hold a slot of `Shared.runs`, the runs in flight, once there is one."""
+        await self._acquire_run(deadline)
+        try:
+            yield self.shared.runs
+        finally:
+            self.shared.runs.release()
+
+    async def _acquire_run(self, deadline: float | None) -> None:
         if not self.shared.runs.try_acquire():
             late = (
                 f"no run was started: the {counted(self.shared.runs.limit, 'run')} that this "
@@ -146,15 +195,131 @@ class FlowyRequests:
         return self._read_run(found.data, request, options)
 
     def _read_run(self, data: Raw, request: Request, options: SendOptions) -> FlowyRun:
-        """A run whose outputs are bound to this client, and whose error does not repeat its key."""
         run = self.read(run_of, data, request)
-        if run.error is not None:
-            run = structs.replace(run, error=masked(run.error, self.api.sender.key))
-        get_run = partial(self.get_run, options=options)
+        known = self.shared.schemas.get(run.app_id or "")
+        if known is not None and known.app.outputs:
+            labels = {spec.node_id: spec for spec in known.app.outputs}
+            run = structs.replace(run, outputs=[_labelled(one, labels) for one in run.outputs])
+        get_run = partial(self.get_run, run.run_id, options=options)
+        return self._bound(run, f"run {run.run_id}", run.run_id, get_run, options)
+
+    async def wait_for_generation(
+        self,
+        generation_id: str,
+        timeout: float | None,
+        deadline: float | None,
+        *,
+        started: FlowyGeneration | None = None,
+    ) -> FlowyGeneration:
+        get = partial(self.get_generation, options=self.api.options.with_total(None))
+        return await self.shared.poller.wait(
+            generation_id,
+            get,
+            timeout=timeout,
+            deadline=deadline,
+            started=started,
+            kind="generation",
+        )
+
+    async def get_generation(
+        self, generation_id: str, deadline: float | None = None, *, options: SendOptions
+    ) -> FlowyGeneration:
+        request = self.api.request("GET", "generations", generation_id)
+        found = await self.api.fetch(request, options, _Data, deadline=deadline)
+        return self._read_generation(found.data, request, options)
+
+    def _read_generation(
+        self, data: Raw, request: Request, options: SendOptions
+    ) -> FlowyGeneration:
+        made = self.read(generation_of, data, request)
+        id = made.generation_id
+        get_again = partial(self.get_generation, id, options=options)
+        return self._bound(made, f"generation {id}", id, get_again, options)
+
+    # --- assets --------------------------------------------------------------------------------
+
+    async def get_data(
+        self, request: Request, options: SendOptions, deadline: float | None = None
+    ) -> Any:
+        """What a response has in `data`, as all are documented to have it, or all of it."""
+        body = await self.api.fetch(request, options, dict[str, Any], deadline=deadline)
+        return body.get("data", body)
+
+    async def get_assets(
+        self, page: int, page_size: int | None, options: SendOptions, deadline: float | None = None
+    ) -> Page[FlowyAsset]:
+        query = {"page": page} if page_size is None else {"page": page, "pageSize": page_size}
+        request = self.api.request("GET", "assets", query=query)
+        data = await self.get_data(request, options, deadline)
+        listed, pagination = self.read(listed_assets, data, request)
+        assets = [self._read_asset(content, request, options) for content in listed]
+        return Page(data=assets, pagination=pagination)
+
+    async def get_asset(
+        self, asset_id: str, options: SendOptions, deadline: float | None = None
+    ) -> FlowyAsset:
+        request = self.api.request("GET", "assets", asset_id)
+        data = await self.get_data(request, options, deadline)
+        return self._read_asset(data, request, options)
+
+    def _read_asset(self, data: Any, request: Request, options: SendOptions) -> FlowyAsset:
+        asset = self.read(asset_of, data, request)
+        whose = f"asset {asset.id}"
+        asset.output.bind(self._loader(whose, None, [self._find_asset_link(options)], options))
+        return asset
+
+    # --- the content of outputs ----------------------------------------------------------------
+
+    def _bound(
+        self,
+        made: M,
+        whose: str,
+        id: str,
+        get_again: Callable[[float | None], Awaitable[M]],
+        options: SendOptions,
+    ) -> M:
+        """`made` with outputs that this client loads, and an error that does not repeat its key."""
+        if made.error is not None:
+            made = structs.replace(made, error=masked(made.error, self.api.sender.key))
+        for position, output in enumerate(made.outputs):
+            find_links = [_find_fresh_link(get_again, position), self._find_asset_link(options)]
+            output.bind(self._loader(whose, id, find_links, options))
+        return made
+
+    def _loader(
+        self, whose: str, id: str | None, find_links: list[FindLink], options: SendOptions
+    ) -> OutputLoader:
         near = reach_of(urlsplit(self.api.url).hostname or "")
-        for position, output in enumerate(run.outputs):
-            output.bind(OutputLoader(self.shared.downloader, options, get_run, run, position, near))
-        return run
+        return OutputLoader(
+            self.shared.downloader,
+            options,
+            whose=whose,
+            run_id=id,
+            near=near,
+            find_links=find_links,
+        )
+
+    def _find_asset_link(self, options: SendOptions) -> FindLink:
+        """Finds a fresh link to an output by its asset (documented). Where its id is not known, the
+        newest assets are looked through for one whose link leads to the same place (our guess).
+        """
+
+        async def find(output: FlowyOutput, deadline: float | None) -> str | None:
+            if output.asset_id is not None:
+                return (await self.get_asset(output.asset_id, options, deadline)).url
+            place = _place(output.url)
+            for number in range(1, ASSET_PAGES + 1):
+                page = await self.get_assets(number, None, options, deadline)
+                for asset in page:
+                    if _place(asset.url) == place:
+                        return asset.url
+                if not page.has_next:
+                    break
+            return None
+
+        return find
+
+    # --- apps ----------------------------------------------------------------------------------
 
     async def get_app(
         self, app_id: str, options: SendOptions, deadline: float | None = None
@@ -165,14 +330,16 @@ class FlowyRequests:
         self._keep_schema(app, app_id)
         return app
 
-    def _keep_schema(self, app: FlowyApp, app_id: str) -> None:
+    def _keep_schema(self, app: FlowyApp, app_id: str, *, fetched_at: float | None = None) -> None:
+        schema = _Schema(app, now() if fetched_at is None else fetched_at)
         for name in filter(None, {app_id, app.id, app.slug}):
-            self.shared.schemas[name] = _Schema(app, now())
+            if fetched_at is None or name not in self.shared.schemas:
+                self.shared.schemas[name] = schema
             self.shared.schemas.move_to_end(name)
         while len(self.shared.schemas) > MAX_SCHEMAS:
             self.shared.schemas.popitem(last=False)
 
-    def read(self, read: Callable[[Raw], T], data: Raw, request: Request) -> T:
+    def read(self, read: Callable[[Any], T], data: Any, request: Request) -> T:
         wrong = f"the answer to {request} is not what it should be"
         return read_with(read, data, wrong, key=self.api.sender.key)
 
@@ -180,15 +347,17 @@ class FlowyRequests:
 
     async def _fit(
         self, app_id: str, inputs: dict[str, Any], deadline: float | None
-    ) -> dict[str, Any]:
+    ) -> tuple[FlowyApp, dict[str, Any]]:
+        """The app, and `inputs` as `FlowyApp.fit` returns them."""
         schema = await self._schema(app_id, now() - SCHEMA_SECONDS, deadline)
         oldest = now() - SCHEMA_RECHECK_SECONDS
         try:
-            return schema.app.fit(inputs)
+            return schema.app, schema.app.fit(inputs)
         except errors.InvalidArgumentError:
             if schema.fetched_at >= oldest:
                 raise
-        return (await self._schema(app_id, oldest, deadline)).app.fit(inputs)
+        schema = await self._schema(app_id, oldest, deadline)
+        return schema.app, schema.app.fit(inputs)
 
     async def _schema(self, app_id: str, oldest: float, deadline: float | None) -> _Schema:
         """The inputs of an app, fetched at or after `oldest`, with one request for all callers."""
@@ -223,6 +392,39 @@ async def in_time(waiting: Awaitable[T], deadline: float | None, late: str) -> T
             return await waiting
     except TimeoutError:
         raise errors.APITimeoutError(late, limit="total") from None
+
+
+def checked_form(form: InputsForm) -> InputsForm:
+    check_one_of(form, ("auto", "array", "map"), "inputs_form")
+    return form
+
+
+def _find_fresh_link(
+    get_again: Callable[[float | None], Awaitable[FlowyRun | FlowyGeneration]], position: int
+) -> FindLink:
+    """Finds a fresh link to an output by another look at what made it."""
+
+    async def find(output: FlowyOutput, deadline: float | None) -> str | None:
+        outputs = (await get_again(deadline)).outputs
+        same = [one for one in outputs if (one.node_id, one.kind) == (output.node_id, output.kind)]
+        if position < len(outputs) and outputs[position] in same:
+            same.insert(0, outputs[position])
+        return next((one.url for one in same if one.url and one.url != output.url), None)
+
+    return find
+
+
+def _labelled(output: FlowyOutput, specs: Mapping[str, FlowyOutputSpec]) -> FlowyOutput:
+    """An output with what the app says of its node, where the run does not."""
+    spec = specs.get(output.node_id)
+    if spec is None:
+        return output
+    return structs.replace(output, name=output.name or spec.name, label=output.label or spec.label)
+
+
+def _place(url: str | None) -> str | None:
+    """Where a link leads, without what signs it."""
+    return url and url.partition("?")[0]
 
 
 def app_id_of(app: FlowyApp | str) -> str:

@@ -12,8 +12,9 @@ from dynamiq_async.options import check_id, check_seconds
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dynamiq_async.flowy.models import FlowyApp, FlowyRun
+    from dynamiq_async.flowy.models import FlowyRun
     from dynamiq_async.flowy.requests import FlowyRequests
+    from dynamiq_async.flowy.schema import FlowyApp, InputsForm
 
 
 class FlowyRuns:
@@ -28,6 +29,7 @@ class FlowyRuns:
         inputs: Mapping[str, Any] | None = None,
         *,
         check: bool = True,
+        inputs_form: InputsForm | None = None,
         timeout: TimeoutLike = UNSET,
         retry: bool | None = None,
         max_retries: int | None = None,
@@ -41,7 +43,7 @@ class FlowyRuns:
         options = self._requests.api.options.for_call(given)
         deadline = deadline_in(options.timeout.total)
         request = await self._requests.start_request(
-            app, inputs, check, given, extra_body, deadline
+            app, inputs, check, inputs_form, given, extra_body, deadline
         )
         return await self._requests.start(request, options, deadline)
 

@@ -17,6 +17,7 @@ from dynamiq_async.flowy import poller
 from .conftest import CLI, Process, Terminal
 from .test_program import help_of
 
+COMMANDS = ("apps", "assets", "credits", "download", "generate", "generation", "get", "run")
 SLOGAN = '{"Slogan": "Fresh every day"}'
 
 
@@ -40,7 +41,7 @@ async def test_apps_are_listed_one_a_line(cli: CLI) -> None:
     result = await cli("flowy", "apps")
     assert (result.code, result.err) == (0, "")
     found = [json.loads(line) for line in result.out.splitlines()]
-    assert [app["id"] for app in found] == ["haiku", "poster", "clip", "broken"]
+    assert [app["id"] for app in found] == ["haiku", "poster", "clip", "collage", "broken"]
     assert found[1]["slug"] == "product-poster"
 
 
@@ -298,4 +299,4 @@ async def test_a_folder_that_is_not_there_is_wrong_usage(cli: CLI, tmp_path: Pat
 
 def test_the_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     shown = help_of("flowy", capsys=capsys)
-    assert all(f" {command} " in shown for command in ("apps", "download", "get", "run"))
+    assert all(f" {command} " in shown for command in COMMANDS)

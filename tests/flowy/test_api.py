@@ -36,7 +36,7 @@ async def test_key_and_address_come_from_the_environment(
     monkeypatch.setenv("FLOWY_API", flowy.emulator.flowy_url + "/")
     async with AsyncFlowy() as client:
         assert client.url == flowy.emulator.flowy_url
-        assert len(await client.apps.list()) == 4
+        assert len(await client.apps.list()) == 5
 
 
 def test_without_an_address_it_is_the_vendors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,8 +344,10 @@ async def test_a_used_up_spend_cap_is_an_error_of_its_own_until_the_next_day(
 ) -> None:
     flowy.service.daily_runs = 1
     await flowy.client.run("haiku", {"Topic": "x"})
-    with pytest.raises(errors.PaymentRequiredError, match="Daily spend cap reached") as caught:
+    with pytest.raises(errors.PaymentRequiredError, match="Daily spend cap reached; ") as caught:
         await flowy.client.run("haiku", {"Topic": "x"})
+    assert "either the key's daily spend cap is used up" in str(caught.value)
+    assert "or the workspace is out of credits" in str(caught.value)
     assert (caught.value.status, caught.value.code) == (402, None)
     assert len(flowy.requests("POST")) == 2
     flowy.clock.time += 86_400 - flowy.clock.time % 86_400
@@ -390,14 +392,20 @@ async def test_retry_false_takes_the_first_refusal(flowy: Served) -> None:
     assert len(flowy.requests("POST")) == 1
 
 
-async def test_responses_tell_how_many_requests_are_left(flowy: Served) -> None:
+@pytest.mark.parametrize(("told", "remaining"), [("successful", 59), ("all", 58)])
+async def test_responses_tell_how_many_requests_are_left(
+    flowy: Served, told: Any, remaining: int
+) -> None:
+    flowy.service.limits_told = told
     await flowy.client.apps.list()
     quota = flowy.client._api.sender.limiter.quota
     assert quota is not None
     assert (quota.limit, quota.remaining) == (60, 59)
     with pytest.raises(errors.NotFoundError):
         await flowy.client.runs.get("nope")
-    assert quota.remaining == 58
+    assert quota.remaining == remaining
+    await flowy.client.apps.list()
+    assert quota.remaining == 57
 
 
 async def test_a_publishable_key_has_twice_the_limit(serve: Serve) -> None:

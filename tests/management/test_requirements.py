@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 from rich.pretty import pretty_repr
 
-from dynamiq_async import AsyncApp, ConnectLink, Requirement, errors
+from dynamiq_async import AsyncApp, ConnectLink, Requirement, RequirementsStatus, errors
 from dynamiq_async._http.request_options import RequestOptions
 from dynamiq_async.emulator import HTML_PAGE, Emulator, Fault
 
@@ -19,6 +19,8 @@ from .conftest import KEY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from dynamiq_async.emulator.app.requirements import Requirement as Needed
 
 INPUT = {"question": "?"}
 LINK = "/v1/connect/tokens"
@@ -41,6 +43,16 @@ async def follow(link: str) -> dict[str, Any]:
     return found
 
 
+def shown(one: Needed) -> Requirement:
+    """A requirement of the emulator as the client tells it."""
+    told = one.public()
+    return Requirement(
+        title=one.title,
+        description=one.description,
+        **{name: told[name] for name in ("id", "type", "name", "form", "spec", "workflow_id")},
+    )
+
+
 async def test_an_app_that_needs_nothing(app: AsyncApp) -> None:
     assert list(await app.requirements.list()) == []
     assert (await app.requirements.status("ann")).is_satisfied
@@ -50,10 +62,11 @@ async def test_a_user_connects_and_disconnects(emulator: Emulator, app: AsyncApp
     calendar = emulator.requirements.add("Your calendar")
     mail = emulator.requirements.add("Your mail")
     emulator.requirements.add("Another App's", app="echo")
-    needed = [Requirement(id=one.id, title=one.title) for one in (calendar, mail)]
+    needed = [shown(one) for one in (calendar, mail)]
     assert list(await app.requirements.list()) == needed
     status = await app.requirements.status("ann")
     assert (status.is_satisfied, status.unsatisfied) == (False, needed)
+    assert status.status == "incomplete"
 
     link = await app.requirements.connect_link("ann", requirement_ids=[calendar.id])
     assert emulator.requests[-1].json == {"user_id": "ann", "requirement_ids": [calendar.id]}
@@ -96,14 +109,103 @@ async def test_a_run_for_a_user_with_something_unsatisfied_fails_before_it_start
     assert emulator.executions.total == 3
 
 
-async def test_a_link_works_once_and_for_minutes(emulator: Emulator, app: AsyncApp) -> None:
+async def test_what_has_to_be_connected_is_told_whole(emulator: Emulator, app: AsyncApp) -> None:
+    """As in the vendor's example, which is not wrapped."""
+    gmail = {
+        "id": "9b8e2f4d-1c3a-4d5e-8f60-718293a4b5c6",
+        "type": "pipedream_account",
+        "form": {"title": "Connect your Gmail account", "description": "Used to send replies."},
+        "spec": {"type": "pipedream_account", "data": {"app_slug": "gmail"}},
+        "workflow_id": "2b3c4d5e-6f70-4182-93a4-b5c6d7e8f901",
+        "name": "gmail_account",
+    }
+    emulator.script(Fault(status=200, body={"status": "incomplete", "unsatisfied": [gmail]}))
+    status = await app.requirements.status("ann")
+    assert (status.status, status.is_satisfied) == ("incomplete", False)
+    [needed] = status.unsatisfied
+    assert (needed.id, needed.type, needed.name) == (gmail["id"], gmail["type"], gmail["name"])
+    assert needed.title == "Connect your Gmail account"
+    assert needed.description == "Used to send replies."
+    assert (needed.form, needed.spec) == (gmail["form"], gmail["spec"])
+    assert needed.workflow_id == gmail["workflow_id"]
+
+
+@pytest.mark.parametrize(
+    ("told", "title", "description"),
+    [
+        ({"title": "Top", "description": "d"}, "Top", "d"),
+        ({"title": "Top", "form": {"title": "Form"}}, "Form", None),
+        ({"title": "Top", "form": {"description": "d"}}, "Top", "d"),
+        ({"title": "Top", "form": None}, "Top", None),
+        ({"title": "Top", "form": "odd"}, "Top", None),
+        ({"title": 3, "form": {"title": None, "description": 4}}, None, None),
+    ],
+)
+async def test_a_title_is_that_of_the_form_or_of_the_top(
+    told: Any, title: str | None, description: str | None, emulator: Emulator, app: AsyncApp
+) -> None:
+    emulator.script(Fault(status=200, body={"data": [{"id": "r-1", **told}]}))
+    [needed] = await app.requirements.list()
+    assert (needed.id, needed.title, needed.description) == ("r-1", title, description)
+
+
+@pytest.mark.parametrize(
+    ("told", "left", "satisfied"),
+    [
+        ("incomplete", ["r-1"], False),
+        ("incomplete", [], False),
+        ("complete", [], True),
+        ("complete", ["r-1"], True),
+        ("Completed", ["r-1"], True),
+        ("satisfied", ["r-1"], True),
+        ("new", ["r-1"], False),
+        ("new", [], True),
+        ("", ["r-1"], False),
+        (5, [], True),
+        (None, ["r-1"], False),
+        (None, [], True),
+    ],
+)
+async def test_what_is_satisfied_follows_the_status_where_it_is_known(
+    told: Any, left: list[str], satisfied: bool, emulator: Emulator, app: AsyncApp
+) -> None:
+    emulator.script(Fault(status=200, body={"status": told, "unsatisfied": left}))
+    status = await app.requirements.status("ann")
+    assert status.is_satisfied is satisfied
+    assert status.status == (told if isinstance(told, str) else None)
+    assert [needed.id for needed in status.unsatisfied] == left
+
+
+async def test_a_status_may_leave_out_what_is_empty(emulator: Emulator, app: AsyncApp) -> None:
+    emulator.script(*(Fault(status=200, body={"status": told}) for told in ("complete", "x")))
+    assert await app.requirements.status("ann") == RequirementsStatus(status="complete")
+    assert (await app.requirements.status("ann")).is_satisfied
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_a_run_starts_although_something_optional_is_unsatisfied(
+    listed: bool, emulator: Emulator, app: AsyncApp
+) -> None:
+    emulator.requirements.lists_optional = listed
+    emulator.requirements.add("Your mail", required=False)
+    status = await app.requirements.status("ann")
+    assert (status.is_satisfied, len(status.unsatisfied)) == (True, int(listed))
+    await app.invoke(INPUT, user_id="ann")
+    emulator.requirements.add("Your calendar")
+    assert not (await app.requirements.status("ann")).is_satisfied
+    with pytest.raises(errors.APIStatusError, match="Your calendar"):
+        await app.invoke(INPUT, user_id="ann")
+
+
+async def test_a_link_works_for_a_day(emulator: Emulator, app: AsyncApp) -> None:
     emulator.requirements.add("Your calendar")
     link = await app.requirements.connect_link("ann")
     assert link.expires_at is not None
-    assert datetime.fromisoformat(link.expires_at) > datetime.now(UTC)
-    await follow(link.url)
-    with pytest.raises(errors.GoneError):
-        await follow(link.url)
+    left = datetime.fromisoformat(link.expires_at) - datetime.now(UTC)
+    assert timedelta(hours=23) < left <= timedelta(hours=24)
+    assert list(emulator.requirements.links) == [link.token]
+    for _ in range(2):
+        assert await follow(link.url) == {"message": "connected"}
     late = await app.requirements.connect_link("bob")
     for one in emulator.requirements.links.values():
         one.expires_at = datetime.now(UTC)
@@ -114,8 +216,12 @@ async def test_a_link_works_once_and_for_minutes(emulator: Emulator, app: AsyncA
 
 async def test_a_link_is_a_secret(app: AsyncApp) -> None:
     link = await app.requirements.connect_link("ann")
-    assert link.url not in f"{link}{link!r}{[link]}{pretty_repr(link)}"
-    assert pickle.loads(pickle.dumps(link)).url == link.url
+    shown = f"{link}{link!r}{[link]}{pretty_repr(link)}"
+    assert link.token
+    assert link.url not in shown
+    assert link.token not in shown
+    assert repr(ConnectLink(url="u")) == "ConnectLink(url='***', token=None, expires_at=None)"
+    assert pickle.loads(pickle.dumps(link)) == link
 
 
 async def test_a_link_whose_response_was_lost_is_made_again_where_that_is_allowed(
@@ -178,7 +284,7 @@ async def test_a_response_may_be_wrapped_or_not(
     assert list(await app.requirements.list()) == expected
     assert (await app.requirements.status("ann")).unsatisfied == [Requirement(id="r-1")]
     link = await app.requirements.connect_link("ann")
-    assert link == ConnectLink(url="https://x.example/1")
+    assert link == ConnectLink(url="https://x.example/1", token="t")
 
 
 async def test_nulls_are_nothing(emulator: Emulator, app: AsyncApp) -> None:

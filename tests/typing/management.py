@@ -56,6 +56,7 @@ async def requirements(app: AsyncApp) -> None:
     status = await app.requirements.status("ann")
     assert_type(status, RequirementsStatus)
     assert_type(status.unsatisfied, list[Requirement])
+    assert_type(status.status, str | None)
     link = await app.requirements.connect_link("ann", requirement_ids=["r-1"], retry=True)
     assert_type(link, ConnectLink)
     assert_type(link.url, str)

@@ -2,51 +2,93 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-LINK_MINUTES = 10
+LINK_HOURS = 24
+"""Documented by the vendor."""
+
+_JWT_HEADER = {"alg": "none", "typ": "JWT"}
 
 
 @dataclass(eq=False, kw_only=True)
 class Requirement:
     """An account that each end user of an App has to connect.
 
-    `users` are the ids of the end users who have connected it.
+    Attributes:
+        required: whether a run needs it. One that is optional only takes tools away.
+        users: the ids of the end users who have connected it.
     """
 
     title: str
     app: str
+    description: str = ""
+    required: bool = True
+    type: str = "connection"
+    name: str = "account"
+    spec: dict[str, Any] = field(default_factory=lambda: {"type": "dynamiq.connections.OpenAI"})
+    workflow_id: str = field(default_factory=lambda: str(uuid4()))
     id: str = field(default_factory=lambda: str(uuid4()))
     users: set[str] = field(default_factory=set)
 
     def public(self) -> dict[str, Any]:
         """The requirement as the API shows it."""
-        return {"id": self.id, "title": self.title}
+        return {
+            "id": self.id,
+            "type": self.type,
+            "form": {"title": self.title, "description": self.description},
+            "spec": {"type": self.type, "data": self.spec},
+            "workflow_id": self.workflow_id,
+            "name": self.name,
+        }
 
 
 @dataclass(eq=False, kw_only=True)
 class Link:
-    """A link for one end user. It works once."""
+    """A link for one end user. That it works only once is said nowhere, so it does not."""
 
     user_id: str
     requirements: list[Requirement]
     expires_at: datetime = field(
-        default_factory=lambda: datetime.now(UTC) + timedelta(minutes=LINK_MINUTES)
+        default_factory=lambda: datetime.now(UTC) + timedelta(hours=LINK_HOURS)
     )
 
 
 class Requirements:
-    """What the emulator's Apps need: nothing, unless a test adds something."""
+    """What the emulator's Apps need: nothing, unless a test adds something.
+
+    Attributes:
+        lists_optional: whether what is unsatisfied has the optional ones too, which nobody says.
+        links: the links by their tokens.
+    """
 
     def __init__(self) -> None:
         self.all: list[Requirement] = []
         self.links: dict[str, Link] = {}
+        self.lists_optional = True
 
-    def add(self, title: str, *, app: str = "") -> Requirement:
-        """Make the App of this name need an account; "" is the default App."""
-        added = Requirement(title=title, app=app)
+    def add(self, title: str, *, app: str = "", **more: Any) -> Requirement:
+        """Make the App of this name need an account; "" is the default App.
+
+        `more` are other attributes of the `Requirement`.
+        """
+        added = Requirement(title=title, app=app, **more)
         self.all.append(added)
         return added
+
+    def link(self, user_id: str, requirements: list[Requirement]) -> tuple[str, Link]:
+        """A new link, and its token: a JWT, which nobody signed."""
+        link = Link(user_id=user_id, requirements=requirements)
+        claims = {"user_id": user_id, "exp": int(link.expires_at.timestamp()), "jti": uuid4().hex}
+        token = f"{_part(_JWT_HEADER)}.{_part(claims)}."
+        self.links[token] = link
+        return token, link
+
+
+def _part(content: dict[str, Any]) -> str:
+    text = base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
+    return text.rstrip("=")

@@ -1,22 +1,21 @@
 """The requirements API: what end users must connect before they can run an App.
 
-Only the paths are documented, that a status lists what is `unsatisfied`, and that a link has a
-`url`. The rest is our guess: the envelopes in the handlers, and the refusal of a run, which
-`UNSATISFIED` names.
+The vendor documents the responses of `status` and `connect/tokens`, and that a run is refused while
+a required account is missing. The rest is our guess: how the list is wrapped, the status of one who
+has connected everything, and the refusal of a run, which `UNSATISFIED` names.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from ..core.fields import Fields
 from ..core.refusals import RefusalError, bad_fields
-from .requirements import Link, Requirement
 
 if TYPE_CHECKING:
     from ..core.service import Handler
+    from .requirements import Requirement
     from .state import AppExchange, AppState
 
 UNSATISFIED = (400, "requirements_unsatisfied")
@@ -37,8 +36,15 @@ async def list_requirements(exchange: AppExchange) -> None:
 async def status(exchange: AppExchange) -> None:
     """`GET /v1/requirements/status`."""
     user_id = _user_id(exchange)
-    left = [needed.public() for needed in of_app(exchange) if user_id not in needed.users]
-    await exchange.respond(200, {"data": {"satisfied": not left, "unsatisfied": left}})
+    left = [needed for needed in of_app(exchange) if user_id not in needed.users]
+    complete = not any(needed.required for needed in left)
+    if not exchange.state.requirements.lists_optional:
+        left = [needed for needed in left if needed.required]
+    shown = {
+        "status": "complete" if complete else "incomplete",
+        "unsatisfied": [needed.public() for needed in left],
+    }
+    await exchange.respond(200, shown)
 
 
 async def connect_link(exchange: AppExchange) -> None:
@@ -53,11 +59,9 @@ async def connect_link(exchange: AppExchange) -> None:
             fields.complaints["requirement_ids"] = f"there is no {', '.join(unknown)}"
         wanted = [known[id] for id in ids if id in known]
     fields.check()
-    token = uuid4().hex
-    link = Link(user_id=user_id or "", requirements=wanted)
-    exchange.state.requirements.links[token] = link
+    token, link = exchange.state.requirements.link(user_id or "", wanted)
     url = f"{exchange.url}/~connect/{token}"
-    await exchange.respond(200, {"url": url, "expires_at": link.expires_at})
+    await exchange.respond(200, {"token": token, "url": url, "expires_at": link.expires_at})
 
 
 async def disconnect(exchange: AppExchange, requirement_id: str) -> None:
@@ -73,10 +77,10 @@ async def disconnect(exchange: AppExchange, requirement_id: str) -> None:
 
 
 async def open_link(exchange: AppExchange, token: str) -> None:
-    """`GET` a link, as the end user's browser does: it connects everything, and works once."""
-    link = exchange.state.requirements.links.pop(token, None)
+    """`GET` a link, as the end user's browser does: it connects everything."""
+    link = exchange.state.requirements.links.get(token)
     if link is None or link.expires_at <= datetime.now(UTC):
-        raise RefusalError(410, "gone", "this link was used, or has expired")
+        raise RefusalError(410, "gone", "this link has expired")
     for needed in link.requirements:
         needed.users.add(link.user_id)
     await exchange.respond(200, {"message": "connected"})
@@ -88,7 +92,11 @@ def guarded(handler: Handler[AppState]) -> Handler[AppState]:
     async def checked(exchange: AppExchange, *arguments: str) -> None:
         if needs := of_app(exchange):
             user_id = Fields.of(exchange.record).get("user_id", str)
-            left = {needed.id: needed.title for needed in needs if user_id not in needed.users}
+            left = {
+                needed.id: needed.title
+                for needed in needs
+                if needed.required and user_id not in needed.users
+            }
             if left:
                 who = f"user {user_id}" if user_id else "this run, which has no user_id,"
                 message = f"{who} has not connected {', '.join(left.values())}"

@@ -5,7 +5,11 @@
 | `haiku` | writes a text about a topic |
 | `poster` | makes an image from a slogan and, if there is one, a photo, and a text beside it |
 | `clip` | makes a video, in 8 seconds |
+| `collage` | makes an image of one to four photos, and a text of up to three captions |
 | `broken` | fails |
+
+The inputs and outputs of `collage` have names, and two of its inputs take several values. Those of
+the others have none, as in older flows.
 """
 
 from __future__ import annotations
@@ -31,6 +35,9 @@ class FlowyContent:
     media_type: str = "image/png"
 
 
+Values = Mapping[str, Any]
+"""The inputs of a run by node id: a text each, or a list of texts for a variable input."""
+
 Outputs = Mapping[str, "str | FlowyContent"]
 
 
@@ -46,7 +53,7 @@ class FlowyApp:
 
     id: str
     title: str
-    make: Callable[[Mapping[str, str]], Outputs]
+    make: Callable[[Mapping[str, Any]], Outputs]
     slug: str = ""
     description: str = ""
     inputs: Sequence[Mapping[str, Any]] = ()
@@ -71,37 +78,62 @@ class FlowyApp:
 
 
 def node_input(
-    node: str, label: str, kind: str = "text", *, required: bool = True
+    node: str,
+    label: str,
+    kind: str = "text",
+    *,
+    required: bool = True,
+    name: str | None = None,
+    arity: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
-    """An input, as the API shows it."""
-    return {"nodeId": node, "label": label, "kind": kind, "required": required}
+    """An input, as the API shows it. `arity` is how few and how many values it takes."""
+    shown: dict[str, Any] = {"nodeId": node, "label": label, "kind": kind, "required": required}
+    if name is not None:
+        shown["name"] = name
+    if arity is not None:
+        shown["arity"] = {"min": arity[0], "max": arity[1]}
+    return shown
 
 
-def node_output(node: str, label: str, output_type: str) -> dict[str, Any]:
+def node_output(
+    node: str, label: str, output_type: str, *, name: str | None = None
+) -> dict[str, Any]:
     """An output, as the API shows it."""
-    return {"nodeId": node, "label": label, "outputType": output_type}
+    shown = {"nodeId": node, "label": label, "outputType": output_type}
+    return shown if name is None else {**shown, "name": name}
 
 
-def _haiku(inputs: Mapping[str, str]) -> Outputs:
+def _haiku(inputs: Values) -> Outputs:
     return {
         "text-1": f"An old silent pond, / {inputs['topic-1']} jumps in: / a splash, and silence."
     }
 
 
-def _poster(inputs: Mapping[str, str]) -> Outputs:
+def _poster(inputs: Values) -> Outputs:
     slogan = inputs["text-1"]
     image = PNG + slogan.encode() + inputs.get("image-1", "").encode()
     return {"out-1": FlowyContent(content=image, name="poster.png"), "out-2": slogan.upper()}
 
 
-def _clip(inputs: Mapping[str, str]) -> Outputs:
+def _clip(inputs: Values) -> Outputs:
     film = b"\0\0\0\x18ftypmp42" + inputs["text-1"].encode() * 1000
     return {
         "out-1": FlowyContent(content=film, kind="video", name="clip.mp4", media_type="video/mp4")
     }
 
 
-def _broken(inputs: Mapping[str, str]) -> Outputs:
+def _collage(inputs: Values) -> Outputs:
+    photos, captions = inputs["photos-1"], inputs.get("captions-1", [])
+    listed = [photos] if isinstance(photos, str) else photos
+    texts = [captions] if isinstance(captions, str) else captions
+    content = PNG + "|".join([inputs["title-1"], *listed]).encode()
+    return {
+        "collage-1": FlowyContent(content=content, name="collage.png"),
+        "legend-1": " / ".join(texts),
+    }
+
+
+def _broken(inputs: Values) -> Outputs:
     raise FlowyFailedError("the model is out of paint")
 
 
@@ -133,6 +165,22 @@ BUILTIN_FLOWY: Mapping[str, FlowyApp] = {
             inputs=[node_input("text-1", "Scene")],
             outputs=[node_output("out-1", "Clip", "video")],
             seconds=8.0,
+        ),
+        FlowyApp(
+            id="collage",
+            title="Collage",
+            make=_collage,
+            inputs=[
+                node_input("title-1", "Title", name="title"),
+                node_input(
+                    "photos-1", "Your photos", "image_url", name="your-photos", arity=(1, 4)
+                ),
+                node_input("captions-1", "Captions", required=False, name="captions", arity=(0, 3)),
+            ],
+            outputs=[
+                node_output("collage-1", "The collage", "image", name="the-collage"),
+                node_output("legend-1", "Legend", "text", name="legend"),
+            ],
         ),
         FlowyApp(
             id="broken",

@@ -18,18 +18,26 @@ from .apps import FlowyContent
 
 if TYPE_CHECKING:
     from ..core.exchange import Exchange
+    from .jobs import FlowyJob
     from .state import Flowy
 
 _SECRET = secrets.token_bytes(32)
 _OTHER_NAME = {"127.0.0.1": "localhost", "localhost": "127.0.0.1"}
 
 
-def sign(exchange: Exchange[Flowy], run_id: str, node: str, what: FlowyContent) -> str:
+def link_of(exchange: Exchange[Flowy], job: FlowyJob, node: str, what: FlowyContent) -> str:
+    """The link to an output as its run or generation shows it: a fresh one at each look, unless
+    `Flowy.renews_links` says otherwise."""
+    fresh = sign(exchange, job.id, node, what)
+    return fresh if exchange.state.renews_links else job.links.setdefault(node, fresh)
+
+
+def sign(exchange: Exchange[Flowy], job_id: str, node: str, what: FlowyContent) -> str:
     """A link to an output that works for `Flowy.link_seconds`."""
     flowy, parts = exchange.state, urlsplit(exchange.url)
     host, colon, port = parts.netloc.rpartition(":")
     there = f"{_OTHER_NAME.get(host, host)}{colon}{port}"
-    path = f"/{run_id}/{quote(node, safe='')}/{quote(what.name, safe='')}"
+    path = f"/{job_id}/{quote(node, safe='')}/{quote(what.name, safe='')}"
     expires = str(int(flowy.clock() + flowy.link_seconds))
     query = urlencode({"expires": expires, "signature": _signature(path, expires)})
     return f"{parts.scheme}://{there}/~flowy-files{path}?{query}"
@@ -49,10 +57,10 @@ def authorize(exchange: Exchange[Flowy]) -> None:
         raise RefusalError(403, "AccessDenied", "Request has expired")
 
 
-async def download(exchange: Exchange[Flowy], run_id: str, node: str) -> None:
+async def download(exchange: Exchange[Flowy], job_id: str, node: str) -> None:
     """`GET` an output."""
-    run = exchange.state.runs.get(run_id)
-    what = run.outputs.get(node) if run is not None else None
+    job = exchange.state.job(job_id)
+    what = job.outputs.get(node) if job is not None else None
     if not isinstance(what, FlowyContent):
         raise RefusalError(404, "NoSuchKey", "The specified key does not exist")
     size = len(what.content)

@@ -5,9 +5,7 @@ The vendor documents the `X-RateLimit-*` headers and `Retry-After`.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from email.utils import formatdate
 
 WINDOW = 60
 """Seconds."""
@@ -19,22 +17,20 @@ class RateLimits:
     def __init__(self) -> None:
         self._used: Counter[tuple[str, int]] = Counter()
 
-    def take(self, key: str, limit: int, now: float) -> tuple[dict[str, str], bool]:
-        """Count a request at the time `now`, unless the key's limit is reached.
-
-        Returns the headers that say what is left, and whether the limit was reached before.
-        """
+    def take(self, key: str, limit: int, now: float) -> float | None:
+        """Count a request at the time `now`, unless the key's limit is reached: then the seconds
+        until it may send another."""
         window = int(now // WINDOW)
-        over = self._used[key, window] >= limit
-        if not over:
-            self._used[key, window] += 1
-        ends = (window + 1) * WINDOW
-        headers = {
-            "Date": formatdate(now, usegmt=True),
+        if self._used[key, window] >= limit:
+            return (window + 1) * WINDOW - now
+        self._used[key, window] += 1
+        return None
+
+    def told(self, key: str, limit: int, now: float) -> dict[str, str]:
+        """The headers that say how many requests are left."""
+        window = int(now // WINDOW)
+        return {
             "X-RateLimit-Limit": str(limit),
             "X-RateLimit-Remaining": str(limit - self._used[key, window]),
-            "X-RateLimit-Reset": str(ends),
+            "X-RateLimit-Reset": str((window + 1) * WINDOW),
         }
-        if over:
-            headers["Retry-After"] = str(max(1, math.ceil(ends - now)))
-        return headers, over

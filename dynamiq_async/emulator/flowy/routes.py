@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ..core.service import Service
-from . import api, links
+from . import api, links, more_api
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,11 +15,24 @@ if TYPE_CHECKING:
     from .state import Flowy
 
 _ENDPOINTS: Sequence[Route[Flowy]] = [
-    ("GET", re.compile("/apps"), api.list_apps),
-    ("GET", re.compile("/apps/([^/]+)"), api.get_app),
-    ("POST", re.compile("/apps/([^/]+)/runs"), api.start_run),
-    ("GET", re.compile("/runs/([^/]+)"), api.get_run),
-    # Other paths count for the rate limit too, and their responses have its headers.
+    ("GET", re.compile("/apps"), api.scoped("apps:read", api.list_apps)),
+    ("GET", re.compile("/apps/([^/]+)"), api.scoped("apps:read", api.get_app)),
+    ("POST", re.compile("/apps/([^/]+)/runs"), api.scoped("runs:write", api.start_run)),
+    ("GET", re.compile("/runs/([^/]+)"), api.scoped("runs:read", api.get_run)),
+    (
+        "POST",
+        re.compile("/generations"),
+        api.scoped("generations:write", more_api.start_generation),
+    ),
+    (
+        "GET",
+        re.compile("/generations/([^/]+)"),
+        api.scoped("generations:read", more_api.get_generation),
+    ),
+    ("GET", re.compile("/credits"), api.scoped("credits:read", more_api.get_credits)),
+    ("GET", re.compile("/assets"), api.scoped("assets:read", more_api.list_assets)),
+    ("GET", re.compile("/assets/([^/]+)"), api.scoped("assets:read", more_api.get_asset)),
+    # Other paths count for the rate limit too.
     *((method, re.compile("/.*"), api.not_found) for method in ("GET", "POST", "DELETE")),
 ]
 

@@ -1,22 +1,22 @@
-"""What Flowy keeps between requests: keys, limits, apps, runs.
+"""What Flowy keeps between requests: keys, limits, credits, apps, runs and generations.
 
-Everything that depends on time goes by `Flowy.clock`. That there is a cap on runs in flight, and
-how large it is, is our guess.
+Everything that depends on time goes by `Flowy.clock`. How large the cap on runs in flight is, and
+what a run costs, is our guess.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .apps import BUILTIN_FLOWY, FlowyApp
 from .rate_limits import RateLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from .runs import FlowyRun
+    from .jobs import FlowyGeneration, FlowyJob, FlowyRun
 
 DEFAULT_FLOWY_KEY = "flowy_sk_emulator"
 DEFAULT_PUBLISHABLE_KEY = "flowy_pk_emulator"
@@ -30,43 +30,82 @@ class Flowy:
 
     Attributes:
         key, publishable_key: what clients may send.
+        scopes: what a key may do, by key; a key that is not in it may do everything.
+        inputs_form: the body of a start that is taken: a `map` by node id, an `array` of entries,
+            or `both`. Which one Flowy takes is not known.
         limits: requests a minute, by key.
-        max_runs: runs in flight, for each key; beyond it: 429.
+        limits_told: which responses say how many requests are left: `successful` ones, by the
+            vendor's newest page, or `all`.
+        max_runs: runs and generations in flight, for each key; beyond it: 429.
         retry_after: seconds to wait that such a 429 asks for.
-        daily_runs: runs that each key may start on a UTC day; beyond it: 402. None: no cap.
+        daily_runs: runs and generations that each key may start on a UTC day; beyond it: 402.
+            None: no cap.
+        credits: what the workspace has to spend; beyond it: 402.
+        run_credits: what each run and generation costs. A failed one costs nothing.
         queue_seconds: how long a run is queued.
+        generation_seconds: how long a generation takes.
         link_seconds: how long a link to an output works.
+        renews_links: whether another look at a run or generation gives fresh links. Where it does
+            not, the assets do.
         apps: the apps, by id.
-        runs: the runs, by id, oldest first.
+        runs, generations: the runs and generations, by id, oldest first.
         clock: gives the Unix time.
     """
 
     key: str = DEFAULT_FLOWY_KEY
     publishable_key: str = DEFAULT_PUBLISHABLE_KEY
+    scopes: dict[str, frozenset[str]] = field(default_factory=dict)
+    inputs_form: Literal["both", "map", "array"] = "both"
     limits: dict[str, int] = field(
         default_factory=lambda: {DEFAULT_FLOWY_KEY: 60, DEFAULT_PUBLISHABLE_KEY: 120}
     )
+    limits_told: Literal["successful", "all"] = "successful"
     max_runs: int = 10
     retry_after: int = 5
     daily_runs: int | None = None
+    credits: int = 1_000_000
+    run_credits: int = 10
     queue_seconds: float = 0.0
+    generation_seconds: float = 0.0
     link_seconds: float = 600.0
+    renews_links: bool = True
     apps: dict[str, FlowyApp] = field(default_factory=lambda: dict(BUILTIN_FLOWY))
     runs: dict[str, FlowyRun] = field(default_factory=dict)
+    generations: dict[str, FlowyGeneration] = field(default_factory=dict)
     clock: Callable[[], float] = time.time
     rate_limits: RateLimits = field(default_factory=RateLimits, repr=False)
 
-    def take_request(self, key: str) -> tuple[dict[str, str], bool]:
-        """Count a request: the headers of its response, and whether it is over the rate limit."""
-        limit = self.limits.get(key, min(self.limits.values()))
-        return self.rate_limits.take(key, limit, self.clock())
+    def take_request(self, key: str) -> float | None:
+        """Count a request. Over the rate limit: the seconds until the key may send another."""
+        return self.rate_limits.take(key, self._limit(key), self.clock())
+
+    def told_limits(self, key: str) -> dict[str, str]:
+        """The headers of a response that say how many requests are left."""
+        return self.rate_limits.told(key, self._limit(key), self.clock())
+
+    def _limit(self, key: str) -> int:
+        return self.limits.get(key, min(self.limits.values()))
+
+    def jobs(self) -> Iterator[FlowyJob]:
+        """All runs and generations."""
+        yield from self.runs.values()
+        yield from self.generations.values()
+
+    def job(self, id: str) -> FlowyJob | None:
+        """The run or generation with this id."""
+        return self.runs.get(id) or self.generations.get(id)
 
     def in_flight(self, key: str) -> int:
-        """How many of a key's runs are not over."""
+        """How many of a key's runs and generations are not over."""
         now = self.clock()
-        return sum(run.key == key and now < run.ends_at for run in self.runs.values())
+        return sum(job.key == key and now < job.ends_at for job in self.jobs())
 
     def spent(self, key: str) -> int:
-        """How many runs a key has started on this UTC day."""
+        """How many runs and generations a key has started on this UTC day."""
         today = self.clock() // DAY
-        return sum(r.key == key and r.created_at // DAY == today for r in self.runs.values())
+        return sum(job.key == key and job.created_at // DAY == today for job in self.jobs())
+
+    def balance(self) -> tuple[int, int]:
+        """The workspace's credits, and how many of them are blocked."""
+        costs = [job.cost(self.clock()) for job in self.jobs()]
+        return self.credits - sum(spent for spent, _ in costs), sum(held for _, held in costs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +21,16 @@ async def link_for(client: RawClient, **more: Any) -> str:
     """The path of a link that connects Ann."""
     response = await client.post("/v1/connect/tokens", {"user_id": "ann", **more})
     assert response.status == 200
-    url = response.json["url"]
-    assert url.startswith(f"{client.emulator.url}/~connect/")
+    url, token = response.json["url"], response.json["token"]
+    assert url == f"{client.emulator.url}/~connect/{token}"
     assert response.json["expires_at"].endswith("Z")
     return str(url.removeprefix(client.emulator.url))
 
 
 async def unsatisfied(client: RawClient) -> list[str]:
-    status = (await client.get("/v1/requirements/status?user_id=ann")).json["data"]
-    left = [needed["title"] for needed in status["unsatisfied"]]
-    assert status["satisfied"] == (not left)
+    status = (await client.get("/v1/requirements/status?user_id=ann")).json
+    left = [needed["form"]["title"] for needed in status["unsatisfied"]]
+    assert status["status"] == ("incomplete" if left else "complete")
     return left
 
 
@@ -51,7 +53,28 @@ async def test_an_app_lists_what_it_needs_itself(connect: RawClients) -> None:
         emulator.requirements.add("Calendar", app="echo")
         client = await connect(emulator)
         listed = (await client.get("/v1/requirements")).json
-        assert listed == {"data": [{"id": mail.id, "title": "Mail"}]}
+        shown = {
+            "id": mail.id,
+            "type": "connection",
+            "form": {"title": "Mail", "description": ""},
+            "spec": {"type": "connection", "data": {"type": "dynamiq.connections.OpenAI"}},
+            "workflow_id": mail.workflow_id,
+            "name": "account",
+        }
+        assert listed == {"data": [shown]}
+
+
+async def test_an_optional_requirement_keeps_no_run_back(connect: RawClients) -> None:
+    async with Emulator("echo") as emulator:
+        mail = emulator.requirements.add("Mail", required=False, type="pipedream_account")
+        client = await connect(emulator)
+        status = (await client.get("/v1/requirements/status?user_id=ann")).json
+        assert status == {"status": "complete", "unsatisfied": [mail.public()]}
+        assert status["unsatisfied"][0]["type"] == "pipedream_account"
+        assert (await client.post("/", ANN)).status == 200
+        emulator.requirements.lists_optional = False
+        status = (await client.get("/v1/requirements/status?user_id=ann")).json
+        assert status == {"status": "complete", "unsatisfied": []}
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/runs"])
@@ -70,7 +93,7 @@ async def test_a_run_waits_for_what_its_user_has_to_connect(connect: RawClients,
         assert emulator.executions.total == 1
 
 
-async def test_a_link_connects_everything_and_works_once(connect: RawClients) -> None:
+async def test_a_link_connects_everything_and_is_a_jwt(connect: RawClients) -> None:
     async with Emulator() as emulator:
         for title in ("Mail", "Calendar"):
             emulator.requirements.add(title)
@@ -80,8 +103,12 @@ async def test_a_link_connects_everything_and_works_once(connect: RawClients) ->
         opened = await client.get(link, key=None)
         assert (opened.status, opened.json) == (200, {"message": "connected"})
         assert await unsatisfied(client) == []
-        again = await client.get(link, key=None)
-        assert (again.status, again.error["code"]) == (410, "gone")
+        assert (await client.get(link, key=None)).status == 200
+        token = link.rpartition("/")[2]
+        claims = token.split(".")[1]
+        known = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        assert known["user_id"] == "ann"
+        assert 86_000 < known["exp"] - datetime.now(UTC).timestamp() <= 86_400
 
 
 async def test_a_link_expires(connect: RawClients) -> None:
@@ -91,7 +118,8 @@ async def test_a_link_expires(connect: RawClients) -> None:
         link = await link_for(client)
         [known] = emulator.requirements.links.values()
         known.expires_at = datetime.now(UTC)
-        assert (await client.get(link, key=None)).status == 410
+        late = await client.get(link, key=None)
+        assert (late.status, late.error["code"]) == (410, "gone")
         assert await unsatisfied(client) == ["Mail"]
 
 
