@@ -299,14 +299,12 @@ class Sender:
                 response = await send(request, connect_timeout=timeout.connect)
                 if log.isEnabledFor(logging.DEBUG):
                     _trace(request, response, started)
+                success, headers = _is_success(request, response.status), response.headers
                 if self.limiter.quota is not None:
                     self.limiter.quota.observe(
-                        response.headers,
-                        now(),
-                        server_time=server_time(response.headers),
-                        success=_is_success(request, response.status),
+                        headers, now(), server_time=server_time(headers), success=success
                     )
-                if not _is_success(request, response.status):
+                if not success:
                     raise await self.refusal(request, response, limits)
                 self.limiter.succeeded()
                 if whole:
