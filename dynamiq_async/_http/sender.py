@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from dynamiq_async._credentials import Secret
     from dynamiq_async._http.limiter import Limiter
+    from dynamiq_async._http.rates import Quota
     from dynamiq_async._http.request import Request
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async.transport import Response
@@ -299,11 +300,9 @@ class Sender:
                 response = await send(request, connect_timeout=timeout.connect)
                 if log.isEnabledFor(logging.DEBUG):
                     _trace(request, response, started)
-                success, headers = _is_success(request, response.status), response.headers
+                success = _is_success(request, response.status)
                 if self.limiter.quota is not None:
-                    self.limiter.quota.observe(
-                        headers, now(), server_time=server_time(headers), success=success
-                    )
+                    _observe(self.limiter.quota, response, success=success)
                 if not success:
                     raise await self.refusal(request, response, limits)
                 self.limiter.succeeded()
@@ -452,6 +451,11 @@ def _trace(request: Request, response: Response, started: float) -> None:
         (time.perf_counter() - started) * 1000,
         request_id(response.headers),
     )
+
+
+def _observe(quota: Quota, response: ClientResponse, *, success: bool) -> None:
+    headers = response.headers
+    quota.observe(headers, now(), server_time=server_time(headers), success=success)
 
 
 def _expired(request: Request, limits: TaskLimits) -> errors.APITimeoutError:
