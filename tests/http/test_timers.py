@@ -9,6 +9,7 @@ import pytest
 
 from dynamiq_async._http.timers import TaskLimits, TimeLimits, Timer
 from dynamiq_async.options import NO_TIMEOUT, Timeout
+from tests.support.travel import travel
 
 
 @pytest.fixture
@@ -58,25 +59,30 @@ async def test_without_limits_no_timer_is_set(timer: Timer) -> None:
         assert timer._handle is None
 
 
-async def test_each_call_ends_at_its_own_time(timer: Timer) -> None:
+def test_each_call_ends_at_its_own_time() -> None:
     ended: list[float] = []
-
-    async def call(seconds: float) -> None:
-        try:
-            with TaskLimits(Timeout(first_byte=seconds), None, timer).starting("first_byte"):
-                await never()
-        except TimeoutError:
-            ended.append(seconds)
-
-    async def quick() -> None:
-        with TaskLimits(Timeout(first_byte=0.02), None, timer).starting("first_byte"):
-            await asyncio.sleep(0)
-
     seconds = [0.05, 0.01, 0.03]
-    await asyncio.gather(*map(call, seconds), quick())
+
+    async def work(_: object) -> None:
+        timer = Timer(asyncio.get_running_loop())
+
+        async def call(seconds: float) -> None:
+            try:
+                with TaskLimits(Timeout(first_byte=seconds), None, timer).starting("first_byte"):
+                    await never()
+            except TimeoutError:
+                ended.append(seconds)
+
+        async def quick() -> None:
+            with TaskLimits(Timeout(first_byte=0.02), None, timer).starting("first_byte"):
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*map(call, seconds), quick())
+        assert not timer._checks
+        assert timer._handle is None
+
+    travel(work)
     assert ended == sorted(seconds)
-    assert not timer._checks
-    assert timer._handle is None
 
 
 async def test_a_cancellation_from_elsewhere_is_not_a_timeout(timer: Timer) -> None:
