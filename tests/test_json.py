@@ -184,3 +184,22 @@ def test_a_strict_model_is_decoded_as_from_json(kind: Any) -> None:
     assert (model.id, model.level, model.pair) == (UUID(int=1), Level.ONE, (1, "a"))
     assert (model.when, model.price) == (datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC), Decimal("0.10"))
     assert _json.convert(json.loads(data), kind) == found
+
+
+def test_what_is_mended_may_fit_no_better() -> None:
+    decode = msgspec.json.Decoder(dict[str, int]).decode
+    with pytest.raises(msgspec.ValidationError, match="Expected `int`"):
+        _json.decode_with(decode, b'{"a\xff": "text"}')
+
+
+def test_a_type_that_validates_values_only() -> None:
+    class Model:
+        def __init__(self, value: object) -> None:
+            self.value = value
+
+        @classmethod
+        def model_validate(cls, value: object) -> Model:
+            return cls(value)
+
+    _json.check_type(Model, "output_type")
+    assert _json.decode(b'{"a": 1}', Model).value == {"a": 1}

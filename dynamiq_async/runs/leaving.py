@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -102,11 +103,9 @@ class Leaving:
     async def named(self) -> None:
         """Wait until the run has told its id to the one who reads it."""
         if self.due and self._run_id is None:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout_at(self._limit()):
                     await self._told.wait()
-            except TimeoutError:
-                return
 
     async def finish(self, reader: EventReader[RunEvent] | None) -> None:
         """The reader has left. `reader` is what the stream read from, which is closed here."""

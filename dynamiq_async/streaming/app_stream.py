@@ -275,7 +275,7 @@ class AppStream(WorkflowStream[T_co]):
     def _check_whole(self) -> None:
         reader = self._reader
         if reader is None:
-            return
+            return  # pragma: no cover - it was closed meanwhile, and the read says so
         if reader.decoder.pending:
             what = "in the middle of an event"
         elif not reader.whole:

@@ -246,3 +246,12 @@ def test_an_event_named_error_is_one_also_where_it_has_data(
     assert events[0].raw == data
     named = decoder.feed(b'event: error\ndata: {"source": {"id": "n"}, "data": "boom"}\n\n')
     assert [event.error for event in named] == [None]
+
+
+def test_what_is_said_in_place_of_an_event_may_be_left_out() -> None:
+    def read(data: bytes) -> str | None:
+        return None if data == b"nothing" else data.decode()
+
+    decoder = SSEDecoder(str, read_error=read)
+    said = b"event: error\ndata: nothing\n\nevent: error\ndata: told\n\n"
+    assert decoder.feed(b'data: "one"\n\n' + said) == ["one", "told"]

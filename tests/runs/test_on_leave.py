@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -369,6 +370,50 @@ async def test_what_is_not_told_within_the_time_is_given_up(
     with pytest.raises(errors.ClientClosedError):
         await reading
     assert cancels(served) == held(served) == 0
+
+
+async def test_a_run_of_its_own_session_that_ended_meanwhile_is_left_alone(serve: Serve) -> None:
+    served = await serve(numbers)
+    served.emulator.script(Fault(after_events=0, send=b": \n\n", stall=FOREVER), match=CREATE)
+    stream = served.app.runs.stream({"count": 0}, on_leave="cancel", dedupe=True)
+    await stream.open()
+    await served.emulator.wait_for_executions(1)
+    await stream.aclose()
+    assert cancels(served) == held(served) == 0
+
+
+async def test_the_id_is_looked_for_behind_events_that_do_not_tell_it(serve: Serve) -> None:
+    served = await serve(waits)
+    other = b'data: {"type": "custom", "sequence": 0, "data": {}}\n\n'
+    served.emulator.script(Fault(delay=0.1, after_events=0, send=other), match=CREATE)
+    await timed_out(served.app.runs.stream({}, on_leave="cancel"))
+    await canceled(served)
+
+
+async def test_a_client_that_closes_waits_for_a_run_that_is_about_to_end(serve: Serve) -> None:
+    served = await serve(numbers)
+    served.emulator.script(Fault(after_events=0, send=b": \n\n", stall=0.1), match=CREATE)
+    stream = served.app.runs.stream({"count": 0}, on_leave="cancel")
+    await stream.open()
+
+    async def read() -> list[int]:
+        return [event.sequence async for event in stream]
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    await served.app.aclose()
+    with suppress(errors.DynamiqError):
+        await reading
+    assert held(served) == 0
+
+
+async def test_who_leaves_while_the_client_closes_cancels_once(serve: Serve) -> None:
+    served = await serve(waits)
+    served.emulator.script(Fault(after_events=1, stall=FOREVER), match=CREATE)
+    stream = await opened(served, "stream")
+    await asyncio.gather(served.app.aclose(), stream.aclose())
+    await stream.aclose()
+    await canceled(served)
 
 
 @pytest.mark.parametrize("fault", [Fault(delay=FOREVER), Fault(status=403)])

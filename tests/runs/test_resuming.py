@@ -878,3 +878,30 @@ async def test_what_to_do_about_a_broken_event_is_one_of_two_words(serve: Serve)
     with pytest.raises(errors.InvalidArgumentError) as caught:
         served.app.runs.follow("r", on_bad_event="drop")  # type: ignore[call-overload]
     assert caught.value.argument == "on_bad_event"
+
+
+async def test_an_error_in_an_events_place_needs_no_name(serve: Serve) -> None:
+    served = await serve(waits)
+    said = b'data: {"error": {"code": "FORBIDDEN", "message": "not for you"}}\n\n'
+    served.emulator.script(Fault(after_events=1, send=said), match=CREATE)
+    served.emulator.script(Fault(after_events=0, send=said), match=STREAMS, times=None)
+    _, error = await failure(served.app.runs.stream({}))
+    assert "not for you" in error.message
+
+
+async def test_a_position_behind_the_end_of_a_long_run_is_told(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "EVENT_PAGE_SIZE", 2)
+    served = await serve(numbers)
+    run = await served.app.runs.create({"count": 5})
+    with pytest.raises(errors.InvalidArgumentError, match="has ended with event"):
+        await read(served.app.runs.follow(run.id, after_sequence=99))
+
+
+async def test_a_run_whose_events_are_gone_ends_with_an_error(serve: Serve) -> None:
+    served = await serve(numbers, client={"max_retries": 0})
+    run = await served.app.runs.create({"count": 5})
+    served.emulator.script(Fault(body={"data": []}), match=EVENTS, times=None)
+    with pytest.raises(errors.StreamError):
+        await read(served.app.runs.follow(run.id, after_sequence=99))
