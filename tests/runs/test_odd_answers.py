@@ -52,7 +52,9 @@ async def test_without_an_id_it_is_no_run(data: Any, serve: Serve) -> None:
 async def test_a_list_that_repeats_itself_ends(serve: Serve) -> None:
     """A service that ignores the number of the page is not asked for ever."""
     served = await serve()
-    served.emulator.script(Fault(body={"data": [{"id": "r"}]}), times=None)
+    served.emulator.script(
+        Fault(body={"data": [{"id": "r"}], "pagination": {"page": 1}}), times=None
+    )
     assert [run.id async for run in served.app.runs.list()] == ["r"]
     assert served.emulator.requests.total == 3
 
