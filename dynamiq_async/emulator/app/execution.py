@@ -7,18 +7,17 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-
-from ..core.json import encode
 from .messages import NODE, node_error, node_result
+from .outputs import WorkflowOutput, is_node, workflow_output
 from .questions import Question
 from .run_context import App, RunContext, WorkflowCanceledError, WorkflowFailedError
 
-Status = Literal["running", "success", "failure", "canceled"]
+if TYPE_CHECKING:
+    from .outputs import Outputs
 
-_NODE_STATUSES = {"success", "failure", "skip", "canceled", "undefined"}
+Status = Literal["running", "success", "failure", "canceled"]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -28,7 +27,8 @@ class Execution:
     Attributes:
         id: the run's id.
         status: "canceled" also when the client left a run of the root endpoint.
-        output: the workflow's map of nodes; None while it runs and when it was canceled.
+        nodes: the workflow's map of nodes; None while it runs and when it was canceled.
+        output: what callers get; None while it runs and when it did not come through.
         error: the workflow's message about its failure or cancellation.
         questions: all that were asked; an open one waits for its answer.
     """
@@ -41,14 +41,15 @@ class Execution:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     ended_at: datetime | None = None
     status: Status = "running"
-    output: Mapping[str, Any] | None = None
+    nodes: Mapping[str, Any] | None = None
+    output: Any = None
     error: str | None = None
     questions: list[Question] = field(default_factory=list)
 
-    def end(self, status: Status, output: Mapping[str, Any] | None, error: str | None) -> None:
+    def end(self, status: Status, nodes: Mapping[str, Any] | None, error: str | None) -> None:
         """Note the end."""
         self.status = status
-        self.output = output
+        self.nodes = nodes
         self.error = error
         self.ended_at = datetime.now(UTC)
 
@@ -57,14 +58,14 @@ class Execution:
         """The nodes that failed, with their error messages."""
         return {
             node: str((result.get("error") or {}).get("message", "failed"))
-            for node, result in (self.output or {}).items()
-            if result.get("status") == "failure"
+            for node, result in (self.nodes or {}).items()
+            if is_node(result) and result["status"] == "failure"
         }
 
     def terminal_data(self) -> dict[str, Any]:
         """The `data` of the workflow's own message."""
         if self.status == "success":
-            return dict(self.output or {})
+            return dict(self.nodes or {})
         if self.status == "failure":
             return {"error": self.error}
         return {"canceled": True, "error": {"message": self.error}}
@@ -82,17 +83,20 @@ class Execution:
         return {
             "status": self.status,
             "input": None if canceled else self.input,
-            "output": self.output,
+            "output": self.nodes,
             "error": error,
         }
 
 
-async def execute(app: App, execution: Execution, context: RunContext) -> None:
+async def execute(app: App, execution: Execution, context: RunContext, outputs: Outputs) -> None:
     """Run `app` and note its end. Raises only `CancelledError`."""
     given = dict(execution.input)
+    value: Any = None
+    result: WorkflowOutput | None = None
     try:
         value = app(given, context)
-        output = _as_nodes(await value if inspect.isawaitable(value) else value, given)
+        value = await value if inspect.isawaitable(value) else value
+        result = workflow_output(value, given)
     except asyncio.CancelledError:
         execution.end("canceled", None, canceled_message(execution.app))
         raise
@@ -105,7 +109,28 @@ async def execute(app: App, execution: Execution, context: RunContext) -> None:
         nodes = {NODE: node_result("failure", given, None, failure)}
         execution.end("failure", nodes, failed_message(execution.app))
     else:
-        execution.end("success", output, None)
+        execution.end("success", result.nodes, None)
+    if context.final is not None:
+        _end_as_said(execution, context.final["data"])
+    if execution.status == "success":
+        if result is None or (value is None and context.final is not None):
+            result = workflow_output(execution.nodes, given)
+        execution.output = result.output
+    if outputs == "nodes":
+        execution.output = execution.nodes
+
+
+def _end_as_said(execution: Execution, data: Any) -> None:
+    """Note the end that the workflow's own message tells: what the App says itself wins."""
+    data = data if isinstance(data, Mapping) else {}
+    error = data.get("error")
+    said = error.get("message") if isinstance(error, Mapping) else error
+    if data.get("canceled") is True:
+        execution.end("canceled", None, str(said or canceled_message(execution.app)))
+    elif "error" in data and not is_node(error):
+        execution.end("failure", execution.nodes or {}, str(said))
+    else:
+        execution.end("success", data, None)
 
 
 def failed_message(*nodes: str) -> str:
@@ -116,15 +141,3 @@ def failed_message(*nodes: str) -> str:
 def canceled_message(workflow: str) -> str:
     """The library's message for a workflow that was canceled."""
     return f"Workflow '{workflow}' was canceled during execution"
-
-
-def _as_nodes(value: Any, input: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The map of nodes that an App's value stands for. Raises when the value cannot become JSON."""
-    value = msgspec.json.decode(encode(value))
-    if isinstance(value, Mapping) and value and all(map(_is_node, value.values())):
-        return value
-    return {NODE: node_result("success", input, value)}
-
-
-def _is_node(value: Any) -> bool:
-    return isinstance(value, Mapping) and value.get("status") in _NODE_STATUSES

@@ -86,7 +86,7 @@ class AppState:
         self.executions.add(execution)
         self.changes.notify()
         try:
-            await execute(app, execution, context)
+            await execute(app, execution, context, self.settings.outputs)
         finally:
             self.changes.notify()
 
