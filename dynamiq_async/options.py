@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from msgspec import Struct, structs
 
-from dynamiq_async._scalars import plain
+from dynamiq_async._scalars import is_of_a_frame, plain
 from dynamiq_async.errors import InvalidArgumentError
+
+OnLeave = Literal["detach", "cancel"]
+"""What becomes of a run whose reader leaves before its end: it goes on, or is canceled."""
 
 
 class Timeout(Struct, frozen=True, kw_only=True):
@@ -19,7 +22,7 @@ class Timeout(Struct, frozen=True, kw_only=True):
 
     Attributes:
         connect: to find the host, connect and agree on TLS.
-        pool: to wait for one of the client's `max_connections`.
+        pool: to wait for one of the client's `max_connections`, or for a stream `max_streams`.
         first_byte: from sending the request to the response's headers. A synchronous call is
             silent while its workflow runs, so this is in effect the longest run.
         idle: without a single byte while a read is awaited. Heartbeats are bytes too. The limit
@@ -46,6 +49,8 @@ def check_seconds(value: object, argument: str) -> None:
     """Raise InvalidArgumentError unless `value` is a positive finite number or None."""
     if value is None:
         return
+    if is_of_a_frame(value):
+        value = _builtin(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidArgumentError(
             f"{argument} must be a number of seconds or None, not {value!r}", argument=argument
@@ -55,6 +60,12 @@ def check_seconds(value: object, argument: str) -> None:
             f"{argument} must be a positive number of seconds (or None for no limit), not {value}",
             argument=argument,
         )
+
+
+def _builtin(value: object) -> object:
+    """A number of a frame; `value` itself where it is none."""
+    number = plain(value) if not isinstance(value, float) else float(value)
+    return value if number is None or number is NotImplemented else number
 
 
 DEFAULT_TIMEOUT = Timeout()
@@ -100,7 +111,9 @@ class Adaptive(Struct, frozen=True, kw_only=True):
 
 
 def check_count(value: int, argument: str, *, least: int = 1) -> int:
-    """`value`. Raises InvalidArgumentError unless it is an int of at least `least`."""
+    """`value` as an int. Raises InvalidArgumentError unless it is one of at least `least`."""
+    if is_of_a_frame(value):
+        value = plain(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InvalidArgumentError(
             f"{argument} must be an integer of at least {least}, not {value!r}", argument=argument
@@ -127,8 +140,16 @@ def check_mapping(value: Mapping[str, Any] | None, argument: str) -> Mapping[str
     return value or {}
 
 
-def check_id(value: object, argument: str) -> str:
-    """`value` as a text. Raises InvalidArgumentError unless it is a non-empty string or a UUID."""
+def check_id(value: object, argument: str, *, in_path: bool = True) -> str:
+    """`value` as a text.
+
+    Args:
+        in_path: it becomes a part of a URL's path, where "." and ".." lead to another path.
+
+    Raises:
+        InvalidArgumentError: it is neither a non-empty string nor a UUID, or cannot stand in
+            a path.
+    """
     if isinstance(value, str):
         value = plain(value)
     text = str(value) if isinstance(value, str | UUID) else ""
@@ -136,6 +157,8 @@ def check_id(value: object, argument: str) -> str:
         raise InvalidArgumentError(
             f"{argument} must be a non-empty string, not {value!r}", argument=argument
         )
+    if in_path and text in (".", ".."):
+        raise InvalidArgumentError(f"{argument} cannot be {text!r}", argument=argument)
     return text
 
 

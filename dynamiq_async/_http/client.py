@@ -16,7 +16,7 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, TypeVar
 
-from dynamiq_async._credentials import ACCESS_KEY, Credential, check_key
+from dynamiq_async._credentials import ACCESS_KEY, Credential, check_key, hidden
 from dynamiq_async._http.api import Api
 from dynamiq_async._http.headers import check_headers, without_secrets
 from dynamiq_async._http.limiter import Limiter
@@ -103,6 +103,7 @@ class Client:
         trust_env: bool = False,
         allow_http: bool = False,
     ) -> None:
+        key = hidden(key)
         url = parse_base_url(url, allow_http=allow_http, argument=self._url_argument)
         given = self._credential.resolve(key)
         self._network = Network(transport, session, verify, proxy, trust_env)
@@ -115,12 +116,15 @@ class Client:
                 max_wait=math.inf if max_retry_after is None else max_retry_after,
             ),
         )
+        if limiter is None:
+            limiter = Limiter(check_count(max_connections, "max_connections"))
         sender = Sender(
             partial(self._network.open, secret),
-            limiter or Limiter(check_count(max_connections, "max_connections")),
+            limiter,
             secret=secret,
             credential=self._credential,
             max_response_bytes=check_count(max_response_bytes, "max_response_bytes"),
+            is_slow=self._network.is_slow_to_open,
         )
         self._api = Api(
             url,
@@ -177,8 +181,7 @@ class Client:
         return view
 
     async def __aenter__(self) -> Self:
-        if self._network.is_slow_to_open:
-            await self._api.sender.prepare()
+        await self._api.sender.prepare()
         return self
 
     async def __aexit__(self, *_: object) -> None:

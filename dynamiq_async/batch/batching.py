@@ -30,13 +30,17 @@ class Batching(Client):
         inputs: Inputs,
         *,
         call: Callable[[Self, Any], Awaitable[T]],
-        output_type: type[T] = ...,
+        output_type: Any = ...,
         **options: Unpack[MapOptions],
     ) -> Map[T]: ...
     @overload
     def map(
         self, inputs: Inputs, *, output_type: type[T], **options: Unpack[MapOptions]
     ) -> Map[T]: ...
+    @overload
+    def map(
+        self, inputs: Inputs, *, output_type: Any, **options: Unpack[MapOptions]
+    ) -> Map[Any]: ...
     @overload
     def map(self, inputs: Inputs, **options: Unpack[MapOptions]) -> Map[Any]: ...
     def map(self, inputs: Inputs, **options: Any) -> Map[Any]:
@@ -96,6 +100,10 @@ class Batching(Client):
             settle: seconds that a run is looked for whose create was not answered (10) before it
                 is created anew, and only in a later start. What remains possible: that the service
                 takes up a request so long after it was lost.
+            on_leave: in mode "run", what becomes of a run that the batch does not follow to its
+                end, because it is closed, cancelled or stopped, or the run's `timeout` passes:
+                "detach" leaves it going, "cancel" cancels it. With a journal, a later start begins
+                one that was canceled anew.
             timeout, max_retries: for each call instead of the client's. In mode "run", `timeout`
                 holds for the create and again for the run (an hour, unless one is set).
             user_id, session_id, last_node_output, error_on_node_failure, retry, extra_body,
@@ -120,13 +128,17 @@ class Batching(Client):
         inputs: Inputs,
         *,
         call: Callable[[Self, Any], Awaitable[T]],
-        output_type: type[T] = ...,
+        output_type: Any = ...,
         **options: Unpack[BatchOptions],
     ) -> list[MapResult[T]]: ...
     @overload
     async def batch(
         self, inputs: Inputs, *, output_type: type[T], **options: Unpack[BatchOptions]
     ) -> list[MapResult[T]]: ...
+    @overload
+    async def batch(
+        self, inputs: Inputs, *, output_type: Any, **options: Unpack[BatchOptions]
+    ) -> list[MapResult[Any]]: ...
     @overload
     async def batch(
         self, inputs: Inputs, **options: Unpack[BatchOptions]

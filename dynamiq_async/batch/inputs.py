@@ -16,10 +16,12 @@ from collections.abc import (
     Mapping,
     Sized,
 )
-from typing import Any
+from contextlib import suppress
+from typing import Any, cast
 
 from msgspec import Struct
 
+from dynamiq_async._scalars import plain
 from dynamiq_async.batch.models import Key
 from dynamiq_async.errors import InvalidArgumentError
 
@@ -119,10 +121,10 @@ class Items:
             return Item(index, index, input)
         try:
             key = self._key_of(input)
+            if type(key) is not str and type(key) is not int:
+                key = _plain_key(index, key)
         except Exception as error:  # noqa: BLE001 - the caller's own, which this item fails with
             return Item(index, index, input, error)
-        if isinstance(key, bool) or not isinstance(key, str | int):
-            return Item(index, index, input, _wrong_key(index, key))
         if not self._keys.add(key):
             return Item(index, key, input, _twice(index, key))
         return Item(index, key, input)
@@ -165,9 +167,19 @@ def _field(name: str) -> Callable[[Any], Key]:
     return key_of
 
 
-def _wrong_key(index: int, key: object) -> InvalidArgumentError:
-    return InvalidArgumentError(
-        f"the key of input {index} must be a string or an integer, not {key!r}", argument="key"
+def _plain_key(index: int, given: object) -> Key:
+    """A key of another library's type, or of a subclass, as what it is in JSON.
+
+    Raises:
+        InvalidArgumentError: it is no string and no integer.
+    """
+    with suppress(ValueError):  # an infinity
+        key: object = given if isinstance(given, bool) else plain(given)
+        whole = isinstance(key, int) and not isinstance(key, bool)
+        if isinstance(key, str) or whole:
+            return cast("Key", key)
+    raise InvalidArgumentError(
+        f"the key of input {index} must be a string or an integer, not {given!r}", argument="key"
     )
 
 

@@ -26,6 +26,7 @@ from dynamiq_async.batch.options import (
     outage_of,
 )
 from dynamiq_async.batch.stopping import StopRules
+from dynamiq_async.options import OnLeave
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -152,6 +153,7 @@ def map_app(
     mode: Literal["invoke", "run"] = "invoke",
     output_type: Any = Any,
     settle: float = DEFAULT_SETTLE,
+    on_leave: OnLeave = "detach",
     user_id: str | None = None,
     session_id: str | UUID | None = None,
     last_node_output: bool | None = None,
@@ -169,6 +171,8 @@ def map_app(
     check_one_of(mode, ("invoke", "run"), "mode")
     check_type(output_type)
     check_seconds_or_zero(settle, "settle")
+    check_one_of(on_leave, ("detach", "cancel"), "on_leave")
+    leaves = None if on_leave == "detach" else on_leave
     outage = outage_of(connect_patience)
     given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
     root_only = {
@@ -176,6 +180,7 @@ def map_app(
         "error_on_node_failure": error_on_node_failure,
     }
     fields: dict[str, Any] = {"user_id": user_id, "extra_body": extra_body}
+    common = (app, given, fields, output_type, outage)
     working: Mode
     if call is not None:
         unused = (
@@ -186,6 +191,7 @@ def map_app(
                 "retry": retry,
                 "extra_headers": extra_headers,
                 "extra_query": extra_query,
+                "on_leave": leaves,
                 "mode": None if mode == "invoke" else mode,
             }
         )
@@ -194,12 +200,11 @@ def map_app(
     elif mode == "run":
         check_unused(root_only, "for runs")
         session = run_session(session_id, retry, options.get("journal"))
-        working = RunToEnd(
-            app, given, fields, output_type, outage, session_id=session, settle=settle
-        )
+        working = RunToEnd(*common, session_id=session, settle=settle, on_leave=on_leave)
     else:
+        check_unused({"on_leave": leaves}, "in mode 'invoke', whose calls have no runs to cancel")
         fields |= root_only | {"session_id": session_id}
-        working = Invoke(app, given, fields, output_type, outage)
+        working = Invoke(*common)
     told = fields | {"extra_headers": extra_headers, "extra_query": extra_query}
     return _map(app, inputs, working, outage, given=told, **options)
 

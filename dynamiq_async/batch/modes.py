@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 
@@ -22,16 +22,20 @@ from dynamiq_async._http.request_options import UNSET, RequestOptions
 from dynamiq_async._http.response import decode_output
 from dynamiq_async._json import encode, encode_object
 from dynamiq_async.batch.engine import HaltError
+from dynamiq_async.runs.leaving import Leaving
+from dynamiq_async.runs.options import checked_session
 from dynamiq_async.runs.requests import RunRequests
 from dynamiq_async.runs.stream import RunStream
 from dynamiq_async.runs.waiting import DEFAULT_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from uuid import UUID
 
     from dynamiq_async._http.outage import Outage
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async.batch.models import Draft
+    from dynamiq_async.options import OnLeave
 
 C = TypeVar("C", bound=Client)
 
@@ -188,6 +192,7 @@ class RunToEnd:
         *,
         session_id: str | None,
         settle: float,
+        on_leave: OnLeave = "detach",
     ) -> None:
         api = api_of(patient_view(app, given, outage))
         self._service = RunRequests(api)
@@ -196,6 +201,7 @@ class RunToEnd:
         self._output_type = output_type
         self._session_id = session_id
         self._settle = settle
+        self._on_leave = on_leave
         self._options = api.options
         self._creating = api.options.for_call(RequestOptions(retry=given.retry))
         self._following = _with_limit(api.options, given)
@@ -220,7 +226,12 @@ class RunToEnd:
                 raise _unseen(
                     "it could not be found out whether a run was started", error
                 ) from error
-        return None if run_id is None else await self._follow(result, run_id)
+        try:
+            return None if run_id is None else await self._follow(result, run_id)
+        except errors.RunCanceledError:
+            if self._on_leave == "cancel":  # by the earlier start, so there is no result of it
+                return None
+            raise
 
     def recall(self, output: bytes) -> Any:
         return recalled(output, self._output_type)
@@ -234,6 +245,10 @@ class RunToEnd:
                 run = await self._service.create(request, self._creating, None)
         except errors.AmbiguousOutcomeError as error:
             lost = error
+        except asyncio.CancelledError:
+            if self._on_leave == "cancel" and request.taken and self._session_id is None:
+                await Leaving(self._service, session_id=session).finish(None)
+            raise
         else:
             return run.id
         if self._session_id is None:
@@ -257,7 +272,9 @@ class RunToEnd:
     async def _follow(self, result: Draft, run_id: str) -> bytes:
         result.run_id = run_id
         try:
-            stream = RunStream[Any](self._service, self._following, run_id=run_id)
+            stream = RunStream[Any](
+                self._service, self._following, run_id=run_id, on_leave=self._on_leave
+            )
             async with stream:
                 output: msgspec.Raw = await stream.output(output_type=msgspec.Raw)
         except errors.RunError:
@@ -287,12 +304,7 @@ def run_session(session_id: str | UUID | None, retry: bool | None, journal: obje
             "with a journal, each run gets a session of its own, by which it is found again",
             argument="session_id",
         )
-    try:
-        return str(UUID(str(session_id)))
-    except ValueError:
-        raise errors.InvalidArgumentError(
-            f"session_id must be a UUID, not {session_id!r}", argument="session_id"
-        ) from None
+    return checked_session(session_id)
 
 
 def _not_awaitable(made: object) -> errors.InvalidArgumentError:

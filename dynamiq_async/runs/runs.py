@@ -6,22 +6,30 @@ import asyncio
 import sys
 from functools import wraps
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypedDict, TypeVar, Unpack, overload
-from uuid import UUID, uuid4
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 from dynamiq_async import errors
 from dynamiq_async._http.paging import Page, Pages
 from dynamiq_async._http.request_options import UNSET, RequestOptions, SendOptions, TimeoutLike
 from dynamiq_async._http.timers import deadline_in
 from dynamiq_async._json import check_type
-from dynamiq_async.options import check_count, check_id
+from dynamiq_async.options import OnLeave, check_count, check_id
+from dynamiq_async.runs.options import (
+    CreateOptions,
+    FollowOptions,
+    StreamOptions,
+    checked_file_ids,
+    session_to_send,
+)
 from dynamiq_async.runs.questions import Answering
 from dynamiq_async.runs.requests import EVENT_PAGE_SIZE, RunRequests
 from dynamiq_async.runs.stream import RunStream
 from dynamiq_async.runs.waiting import DEFAULT_WAIT, WaitOptions, wait_for
+from dynamiq_async.streaming.event_reader import OnBadEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from uuid import UUID
 
     from dynamiq_async._http.api import Api
     from dynamiq_async.events.run_events import RunEvent
@@ -32,45 +40,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-class _StartOptions(TypedDict, total=False):
-    files: Any
-    file_ids: Sequence[str] | None
-    user_id: str | None
-    session_id: str | UUID | None
-    dedupe: bool
-    retry: bool | None
-    timeout: TimeoutLike
-    max_retries: int | None
-    extra_body: Mapping[str, Any] | None
-    extra_headers: Mapping[str, str] | None
-    extra_query: Mapping[str, Any] | None
-
-
-class _CreateOptions(_StartOptions, total=False):
-    """The arguments of `create` that do not affect its return type."""
-
-    background: bool
-
-
-class _StreamOptions(_StartOptions, total=False):
-    """The arguments of `stream` that do not affect its return type."""
-
-    on_question: OnQuestion | None
-    resume: bool
-    max_resumes: int
-
-
-class _FollowOptions(TypedDict, total=False):
-    """The arguments of `follow` that do not affect its return type."""
-
-    after_sequence: int | None
-    on_question: OnQuestion | None
-    resume: bool
-    max_resumes: int
-    timeout: TimeoutLike
-    max_retries: int | None
 
 
 class Runs(Answering):
@@ -88,14 +57,14 @@ class Runs(Answering):
         return RunHandle(self, run_id)
 
     @overload
-    async def create(self, input: Any, **options: Unpack[_CreateOptions]) -> Run: ...
+    async def create(self, input: Any, **options: Unpack[CreateOptions]) -> Run: ...
     @overload
     async def create(
-        self, input: Any, *, output_type: type[T], **options: Unpack[_CreateOptions]
+        self, input: Any, *, output_type: type[T], **options: Unpack[CreateOptions]
     ) -> T: ...
     @overload
     async def create(
-        self, input: Any, *, output_type: Any, **options: Unpack[_CreateOptions]
+        self, input: Any, *, output_type: Any, **options: Unpack[CreateOptions]
     ) -> Any: ...
     async def create(
         self,
@@ -142,12 +111,12 @@ class Runs(Answering):
             )
         given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
         options = self._requests.api.options.for_call(given)
-        session = _session(session_id, dedupe=dedupe, retry=retry)
+        session = session_to_send(session_id, dedupe=dedupe, retry=retry)
         request = self._requests.create_request(
             input,
             given,
             files=files,
-            file_ids=_ids(file_ids),
+            file_ids=checked_file_ids(file_ids),
             user_id=user_id,
             session_id=session,
             background=background or None,
@@ -170,14 +139,14 @@ class Runs(Answering):
         return found if output_type is None else found.unwrap(output_type)
 
     @overload
-    def stream(self, input: Any, **options: Unpack[_StreamOptions]) -> RunStream[Any]: ...
+    def stream(self, input: Any, **options: Unpack[StreamOptions]) -> RunStream[Any]: ...
     @overload
     def stream(
-        self, input: Any, *, output_type: type[T], **options: Unpack[_StreamOptions]
+        self, input: Any, *, output_type: type[T], **options: Unpack[StreamOptions]
     ) -> RunStream[T]: ...
     @overload
     def stream(
-        self, input: Any, *, output_type: Any, **options: Unpack[_StreamOptions]
+        self, input: Any, *, output_type: Any, **options: Unpack[StreamOptions]
     ) -> RunStream[Any]: ...
     def stream(
         self,
@@ -190,6 +159,8 @@ class Runs(Answering):
         session_id: str | UUID | None = None,
         dedupe: bool = False,
         on_question: OnQuestion | None = None,
+        on_leave: OnLeave = "detach",
+        on_bad_event: OnBadEvent = "raise",
         resume: bool = True,
         max_resumes: int = 5,
         retry: bool | None = None,
@@ -205,6 +176,12 @@ class Runs(Answering):
             output_type: the type that the stream's `output()` returns: any type that msgspec knows.
             on_question: called with each `RunQuestion`, and awaited if it is async. It returns
                 text to answer with, True or False to approve or reject, or None.
+            on_leave: what becomes of the run when its reader leaves before its end: closes or
+                drops the stream, is cancelled, or runs into a limit of `timeout`. "detach": it goes
+                on. "cancel": it is canceled, which may take two seconds; not where the stream broke
+                off, for then the error says how to go on.
+            on_bad_event: "raise" for an event that is not JSON or has no position, or "pass" to get
+                it as a `BrokenRunEvent`. If the service has stored it whole, that event follows.
             resume: connect to the run again when the connection breaks.
             max_resumes: how many attempts in a row to connect again may bring no new event.
 
@@ -215,12 +192,12 @@ class Runs(Answering):
             InvalidArgumentError: an argument cannot be used.
         """
         given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
-        session = _session(session_id, dedupe=dedupe, retry=retry)
+        session = session_to_send(session_id, dedupe=dedupe, retry=retry)
         request = self._requests.create_request(
             input,
             given,
             files=files,
-            file_ids=_ids(file_ids),
+            file_ids=checked_file_ids(file_ids),
             user_id=user_id,
             session_id=session,
             stream=True,
@@ -234,18 +211,20 @@ class Runs(Answering):
             resume=resume,
             max_resumes=check_count(max_resumes, "max_resumes", least=0),
             on_question=on_question,
+            on_leave=on_leave,
+            on_bad_event=on_bad_event,
             output_type=output_type,
         )
 
     @overload
-    def follow(self, run_id: str, **options: Unpack[_FollowOptions]) -> RunStream[Any]: ...
+    def follow(self, run_id: str, **options: Unpack[FollowOptions]) -> RunStream[Any]: ...
     @overload
     def follow(
-        self, run_id: str, *, output_type: type[T], **options: Unpack[_FollowOptions]
+        self, run_id: str, *, output_type: type[T], **options: Unpack[FollowOptions]
     ) -> RunStream[T]: ...
     @overload
     def follow(
-        self, run_id: str, *, output_type: Any, **options: Unpack[_FollowOptions]
+        self, run_id: str, *, output_type: Any, **options: Unpack[FollowOptions]
     ) -> RunStream[Any]: ...
     def follow(
         self,
@@ -254,6 +233,8 @@ class Runs(Answering):
         output_type: Any = Any,
         after_sequence: int | None = None,
         on_question: OnQuestion | None = None,
+        on_leave: OnLeave = "detach",
+        on_bad_event: OnBadEvent = "raise",
         resume: bool = True,
         max_resumes: int = 5,
         timeout: TimeoutLike = UNSET,
@@ -268,7 +249,7 @@ class Runs(Answering):
         The other arguments are those of `stream`.
         """
         if after_sequence is not None:
-            check_count(after_sequence, "after_sequence", least=0)
+            after_sequence = check_count(after_sequence, "after_sequence", least=0)
         return RunStream(
             self._requests,
             self._options(timeout, max_retries),
@@ -277,6 +258,8 @@ class Runs(Answering):
             resume=resume,
             max_resumes=check_count(max_resumes, "max_resumes", least=0),
             on_question=on_question,
+            on_leave=on_leave,
+            on_bad_event=on_bad_event,
             output_type=output_type,
         )
 
@@ -321,7 +304,8 @@ class Runs(Answering):
         Raises:
             NotFoundError: this App has no such run.
         """
-        return await self._requests.get(run_id, self._options(timeout, max_retries))
+        options = self._options(timeout, max_retries)
+        return await self._requests.get(run_id, options, over_limit=True)
 
     def list(
         self,
@@ -349,7 +333,7 @@ class Runs(Answering):
         query = {
             "status": [status] if isinstance(status, str) else status,
             "user_id": user_id,
-            "session_id": _session(session_id),
+            "session_id": session_to_send(session_id),
             "sort": sort,
             "page_size": None if page_size is None else check_count(page_size, "page_size"),
         }
@@ -399,46 +383,10 @@ class Runs(Answering):
         return self._requests.api.options.for_call(RequestOptions(timeout, max_retries))
 
 
-def _session(
-    session_id: str | UUID | None, *, dedupe: bool = False, retry: bool | None = None
-) -> str | None:
-    """The session id to send. The vendor documents that it is a UUID."""
-    if dedupe:
-        if session_id is not None:
-            raise errors.InvalidArgumentError(
-                "dedupe makes a session for this run alone; session_id may stand for a whole "
-                "conversation, so only one of the two can be given",
-                argument="dedupe",
-            )
-        if retry:
-            raise errors.InvalidArgumentError(
-                "dedupe finds the one run there is, and retry=True may make it two; choose one",
-                argument="retry",
-            )
-        return str(uuid4())
-    if session_id is None:
-        return None
-    try:
-        UUID(str(session_id))
-    except ValueError:
-        raise errors.InvalidArgumentError(
-            f"session_id must be a UUID, not {session_id!r}", argument="session_id"
-        ) from None
-    return str(session_id)
-
-
 def _seconds_left(deadline: float | None) -> float:
     if deadline is None:
         return DEFAULT_WAIT
     return max(deadline - asyncio.get_running_loop().time(), sys.float_info.min)
-
-
-def _ids(file_ids: Sequence[str] | None) -> Sequence[str] | None:
-    if isinstance(file_ids, str):
-        raise errors.InvalidArgumentError(
-            "file_ids must be a list of ids, not one string", argument="file_ids"
-        )
-    return file_ids
 
 
 def _bound(
@@ -481,13 +429,11 @@ class RunHandle:
     reject = _bound(Runs.reject)
 
     @overload
-    def follow(self, **options: Unpack[_FollowOptions]) -> RunStream[Any]: ...
+    def follow(self, **options: Unpack[FollowOptions]) -> RunStream[Any]: ...
     @overload
-    def follow(
-        self, *, output_type: type[T], **options: Unpack[_FollowOptions]
-    ) -> RunStream[T]: ...
+    def follow(self, *, output_type: type[T], **options: Unpack[FollowOptions]) -> RunStream[T]: ...
     @overload
-    def follow(self, *, output_type: Any, **options: Unpack[_FollowOptions]) -> RunStream[Any]: ...
+    def follow(self, *, output_type: Any, **options: Unpack[FollowOptions]) -> RunStream[Any]: ...
     def follow(self, **options: Any) -> RunStream[Any]:
         """Follow the run's events. See `Runs.follow`."""
         return self._runs.follow(self.id, **options)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import msgspec
+import numpy
 import pytest
 
 from dynamiq_async import Page, Run, Timeout, errors
@@ -20,7 +21,7 @@ from tests.support.run_apps import SESSION, Gated, numbers, waits
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .conftest import Serve, Served
+    from .conftest import FakeClock, Serve, Served
 
 
 class Output(msgspec.Struct):
@@ -313,13 +314,16 @@ async def test_wait_returns_with_the_end(serve: Serve) -> None:
     assert output == {"output": "done"}
 
 
-async def test_wait_has_a_deadline_of_its_own(serve: Serve) -> None:
+async def test_wait_has_a_deadline_of_its_own(serve: Serve, clock: FakeClock) -> None:
     served = await serve(waits)
     run = await background(served)
+    waiting = asyncio.create_task(served.app.runs.wait(run.id, timeout=60))
+    await served.emulator.wait_for_requests(3)  # so the first look was answered
+    await clock.pass_by(60)
     with pytest.raises(errors.APITimeoutError, match="its status is started") as caught:
-        await served.app.runs.wait(run.id, timeout=0.05)
+        await waiting
     error = caught.value
-    assert (error.limit, error.seconds, error.run_id) == ("total", 0.05, run.id)
+    assert (error.limit, error.seconds, error.run_id) == ("total", 60, run.id)
 
 
 async def test_wait_has_a_deadline_also_when_the_service_is_silent(serve: Serve) -> None:
@@ -330,11 +334,15 @@ async def test_wait_has_a_deadline_also_when_the_service_is_silent(serve: Serve)
         await served.app.runs.wait(run.id, timeout=0.05)
 
 
-async def test_wait_says_what_it_waits_for(serve: Serve) -> None:
+async def test_wait_says_what_it_waits_for(serve: Serve, clock: FakeClock) -> None:
     served = await serve("feedback")
     run = await background(served)
+    await served.emulator.wait_until(lambda: bool(served.emulator.runs[run.id].open_questions))
+    waiting = asyncio.create_task(served.app.runs.wait(run.id, timeout=60))
+    await served.emulator.wait_for_requests(3)  # so the first look was answered
+    await clock.pass_by(60)
     with pytest.raises(errors.APITimeoutError, match="it waits for answers to: 'sales'"):
-        await served.app.runs.wait(run.id, timeout=0.1)
+        await waiting
 
 
 @pytest.mark.parametrize(
@@ -349,12 +357,20 @@ async def test_wait_says_what_it_waits_for(serve: Serve) -> None:
         Fault(delay=FOREVER),
     ],
 )
-async def test_wait_bears_that_some_looks_fail(serve: Serve, fault: Fault) -> None:
-    client = {"timeout": Timeout(first_byte=0.02), "max_retries": 0}
+async def test_wait_bears_that_some_looks_fail(
+    serve: Serve, fault: Fault, clock: FakeClock
+) -> None:
+    client = {"timeout": Timeout(first_byte=60), "max_retries": 0}
     served = await serve(numbers, client=client)
     run = await background(served)
     served.emulator.script(fault, times=5)
-    assert (await served.app.runs.wait(run.id)).status == "completed"
+    waiting = asyncio.create_task(served.app.runs.wait(run.id))
+    for number in range(5):
+        await served.emulator.wait_for_requests(1 + number + 1)
+        if fault.delay:
+            await clock.pass_by(60)
+    assert (await waiting).status == "completed"
+    assert len(served.emulator.requests) == 1 + 5 + 1
 
 
 async def test_wait_gives_up_when_too_many_looks_fail(serve: Serve) -> None:
@@ -469,3 +485,27 @@ async def test_the_errors_of_a_run_do_not_repeat_the_key(
         assert KEY not in shown
         assert KEY.encode() not in pickle.dumps(caught.value)
         assert "***" in shown
+
+
+async def test_numbers_and_texts_of_a_frame_are_taken_for_arguments(serve: Serve) -> None:
+    np: Any = numpy  # of these types a type checker knows nothing
+    served = await serve(numbers)
+    session = np.str_(SESSION)
+    run = await served.app.runs.create({}, session_id=session, timeout=np.int64(60))
+    assert run.session_id == SESSION
+    page = await served.app.runs.list(
+        session_id=session, page=np.int64(1), page_size=np.int32(5), max_retries=np.int8(1)
+    )
+    assert [found.id for found in page] == [run.id]
+    assert (await served.app.runs.get(np.str_(run.id))).id == run.id
+    assert await served.app.runs.events(run.id, page=np.uint8(1), page_size=np.int64(2))
+    stream = served.app.runs.follow(np.str_(run.id), after_sequence=np.int64(2))
+    assert (await anext(stream)).sequence == 3
+    await stream.aclose()
+    for wrong in (np.float64(1), np.bool_(1), np.int64(0)):
+        with pytest.raises(errors.InvalidArgumentError):
+            served.app.runs.list(page=wrong)
+    for seconds in (np.bool_(1), np.int64(-1), np.float64("nan"), np.float64("inf")):
+        with pytest.raises(errors.InvalidArgumentError):
+            served.app.runs.follow(run.id, timeout=seconds)
+    assert Timeout(connect=np.float32(2)).connect == 2
