@@ -30,6 +30,7 @@ class Execution:
         nodes: the workflow's map of nodes; None while it runs and when it was canceled.
         output: what callers get; None while it runs and when it did not come through.
         error: the workflow's message about its failure or cancellation.
+        result: the library's whole result, if the App has given it with its failure.
         questions: all that were asked; an open one waits for its answer.
     """
 
@@ -44,6 +45,7 @@ class Execution:
     nodes: Mapping[str, Any] | None = None
     output: Any = None
     error: str | None = None
+    result: Mapping[str, Any] | None = None
     questions: list[Question] = field(default_factory=list)
 
     def end(self, status: Status, nodes: Mapping[str, Any] | None, error: str | None) -> None:
@@ -70,8 +72,10 @@ class Execution:
             return {"error": self.error}
         return {"canceled": True, "error": {"message": self.error}}
 
-    def failed_result(self) -> dict[str, Any]:
+    def failed_result(self) -> Mapping[str, Any]:
         """The library's whole result of a workflow that failed or was canceled."""
+        if self.result is not None:
+            return self.result
         canceled = self.status == "canceled"
         error = node_error(
             "CanceledException" if canceled else "FlowNodeFailureException", self.error or ""
@@ -101,8 +105,10 @@ async def execute(app: App, execution: Execution, context: RunContext, outputs: 
         execution.end("canceled", None, canceled_message(execution.app))
         raise
     except WorkflowCanceledError as error:
+        execution.result = error.result
         execution.end("canceled", None, str(error) or canceled_message(execution.app))
     except WorkflowFailedError as error:
+        execution.result = error.result
         execution.end("failure", error.nodes or {}, str(error))
     except Exception as error:  # noqa: BLE001 - whatever an App raises is its failure
         failure = node_error(type(error).__name__, str(error))

@@ -61,6 +61,7 @@ class Question:
         questions: the parts of a request for feedback, each with its own choices.
         event: the event name of its message on the root endpoint.
         pauses: whether the run stops at a checkpoint until the answer comes.
+        said: the data of the answer as it came, if it came in the library's form.
         answer: a `Feedback` or an `Approval`, once it was given; None once it was withdrawn.
     """
 
@@ -75,6 +76,7 @@ class Question:
     entity_id: str = NODE
     event: str = "streaming"
     pauses: bool = False
+    said: Mapping[str, Any] | None = None
     answer: asyncio.Future[Any] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future(), repr=False
     )
@@ -130,6 +132,7 @@ class Question:
             if self.kind == "human_feedback":
                 said = msgspec.convert(data, _Feedback)
                 self.reply(said.content, msgspec.to_builtins(said.answers))
+                self.said = data
                 return True
             given = msgspec.convert(data, _Approval)
             approved = _as_bool(given.is_approved)
@@ -142,6 +145,7 @@ class Question:
                 return False
             approved = given.feedback == ""
         self.decide(approved, given.data, given.feedback or None)
+        self.said = data
         return True
 
 

@@ -33,15 +33,31 @@ App = Callable[[dict[str, Any], "RunContext"], Awaitable[Any]]
 
 
 class WorkflowFailedError(Exception):
-    """Raised by an App: the workflow fails. `nodes` is the map of the nodes that have run."""
+    """Raised by an App: the workflow fails.
 
-    def __init__(self, message: str, nodes: Mapping[str, Any] | None = None) -> None:
+    Args:
+        nodes: the map of the nodes that have run.
+        result: the library's whole result, where there is one; else it is made up.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        nodes: Mapping[str, Any] | None = None,
+        *,
+        result: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(message)
         self.nodes = nodes
+        self.result = result
 
 
 class WorkflowCanceledError(Exception):
-    """Raised by an App: the workflow was canceled."""
+    """Raised by an App: the workflow was canceled. `result` as for `WorkflowFailedError`."""
+
+    def __init__(self, message: str = "", *, result: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class Channel(Protocol):
@@ -228,14 +244,18 @@ class RunContext:
     async def question(self, question: Question) -> Answer | None:
         """Ask a question and wait for its answer; None once it is withdrawn."""
         await self.show(question)
+        return await self.answer_to(question)
+
+    async def show(self, question: Question) -> None:
+        """Ask a question without waiting. `answer_to` waits for its answer."""
+        await self.channel.ask(question)
+
+    async def answer_to(self, question: Question) -> Answer | None:
+        """Wait for the answer to a question that was shown; None once it is withdrawn."""
         answer: Answer | None = await question.answer
         if answer is not None:
             await self.channel.answered(question)
         return answer
-
-    async def show(self, question: Question) -> None:
-        """Ask a question without waiting. `question.answer` is where the answer comes."""
-        await self.channel.ask(question)
 
     def pause(self, checkpoint_id: str | None = None) -> None:
         """Have the run stop at a checkpoint, whose id is made up if it is not given. It goes on
