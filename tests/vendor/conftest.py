@@ -5,15 +5,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.browser import chromium
 from tests.support.limits import HANG_SECONDS
 
 if TYPE_CHECKING:
@@ -21,14 +21,23 @@ if TYPE_CHECKING:
 
     from .model import Model
 
+__all__ = ["chromium"]
+
 collect_ignore_glob = [] if importlib.util.find_spec("dynamiq") else ["test_*.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The vendor's warnings are the vendor's."""
+    """The vendor's warnings are the vendor's. The tests of one workflow come behind one another,
+    as a process with it takes long to start and much memory."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("default"))
+    items.sort(key=lambda item: (str(item.path), _workflow_of(item)))
+
+
+def _workflow_of(item: pytest.Item) -> str:
+    callspec = getattr(item, "callspec", None)
+    return str(callspec.params.get("name", "~")) if callspec is not None else "~"
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +85,7 @@ def serving(app: str, *arguments: str) -> Iterator[Served]:
     try:
         yield Served(process)
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # in a job in the background, Ctrl-C would be ignored
         assert process.wait(HANG_SECONDS) == 0
         assert process.stdout is not None
         process.stdout.close()
@@ -84,14 +93,14 @@ def serving(app: str, *arguments: str) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def serve(model: Model) -> Iterator[Callable[[str], Served]]:
-    """Serves a workflow of `workflows`, once for all tests of a module."""
-    from contextlib import ExitStack
-
+    """Serves a workflow of `workflows`, until another is asked for."""
     running: dict[str, Served] = {}
     with ExitStack() as stack:
 
         def served(name: str) -> Served:
             if name not in running:
+                stack.close()
+                running.clear()
                 running[name] = stack.enter_context(serving(f"tests.vendor.workflows:{name}"))
             return running[name]
 
