@@ -41,6 +41,7 @@ async def test_a_decision_is_taken(data: Any, approved: bool, feedback: str | No
     question = approval()
     assert question.take(data)
     assert question.answer.result() == Approval(approved, PARAMS, feedback)
+    assert question.said == data
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,7 @@ async def test_what_the_library_ignores_decides_nothing(data: Any) -> None:
     question = approval()
     assert not question.take(data)
     assert question.open
+    assert question.said is None
 
 
 async def test_only_editable_params_are_changed() -> None:
@@ -87,6 +89,7 @@ async def test_feedback_is_taken(data: Any, content: str, answers: Any) -> None:
     said = question.answer.result()
     assert isinstance(said, Feedback)
     assert said == content
+    assert question.said == data
     defaults: dict[str, Any] = {"selected": [], "custom_text": None}
     assert said.answers == (answers and [defaults | answer for answer in answers])
 
@@ -102,6 +105,7 @@ async def test_what_is_no_feedback_is_ignored(data: Any) -> None:
     question = Question(prompt="?")
     assert not question.take(data)
     assert question.open
+    assert question.said is None
 
 
 async def test_a_message_says_what_the_question_is() -> None:

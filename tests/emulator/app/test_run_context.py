@@ -136,3 +136,15 @@ async def test_run_context_reaches_every_shape(connect: Any) -> None:
     }
     assert (mine["event"], mine["data"], mine["source"]) == ("mine", {"n": 1}, {"id": "x"})
     assert last["data"]["node-1"]["output"] == {}
+
+
+@pytest.mark.parametrize("kind", [WorkflowFailedError, WorkflowCanceledError])
+async def test_an_app_may_give_the_librarys_whole_result(connect: Any, kind: Any) -> None:
+    result = {"status": "failure", "input": {}, "output": None, "error": {"message": "no luck"}}
+
+    async def app(input: dict[str, Any], run: RunContext) -> Any:
+        raise kind("no luck", result=result)
+
+    async with Emulator(app) as emulator:
+        assert (await (await connect(emulator)).post()).json == result
+        assert emulator.executions[0].error == "no luck"
