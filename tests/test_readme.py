@@ -31,7 +31,10 @@ async def parcel(input: dict[str, object], run: RunContext) -> dict[str, object]
         return {"answer": "sent"}
     for piece in ("It is ", "on its way."):
         await run.text(piece, entity_id="llm-1")
-    return {"llm-1": {"status": "success", "input": input, "output": {"content": "It is…"}}}
+    return {
+        "llm-1": {"status": "success", "input": input, "output": {"content": "It is…"}},
+        "output-1": {"status": "success", "input": {}, "output": {"answer": "It is…"}},
+    }
 
 
 def test_there_is_code_to_run() -> None:

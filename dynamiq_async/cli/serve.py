@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
+import os
 import signal
 import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from dynamiq_async.cli import inputs, output
+from dynamiq_async.cli import app_sources, inputs, output
 from dynamiq_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dynamiq_async.emulator import App, Emulator, Fault, RequestRecord
+    from dynamiq_async.emulator import Emulator, Fault, RequestRecord
 
 FAULTS = Group("Faults", sort_key=20)
 
@@ -55,17 +54,27 @@ NO_FAULTS = Faults()
 
 
 def serve(
-    *,
     app: Annotated[
         str,
-        Parameter(help="The App at the root: a built-in one, or `module:function`, your own."),
+        Parameter(
+            help="The App at the root: a built-in one; `module:function`, your own; "
+            "`module:workflow` or a YAML file, a workflow of the vendor's library."
+        ),
     ] = "llm",
+    *,
     host: Annotated[str, Parameter(help="The address to listen at.")] = "127.0.0.1",
     allow_host: Annotated[
         tuple[str, ...],
         Parameter(
             help="A name under which other machines reach it. Without one, any is served if "
             "--host is no address of this machine alone. Repeatable."
+        ),
+    ] = (),
+    allow_origin: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="Web pages that may call it, like `https://shop.example`, or `*` for any. Those "
+            "of this machine always may. Repeatable."
         ),
     ] = (),
     port: Annotated[
@@ -96,21 +105,27 @@ def serve(
     The built-in Apps are `echo`, `llm`, `agent`, `parallel`, `failing`, `canceled`, `approval`
     and `feedback`; each is also at the path of its name, whatever is at the root.
 
+    A workflow of the vendor's library is served with the whole contract: streams, runs, questions,
+    files, the WebSocket. That needs the extra `dynamiq`, in an environment of its own.
+
     ```
     dynamiq-async serve
-    dynamiq-async serve --app my_package.apps:support --port 0 --public
-    dynamiq-async serve --app agent --fault '{"after_events": 3, "drop": "reset"}'
+    dynamiq-async serve my_package.apps:support --port 0 --public
+    dynamiq-async serve my_package.flows:workflow
+    dynamiq-async serve agent --fault '{"after_events": 3, "drop": "reset"}'
     ```
     """
     from dynamiq_async.emulator import DEFAULT_KEY, Emulator
 
     console = output.console()
     key = None if public else access_key or DEFAULT_KEY
+    found = app_sources.find_app(app)
     emulator = Emulator(
-        _find_app(app),
+        found,
         access_key=key,
         host=host,
         allow_hosts=allow_host,
+        allow_origins=allow_origin,
         port=port,
         pace=pace,
         allow_loopback_callbacks=allow_loopback_callbacks,
@@ -129,6 +144,16 @@ def serve(
         asyncio.run(run())
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("stopped")
+    if app_sources.is_workflow_app(found):
+        _leave()
+
+
+def _leave() -> None:
+    """Leave at once: at its end the interpreter would wait for the library's threads, some seconds
+    where they do nothing, and for a node that is at work."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _stop_on_sigterm() -> None:
@@ -136,32 +161,6 @@ def _stop_on_sigterm() -> None:
     if sys.platform != "win32":  # pragma: no branch - its event loops take no signals
         task = cast("asyncio.Task[None]", asyncio.current_task())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-
-
-def _find_app(name: str) -> str | App:
-    """The name of a built-in App, or a function of the user's own."""
-    from dynamiq_async.emulator import BUILTIN
-
-    if ":" not in name:
-        if name not in BUILTIN:
-            known = ", ".join(BUILTIN)
-            raise InvalidArgumentError(
-                f"no built-in App {name!r}: there are {known}; your own is module:function",
-                argument="app",
-            )
-        return name
-    module_name, _, path = name.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found: Any = importlib.import_module(module_name)
-        for attribute in path.split("."):
-            found = getattr(found, attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidArgumentError(f"{name} cannot be loaded: {error}", argument="app") from error
-    if not callable(found):
-        raise InvalidArgumentError(f"{name} is not a function", argument="app")
-    app: App = found
-    return app
 
 
 def _read_fault(given: str) -> Fault:
@@ -211,7 +210,8 @@ def _settings(emulator: Emulator, service: str) -> str:
         {"FLOWY_API": emulator.flowy_url, "FLOWY_KEY": emulator.flowy_key}
         if service == "flowy"
         else {
-            "DYNAMIQ_API_BASE_URL": emulator.management_url,
+            # The vendor's command line joins it as browsers do: what is behind a slash goes.
+            "DYNAMIQ_API_BASE_URL": f"{emulator.management_url}/",
             "DYNAMIQ_API_TOKEN": emulator.management.token,
             "DYNAMIQ_PROJECT_ID": DEFAULT_PROJECT,
         }

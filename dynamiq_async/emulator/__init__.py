@@ -10,7 +10,7 @@ async with Emulator("llm") as emulator:
 
 It responds as the vendor's documentation says, and streams what the vendor's library streams. Where
 neither says anything it makes a guess, which is called one in the module that makes it
-(`app.root_endpoint`, `app.run_events`).
+(`app.root_endpoint`, `app.outputs`, `app.run_events`).
 
 The wire facts and their sources are in docs/contract.md.
 """
@@ -21,12 +21,14 @@ from .app import (
     Approval,
     Delivery,
     Execution,
+    Feedback,
     InputFile,
     Question,
     Run,
     RunContext,
     WorkflowCanceledError,
     WorkflowFailedError,
+    WorkflowOutput,
     agent_chunk,
     llm_source,
     node_error,
@@ -54,6 +56,7 @@ __all__ = [
     "Emulator",
     "Execution",
     "Fault",
+    "Feedback",
     "Flowy",
     "FlowyApp",
     "FlowyContent",
@@ -68,6 +71,7 @@ __all__ = [
     "RunContext",
     "WorkflowCanceledError",
     "WorkflowFailedError",
+    "WorkflowOutput",
     "agent_chunk",
     "llm_source",
     "node_error",

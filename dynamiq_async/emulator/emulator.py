@@ -16,13 +16,16 @@ from .app.builtin import BUILTIN
 from .app.settings import Settings
 from .app.state import AppState, deployments
 from .core.body_limits import max_body_bytes
+from .core.browsers import ANY_ORIGIN, allow, browser_headers, is_preflight
+from .core.callers import Callers
 from .core.connections import Connections, CountingServer
 from .core.fault_script import Script
-from .core.hosts import is_loopback, name_of
+from .core.hosts import is_loopback
 from .core.log import Changes, Log
 from .core.refusals import RefusalError
 from .core.request_bodies import parse_into, read_body
 from .core.request_record import RequestRecord
+from .core.service import Admission
 from .core.tasks import Tasks, stop
 from .core.wire import DroppedError, Nowhere, Wire, pause
 from .flowy.state import Flowy
@@ -35,13 +38,13 @@ if TYPE_CHECKING:
 
     from .app.callbacks import Delivery
     from .app.execution import Execution
+    from .app.outputs import Outputs
     from .app.requirements import Requirements
     from .app.run_context import App
     from .app.runs import Run
     from .app.state import Deployment
     from .core.fault_script import Match
     from .core.faults import Fault
-    from .core.service import Admission
 
 DEFAULT_KEY = "dynamiq_acc_emulator"
 
@@ -67,12 +70,18 @@ class Emulator:
             no web page can reach the emulator by a name of its own. Elsewhere every `Host` is.
         allow_hosts: more names that requests may be for; where the emulator is reached from other
             machines, no others are.
+        allow_origins: the web pages that may call, as CORS has it, by their origins (such as
+            `https://shop.example`); those of this machine always may. By default any, as the
+            vendor's chat widget needs it of Apps.
         ssl_context: serve HTTPS with it.
         pace: seconds between the events of a run.
         heartbeat: seconds of silence after which a stream of the Runs API has a comment.
         root_heartbeat: the same for streams of the root endpoint; the vendor documents none there.
         newline: the line ends of event streams.
-        event_line: whether the root endpoint's events have an `event:` line.
+        event_line: whether the root endpoint's events have an `event:` line, as the vendor's
+            example servers send it and the chat widget reads it.
+        outputs: what callers get, and what a run's `output` is: what the workflow's Output node
+            gives, or the map of nodes (see `dynamiq_async.emulator.app.outputs`).
         quota: how many invocations are allowed before `subscription_limit_reached`.
         allow_loopback_callbacks: accept callback URLs on this machine, http too.
         callback_deliveries: how often each callback is delivered; receivers must tolerate
@@ -98,12 +107,14 @@ class Emulator:
         host: str = "127.0.0.1",
         port: int = 0,
         allow_hosts: Collection[str] = (),
+        allow_origins: Collection[str] = ANY_ORIGIN,
         ssl_context: ssl.SSLContext | None = None,
         pace: float = 0.0,
         heartbeat: float | None = 15.0,
         root_heartbeat: float | None = None,
         newline: Literal["\n", "\r\n", "\r"] = "\n",
-        event_line: bool = False,
+        event_line: bool = True,
+        outputs: Outputs = "output_node",
         quota: int | None = None,
         allow_loopback_callbacks: bool = False,
         callback_deliveries: int = 1,
@@ -124,6 +135,7 @@ class Emulator:
             root_heartbeat=root_heartbeat,
             newline=newline,
             event_line=event_line,
+            outputs=outputs,
             quota=quota,
             allow_loopback_callbacks=allow_loopback_callbacks,
             callback_deliveries=callback_deliveries,
@@ -136,8 +148,7 @@ class Emulator:
         self._ssl = ssl_context
         self._keepalive_timeout = keepalive_timeout
         self._read_timeout = read_timeout
-        self._allow_hosts = {name.lower().strip("[]") for name in allow_hosts}
-        self._on_loopback = True
+        self._callers = Callers(host, allow_hosts, allow_origins)
         self._requests: Log[RequestRecord] = Log(log_limit)
         self._script = Script()
         self._changes = Changes()
@@ -180,7 +191,7 @@ class Emulator:
         self._apps.folder = Path(self._folder.name)
         addresses = [sock.getsockname() for sock in self._listener.sockets]
         self.port = addresses[0][1]
-        self._on_loopback = all(is_loopback(address[0]) for address in addresses)
+        self._callers.on_loopback = all(is_loopback(address[0]) for address in addresses)
 
     async def _listen(self, server: CountingServer) -> asyncio.Server:
         """Listen at every address of the host, and at one port."""
@@ -361,10 +372,7 @@ class Emulator:
         handler = cast("asyncio.Task[Any]", asyncio.current_task())
         self._handlers.add(handler)
         record = self._record(request)
-        host = request.headers.get("Host")
-        url = self.url if host is None else f"{self._scheme}://{host}"
-        service = self._services[record.service]
-        admission = service.admit(record, url, self._misdirected(host))
+        admission = self._admit(record)
         try:
             refused = await self._read(request, record, admission.refused)
             wire = Wire(request, record)
@@ -382,7 +390,7 @@ class Emulator:
     def _record(self, request: web.BaseRequest) -> RequestRecord:
         path = request.rel_url.raw_path
         to = destination(path, self._services, self._deployments)
-        return RequestRecord(
+        record = RequestRecord(
             connection=self._connections.heard(request.protocol),
             method=request.method,
             path=path,
@@ -394,19 +402,17 @@ class Emulator:
             endpoint=to.endpoint,
             request_id=uuid4().hex,
         )
+        record.browser_headers = browser_headers(record, self._callers.origins)
+        return record
 
-    def _misdirected(self, host: str | None) -> RefusalError | None:
-        """Why a request with this `Host` is refused, if it is. HTTP/1.0 may go without."""
-        if host is None:
-            return None
-        name = name_of(host)
-        if name is not None and (
-            is_loopback(name)
-            or name in {*self._allow_hosts, self.host.lower()}
-            or not (self._on_loopback or self._allow_hosts)
-        ):
-            return None
-        return RefusalError(421, "misdirected_request", "the emulator serves no such host")
+    def _admit(self, record: RequestRecord) -> Admission:
+        """What is made of the head of a request."""
+        refused = self._callers.refused(record)
+        if refused is None and is_preflight(record):
+            return Admission(None, lambda wire, _: allow(wire, record.headers))
+        host = record.headers.get("Host")
+        url = self.url if host is None else f"{self._scheme}://{host}"
+        return self._services[record.service].admit(record, url, refused)
 
     async def _read(
         self, request: web.BaseRequest, record: RequestRecord, refused: RefusalError | None
@@ -418,7 +424,8 @@ class Emulator:
                 body = await read_body(request, folder, limit, keep=refused is None)
             if refused is None:
                 parse_into(record, body)
-            record.fault = self._script.take(record)
+            if not is_preflight(record):  # the browser's own, about the request that follows
+                record.fault = self._script.take(record)
             return refused
         except RefusalError as too_large:
             return refused or too_large

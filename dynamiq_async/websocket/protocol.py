@@ -122,6 +122,18 @@ class SocketProtocol:
             "data": data,
         }
 
+    @property
+    def silence_advice(self) -> str:
+        """What the error says of a server that has said nothing to the first message.
+
+        The library's example servers pass over a first message that is not for their workflow."""
+        if self.entity_id is not None:
+            return ""
+        return (
+            "Some servers answer only a first message that names their workflow: "
+            "app.connect(protocol=SocketProtocol(entity_id=…)) sends its id"
+        )
+
     # What is received.
 
     def read(self, message: bytes) -> StreamEvent | None:

@@ -145,6 +145,11 @@ class RunReader:
         self._watch_silence()
         try:
             return await self.wire.receive()
+        except errors.APITimeoutError as error:
+            if not self._heard and (advice := self._protocol.silence_advice):
+                error.message += f". {advice}"
+                error.args = (error.message,)
+            raise
         finally:
             self._waiting = False
             self._limits.pause()

@@ -39,7 +39,7 @@ class Answer(msgspec.Struct):
 
 
 async def plain(input: dict[str, Any], run: Any) -> Any:
-    return {"node-1": {"status": "success", "input": input, "output": {"n": input["n"]}}}
+    return {"output": {"n": input["n"]}}
 
 
 # --- inputs --------------------------------------------------------------------------------------

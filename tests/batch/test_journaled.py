@@ -226,7 +226,7 @@ async def test_unknown_raise_hands_out_what_is_under_way(serve: Serve, journal: 
     with pytest.raises(errors.AmbiguousOutcomeError):
         results = app.map(inputs, journal=journal, key="n", concurrency=3, ordered=True)
         while True:
-            seen.append((await anext(results)).unwrap()["output"]["node-1"]["output"]["n"])
+            seen.append((await anext(results)).unwrap()["n"])
     assert seen[0] == 2
     assert set(ran(emulator).values()) == {1}  # nothing was cut off
 

@@ -174,7 +174,7 @@ async def test_runs_are_never_made_twice(tmp_path: Path, emulator: Emulator, los
         assert runs_of_each(emulator) == Counter(range(INPUTS))
         assert batch.states() == {"done": INPUTS}
         for key, line in batch.results().items():
-            assert line["output"]["node-1"]["output"] == {"twice": 2 * key}
+            assert line["output"] == {"twice": 2 * key}
             assert emulator.runs[line["run_id"]].input == {"n": key}
 
 

@@ -46,7 +46,8 @@ async def test_each_stream_has_its_events_in_order_and_one_result(
     assert list(results) != []
     assert len(results) == 20
     for n in range(20):
-        assert results[f"s{n}"]["node-1"]["output"] == {"n": n}
+        output = results[f"s{n}"] if mode == "run" else results[f"s{n}"]["node-1"]["output"]
+        assert output == {"n": n}
         data = [e.data for e in events[f"s{n}"]]
         numbers = [d["number"] for d in data if isinstance(d, dict) and "number" in d]
         assert numbers == list(range(5))

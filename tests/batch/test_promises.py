@@ -44,7 +44,7 @@ async def counted(input: dict[str, Any], run: Any) -> Any:
 
 
 def answer_of(result: MapResult[Any]) -> int:
-    n: int = result.unwrap()["output"]["node-1"]["output"]["n"]
+    n: int = result.unwrap()["n"]
     return n
 
 

@@ -40,7 +40,7 @@ async def test_each_input_has_a_run_of_its_own_and_its_output(serve: Serve) -> N
     served = await serve(numbered)
     results = await served.app.batch([{"n": n} for n in range(30)], mode="run", concurrency=7)
     for result in results:
-        assert result.unwrap()["node-1"]["output"] == {"n": result.index}
+        assert result.unwrap() == {"n": result.index}
         assert served.emulator.runs[result.run_id or ""].input == {"n": result.index}
     assert len(served.emulator.runs) == 30
     assert set(sessions(served).values()) == {1}
@@ -186,11 +186,8 @@ async def test_a_run_is_not_waited_for_without_end_unless_that_is_asked_for(serv
 async def test_outputs_have_the_type_asked_for(serve: Serve) -> None:
     app, _ = await serve(numbered)
 
-    class Node(msgspec.Struct):
-        output: Output
-
-    [result] = await app.batch([{"n": 3}], mode="run", output_type=dict[str, Node])
-    assert result.unwrap()["node-1"].output == Output(3)
+    [result] = await app.batch([{"n": 3}], mode="run", output_type=Output)
+    assert result.unwrap() == Output(3)
     [unfit] = await app.batch([{"n": 3}], mode="run", output_type=list[int])
     assert isinstance(unfit.error, errors.ResponseDecodeError)
 

@@ -52,7 +52,7 @@ async def parcel(input: dict[str, Any], run: RunContext) -> dict[str, Any]:
 
 
 def answer(result: CallbackResult) -> Any:
-    return result.unwrap()["llm-1"]["output"]["answer"]
+    return result.unwrap()["answer"]
 
 
 @pytest_asyncio.fixture

@@ -124,7 +124,7 @@ async def test_a_person_answers_while_the_run_is_shown(cli: CLI, terminal: Termi
         assert code == 0
         assert emulator.runs[id].questions[0].answer.result() == "Größe 7"
     assert "? sales" in shown
-    assert '"hf-ask"' in shown
+    assert shown.count("Größe 7") >= 2  # as it was typed, and in the output
 
 
 async def test_a_question_that_was_answered_is_not_asked_again(

@@ -193,9 +193,10 @@ async def test_a_terminal_can_get_what_a_pipe_gets(
     assert sequences(shown) == stored
 
 
-async def test_failed_nodes_are_named(emulator: Emulator, terminal: Terminal) -> None:
-    app = emulator.url_for("failing")
-    code, shown = await terminal.run("runs", "create", INPUT, "--follow", "--app", app)
+async def test_failed_nodes_are_named(terminal: Terminal) -> None:
+    async with Emulator("failing", outputs="nodes", access_key=None) as emulator:
+        arguments = (INPUT, "--follow", "--app", emulator.url, "--public")
+        code, shown = await terminal.run("runs", "create", *arguments)
     assert code == 1
     assert shown.endswith("✗ py-bad: Code execution error: boom from node\x1b[0m\n")
 

@@ -20,13 +20,13 @@ ANSWER = {"content": "Hello from the emulator. You said: Hi"}
 async def test_a_pipe_gets_the_response_on_one_line(cli: CLI) -> None:
     result = await cli("invoke", INPUT, "--last-node-output")
     assert (result.code, result.err) == (0, "")
-    assert result.out == json.dumps({"output": ANSWER}, separators=(",", ":")) + "\n"
+    assert result.out == json.dumps(ANSWER, separators=(",", ":")) + "\n"
 
 
 async def test_a_person_gets_it_indented_and_coloured(terminal: Terminal) -> None:
     code, shown = await terminal.run("invoke", INPUT, "--last-node-output")
     assert code == 0
-    assert '\n  \x1b[1;34m"output"' in shown
+    assert '\n  \x1b[1;34m"content"' in shown
 
 
 async def test_a_large_response_is_indented_without_colours(
@@ -34,7 +34,7 @@ async def test_a_large_response_is_indented_without_colours(
 ) -> None:
     monkeypatch.setattr(output, "_COLORFUL_BYTES", 10)
     _, shown = await terminal.run("invoke", INPUT, "--last-node-output")
-    assert shown.endswith(json.dumps({"output": ANSWER}, indent=2) + "\n")
+    assert shown.endswith(json.dumps(ANSWER, indent=2) + "\n")
 
 
 async def test_a_response_cannot_steer_the_terminal(terminal: Terminal) -> None:

@@ -45,7 +45,7 @@ async def test_create_waits_for_the_end_and_prints_the_run(emulator: Emulator, c
     assert (result.code, result.err, result.out.count("\n")) == (0, "", 1)
     run = json.loads(result.out)
     assert run["status"] == "completed"
-    assert run["output"]["llm-1"]["output"]["content"].endswith("You said: Hi")
+    assert run["output"]["output"].endswith("You said: Hi")
     assert list(emulator.runs) == [run["id"]]
 
 

@@ -45,9 +45,18 @@ class Visitor:
             self.seen += line
         return line
 
-    def post(self, path: str = "/", *, key: str | None = DEFAULT_KEY, **fields: Any) -> Answer:
+    def post(
+        self,
+        path: str = "/",
+        *,
+        key: str | None = DEFAULT_KEY,
+        origin: str | None = None,
+        **fields: Any,
+    ) -> Answer:
         body = json.dumps({"input": {"question": "Hi"}, **fields}).encode()
         headers = {"Content-Type": "application/json"}
+        if origin is not None:
+            headers["Origin"] = origin
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(self.url + path, body, headers)
@@ -55,9 +64,9 @@ class Visitor:
         with urllib.request.urlopen(request) as response:
             return response.status, response.read()
 
-    def status(self, path: str) -> int:
+    def status(self, path: str, origin: str | None = None) -> int:
         try:
-            return self.post(path)[0]
+            return self.post(path, origin=origin)[0]
         except HTTPError as error:
             with error:
                 return error.code
@@ -100,7 +109,7 @@ def test_it_says_where_it_is_and_what_to_try() -> None:
     assert f"curl -N {url} " in seen
     assert f"DYNAMIQ_APP_URL={url} DYNAMIQ_ACCESS_KEY={DEFAULT_KEY}\n" in seen
     assert "/agent      reasons, uses a tool" in seen
-    assert f"export DYNAMIQ_API_BASE_URL={url}/~management DYNAMIQ_API_TOKEN=" in seen
+    assert f"export DYNAMIQ_API_BASE_URL={url}/~management/ DYNAMIQ_API_TOKEN=" in seen
     assert f"export FLOWY_API={url}/~flowy FLOWY_KEY=" in seen
     assert seen.endswith("stopped\n")
 
@@ -159,7 +168,7 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_an_app_of_ones_own(own_module: str) -> None:
     _, _, (_, body) = serve("--app", f"{own_module}:shout", visit=Visitor.post)
-    assert json.loads(body)["output"]["node-1"]["output"] == "HI"
+    assert json.loads(body) == {"output": "HI"}
 
 
 def test_faults_are_played_again_and_again() -> None:
@@ -201,6 +210,96 @@ def test_hosts_that_are_allowed(allowed: tuple[str, ...]) -> None:
 def test_sigterm_stops_it_too() -> None:
     code, seen, _ = serve(visit=Visitor.post, stop=signal.SIGTERM)
     assert (code, seen.splitlines()[-1]) == (0, "stopped")
+
+
+# --- pages ---------------------------------------------------------------------------------------
+
+
+def test_only_pages_of_this_machine_may_call_it_unless_others_are_allowed() -> None:
+    def visit(visitor: Visitor) -> list[int]:
+        return [visitor.status("/", origin) for origin in ORIGINS]
+
+    assert serve(visit=visit)[2] == [200, 403, 403]
+    assert serve("--allow-origin", "https://shop.example", visit=visit)[2] == [200, 200, 403]
+
+
+ORIGINS = ["http://localhost:3000", "https://shop.example", "https://evil.example"]
+
+
+# --- workflows of the vendor's library -----------------------------------------------------------
+
+LIBRARY = """
+class Workflow:
+    name = "Asker"
+    flow = run_sync = None
+
+    @classmethod
+    def from_yaml_file(cls, path, wf_id, init_components):
+        if wf_id == "nope":
+            raise ValueError("no such workflow")
+        return cls()
+"""
+
+
+@pytest.fixture
+def library(own_module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Something that looks like the library, workflows of it, and the codes of `os._exit`."""
+    (tmp_path / "dynamiq.py").write_text(LIBRARY)
+    (tmp_path / "flows.py").write_text(
+        "from dynamiq import Workflow\nworkflow = Workflow()\ndef make(): return Workflow()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("dynamiq", "flows"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    return codes
+
+
+@pytest.mark.parametrize(
+    "name", ["flows:workflow", "flows:make", "flow.yaml", "flow.yml:wf-1", "/else/where.yaml"]
+)
+def test_a_workflow_is_served_and_left_at_once(library: list[int], name: str) -> None:
+    code, seen, _ = serve(name, visit=lambda visitor: visitor.url)
+    assert (code, library) == (0, [0])
+    assert f"the App {name}\n" in seen
+    assert seen.endswith("stopped\n")
+
+
+def test_the_library_is_said_to_take_its_time(
+    library: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve("flows:workflow", visit=lambda visitor: visitor.url)
+    assert "takes some seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("flow.yaml:nope", "flow.yaml cannot be loaded: no such workflow"),
+        ("flows:nope", "has no attribute 'nope'"),
+    ],
+)
+def test_a_workflow_that_is_not_there(
+    library: list[int], name: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", name]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["flow.yaml", "flows:workflow"])
+def test_without_the_library_it_says_what_to_install(
+    library: list[int],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "dynamiq", None)  # as if it were not there
+    assert main(["serve", name]) == 1
+    said = capsys.readouterr().err
+    assert "dynamiq-async[cli,dynamiq]" in said
+    assert "environment of its own" in said
+    assert "Python 3.11" in said
 
 
 @pytest.mark.parametrize(

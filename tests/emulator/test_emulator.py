@@ -330,3 +330,18 @@ async def test_a_port_that_is_taken_at_one_address_is_given_up_in_the_end(
     taken = Emulator("echo", port=ports[1])
     with pytest.raises(OSError, match="taken"):
         await taken.start()
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/v1/runs/x", "/llm/nowhere", "/"])
+@pytest.mark.parametrize("service", ["", "/~management", "/~flowy"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_a_token_is_looked_at_before_the_path(
+    connect: Any, service: str, path: str, method: str
+) -> None:
+    async with Emulator("echo") as emulator:
+        client = await connect(emulator)
+        for key in (None, "another"):
+            assert (await client.call(method, service + path, key=key)).status == 401
+        keys = {"/~management": emulator.management.token, "/~flowy": emulator.flowy_key}
+        known = await client.call(method, service + path, key=keys.get(service, ""))
+        assert known.status in (404, 405)

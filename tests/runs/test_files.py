@@ -56,7 +56,7 @@ async def test_files_of_every_kind(serve: Serve, invoice: Path, kind: str) -> No
     file = await served.app.files.upload(KINDS[kind](invoice), **name)
     assert file == File(id=file.id, name="invoice.pdf", size=len(TEXT), mime_type="application/pdf")
     run = await served.app.runs.create({}, file_ids=[file.id])
-    stored = run.output["node-1"]["output"]
+    stored = run.output["output"]
     assert stored == [["invoice.pdf", "application/pdf", TEXT.decode()]]
     [part] = served.emulator.requests[0].form
     assert (part.name, part.filename) == ("file", "invoice.pdf")
@@ -202,7 +202,7 @@ async def test_a_refused_upload_is_sent_again_whole_if_it_can_be(
         return
     file = await served.app.files.upload(KINDS[kind](invoice))
     run = await served.app.runs.create({}, file_ids=[file.id])
-    assert run.output["node-1"]["output"][0][2] == TEXT.decode()
+    assert run.output["output"][0][2] == TEXT.decode()
     assert len(served.asked("/v1/files")) == 2
 
 

@@ -35,7 +35,7 @@ async def asks_for_approval(input: dict[str, Any], run: RunContext) -> Any:
 
 
 def output(run: Run) -> Any:
-    return run.output["node-1"]["output"]
+    return run.output["output"]
 
 
 async def opened(served: Served, **input: Any) -> str:

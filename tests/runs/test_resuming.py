@@ -350,7 +350,7 @@ async def test_following_from_behind_the_end_ends(serve: Serve) -> None:
     assert (stream.final, stream.sequence, stream.closed) == (None, 7, True)
     assert (await stream.run()).status == "completed"
     output = await served.app.runs.follow(run_id, after_sequence=7).output()
-    assert output["node-1"]["output"] == "done"
+    assert output == {"output": "done"}
 
 
 async def test_an_end_that_is_nowhere_is_an_error(serve: Serve) -> None:
@@ -695,7 +695,7 @@ async def test_a_lost_create_is_found_again_with_dedupe(serve: Serve, background
     assert served.posts == ["/v1/runs"] * 2
     served.emulator.script(LOST["reset"], match=CREATE)
     output = await served.app.runs.create({}, dedupe=True, output_type=dict[str, Any])
-    assert output["node-1"]["output"] == "done"
+    assert output == {"output": "done"}
 
 
 async def test_a_found_run_is_waited_for_within_the_one_deadline(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import aiohttp
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from dynamiq_async import AsyncApp, errors
-from dynamiq_async.emulator import Emulator, Fault, RunContext
+from dynamiq_async.emulator import Emulator, Fault, Feedback, Question, RunContext
 from dynamiq_async.websocket.protocol import SocketProtocol
 from tests.support.websocket_peers import goodbye
 
@@ -25,6 +26,10 @@ async def worker(input: dict[str, Any], run: RunContext) -> Any:
     """An App that does what its input says."""
     if "ask" in input:
         return {"answered": await run.ask(input["ask"], entity_id="hf-1", event="hf")}
+    if "parts" in input:
+        said = await run.ask("Which?", questions=input["parts"])
+        assert isinstance(said, Feedback)
+        return {"answered": said, "parts": said.answers}
     if "approve" in input:
         params = {"to": "ann@example.com", "text": "hi"}
         verdict = await run.approve("Send?", params, editable=["to"], request_id="r1")
@@ -360,6 +365,76 @@ async def test_odd_answers_are_passed_over(app: AsyncApp, emulator: Emulator) ->
                 asked = {"wf_run_id": event.wf_run_id, "entity_id": "hf-1", "event": "hf"}
                 await socket.send({**asked, "data": {"content": 5}})
                 await socket.answer(event, "!")
+
+
+async def test_the_librarys_own_messages_start_runs_and_answer_them(emulator: Emulator) -> None:
+    """It writes all of its fields, and makes up a `wf_run_id` also for a first message."""
+
+    def message(data: Any, **more: Any) -> dict[str, Any]:
+        empty = {"run_id": None, "entity_id": None, "event": "streaming", "source": None}
+        return {"wf_run_id": str(uuid4()), **empty, **more, "data": data}
+
+    headers = {"Authorization": f"Bearer {emulator.access_key}"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(emulator.url, headers=headers) as socket,
+    ):
+        for _ in range(3):
+            await socket.send_json(message({"stream": True, "input": {"ask": "?"}}))
+            asked = await socket.receive_json()
+            late = message({"content": "nobody"}, wf_run_id=str(uuid4()), entity_id="hf-1")
+            await socket.send_json({**late, "event": "hf"})  # while a run is under way: no start
+            await socket.send_json({**asked, "data": {"content": "yes"}})
+            last = await socket.receive_json()
+            assert last["data"]["node-1"]["output"] == {"answered": "yes"}
+            await socket.send_json({**asked, "data": {"content": "too late"}})
+        await socket.send_json(message(INPUT, wf_run_id=5))
+        assert (await socket.receive_json())["event"] == "data"
+    assert [execution.input for execution in emulator.executions] == [{"ask": "?"}] * 3 + [INPUT]
+
+
+async def test_an_answer_may_name_the_run_that_the_question_named(emulator: Emulator) -> None:
+    async def app(input: dict[str, Any], run: RunContext) -> Any:
+        data = {"prompt": "?", "action": "ask", "questions": None}
+        asked = {"wf_run_id": "their-own", "entity_id": "hf", "event": "streaming", "data": data}
+        return await run.question(Question(message={**asked, "run_id": None, "source": None}))
+
+    async with Emulator(app) as other, aiohttp.ClientSession() as session:
+        headers = {"Authorization": f"Bearer {other.access_key}"}
+        async with session.ws_connect(other.url, headers=headers) as socket:
+            await socket.send_json({"data": {"input": {}}})
+            asked = await socket.receive_json()
+            reply = {"wf_run_id": asked["wf_run_id"], "entity_id": "hf"}
+            await socket.send_json({**reply, "data": {"content": "!"}})  # the event has a default
+            assert (await socket.receive_json())["data"]["node-1"]["output"] == "!"
+            await socket.send_json({**reply, "data": {"content": "late"}})
+            await socket.send_json({"data": {"input": {}}})
+            assert (await socket.receive_json())["data"] == asked["data"]
+    assert len(other.executions) == 2
+
+
+async def test_answers_to_the_parts_of_a_question_reach_the_app(app: AsyncApp) -> None:
+    async with app.connect() as socket:
+        run = socket.run({"parts": [{"question": "Scope?", "options": []}]})
+        answers = [{"question_id": "0", "selected": ["Q1"], "custom_text": None}]
+        async for event in run:
+            if event.question:
+                assert event.data["questions"] == [{"question": "Scope?", "options": []}]
+                await socket.answer(event, "", answers=answers)
+        assert await run.output(node="node-1") == {"answered": "", "parts": answers}
+
+
+async def test_a_request_id_is_as_strict_as_the_librarys(app: AsyncApp, emulator: Emulator) -> None:
+    async with app.connect() as socket:
+        async for event in socket.run({"approve": True}):
+            if event.question:
+                assert event.data["request_id"] == "r1"
+                asked = {"wf_run_id": event.wf_run_id, "entity_id": event.entity_id}
+                for data in ({"is_approved": True}, {"is_approved": True, "request_id": "r2"}):
+                    await socket.send({**asked, "event": "approval", "data": data})
+                await asyncio.sleep(0.01)
+                assert emulator.executions[0].questions[0].open
+                await socket.approve(event)
 
 
 async def test_messages_that_are_no_json_are_refused(emulator: Emulator) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from dynamiq_async import AsyncApp, Timeout, errors
 from dynamiq_async.websocket.connection import NORMAL
+from dynamiq_async.websocket.protocol import SocketProtocol
 from tests.support.limits import HANG_SECONDS
 from tests.support.network import KEY, in_flight, turns
 from tests.support.websocket_peers import (
@@ -539,6 +540,38 @@ async def test_silence_is_an_idle_timeout_and_pongs_do_not_break_it(
         with pytest.raises(errors.IdleTimeoutError) as caught:
             await reading
         assert caught.value.limit == "idle"
+
+
+@pytest.mark.parametrize("limit", ["idle", "total"])
+@pytest.mark.parametrize("entity_id", [None, "wf-1"])
+@pytest.mark.parametrize("speaks", [False, True])
+async def test_the_error_of_a_server_that_never_speaks_says_what_it_may_want(
+    serve: Serve,
+    app_for: MakeApp,
+    clock: FakeClock,
+    entity_id: str | None,
+    speaks: bool,
+    limit: str,
+) -> None:
+    async def conversation(socket: SocketPeer) -> None:
+        assert (await socket.message())["entity_id"] == entity_id
+        if speaks:
+            await socket.send(ONE)
+        await socket.gone()
+
+    timeout = Timeout(idle=60, total=None) if limit == "idle" else Timeout(idle=None, total=60)
+    app = app_for(await serve(talking(conversation)), timeout=timeout)
+    protocol = SocketProtocol(entity_id=entity_id)
+    async with app.connect(heartbeat=None, protocol=protocol) as socket:
+        reading = asyncio.ensure_future(socket.run(INPUT).output())
+        await turns()
+        await clock.pass_by(100)
+        with pytest.raises(errors.APITimeoutError) as caught:
+            await reading
+    assert caught.value.limit == limit
+    advice = "app.connect(protocol=SocketProtocol(entity_id=…))"
+    assert (advice in str(caught.value)) == (entity_id is None and not speaks)
+    assert caught.value.args == (caught.value.message,)
 
 
 @pytest.mark.parametrize("fragments", [False, True])

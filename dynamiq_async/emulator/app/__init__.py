@@ -2,7 +2,7 @@
 
 | to find | look in |
 |---|---|
-| what an App is written against | `run_context`, `questions`, `messages`, `builtin` |
+| what an App is written against | `run_context`, `questions`, `messages`, `outputs`, `builtin` |
 | the root endpoint | `root_endpoint`, `root_streaming`, `callbacks` |
 | the WebSocket | `websocket` |
 | runs | `runs`, `run_events`, `runs_api` |
@@ -15,7 +15,8 @@ from .callbacks import Delivery
 from .execution import Execution
 from .input_files import InputFile
 from .messages import agent_chunk, llm_source, node_error, node_result, node_source, tool_source
-from .questions import Approval, Question
+from .outputs import WorkflowOutput
+from .questions import Approval, Feedback, Question
 from .run_context import App, RunContext, WorkflowCanceledError, WorkflowFailedError
 from .runs import Run
 
@@ -25,12 +26,14 @@ __all__ = [
     "Approval",
     "Delivery",
     "Execution",
+    "Feedback",
     "InputFile",
     "Question",
     "Run",
     "RunContext",
     "WorkflowCanceledError",
     "WorkflowFailedError",
+    "WorkflowOutput",
     "agent_chunk",
     "llm_source",
     "node_error",

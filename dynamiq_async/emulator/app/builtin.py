@@ -2,7 +2,7 @@
 
 | name | what it does |
 |---|---|
-| `echo` | returns its input, and saves the files that it is given |
+| `echo` | returns its input, as it is, and saves the files that it is given |
 | `llm` | streams a model's text about its input, with usage at the end |
 | `agent` | reasons, uses a tool, reasons again, streams its reply |
 | `parallel` | two models at once, their messages interleaved |
@@ -10,6 +10,8 @@
 | `canceled` | is canceled before any node ran |
 | `approval` | wants an email approved before it is sent |
 | `feedback` | tells the person something, asks a question, and returns the answer |
+
+What those with a text give to their callers is `output`, which the vendor's chat widget shows.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from .messages import (
     node_source,
     pieces,
 )
+from .outputs import WorkflowOutput
 from .run_context import App, RunContext, WorkflowCanceledError, WorkflowFailedError
 
 if TYPE_CHECKING:
@@ -65,7 +68,8 @@ async def llm(input: dict[str, Any], run: RunContext) -> Any:
         chunks.usage(prompt_tokens=11, completion_tokens=words),
     ):
         await run.emit(chunk, entity_id="llm-1", source=llm_source())
-    return {"llm-1": node_result("success", input, {"content": text})}
+    nodes = {"llm-1": node_result("success", input, {"content": text})}
+    return WorkflowOutput(nodes, {"output": text})
 
 
 async def agent(input: dict[str, Any], run: RunContext) -> Any:
@@ -81,7 +85,8 @@ async def agent(input: dict[str, Any], run: RunContext) -> Any:
         chunk = agent_chunk(content, source=delta["source"], step=delta["step"])
         await run.emit(chunk, entity_id="agent-1", source=_AGENT)
     output = {"content": answer, "blocked": False}
-    return {"agent-1": node_result("success", input, output)}
+    nodes = {"agent-1": node_result("success", input, output)}
+    return WorkflowOutput(nodes, {"output": answer})
 
 
 async def parallel(input: dict[str, Any], run: RunContext) -> Any:
@@ -103,10 +108,11 @@ async def parallel(input: dict[str, Any], run: RunContext) -> Any:
                 await emit(side, streams[side].text(text.pop(0)))
     for side in sides:
         await emit(side, streams[side].stop())
-    return {
+    nodes = {
         f"llm-{side}": node_result("success", input, {"content": text})
         for side, text in sides.items()
     }
+    return WorkflowOutput(nodes, sides)
 
 
 async def failing(input: dict[str, Any], run: RunContext) -> Any:
@@ -141,10 +147,11 @@ async def approval(input: dict[str, Any], run: RunContext) -> Any:
     )
     if answer.approved:
         sent = {"content": f"sent to {answer.params['to']}"}
-        return {"py-email": node_result("success", dict(answer.params), sent)}
+        nodes = {"py-email": node_result("success", dict(answer.params), sent)}
+        return WorkflowOutput(nodes, {"output": sent["content"]})
     message = f"Execution was canceled by human with feedback {answer.feedback}"
     skipped = node_error("NodeSkippedException", message, recoverable=True)
-    return {"py-email": node_result("skip", params, None, skipped)}
+    return WorkflowOutput({"py-email": node_result("skip", params, None, skipped)}, {})
 
 
 async def feedback(input: dict[str, Any], run: RunContext) -> Any:
@@ -154,10 +161,11 @@ async def feedback(input: dict[str, Any], run: RunContext) -> Any:
     await run.inform(note, entity_id="hf-info")
     answer = await run.ask(topic, entity_id="hf-ask")
     asked = {"action": "ask", "input": topic, "questions": None}
-    return {
+    nodes = {
         "hf-info": node_result("success", input, {"content": f"Message sent: {note}"}),
         "hf-ask": node_result("success", asked, {"content": answer}),
     }
+    return WorkflowOutput(nodes, {"output": answer})
 
 
 BUILTIN: Mapping[str, App] = {

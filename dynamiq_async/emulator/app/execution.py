@@ -7,19 +7,18 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-
-from ..core.json import encode
 from .artifacts import Artifact
 from .messages import NODE, node_error, node_result
+from .outputs import WorkflowOutput, is_node, workflow_output
 from .questions import Question
 from .run_context import App, RunContext, WorkflowCanceledError, WorkflowFailedError
 
-Status = Literal["running", "success", "failure", "canceled"]
+if TYPE_CHECKING:
+    from .outputs import Outputs
 
-_NODE_STATUSES = {"success", "failure", "skip", "canceled", "undefined"}
+Status = Literal["running", "success", "failure", "canceled"]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -29,8 +28,10 @@ class Execution:
     Attributes:
         id: the run's id.
         status: "canceled" also when the client left a run of the root endpoint.
-        output: the workflow's map of nodes; None while it runs and when it was canceled.
+        nodes: the workflow's map of nodes; None while it runs and when it was canceled.
+        output: what callers get; None while it runs and when it did not come through.
         error: the workflow's message about its failure or cancellation.
+        result: the library's whole result, if the App has given it with its failure.
         questions: all that were asked; an open one waits for its answer.
         artifacts: the files that it made.
         usage: how many tokens it took, by what they are.
@@ -45,16 +46,18 @@ class Execution:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     ended_at: datetime | None = None
     status: Status = "running"
-    output: Mapping[str, Any] | None = None
+    nodes: Mapping[str, Any] | None = None
+    output: Any = None
     error: str | None = None
+    result: Mapping[str, Any] | None = None
     questions: list[Question] = field(default_factory=list)
     artifacts: Sequence[Artifact] = ()
     usage: Mapping[str, int] = field(default_factory=dict)
 
-    def end(self, status: Status, output: Mapping[str, Any] | None, error: str | None) -> None:
+    def end(self, status: Status, nodes: Mapping[str, Any] | None, error: str | None) -> None:
         """Note the end."""
         self.status = status
-        self.output = output
+        self.nodes = nodes
         self.error = error
         self.ended_at = datetime.now(UTC)
 
@@ -63,20 +66,22 @@ class Execution:
         """The nodes that failed, with their error messages."""
         return {
             node: str((result.get("error") or {}).get("message", "failed"))
-            for node, result in (self.output or {}).items()
-            if result.get("status") == "failure"
+            for node, result in (self.nodes or {}).items()
+            if is_node(result) and result["status"] == "failure"
         }
 
     def terminal_data(self) -> dict[str, Any]:
         """The `data` of the workflow's own message."""
         if self.status == "success":
-            return dict(self.output or {})
+            return dict(self.nodes or {})
         if self.status == "failure":
             return {"error": self.error}
         return {"canceled": True, "error": {"message": self.error}}
 
-    def failed_result(self) -> dict[str, Any]:
+    def failed_result(self) -> Mapping[str, Any]:
         """The library's whole result of a workflow that failed or was canceled."""
+        if self.result is not None:
+            return self.result
         canceled = self.status == "canceled"
         error = node_error(
             "CanceledException" if canceled else "FlowNodeFailureException", self.error or ""
@@ -88,30 +93,56 @@ class Execution:
         return {
             "status": self.status,
             "input": None if canceled else self.input,
-            "output": self.output,
+            "output": self.nodes,
             "error": error,
         }
 
 
-async def execute(app: App, execution: Execution, context: RunContext) -> None:
+async def execute(app: App, execution: Execution, context: RunContext, outputs: Outputs) -> None:
     """Run `app` and note its end. Raises only `CancelledError`."""
     given = dict(execution.input)
+    value: Any = None
+    result: WorkflowOutput | None = None
     try:
         value = app(given, context)
-        output = _as_nodes(await value if inspect.isawaitable(value) else value, given)
+        value = await value if inspect.isawaitable(value) else value
+        result = workflow_output(value, given)
     except asyncio.CancelledError:
         execution.end("canceled", None, canceled_message(execution.app))
         raise
     except WorkflowCanceledError as error:
+        execution.result = error.result
         execution.end("canceled", None, str(error) or canceled_message(execution.app))
     except WorkflowFailedError as error:
+        execution.result = error.result
         execution.end("failure", error.nodes or {}, str(error))
     except Exception as error:  # noqa: BLE001 - whatever an App raises is its failure
         failure = node_error(type(error).__name__, str(error))
         nodes = {NODE: node_result("failure", given, None, failure)}
         execution.end("failure", nodes, failed_message(execution.app))
     else:
-        execution.end("success", output, None)
+        execution.end("success", result.nodes, None)
+    if context.final is not None:
+        _end_as_said(execution, context.final["data"])
+    if execution.status == "success":
+        if result is None or (value is None and context.final is not None):
+            result = workflow_output(execution.nodes, given)
+        execution.output = result.output
+    if outputs == "nodes":
+        execution.output = execution.nodes
+
+
+def _end_as_said(execution: Execution, data: Any) -> None:
+    """Note the end that the workflow's own message tells: what the App says itself wins."""
+    data = data if isinstance(data, Mapping) else {}
+    error = data.get("error")
+    said = error.get("message") if isinstance(error, Mapping) else error
+    if data.get("canceled") is True:
+        execution.end("canceled", None, str(said or canceled_message(execution.app)))
+    elif "error" in data and not is_node(error):
+        execution.end("failure", execution.nodes or {}, str(said))
+    else:
+        execution.end("success", data, None)
 
 
 def failed_message(*nodes: str) -> str:
@@ -122,15 +153,3 @@ def failed_message(*nodes: str) -> str:
 def canceled_message(workflow: str) -> str:
     """The library's message for a workflow that was canceled."""
     return f"Workflow '{workflow}' was canceled during execution"
-
-
-def _as_nodes(value: Any, input: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The map of nodes that an App's value stands for. Raises when the value cannot become JSON."""
-    value = msgspec.json.decode(encode(value))
-    if isinstance(value, Mapping) and value and all(map(_is_node, value.values())):
-        return value
-    return {NODE: node_result("success", input, value)}
-
-
-def _is_node(value: Any) -> bool:
-    return isinstance(value, Mapping) and value.get("status") in _NODE_STATUSES

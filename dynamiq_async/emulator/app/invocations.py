@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from ..core.json import encode
@@ -57,6 +57,8 @@ class Invocation:
 class RootChannel:
     """A run's output as the library streams it."""
 
+    kind: Literal["root", "run"] = "root"
+
     def __init__(self, execution: Execution, feed: Feed, changes: Changes) -> None:
         self._execution = execution
         self._feed = feed
@@ -82,15 +84,21 @@ class RootChannel:
     async def answered(self, question: Question) -> None:
         """Do nothing: the library sends no message about an answer."""
 
+    def pause(self, checkpoint_id: str | None) -> None:
+        """Do nothing: the library has no message about a pause that ends."""
+
+    def resume(self) -> None:
+        """Do nothing: the library has no message about it."""
+
     def skip(self, count: int) -> None:
         """Leave out sequence numbers: the messages show none, but faults count by them."""
         self._feed.skip(count)
 
-    def end(self) -> None:
-        """Add the workflow's own message, the last one."""
+    def end(self, said: Mapping[str, Any] | None) -> None:
+        """Add the workflow's own message, the last one: what the App `said`, or one made up."""
         execution = self._execution
         workflow = f"wf-{execution.app}"
-        message = {
+        message = said or {
             "run_id": str(uuid4()),
             "wf_run_id": execution.id,
             "entity_id": workflow,
@@ -131,4 +139,4 @@ async def run(
         channel=channel,
     )
     await state.execute(deployment_of(exchange).app, execution, context)
-    channel.end()
+    channel.end(context.final)

@@ -18,6 +18,9 @@ import msgspec
 Message = dict[str, Any]
 Source = Mapping[str, Any]
 
+WORKFLOW = "dynamiq.workflows.Workflow"
+"""The type of a workflow in the `source` of its own messages."""
+
 NODE = "node-1"
 """The node of an App that does not name its nodes."""
 
@@ -39,7 +42,7 @@ def tool_source(id: str, name: str, type: str = "Python") -> Source:
 
 def workflow_source(id: str, name: str) -> Source:
     """The `source` of a workflow's own message, the last one of a run."""
-    return {"id": id, "name": name, "group": None, "type": "dynamiq.workflows.Workflow"}
+    return {"id": id, "name": name, "group": None, "type": WORKFLOW}
 
 
 @cache
@@ -107,6 +110,12 @@ def node_result(
     """A node's entry in the output of a workflow."""
     result = {"status": status, "input": input, "output": output}
     return {**result, "error": error} if error else result
+
+
+def is_workflows_own(message: Mapping[str, Any]) -> bool:
+    """Whether a message is the workflow's own, the last one of a run."""
+    source = message.get("source")
+    return isinstance(source, Mapping) and source.get("type") == WORKFLOW
 
 
 def node_error(type: str, message: str, *, recoverable: bool = False) -> Message:

@@ -1,13 +1,37 @@
-"""Questions that a run asks a person, and their answers."""
+"""Questions that a run asks a person, and their answers in the forms of the vendor's library."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from uuid import uuid4
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
 from .messages import NODE, tool_source
+
+Kind = Literal["human_feedback", "approval_request"]
+
+
+class Feedback(str):
+    """The answer to a request for feedback: its text.
+
+    Attributes:
+        answers: to the parts of the question, where it has some: `question_id`, `selected`,
+            `custom_text`.
+    """
+
+    answers: Sequence[Mapping[str, Any]] | None
+
+    def __new__(
+        cls, content: str = "", answers: Sequence[Mapping[str, Any]] | None = None
+    ) -> Feedback:
+        said = super().__new__(cls, content)
+        said.answers = answers
+        return said
 
 
 @dataclass(frozen=True)
@@ -19,39 +43,70 @@ class Approval:
     feedback: str | None = None
 
 
+Answer = Feedback | Approval
+
+
 @dataclass(eq=False, kw_only=True)
 class Question:
     """Something a run asks a person.
 
     Attributes:
+        message: the library's message of the question, for the root endpoint; it also says what is
+            not given of the rest. Without one it is made up.
         id: the request id. Two questions of one node may have the same.
+        request_id: the id in its message, which an answer there must repeat. The library has one
+            for the approvals of an agent's hook; None: it asks for none.
         kind: its type in the Runs API.
         params: what an approval is about; `editable` names those that the person may change.
+        questions: the parts of a request for feedback, each with its own choices.
         event: the event name of its message on the root endpoint.
         pauses: whether the run stops at a checkpoint until the answer comes.
-        answer: a `str` (feedback) or an `Approval`, once it was given.
+        said: the data of the answer as it came, if it came in the library's form.
+        answer: a `Feedback` or an `Approval`, once it was given; None once it was withdrawn.
     """
 
-    id: str
-    kind: Literal["human_feedback", "approval_request"]
-    prompt: str
+    message: Mapping[str, Any] | None = None
+    id: str = field(default_factory=lambda: str(uuid4()))
+    request_id: str | None = None
+    kind: Kind = "human_feedback"
+    prompt: str = ""
     params: Mapping[str, Any] | None = None
     editable: Collection[str] = ()
+    questions: Sequence[Mapping[str, Any]] | None = None
     entity_id: str = NODE
     event: str = "streaming"
     pauses: bool = False
+    said: Mapping[str, Any] | None = None
     answer: asyncio.Future[Any] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future(), repr=False
     )
+
+    def __post_init__(self) -> None:
+        if self.message is not None:
+            self._read(self.message)
+
+    def _read(self, message: Mapping[str, Any]) -> None:
+        data = message["data"]
+        self.entity_id, self.event = message["entity_id"], message["event"]
+        if "template" in data:
+            self.kind = "approval_request"
+            self.prompt = self.prompt or data["template"]
+            self.params = self.params or data["data"]
+            self.editable = self.editable or tuple(data["mutable_data_params"])
+            self.request_id = self.request_id or data.get("request_id")
+            self.id = self.request_id or self.id
+        else:
+            self.prompt = self.prompt or data["prompt"]
+            self.questions = self.questions or data.get("questions")
 
     @property
     def open(self) -> bool:
         """Whether it waits for an answer."""
         return not self.answer.done()
 
-    def reply(self, feedback: str) -> None:
-        """Answer a request for feedback."""
-        self.answer.set_result(feedback)
+    def reply(self, content: str, answers: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Answer a request for feedback, with `answers` to its parts."""
+        self.answer.set_result(Feedback(content, answers))
 
     def decide(
         self,
@@ -63,23 +118,117 @@ class Question:
         edited = {name: value for name, value in (params or {}).items() if name in self.editable}
         self.answer.set_result(Approval(approved, {**(self.params or {}), **edited}, feedback))
 
+    def withdraw(self) -> None:
+        """Ask no longer, as a node whose time is over. It can no more be answered."""
+        if self.open:
+            self.answer.set_result(None)
 
-def feedback_data(prompt: str, action: str) -> dict[str, Any]:
+    def take(self, data: Any) -> bool:
+        """Answer it with the `data` of an answer in the library's form.
+
+        False for what is no answer to it: the library ignores that, and goes on waiting.
+        """
+        try:
+            if self.kind == "human_feedback":
+                said = msgspec.convert(data, _Feedback)
+                self.reply(said.content, msgspec.to_builtins(said.answers))
+                self.said = data
+                return True
+            given = msgspec.convert(data, _Approval)
+            approved = _as_bool(given.is_approved)
+        except ValueError:
+            return False
+        if self.request_id not in (None, given.request_id):
+            return False
+        if approved is None:
+            if given.feedback is UNSET:
+                return False
+            approved = given.feedback == ""
+        self.decide(approved, given.data, given.feedback or None)
+        self.said = data
+        return True
+
+
+class _Part(Struct):
+    question_id: str
+    selected: list[str] = []
+    custom_text: str | None = None
+
+
+class _Feedback(Struct):
+    """What the library takes for feedback."""
+
+    content: str = ""
+    answers: list[_Part] | None = None
+
+
+class _Approval(Struct):
+    """What the library takes for a decision. An empty text approves: it is the pattern to accept
+    that is set unless the node has another."""
+
+    feedback: str | UnsetType = UNSET
+    data: dict[str, Any] = {}
+    is_approved: Any = None
+    request_id: str | None = None
+
+
+_BOOLS = {
+    **dict.fromkeys(("1", "on", "t", "true", "y", "yes"), True),
+    **dict.fromkeys(("0", "off", "f", "false", "n", "no"), False),
+}
+"""The texts that pydantic, and so the library, takes for a boolean, in any case."""
+
+
+def _as_bool(value: Any) -> bool | None:
+    """A boolean as the library reads it. Raises ValueError for what it does not."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str) and value.lower() in _BOOLS:
+        return _BOOLS[value.lower()]
+    raise ValueError("no boolean")
+
+
+def is_question(message: Mapping[str, Any]) -> bool:
+    """Whether a message of the library waits for an answer."""
+    data = message.get("data")
+    if not isinstance(data, Mapping):
+        return False
+    return "mutable_data_params" in data or ("prompt" in data and data.get("action") == "ask")
+
+
+def is_notice(message: Mapping[str, Any]) -> bool:
+    """Whether a message of the library tells a person something that needs no answer."""
+    data = message.get("data")
+    return isinstance(data, Mapping) and "prompt" in data and data.get("action") == "info"
+
+
+def feedback_data(
+    prompt: str, action: str, questions: Sequence[Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
     """The `data` of the library's feedback question."""
-    return {"prompt": prompt, "action": action, "is_browser_takeover": False, "questions": None}
+    return {
+        "prompt": prompt,
+        "action": action,
+        "is_browser_takeover": False,
+        "questions": questions,
+    }
 
 
-def question_message(question: Question, run: str, app: str) -> dict[str, Any]:
+def question_message(question: Question, run: str, app: str) -> Mapping[str, Any]:
     """The library's message for a question; its `run_id` is null there."""
+    if question.message is not None:
+        return question.message
     if question.kind == "human_feedback":
-        data = feedback_data(question.prompt, "ask")
+        data = feedback_data(question.prompt, "ask", question.questions)
         source = tool_source(question.entity_id, app, "HumanFeedbackTool")
     else:
         data = {
             "template": question.prompt,
             "data": question.params,
             "mutable_data_params": list(question.editable),
-            "request_id": question.id,
+            "request_id": question.request_id,
         }
         source = tool_source(question.entity_id, app)
     return {

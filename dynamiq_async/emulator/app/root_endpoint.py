@@ -11,6 +11,7 @@ from ..core.fields import Fields
 from ..core.refusals import RefusalError
 from .callbacks import Callback, deliver, parse_callbacks
 from .invocations import Invocation, new_execution, run
+from .outputs import last_output, sync_body
 from .root_streaming import stream
 
 if TYPE_CHECKING:
@@ -22,21 +23,6 @@ if TYPE_CHECKING:
 
 NODE_FAILURE_STATUS = 422
 """With `error_on_node_failure`: the status when the workflow or one of its nodes failed."""
-
-
-def sync_response(execution: Execution, *, last_node_output: bool) -> Any:
-    """The body of a synchronous response.
-
-    The vendor's widget reads a top-level `output`. Here it is the workflow's map of nodes, or with
-    `last_node_output` the output of the last of them. A workflow that failed or was canceled is
-    responded to with the library's whole result.
-    """
-    if execution.status != "success":
-        return execution.failed_result()
-    nodes = execution.output
-    if last_node_output and nodes:
-        return {"output": list(nodes.values())[-1].get("output")}
-    return {"output": nodes}
 
 
 def node_failure(execution: Execution) -> RefusalError:
@@ -99,8 +85,16 @@ async def invoke(exchange: AppExchange) -> None:
         await run(exchange, invocation, execution, Feed(window=0))
         if invocation.error_on_node_failure and (execution.error or execution.failed_nodes):
             raise node_failure(execution)
-        last = invocation.last_node_output
-        await exchange.respond(200, sync_response(execution, last_node_output=last))
+        await exchange.respond(200, _sync_body(exchange, invocation, execution))
+
+
+def _sync_body(exchange: AppExchange, invocation: Invocation, execution: Execution) -> Any:
+    """A workflow that failed or was canceled is responded to with the library's whole result."""
+    if execution.status != "success":
+        return execution.failed_result()
+    last = invocation.last_node_output
+    output = last_output(execution.nodes or {}) if last else execution.output
+    return sync_body(output, exchange.state.settings.outputs)
 
 
 async def _run_for_callbacks(

@@ -1,8 +1,9 @@
 """An App is an async function of its input and of a `RunContext`.
 
 The function's return value is the workflow's output: either its map of nodes (`{"llm-1":
-{"status": "success", "input": …, "output": …}}`), or any other JSON value, which becomes the
-output of one node, `node-1`. An exception is the failure of that node.
+{"status": "success", "input": …, "output": …}}`), of which the last is what callers get, or any
+other JSON value, which becomes the output of one node, `node-1`, or a `WorkflowOutput`, which says
+both. An exception is the failure of that node.
 """
 
 from __future__ import annotations
@@ -10,15 +11,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import uuid4
 
 from .artifacts import Artifact, artifact
-from .messages import NODE, LLMChunks, Source, agent_chunk, llm_source, tool_source
+from .messages import (
+    NODE,
+    LLMChunks,
+    Source,
+    agent_chunk,
+    is_workflows_own,
+    llm_source,
+    tool_source,
+)
 from .questions import Approval, Question, feedback_data
 
 if TYPE_CHECKING:
     from .input_files import InputFile
+    from .questions import Answer
 
 _TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
@@ -26,19 +36,37 @@ App = Callable[[dict[str, Any], "RunContext"], Awaitable[Any]]
 
 
 class WorkflowFailedError(Exception):
-    """Raised by an App: the workflow fails. `nodes` is the map of the nodes that have run."""
+    """Raised by an App: the workflow fails.
 
-    def __init__(self, message: str, nodes: Mapping[str, Any] | None = None) -> None:
+    Args:
+        nodes: the map of the nodes that have run.
+        result: the library's whole result, where there is one; else it is made up.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        nodes: Mapping[str, Any] | None = None,
+        *,
+        result: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(message)
         self.nodes = nodes
+        self.result = result
 
 
 class WorkflowCanceledError(Exception):
-    """Raised by an App: the workflow was canceled."""
+    """Raised by an App: the workflow was canceled. `result` as for `WorkflowFailedError`."""
+
+    def __init__(self, message: str = "", *, result: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class Channel(Protocol):
     """Where a run's output goes. The root endpoint and the Runs API each have their own."""
+
+    kind: Literal["root", "run"]
 
     async def message(self, name: str, message: bytes | Mapping[str, Any]) -> None:
         """Send a message of the library; bytes are sent as they are."""
@@ -51,6 +79,12 @@ class Channel(Protocol):
 
     async def answered(self, question: Question) -> None:
         """Note that the question was answered."""
+
+    def pause(self, checkpoint_id: str | None) -> None:
+        """Note that the run stops at a checkpoint."""
+
+    def resume(self) -> None:
+        """Note that it goes on."""
 
     def skip(self, count: int) -> None:
         """Leave a hole in the sequence numbers."""
@@ -68,6 +102,7 @@ class RunContext:
         pace: seconds to wait behind each message.
         artifacts: the files that it has saved.
         usage: how many tokens its messages have told of, by what they are.
+        final: the workflow's own message, if the App has given it: `message`.
     """
 
     id: str
@@ -77,11 +112,31 @@ class RunContext:
     files: Sequence[InputFile] = ()
     chat_history: Any = None
     pace: float = 0.0
+    final: Mapping[str, Any] | None = None
     channel: Channel = field(repr=False)
     artifacts: list[Artifact] = field(default_factory=list)
     usage: dict[str, int] = field(default_factory=dict)
     _node_runs: dict[str, str] = field(default_factory=dict, repr=False)
     _chunks: dict[str, LLMChunks] = field(default_factory=dict, repr=False)
+
+    @property
+    def kind(self) -> Literal["root", "run"]:
+        """How it was called: at the root endpoint or the WebSocket, or as a run."""
+        return self.channel.kind
+
+    async def message(self, message: Mapping[str, Any]) -> None:
+        """Stream a whole message of the library: as it is on the root endpoint, and as the event
+        of the Runs API that it becomes, if any.
+
+        The workflow's own message comes last, once the App has returned, and says how the run
+        ended; then none is made up.
+        """
+        if is_workflows_own(message):
+            self.final = message
+        else:
+            self._count(message.get("data"))
+            await self.channel.message(message["event"], message)
+            await asyncio.sleep(self.pace)
 
     async def emit(
         self,
@@ -156,9 +211,11 @@ class RunContext:
         entity_id: str = NODE,
         event: str = "streaming",
         request_id: str | None = None,
+        questions: Sequence[Mapping[str, Any]] | None = None,
         pause: bool = False,
     ) -> str:
-        """Ask for feedback and wait for it.
+        """Ask for feedback and wait for it. What comes is a `Feedback`, which has the `answers` to
+        `questions`, the parts of the question; an empty text if the question is withdrawn.
 
         `pause` has the run stop at a checkpoint until the answer comes.
         """
@@ -166,11 +223,13 @@ class RunContext:
             id=request_id or str(uuid4()),
             kind="human_feedback",
             prompt=prompt,
+            questions=questions,
             entity_id=entity_id,
             event=event,
             pauses=pause,
         )
-        return str(await self._answer_to(question))
+        answer = await self.question(question)
+        return answer if isinstance(answer, str) else ""
 
     async def approve(
         self,
@@ -183,9 +242,14 @@ class RunContext:
         request_id: str | None = None,
         pause: bool = False,
     ) -> Approval:
-        """Ask for approval and wait for it. Only `editable` params can come back changed."""
+        """Ask for approval and wait for it. Only `editable` params can come back changed.
+
+        With a `request_id` an answer on the WebSocket must repeat it, as for an agent's hook of the
+        library. A question that is withdrawn is not approved.
+        """
         question = Question(
             id=request_id or str(uuid4()),
+            request_id=request_id,
             kind="approval_request",
             prompt=prompt,
             params=params or {},
@@ -194,8 +258,33 @@ class RunContext:
             event=event,
             pauses=pause,
         )
-        approval: Approval = await self._answer_to(question)
-        return approval
+        answer = await self.question(question)
+        return answer if isinstance(answer, Approval) else Approval(False, question.params or {})
+
+    async def question(self, question: Question) -> Answer | None:
+        """Ask a question and wait for its answer; None once it is withdrawn."""
+        await self.show(question)
+        return await self.answer_to(question)
+
+    async def show(self, question: Question) -> None:
+        """Ask a question without waiting. `answer_to` waits for its answer."""
+        await self.channel.ask(question)
+
+    async def answer_to(self, question: Question) -> Answer | None:
+        """Wait for the answer to a question that was shown; None once it is withdrawn."""
+        answer: Answer | None = await question.answer
+        if answer is not None:
+            await self.channel.answered(question)
+        return answer
+
+    def pause(self, checkpoint_id: str | None = None) -> None:
+        """Have the run stop at a checkpoint, whose id is made up if it is not given. It goes on
+        with the answer to a question, or by `resume`. The root endpoint shows nothing of it."""
+        self.channel.pause(checkpoint_id)
+
+    def resume(self) -> None:
+        """Have the run go on if it is paused."""
+        self.channel.resume()
 
     async def inform(self, prompt: str, *, entity_id: str = NODE, event: str = "streaming") -> None:
         """Tell the person something that needs no answer."""
@@ -203,9 +292,3 @@ class RunContext:
         await self.emit(
             feedback_data(prompt, "info"), event=event, entity_id=entity_id, source=source
         )
-
-    async def _answer_to(self, question: Question) -> Any:
-        await self.channel.ask(question)
-        answer = await question.answer
-        await self.channel.answered(question)
-        return answer

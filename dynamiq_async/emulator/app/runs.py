@@ -30,6 +30,8 @@ class Run:
     Attributes:
         app: the name of its App; `app_id` is the App's id. Other Apps do not have the run.
         status: without regard to questions; `shown_status` is what the API shows.
+        output: what its caller gets, once it is completed.
+        error: why it failed; that the API shows it is our guess.
         feed: its events; `feed.events` are those that are kept.
         task: runs the App.
     """
@@ -42,7 +44,8 @@ class Run:
     session_id: str | None
     feed: Feed = field(repr=False)
     status: Status = "created"
-    output: Mapping[str, Any] | None = None
+    output: Any = None
+    error: str | None = None
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     ended_at: datetime | None = None
     questions: list[Question] = field(default_factory=list)
@@ -74,6 +77,7 @@ class Run:
             "ended_at": self.ended_at,
             "input": self.input,
             "output": self.output,
+            "error": self.error,
             "user_id": self.user_id,
             "session_id": self.session_id,
         }
@@ -86,21 +90,29 @@ class Run:
         await self.feed.room()
         self.feed.append(type, self._envelope(type, data))
 
-    def enter(self, status: Status, output: Mapping[str, Any] | None = None, **more: Any) -> None:
+    def enter(
+        self, status: Status, output: Any = None, error: str | None = None, **more: Any
+    ) -> None:
         """Change the status and add the event that says so, unless the run is over."""
         if self.terminal:
             return
-        self.status = status
+        self.status, self.output, self.error = status, output, error
         data: dict[str, Any] = {"id": self.id, "object": "run", "status": status, **more}
-        if output is not None:
-            data["output"] = self.output = output
+        told = {"output": output, "error": error}
+        data |= {name: value for name, value in told.items() if value is not None}
         self.feed.append(f"run.{status}", self._envelope(f"run.{status}", data))
         if status in TERMINAL:
             self.ended_at = datetime.now(UTC)
             self.feed.close()
 
+    def pause(self, checkpoint_id: str | None) -> None:
+        """Stop at a checkpoint, whose id is made up if it is not given."""
+        self.enter("paused", checkpoint_id=checkpoint_id or str(uuid4()))
+
     def resume(self) -> None:
-        """Continue after a pause."""
+        """Continue after a pause, if there is one."""
+        if self.status != "paused":
+            return
         self.status = "started"
         data = {"id": self.id, "object": "run", "status": "started"}
         self.feed.append("run.resumed", self._envelope("run.resumed", data))
@@ -129,6 +141,8 @@ class Run:
 class RunChannel:
     """A run's output as the events of the Runs API."""
 
+    kind: Literal["root", "run"] = "run"
+
     def __init__(self, run: Run, changes: Changes) -> None:
         self._run = run
         self._changes = changes
@@ -151,14 +165,23 @@ class RunChannel:
         self._run.questions.append(question)
         await self._run.put(*question_event(question))
         if question.pauses:
-            self._run.enter("paused", checkpoint_id=str(uuid4()))
+            self._run.pause(None)
         self._changes.notify()
 
     async def answered(self, question: Question) -> None:
         """Resume if the run is paused, and add the event of the answer."""
-        if self._run.status == "paused":
-            self._run.resume()
+        self.resume()
         await self._run.put(*answer_event(question))
+
+    def pause(self, checkpoint_id: str | None) -> None:
+        """Pause the run."""
+        self._run.pause(checkpoint_id)
+        self._changes.notify()
+
+    def resume(self) -> None:
+        """Resume it if it is paused."""
+        self._run.resume()
+        self._changes.notify()
 
     def skip(self, count: int) -> None:
         """Leave out sequence numbers."""

@@ -192,7 +192,8 @@ async def _execute(state: AppState, app: App, run: Run, context: RunContext) -> 
     )
     run.enter("started")
     await state.execute(app, execution, context)
-    run.enter(_ENDS[execution.status], execution.output)
+    error = execution.error if execution.status == "failure" else None
+    run.enter(_ENDS[execution.status], execution.output, error)
     state.changes.notify()
 
 
@@ -204,10 +205,11 @@ async def _stream(exchange: AppExchange, reader: Reader) -> None:
 
 
 def _answer(kind: str, data: Fields) -> Callable[[Question], None]:
-    """What gives the question its answer. The shape of an answer to an approval is our guess."""
+    """What gives the question its answer. The shape of an answer to an approval is our guess, and
+    so are the answers to the parts of a request for feedback."""
     if kind == "human_feedback":
-        feedback = data.require("feedback", str)
-        return lambda question: question.reply(feedback or "")
+        feedback, answers = data.require("feedback", str), data.get("answers", list)
+        return lambda question: question.reply(feedback or "", answers)
     approved = data.require("approved", bool)
     params = data.get("params", dict)
     comment = data.get("feedback", str)

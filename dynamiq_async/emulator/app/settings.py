@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import ssl
 
+    from .outputs import Outputs
+
 
 @dataclass(kw_only=True)
 class Settings:
@@ -19,6 +21,7 @@ class Settings:
     root_heartbeat: float | None
     newline: Literal["\n", "\r\n", "\r"]
     event_line: bool
+    outputs: Outputs
     quota: int | None
     allow_loopback_callbacks: bool
     callback_deliveries: int

@@ -90,7 +90,7 @@ class AppState:
         self.history.add(execution)
         self.changes.notify()
         try:
-            await execute(app, execution, context)
+            await execute(app, execution, context, self.settings.outputs)
         finally:
             self.changes.notify()
 

@@ -1,10 +1,11 @@
 """The WebSocket of an App: `GET /` with an upgrade. It runs what the root endpoint runs.
 
 Its messages are our guess, after the example servers of the vendor's library. The first message,
-`{"entity_id": …, "data": …}`, starts a run; `data` is what `POST /` takes, or only the input.
-Events are sent as JSON text. An answer has the `wf_run_id`, `entity_id` and `event` of its
-question. Another first message starts the next run on the same socket. A bad message gets an error
-envelope.
+`{"entity_id": …, "data": …}`, starts a run; `data` is what `POST /` takes, or only the input. The
+library writes all its fields, so a first message may have a `wf_run_id`, of no run. Events are sent
+as JSON text. An answer has the `wf_run_id`, `entity_id` and `event` of its question. What the
+library does not take for an answer is ignored. Another first message starts the next run on the
+same socket. A bad message gets an error envelope.
 
 What a `Fault` does before the response happens to the handshake. Its position is counted in the
 events and bytes of the whole socket, frames included.
@@ -65,6 +66,7 @@ class _Conversation:
         self._exchange = exchange
         self._starts: asyncio.Queue[Any] = asyncio.Queue()
         self._execution: Execution | None = None
+        self._ids: set[str] = set()
         self._feed: Feed | None = None
 
     async def listen(self, socket: web.WebSocketResponse) -> None:
@@ -74,14 +76,21 @@ class _Conversation:
                 message = _json.decode(_bytes(received.data))
             except _json.DECODE_ERRORS as error:
                 message = RefusalError(400, "bad_request", f"malformed JSON: {error}")
-            if isinstance(message, Mapping) and message.get("wf_run_id"):
-                self._answer(message)
-            else:
+            if self._starts_a_run(message):
                 self._starts.put_nowait(message)
+            else:
+                self._answer(message)
         self._starts.put_nowait(None)
         if self._feed is not None:
             self._exchange.record.disconnected = True
             self._feed.close()
+
+    def _starts_a_run(self, message: Any) -> bool:
+        """Whether a message is a first one. One with a `wf_run_id` is only while nothing runs, and
+        unless the run was one on this socket: else it is an answer, be it too late."""
+        run_id = message.get("wf_run_id") if isinstance(message, Mapping) else None
+        running = self._execution is not None and self._execution.status == "running"
+        return not isinstance(run_id, str) or not (running or run_id in self._ids)
 
     async def run_all(self) -> None:
         """Run the App for one first message after another until the client leaves."""
@@ -102,6 +111,7 @@ class _Conversation:
         feed = self._feed = Feed(window=STREAM_WINDOW)
         reader = Reader(feed)
         execution = self._execution = new_execution(exchange, invocation)
+        self._ids.add(execution.id)
         task = exchange.state.tasks.spawn(run(exchange, invocation, execution, feed))
         faults = event_faults(exchange.record.fault)
         try:
@@ -125,22 +135,19 @@ class _Conversation:
     def _answer(self, message: Mapping[str, Any]) -> None:
         """Answer the oldest open question that the message fits. The library ignores others."""
         execution = self._execution
-        data = message.get("data")
-        if execution is None or execution.id != message["wf_run_id"] or not isinstance(data, dict):
+        if execution is None:
             return
+        said_to = (message.get("entity_id"), message.get("event") or "streaming")
         for question in execution.questions:
-            asked_by = (question.entity_id, question.event)
-            if not question.open or asked_by != (message.get("entity_id"), message.get("event")):
-                continue
-            if question.kind == "approval_request":
-                feedback = data.get("feedback", "")
-                if feedback is None:  # for the library this is no answer
-                    return
-                approved = data.get("is_approved") is True
-                question.decide(approved, data.get("data") or {}, feedback or None)
-            elif isinstance(data.get("content"), str):
-                question.reply(data["content"])
-            return
+            asked = question.message or {"wf_run_id": execution.id}
+            self._ids.add(asked["wf_run_id"])
+            if (
+                question.open
+                and (question.entity_id, question.event) == said_to
+                and message.get("wf_run_id") in (execution.id, asked["wf_run_id"])
+                and question.take(message.get("data"))
+            ):
+                return
 
 
 def text_frame(message: bytes) -> bytes:

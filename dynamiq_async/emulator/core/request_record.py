@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from .faults import NO_FAULT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from multidict import CIMultiDictProxy, MultiDictProxy
 
     from .faults import Fault
@@ -31,6 +33,7 @@ class RequestRecord:
         received_at: when its headers had come.
         status: of the response; None without one, or before it is sent.
         request_id: the response's `x-request-id`.
+        browser_headers: what the response says to the browser of the page that sent it.
         bytes_sent, events_sent: of the body, without its transfer coding.
         disconnected: the client left before it had the whole response.
         finished: its response is over, or will never come.
@@ -54,6 +57,7 @@ class RequestRecord:
     received_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     status: int | None = None
     request_id: str = ""
+    browser_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     bytes_sent: int = 0
     events_sent: int = 0
     disconnected: bool = False

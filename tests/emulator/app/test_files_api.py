@@ -23,14 +23,14 @@ async def test_files_belong_to_one_app_and_reach_its_runs(connect: Any) -> None:
             "mime_type": "text/plain",
         }
         run = await client.post("/v1/runs", {"input": {}, "file_ids": [file["id"]]})
-        nodes = run.json["data"]["output"]
-        assert nodes["node-1"]["output"] == [["a.txt", 7, "content"]]
+        output = run.json["data"]["output"]
+        assert output["output"] == [["a.txt", 7, "content"]]
         foreign = await client.post("/llm/v1/runs", {"input": {}, "file_ids": [file["id"]]})
         assert foreign.status == 400
         sent = await client.form(
             "/v1/runs", ('name="input"', b"{}"), ('name="files"; filename="b"', b"B")
         )
-        assert sent.json["data"]["output"]["node-1"]["output"] == [["b", 1, "B"]]
+        assert sent.json["data"]["output"]["output"] == [["b", 1, "B"]]
         missing = await client.form("/v1/files", ('name="file"', b"not a file"))
         assert missing.error["details"] == {"file": "cannot be blank"}
         large = await client.form("/v1/files", ('name="file"; filename="c"', b"x" * 101))

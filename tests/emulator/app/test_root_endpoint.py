@@ -14,13 +14,11 @@ from dynamiq_async.emulator import Emulator, RunContext, WorkflowFailedError
 CAPTURES = Path(__file__).parents[2] / "data" / "captures"
 
 
-async def test_sync_responds_with_the_nodes_under_output(emulator: Emulator, connect: Any) -> None:
+async def test_sync_responds_with_what_the_app_gives(emulator: Emulator, connect: Any) -> None:
     response = await (await connect(emulator)).post("/", {"input": {"say": "ho"}})
     assert response.status == 200
     assert response.headers["content-type"] == "application/json"
-    assert response.json == {
-        "output": {"node-1": {"status": "success", "input": {"say": "ho"}, "output": "HO"}}
-    }
+    assert response.json == {"output": "HO"}
 
 
 async def test_last_node_output_responds_with_that_alone(emulator: Emulator, connect: Any) -> None:
@@ -114,7 +112,7 @@ async def test_multipart_as_the_widget_sends_it(connect: Any) -> None:
             ('name="files"; filename="a%22b.txt"', b"one\r\n--two"),
             ('name=files; filename="c\\"d.txt"', b""),
         )
-        assert response.json["output"]["node-1"]["output"] == ["one\r\n--two", ""]
+        assert response.json["output"] == ["one\r\n--two", ""]
         [run] = seen
         assert (run.user_id, run.session_id) == ("ann", "s-1")
         assert run.chat_history == [{"role": "user"}]

@@ -16,7 +16,9 @@ async def test_stream_is_the_librarys_messages_with_the_workflows_last(
     response = await (await connect(emulator)).post("/", {"input": {"say": "ho"}, "stream": True})
     assert response.headers["content-type"] == "text/event-stream"
     assert response.headers["cache-control"] == "no-cache"
-    assert all(block.startswith(b"data: {") for block in response.blocks)
+    names = [block.split(b"\n")[0] for block in response.blocks]
+    assert names == [b"event: data", b"event: data", b"event: streaming"]
+    assert all(b"\ndata: {" in block for block in response.blocks)
     *chunks, last = response.events
     assert [chunk["data"]["choices"][0]["delta"]["content"] for chunk in chunks] == ["HO", "HO"]
     assert {tuple(event) for event in response.events} == {
@@ -33,20 +35,23 @@ async def test_stream_is_the_librarys_messages_with_the_workflows_last(
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-async def test_line_ends_and_event_lines_are_settings(connect: Any, newline: Any) -> None:
-    async with Emulator("echo", newline=newline, event_line=True) as emulator:
+@pytest.mark.parametrize("event_line", [True, False])
+async def test_line_ends_and_event_lines_are_settings(
+    connect: Any, newline: Any, event_line: bool
+) -> None:
+    async with Emulator("echo", newline=newline, event_line=event_line) as emulator:
         body = (await (await connect(emulator)).stream()).body.decode()
-    head, data, *rest = body.split(newline)
-    assert head == "event: streaming"
+    *head, data, end, rest = body.split(newline)
+    assert head == ["event: streaming"] * event_line
     assert data.startswith("data: {")
-    assert rest == ["", ""]
+    assert (end, rest) == ("", "")
 
 
 async def test_data_with_line_breaks_takes_several_data_lines(connect: Any) -> None:
     async def app(input: dict[str, Any], run: RunContext) -> Any:
         await run.send(b'{"a":\n1}', event="odd")
 
-    async with Emulator(app, event_line=True) as emulator:
+    async with Emulator(app) as emulator:
         response = await (await connect(emulator)).stream()
     assert response.blocks[0] == b'event: odd\ndata: {"a":\ndata: 1}'
 

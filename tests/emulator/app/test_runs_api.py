@@ -55,7 +55,7 @@ async def test_create_waits_for_the_end(emulator: Emulator, connect: Any) -> Non
     run = response.json["data"]
     assert run["status"] == "completed"
     assert run["input"] == {"count": 1}
-    assert run["output"]["node-1"]["output"] == "done"
+    assert run["output"] == {"output": "done"}
     assert (run["user_id"], run["session_id"]) == ("ann", SESSION)
     assert run["started_at"] <= run["ended_at"]
     assert run["started_at"].endswith("Z")
@@ -86,7 +86,7 @@ async def test_a_created_stream_is_framed_as_documented(emulator: Emulator, conn
     assert response.events[0]["data"] == {"id": run_id, "object": "run", "status": "started"}
     last = response.events[-1]["data"]
     assert (last["object"], last["status"]) == ("run", "completed")
-    assert last["output"]["node-1"]["output"] == "done"
+    assert last["output"] == {"output": "done"}
 
 
 async def test_a_run_outlives_the_client_that_made_it(connect: Any) -> None:
@@ -135,7 +135,10 @@ async def test_a_run_ends_as_its_app_does(emulator: Emulator, connect: Any, name
     status = {"failing": "failed", "canceled": "canceled"}[name]
     last = response.events[-1]
     assert (last["type"], last["data"]["status"]) == (f"run.{status}", status)
-    assert ("py-bad" in last["data"].get("output", {})) == (name == "failing")
+    reasons = {"failing": "Flow execution failed due to node failures: bad", "canceled": None}
+    assert (last["data"].get("error"), "output" in last["data"]) == (reasons[name], False)
+    shown = next(iter(emulator.runs.values())).public()
+    assert (shown.get("error"), "output" in shown) == (reasons[name], False)
 
 
 async def test_messages_of_the_library_become_events(emulator: Emulator, connect: Any) -> None:
@@ -148,7 +151,7 @@ async def test_messages_of_the_library_become_events(emulator: Emulator, connect
     assert tool["tool"] == {"name": "lookup-customer", "type": "dynamiq.nodes.tools.Python"}
     assert "customer_tier" in json.loads(tool["result"])
     text = [e["data"]["delta"] for e in agent if e["type"] == "agent.response.delta"]
-    assert "".join(text) == agent[-1]["data"]["output"]["agent-1"]["output"]["content"]
+    assert "".join(text) == agent[-1]["data"]["output"]["output"]
     llm = (await client.stream("/llm/v1/runs")).events
     assert {event["type"] for event in llm[1:-1]} == {"agent.response.delta"}
 
@@ -301,9 +304,9 @@ async def test_feedback_is_asked_for_and_given(emulator: Emulator, connect: Any)
     assert (given.status, given.json) == (200, {"message": "ok"})
     stream = await client.get(f"/feedback/v1/runs/{run_id}/stream")
     types = [event["type"] for event in stream.events]
-    assert types[2:4] == ["agent.human_feedback.requested", "run.human_feedback.received"]
+    assert types[1:3] == ["agent.human_feedback.requested", "run.human_feedback.received"]
     output = stream.events[-1]["data"]["output"]
-    assert output["hf-ask"]["output"] == {"content": "Q1 only"}
+    assert output == {"output": "Q1 only"}
     again = await answer_run(client, run_id, "human_feedback", data, "/feedback")
     assert again.status == 400
 
@@ -329,7 +332,10 @@ async def test_approval_is_asked_for_and_given(
     verdict = "confirmed" if approved else "rejected"
     types = [event["type"] for event in stream.events]
     assert types[1:3] == ["approval_request.created", f"run.approval_request.{verdict}"]
-    node = stream.events[-1]["data"]["output"]["py-email"]
+    assert stream.events[-1]["data"]["output"] == (
+        {"output": "sent to bob@example.com"} if approved else {}
+    )
+    node = (emulator.executions[0].nodes or {})["py-email"]
     assert node["status"] == ("success" if approved else "skip")
     sent = {"to": "bob@example.com" if approved else "ann@example.com", "text": "hi"}
     assert node["input"] == sent
@@ -371,9 +377,7 @@ async def test_two_questions_may_share_a_request_id(connect: Any) -> None:
             data = {"request_id": "same", "feedback": str(number)}
             assert (await answer_run(client, run_id, "human_feedback", data)).status == 200
         await emulator.wait_for_executions(1)
-        assert emulator.executions[0].output == {
-            "node-1": {"status": "success", "input": {}, "output": ["0", "1"]}
-        }
+        assert emulator.executions[0].output == {"output": ["0", "1"]}
 
 
 @pytest.mark.parametrize(

@@ -99,9 +99,9 @@ async def test_send_puts_bytes_in(emulator: Emulator, connect: Any) -> None:
         Fault(after_events=1, send=b"garbage\xff"), Fault(at_byte=0, send=b"\xef\xbb\xbf")
     )
     response = await client.stream()
-    assert response.blocks[1].startswith(b"garbage\xffdata: {")
+    assert response.blocks[1].startswith(b"garbage\xffevent: data\ndata: {")
     assert response.end == "whole"
-    assert (await client.stream()).body.startswith(b"\xef\xbb\xbfdata: ")
+    assert (await client.stream()).body.startswith(b"\xef\xbb\xbfevent: ")
 
 
 @pytest.mark.parametrize("how", HOWS)

@@ -1,0 +1,75 @@
+"""What an App's return value stands for: the map of nodes that ends a stream, and what callers get.
+
+The vendor says that a synchronous response is the workflow's output, and its samples of runs show
+the workflow's own fields, never the map of nodes. Its checker says that a workflow without Output
+node returns nothing to its caller. So a caller gets what the Output node gives: the fields are the
+body of a synchronous response, a run's `output`, and the `output` of a callback. That the last node
+is the Output node is our guess, and so is the field of a value that has none.
+
+`Emulator(outputs="nodes")` has callers get the map of nodes instead: under `output` in a
+synchronous response, as it is elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from ..core.json import encode
+from .messages import NODE, node_result
+
+Outputs: TypeAlias = Literal["output_node", "nodes"]
+"""What callers get."""
+
+_NODE_STATUSES = {"success", "failure", "skip", "canceled", "undefined"}
+_FIELD = "output"
+"""Of a value that is no object: the field that the vendor's chat widget reads as text."""
+
+
+@dataclass(frozen=True)
+class WorkflowOutput:
+    """What an App may return to say both.
+
+    Attributes:
+        nodes: the map of nodes, for the end of a stream.
+        output: the fields of the Output node, for everybody else.
+    """
+
+    nodes: Mapping[str, Any]
+    output: Any
+
+
+def workflow_output(value: Any, input: Mapping[str, Any]) -> WorkflowOutput:
+    """What a return value stands for. Raises when it cannot become JSON."""
+    if isinstance(value, WorkflowOutput):
+        return WorkflowOutput(_plain(value.nodes), _plain(value.output))
+    value = _plain(value)
+    if isinstance(value, Mapping) and value and all(map(is_node, value.values())):
+        return WorkflowOutput(value, _fields(last_output(value)))
+    return WorkflowOutput({NODE: node_result("success", input, value)}, _fields(value))
+
+
+def is_node(value: Any) -> bool:
+    """Whether a value is a node's result."""
+    return isinstance(value, Mapping) and value.get("status") in _NODE_STATUSES
+
+
+def sync_body(output: Any, outputs: Outputs) -> Mapping[str, Any]:
+    """The body of a synchronous response, for an output of a workflow that came through."""
+    return {"output": output} if outputs == "nodes" else _fields(output)
+
+
+def last_output(nodes: Mapping[str, Any]) -> Any:
+    """What the last of the nodes gave."""
+    return list(nodes.values())[-1].get("output") if nodes else None
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.json.decode(encode(value))
+
+
+def _fields(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {_FIELD: value}

@@ -1,0 +1,54 @@
+"""Who may call the emulator: by which names, and from which web pages.
+
+On this machine's own addresses it is called by this machine's names only, so that no web page can
+reach it by a name of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .browsers import refused_page
+from .hosts import is_loopback, name_of
+from .refusals import RefusalError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from .request_record import RequestRecord
+
+
+class Callers:
+    """Who may call.
+
+    Args:
+        host: where the emulator listens.
+        hosts: more names that requests may be for.
+        origins: the pages that may call, beside those of this machine; `*` is any.
+
+    Attributes:
+        on_loopback: whether only this machine can reach the emulator.
+    """
+
+    def __init__(self, host: str, hosts: Collection[str], origins: Collection[str]) -> None:
+        self.on_loopback = True
+        self.origins = {origin.lower().rstrip("/") for origin in origins}
+        self._names = {name.lower().strip("[]") for name in hosts}
+        self._host = host.lower()
+
+    def refused(self, record: RequestRecord) -> RefusalError | None:
+        """Why a request is refused by where it comes from and what it is for, if it is."""
+        if not self._is_served(record.headers.get("Host")):
+            return RefusalError(421, "misdirected_request", "the emulator serves no such host")
+        return refused_page(record, self.origins)
+
+    def _is_served(self, host: str | None) -> bool:
+        """Whether requests with this `Host` are. HTTP/1.0 may go without."""
+        if host is None:
+            return True
+        name = name_of(host)
+        return name is not None and (
+            is_loopback(name)
+            or name in {*self._names, self._host}
+            or not (self.on_loopback or self._names)
+        )
