@@ -136,12 +136,7 @@ class Leaving:
     async def _cancel(self, reader: EventReader[RunEvent] | None) -> None:
         try:
             async with asyncio.timeout_at(self._limit()):
-                run_id = self._run_id or await self._learn(reader)
-                if reader is not None:
-                    reader.close()
-                if run_id is not None:
-                    await self._requests.cancel(run_id)
-                    self.canceled = True
+                await self._tell(reader)
         except (errors.DynamiqError, TimeoutError) as error:
             # Its text may quote what a server sent.
             kind = type(error).__name__
@@ -151,6 +146,14 @@ class Leaving:
                 reader.close()
             self.end()
             self._requests.api.sender.before_close.discard(self._client_closes)
+
+    async def _tell(self, reader: EventReader[RunEvent] | None) -> None:
+        run_id = self._run_id or await self._learn(reader)
+        if reader is not None:
+            reader.close()  # the connection is free for the request
+        if run_id is not None:
+            await self._requests.cancel(run_id)
+            self.canceled = True
 
     async def _learn(self, reader: EventReader[RunEvent] | None) -> str | None:
         """The id of the run, by its session or from its first event; None if there is none, or

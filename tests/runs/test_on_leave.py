@@ -385,7 +385,7 @@ async def test_a_run_of_its_own_session_that_ended_meanwhile_is_left_alone(serve
 async def test_the_id_is_looked_for_behind_events_that_do_not_tell_it(serve: Serve) -> None:
     served = await serve(waits)
     other = b'data: {"type": "custom", "sequence": 0, "data": {}}\n\n'
-    served.emulator.script(Fault(delay=0.1, after_events=0, send=other), match=CREATE)
+    served.emulator.script(Fault(delay=0.1, after_events=0, send=other, stall=0.1), match=CREATE)
     await timed_out(served.app.runs.stream({}, on_leave="cancel"))
     await canceled(served)
 
@@ -411,8 +411,12 @@ async def test_who_leaves_while_the_client_closes_cancels_once(serve: Serve) -> 
     served = await serve(waits)
     served.emulator.script(Fault(after_events=1, stall=FOREVER), match=CREATE)
     stream = await opened(served, "stream")
-    await asyncio.gather(served.app.aclose(), stream.aclose())
+    closing = asyncio.create_task(served.app.aclose())
+    assert stream._leaving is not None
+    while not stream._leaving.started:
+        await asyncio.sleep(0)
     await stream.aclose()
+    await closing
     await canceled(served)
 
 

@@ -889,14 +889,11 @@ async def test_an_error_in_an_events_place_needs_no_name(serve: Serve) -> None:
     assert "not for you" in error.message
 
 
-async def test_a_position_behind_the_end_of_a_long_run_is_told(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(requests, "EVENT_PAGE_SIZE", 2)
+async def test_a_position_behind_the_end_of_a_long_run_is_told(serve: Serve) -> None:
     served = await serve(numbers)
-    run = await served.app.runs.create({"count": 5})
+    run = await served.app.runs.create({"count": requests.EVENT_PAGE_SIZE + 1})
     with pytest.raises(errors.InvalidArgumentError, match="has ended with event"):
-        await read(served.app.runs.follow(run.id, after_sequence=99))
+        await read(served.app.runs.follow(run.id, after_sequence=9999))
 
 
 async def test_a_run_whose_events_are_gone_ends_with_an_error(serve: Serve) -> None:
