@@ -444,7 +444,7 @@ def _nodes(value: Any, seen: set[int]) -> Iterator[Any]:
             yield value
         if isinstance(value, Node | Flow) or type(value).__module__.startswith("dynamiq."):
             for name in type(value).model_fields:
-                yield from _nodes(getattr(value, name, None), seen)
+                yield from _nodes(vars(value).get(name), seen)
 
 
 def _kind(node: Any) -> str:

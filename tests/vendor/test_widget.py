@@ -154,8 +154,8 @@ async def emulator(model: Model) -> AsyncIterator[Emulator]:
     apps: dict[str, App] = {
         "replies": replies,
         "fails": fails,
-        "workflow": WorkflowApp(workflows.agent()),
-        "model": WorkflowApp(workflows.llm()),
+        "real-agent": WorkflowApp(workflows.agent),
+        "chat": WorkflowApp(workflows.chat()),
         "broken": WorkflowApp(workflows.broken_model()),
     }
     async with Emulator("echo", apps=apps) as running:
@@ -239,16 +239,15 @@ async def test_an_answer_without_text_is_said_to_be_none(
 
 
 @each_way
-@pytest.mark.parametrize("name", ["workflow", "model"])
+@pytest.mark.parametrize("name", ["real-agent", "chat"])
 async def test_a_real_workflow_speaks_to_it(
     emulator: Emulator, widget: Widget, streaming: bool, name: str
 ) -> None:
-    made = workflows.agent() if name == "workflow" else workflows.llm()
-    question = {"input": "Who is 7421?", "question": ""}
-    _, result = run_directly(made, question)
+    made = workflows.chat() if name == "chat" else workflows.agent()
+    _, result = run_directly(made, {"input": "Who is 7421?"})
     await widget.open(emulator.url_for(name), streaming=streaming, key=emulator.access_key)
     await widget.say("Who is 7421?")
     said = result["output"]["output-1"]["output"]["output"].strip()
     await widget.answer(0, said)
-    if streaming and name == "workflow":
+    if streaming and name == "real-agent":
         assert any("look it up" in step for step in await asyncio.to_thread(widget.steps))

@@ -89,6 +89,12 @@ def llm() -> Workflow:
     return _workflow("llm", given, model, _output(model, output="content"))
 
 
+def chat() -> Workflow:
+    """What the chat widget asks for: its text is the field `input`."""
+    model = _llm("llm-1", "{{input}}")
+    return _workflow("chat", model, _output(model, output="content"))
+
+
 def agent(**more: Any) -> Workflow:
     lookup = Python(id="lookup", name="lookup", description="Looks a customer up.", code=LOOKUP)
     helper = Agent(
