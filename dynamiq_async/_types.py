@@ -42,9 +42,7 @@ class PerType(Generic[T]):
         except TypeError:  # an `Annotated` type with a list in it cannot be looked up
             return self._make(type)
         if lasts(type):
-            if len(self._kept) >= MAX_KEPT:
-                self._kept.clear()
-            self._kept[type] = made
+            _keep(self._kept, type, made)
         return made
 
 
@@ -56,15 +54,30 @@ class OncePerType:
     """
 
     def __init__(self, check: Callable[[Any], None]) -> None:
-        self._check = PerType(check)
-        self._made_at_run_time: WeakSet[type] = WeakSet()
+        self._check = check
+        self._lasting: dict[Any, None] = {}
+        self._others: WeakSet[type] = WeakSet()
 
     def __call__(self, asked: Any) -> None:
-        if isinstance(asked, type) and asked in self._made_at_run_time:
+        try:
+            if asked in self._lasting:
+                return
+        except TypeError:
+            self._check(asked)
+            return
+        if isinstance(asked, type) and asked in self._others:
             return
         self._check(asked)
-        if isinstance(asked, type) and not lasts(asked):
-            self._made_at_run_time.add(asked)
+        if lasts(asked):
+            _keep(self._lasting, asked, None)
+        elif isinstance(asked, type):
+            self._others.add(asked)
+
+
+def _keep(kept: dict[Any, T], type: Any, made: T) -> None:
+    if len(kept) >= MAX_KEPT:
+        kept.clear()
+    kept[type] = made
 
 
 # Parts of `X | None`, `Literal`, `Annotated` and `tuple` that are no types of a module's.

@@ -99,8 +99,11 @@ def test_what_does_not_last_is_made_anew_and_checked_once() -> None:
 
 def test_what_cannot_be_looked_up_is_made_anew() -> None:
     odd = Annotated[int, []]
-    assert PerType(str)(odd) == str(odd)
-    OncePerType(str)(odd)  # type: ignore[arg-type]
+    made: list[Any] = []
+    for use in (PerType(made.append), OncePerType(made.append)):
+        use(odd)
+        use(odd)
+    assert made == [odd] * 4
 
 
 def test_a_failure_is_not_kept() -> None:
@@ -118,10 +121,11 @@ def test_a_failure_is_not_kept() -> None:
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = PerType(str)
+    cache, check = PerType(str), OncePerType(lambda _: None)
     for number in range(3 * MAX_KEPT + 5):
         cache(Annotated[int, Meta(ge=number)])
-    assert len(cache._kept) <= MAX_KEPT
+        check(Annotated[int, Meta(ge=number)])
+    assert max(len(cache._kept), len(check._lasting)) <= MAX_KEPT
     monkeypatch.setattr(_types, "MAX_KEPT", 1)
     assert cache(int) == cache(int) == "<class 'int'>"
 
@@ -156,7 +160,7 @@ def test_the_checks_and_decoders_of_calls_are_kept(monkeypatch: pytest.MonkeyPat
 
     decoder = msgspec.json.Decoder
     _json._made._kept.clear()
-    _json._check._check._kept.clear()
+    _json._check._lasting.clear()
     monkeypatch.setattr(msgspec.json, "Decoder", Counting)
     for _ in range(3):
         _json.check_type(list[Answer])
