@@ -7,10 +7,9 @@ the version that is installed, and for more of the kind in the other modules.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import aiohttp
+import aiohttp
 
 UNDOCUMENTED = {
     "ClientSession._retry_connection": "`send_once`",
@@ -77,3 +76,20 @@ async def drain(protocol: Any) -> None:
         if waiter is not None:
             waiter.add_done_callback(lambda waiter: waiter.cancelled() or waiter.exception())
         raise
+
+
+class _Own:
+    """What the session's methods are when nobody has patched them."""
+
+    request: Any = None
+    init: Any = None
+
+
+def is_untouched() -> bool:
+    """Whether a request that went through the session would go the way that aiohttp made."""
+    session = aiohttp.ClientSession
+    return session._request is _Own.request and session.__init__ is _Own.init
+
+
+_Own.request = aiohttp.ClientSession._request
+_Own.init = aiohttp.ClientSession.__init__

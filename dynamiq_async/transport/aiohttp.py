@@ -327,7 +327,7 @@ class AiohttpTransport:
 
     def _new_session(self) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
-            connector=OwnConnector(
+            connector=self._new_connector(
                 limit=0,  # the client's own gate limits, so that its wait can be told apart
                 ssl=self._ssl_context() or True,
                 socket_factory=_keepalive_socket,
@@ -336,6 +336,9 @@ class AiohttpTransport:
         )
         private.send_once(session)
         return session
+
+    def _new_connector(self, **options: Any) -> OwnConnector:
+        return OwnConnector(**options)
 
     def _ssl_context(self) -> ssl.SSLContext | None:
         if self._context is None and self._verify is not None:

@@ -123,5 +123,9 @@ class Network(NamedTuple):
             return GivenTransport(self.given, key)
         # Imported with the first request: that costs more than everything else together.
         from dynamiq_async.transport.aiohttp import AiohttpTransport
+        from dynamiq_async.transport.direct import DirectTransport
 
-        return AiohttpTransport(self.session, self.verify, self.proxy, self.trust_env, key=key)
+        kind = AiohttpTransport
+        if self.transport != "session" and self.session is None and self.proxy is None:
+            kind = DirectTransport
+        return kind(self.session, self.verify, self.proxy, self.trust_env, key=key)

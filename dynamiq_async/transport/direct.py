@@ -1,0 +1,142 @@
+"""The transport below aiohttp's session: on its connector and its parser, without the rest.
+
+Three quarters of what a call costs through `ClientSession` is cookies, redirects, traces and header
+objects that no call of ours needs. What is needed of them goes through the session as before:
+proxies, upgrades, and requests that frame their bodies themselves. So does everything while
+somebody has patched the session, as aioresponses, vcrpy and tracing agents do.
+"""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from dynamiq_async import errors
+from dynamiq_async.transport import _aiohttp_private as private
+from dynamiq_async.transport._direct_connections import DirectConnector
+from dynamiq_async.transport._direct_heads import Heads
+from dynamiq_async.transport._headers import Headers
+from dynamiq_async.transport.aiohttp import AiohttpResponse, AiohttpTransport, _translate
+from dynamiq_async.transport.proxies import proxy_for
+
+if TYPE_CHECKING:
+    from dynamiq_async.transport._direct_connections import DirectHandler
+    from dynamiq_async.transport._direct_heads import Head
+    from dynamiq_async.transport.base import Request
+
+
+class DirectResponse(AiohttpResponse):
+    """A response on a direct connection."""
+
+    __slots__ = ("_connection", "_failure", "_raw_headers")
+
+    def __init__(
+        self, connection: DirectHandler, message: Any, body: Any, request: Request, key: str | None
+    ) -> None:
+        self._connection = connection
+        self._raw_headers = message.headers
+        self._content = body
+        self._request = request
+        self._key = key
+        self._decoder = None
+        self._failure: Exception | None = None
+        self.status = message.code
+
+    @property
+    def headers(self) -> Headers:
+        return Headers(self._raw_headers, self._key)
+
+    async def read(self) -> bytes:
+        try:
+            if self._decoder is None:
+                return await self._read_raw()
+            return await self._decoded(self._decoder)
+        except errors.DynamiqError:  # that `fail` was given
+            raise
+        except (aiohttp.ClientError, OSError, RuntimeError, zlib.error) as error:
+            failure = _translate(error, str(self._request), ca="", key=self._key)
+        try:
+            raise failure
+        finally:
+            del failure  # which holds this frame
+
+    async def _read_raw(self) -> bytes:
+        body: Any = self._content
+        if self._failure is not None:
+            raise self._failure
+        if body is None:
+            return b""
+        # What had arrived ahead of a break comes before the error.
+        if body._buffer:
+            return body._read_nowait(-1)  # type: ignore[no-any-return]
+        return await body.readany()  # type: ignore[no-any-return]
+
+    def fail(self, error: Exception) -> None:
+        if self._failure is None:
+            self._failure = error
+            if self._content is not None:
+                self._content.set_exception(error)
+
+    def close(self) -> None:
+        if self._content is not None and not self._content.is_eof():
+            with suppress(RuntimeError):  # of a closed loop
+                self._connection.abandon()
+
+
+class DirectTransport(AiohttpTransport):
+    """Sends by itself what it can, and by the session of the same connections what it cannot."""
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self._heads = Heads()
+
+    async def send(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:
+        session = self._running() or await self._session()
+        head = self._heads.of(request)
+        if (
+            head is None
+            or not private.is_untouched()
+            or (self._trust_env and proxy_for(request.url, self._proxy, trust_env=True))
+        ):
+            return await super().send(request, connect_timeout=connect_timeout)
+        connector: Any = session.connector
+        request.sent = False
+        connection: DirectHandler | None = None
+        try:
+            connection = connector.take(head.target.connection_key)
+            if connection is None:
+                connection = await self._open(connector, head, connect_timeout)
+            message, body = await connection.write(head, request)
+            response = DirectResponse(connection, message, body, request, self._key)
+            if encoding := message.headers.get("Content-Encoding"):
+                response.decode(encoding)
+        except (aiohttp.ClientError, OSError, ValueError, RuntimeError, zlib.error) as error:
+            failure = _translate(error, str(request), ca=self._ca_name(), key=self._key)
+        except BaseException:
+            if connection is not None:
+                connection.abandon()
+            raise
+        else:
+            return response
+        if connection is not None:
+            connection.abandon()
+        try:
+            raise failure
+        finally:
+            del failure  # which holds this frame
+
+    async def _open(
+        self, connector: DirectConnector, head: Head, connect_timeout: float | None
+    ) -> DirectHandler:
+        try:
+            return await connector.open(head.target, self._timeout(connect_timeout))
+        except TimeoutError as error:
+            if error.errno is not None:  # the system's
+                raise
+        raise aiohttp.ConnectionTimeoutError
+
+    def _new_connector(self, **options: Any) -> DirectConnector:
+        return DirectConnector(**options)
