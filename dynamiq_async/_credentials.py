@@ -89,6 +89,8 @@ class Secret(str):
     So a local variable may hold it, which error trackers take note of.
     """
 
+    __slots__ = ("_reveal",)  # no `__dict__` to dump
+
     _reveal: Callable[[], str]
 
     def __new__(cls, value: str) -> Self:

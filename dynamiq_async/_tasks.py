@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynamiq_async import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
 
 T = TypeVar("T")
@@ -77,3 +78,32 @@ async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
             except asyncio.CancelledError:  # the first one is raised below
                 continue
         raise
+
+
+@asynccontextmanager
+async def patient_timeout(seconds: float | None, *, turns: int = 2) -> AsyncIterator[None]:
+    """`asyncio.timeout` with some turns of grace.
+
+    If the loop or the process stood still, what is waited for may have arrived. The first turn lets
+    the loop find it, and those after let whoever waits take it.
+
+    Raises:
+        TimeoutError: the body took longer.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        expiry: list[asyncio.Handle] = []
+
+        def expire(left: int) -> None:
+            if left:
+                expiry[0] = loop.call_soon(expire, left - 1)
+            else:
+                limit.reschedule(loop.time())
+
+        if seconds is not None:
+            expiry.append(loop.call_later(seconds, expire, turns))
+        try:
+            yield
+        finally:
+            for handle in expiry:
+                handle.cancel()

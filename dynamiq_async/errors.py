@@ -135,7 +135,8 @@ class ConnectTimeoutError(APITimeoutError, ConnectError):
 class PoolTimeoutError(APITimeoutError):
     """No connection of this client's came free within `Timeout.pool`; nothing was sent.
 
-    The client is busier than `max_connections` allows: raise that, or lower the concurrency.
+    The client is busier than `max_connections`, or for a stream `max_streams`, allows: raise that,
+    or lower the concurrency.
     """
 
 

@@ -19,7 +19,7 @@ class Timeout(Struct, frozen=True, kw_only=True):
 
     Attributes:
         connect: to find the host, connect and agree on TLS.
-        pool: to wait for one of the client's `max_connections`.
+        pool: to wait for one of the client's `max_connections`, or for a stream `max_streams`.
         first_byte: from sending the request to the response's headers. A synchronous call is
             silent while its workflow runs, so this is in effect the longest run.
         idle: without a single byte while a read is awaited. Heartbeats are bytes too. The limit

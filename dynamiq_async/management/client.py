@@ -31,6 +31,7 @@ from dynamiq_async.options import Timeout, check_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
+    from dynamiq_async.streaming.app_stream import FinalEvent
 
 DEFAULT_URL = "https://api.getdynamiq.ai"
 
@@ -42,6 +43,8 @@ class AppOptions(ClientOptions, total=False):
     """The arguments of `AsyncApp` beside its host."""
 
     access_key: str | Literal[False] | None
+    max_streams: int
+    final_event: FinalEvent
 
 
 class AsyncManagement(Client):

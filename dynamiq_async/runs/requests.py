@@ -117,8 +117,10 @@ class RunRequests:
         deadline: float | None = None,
         *,
         urgent: bool = False,
+        over_limit: bool = False,
     ) -> Run:
         request = self.about(run_id, "GET", urgent=urgent)
+        request.over_limit = over_limit
         found = await self.api.fetch(request, options, _RunData, deadline=deadline)
         return self._run(request, found.data)
 

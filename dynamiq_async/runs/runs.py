@@ -321,7 +321,8 @@ class Runs(Answering):
         Raises:
             NotFoundError: this App has no such run.
         """
-        return await self._requests.get(run_id, self._options(timeout, max_retries))
+        options = self._options(timeout, max_retries)
+        return await self._requests.get(run_id, options, over_limit=True)
 
     def list(
         self,

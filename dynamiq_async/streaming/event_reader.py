@@ -56,7 +56,7 @@ def read_event(
 
 E = TypeVar("E")
 
-DRAIN_SECONDS = 0.25
+DRAIN_SECONDS = 0.05
 DRAIN_BYTES = 64 * 1024
 
 

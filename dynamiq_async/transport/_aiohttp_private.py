@@ -7,14 +7,21 @@ the version that is installed, and for more of the kind in the other modules.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 UNDOCUMENTED = {
     "ClientSession._retry_connection": "`send_once`",
+    "ClientSession._middlewares": "`middlewares_of`",
+    "ClientRequest._continue": "`wait_for_continue`",
     "BaseConnector._close": "`close_now`",
     "BaseConnector._closed": "`forget`",
+    "ClientSession._request": "`is_untouched`",
+    "StreamReader._buffer": "`has_arrived`",
     "StreamReader._read_nowait": "`rest_of`",
     "StreamReader.feed_data": "an upgraded connection is read as a body is",
     "StreamReader.feed_eof": "the same",
@@ -30,11 +37,13 @@ UNDOCUMENTED = {
 
 INHERITED = {
     "BaseConnector._factory": "makes connections that drop what comes unasked",
+    "TCPConnector._create_connection": "has the limit of time for a new connection",
     "BaseConnector.connect": "what fails in it was not sent",
     "ResponseHandler._buffer": "responses that were parsed and not yet taken",
     "ResponseHandler._payload": "the body that is being read",
     "ResponseHandler._payload_parser": "set once a connection was upgraded",
     "ResponseHandler._upgraded": "the same, a little earlier",
+    "ResponseHandler.connection_lost": "tells how TLS refused a connection",
     "ResponseHandler.data_received": "sees what comes before it is parsed",
     "ResponseHandler.is_connected": "is asked whether a connection in the pool can be used",
     "ResponseHandler.set_response_params": "is called when a request is about to be sent",
@@ -47,6 +56,18 @@ def send_once(session: aiohttp.ClientSession) -> None:
     session._retry_connection = False
 
 
+def middlewares_of(session: aiohttp.ClientSession) -> Sequence[Any]:
+    """Those of all its requests, which one request's own would replace."""
+    return session._middlewares
+
+
+def wait_for_continue(request: aiohttp.ClientRequest, waiter: asyncio.Future[bool]) -> None:
+    """Have the body of a request that expects a 100 wait for `waiter`; by itself it waits for the
+    interim response alone, however long."""
+    if request._continue is not None:
+        request._continue = waiter
+
+
 def close_now(connector: aiohttp.BaseConnector) -> None:
     """Close it without awaiting, as a finaliser has to; `close` would make a task."""
     connector._close()
@@ -55,6 +76,11 @@ def close_now(connector: aiohttp.BaseConnector) -> None:
 def forget(connector: aiohttp.BaseConnector) -> None:
     """Have it close nothing and not warn: its sockets are another process's."""
     connector._closed = True
+
+
+def has_arrived(content: aiohttp.StreamReader) -> bool:
+    """Whether some of a body waits to be read."""
+    return bool(content._buffer)
 
 
 def rest_of(content: aiohttp.StreamReader) -> bytes:

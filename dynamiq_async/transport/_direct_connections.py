@@ -21,13 +21,11 @@ from aiohttp.http_parser import HttpResponseParser
 
 from dynamiq_async.transport._aiohttp_body import PIECE
 from dynamiq_async.transport._aiohttp_connections import MAX_LINE, OwnConnector, OwnHandler
+from dynamiq_async.transport._aiohttp_response import READ_AHEAD
 
 if TYPE_CHECKING:
     from dynamiq_async.transport._direct_heads import Head, Target
     from dynamiq_async.transport.base import Request
-
-READ_AHEAD = 64 * 1024
-"""Bytes of a body that wait to be read, or twice as many."""
 
 PARSER: dict[str, Any] = {
     "read_until_eof": True,
@@ -179,15 +177,17 @@ class DirectHandler(OwnHandler):
             self._begun += data
         elif body is not None and body.is_eof():
             of_body = body.total_bytes - had
-            self._finish(surplus=not (data[-1:] == b"\n" if self._chunked else len(data) == of_body))
+            self._finish(
+                surplus=not (data[-1:] == b"\n" if self._chunked else len(data) == of_body)
+            )
 
     def _take(self, message: Any, payload: Any) -> None:
         head, status = self._head, message.code
         if head is None or status == 101:
             self._should_close = True  # another response, or no more HTTP
-        if head is None or 100 <= status < 200 and status != 101:
+        if head is None or (100 <= status < 200 and status != 101):
             return
-        self._head, self._begun = None, b""
+        self._head, self._begun, self._fresh = None, b"", False
         if message.should_close:
             self._should_close = True
         if status in _BODYLESS or payload is aiohttp.streams.EMPTY_PAYLOAD:

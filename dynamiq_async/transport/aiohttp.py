@@ -10,32 +10,38 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import socket
 import ssl
 import zlib
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from yarl import URL
 
 from dynamiq_async import errors
-from dynamiq_async._credentials import mask
 from dynamiq_async.transport import _aiohttp_private as private
 from dynamiq_async.transport._aiohttp_body import RequestBody
-from dynamiq_async.transport._aiohttp_connections import MAX_LINE, NotConnectedError, OwnConnector
-from dynamiq_async.transport._decoding import ACCEPTED, decoder_for
-from dynamiq_async.transport._headers import Headers, readable
-from dynamiq_async.transport.proxies import parsed, proxy_for
+from dynamiq_async.transport._aiohttp_connections import (
+    MAX_LINE,
+    OwnConnector,
+    own_socket,
+    own_timeout,
+)
+from dynamiq_async.transport._aiohttp_errors import translated
+from dynamiq_async.transport._aiohttp_expect import expecting
+from dynamiq_async.transport._aiohttp_response import AiohttpConnection, AiohttpResponse
+from dynamiq_async.transport._decoding import ACCEPTED
+from dynamiq_async.transport.proxies import proxy_for, proxy_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from dynamiq_async.transport._decoding import Decoder
+    from dynamiq_async.transport._aiohttp_response import ContentResponse
     from dynamiq_async.transport.base import Request
 
 _MAX_TIMEOUTS = 64  # are kept made
-_READ_AHEAD = 64 * 1024  # bytes that wait to be read of an upgraded connection, or twice as many
 
 # Whatever the session says. Proxies and sign-on services send cookies and policies of many KiB.
 _AS_IT_COMES: dict[str, Any] = {
@@ -43,176 +49,10 @@ _AS_IT_COMES: dict[str, Any] = {
     "max_line_size": MAX_LINE,
     "max_field_size": MAX_LINE,
 }
-if "max_headers" in inspect.signature(aiohttp.ClientSession).parameters:  # of aiohttp 3.14
+if (
+    "max_headers" in inspect.signature(aiohttp.ClientSession).parameters
+):  # pragma: no branch - of aiohttp 3.14
     _AS_IT_COMES["max_headers"] = 512
-
-# A dead peer is noticed after about a minute instead of the system's two hours.
-_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-
-
-def _keepalive_socket(addr_info: Any) -> socket.socket:
-    family, kind, proto, _, _ = addr_info
-    sock = socket.socket(family=family, type=kind, proto=proto)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEPALIVE.items():
-        if number := getattr(socket, option, None):
-            sock.setsockopt(socket.IPPROTO_TCP, number, value)
-    return sock
-
-
-class AiohttpResponse:
-    """A response, and the one place that knows in which ways aiohttp's can break."""
-
-    __slots__ = ("_content", "_decoder", "_key", "_lost", "_protocol", "_raw", "_request", "status")
-
-    _decoder: Decoder | None
-
-    def __init__(self, raw: aiohttp.ClientResponse, request: Request, key: str | None) -> None:
-        self._raw = raw
-        self._content = raw.content
-        self._request = request
-        self._key = key
-        self.status = raw.status
-        self._decoder = None
-        self._lost: asyncio.Future[None] | None = None
-        self._protocol: Any = raw.connection.protocol if raw.connection is not None else None
-        if self._protocol is not None:  # the body is still coming
-            self._lost = self._protocol.closed
-            if self._lost is None:
-                self._break()
-            else:
-                self._lost.add_done_callback(self._break)
-
-    @property
-    def headers(self) -> Headers:
-        return Headers(self._raw.headers, self._key)
-
-    @property
-    def framed(self) -> bool:
-        headers = self.headers
-        return (
-            "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
-        )
-
-    async def read(self) -> bytes:
-        try:
-            if self._decoder is None:
-                return await self._content.readany()
-            return await self._decoded(self._decoder)
-        except errors.DynamiqError:  # that `fail` was given
-            raise
-        except (aiohttp.ClientError, OSError, RuntimeError, zlib.error) as error:
-            # aiohttp raises before handing out what had arrived ahead of the break.
-            if self._decoder is None and (rest := private.rest_of(self._content)):
-                return rest
-            failure = _translate(error, str(self._request), ca="", key=self._key)
-        try:
-            raise failure
-        finally:
-            del failure  # which holds this frame
-
-    async def _decoded(self, decoder: Decoder) -> bytes:
-        while True:
-            data = b"" if decoder.waiting else await self._read_raw()
-            piece = decoder.decode(data)
-            if piece:
-                return piece
-            if not data and not decoder.waiting:
-                decoder.finish()
-                return b""
-
-    async def _read_raw(self) -> bytes:
-        try:
-            return await self._content.readany()
-        except (aiohttp.ClientError, OSError, RuntimeError):
-            if rest := private.rest_of(self._content):
-                return rest
-            raise
-
-    def decode(self, encoding: str) -> None:
-        """Decompress what is read from now on. Raises `zlib.error` if that cannot be done."""
-        self._decoder = decoder_for(encoding)
-
-    def fail(self, error: Exception) -> None:
-        if self._content.exception() is None:
-            self._content.set_exception(error)
-
-    def close(self) -> None:
-        if self._lost is not None:
-            self._lost.remove_done_callback(self._break)
-            if not self._lost.get_loop().is_closed():
-                self._lost.remove_done_callback(_overlook)  # one does for a whole connection
-                self._lost.add_done_callback(_overlook)
-        connection = self._raw.connection
-        if connection is None:
-            return  # the whole body came, and the connection is back in the pool
-        # On a closed loop aiohttp leaves out closing the connection, and would warn of it later.
-        with suppress(RuntimeError):
-            if self._content.at_eof():
-                self._raw.release()
-            else:
-                self._raw.close()
-            connection.close()
-
-    def _break(self, lost: asyncio.Future[None] | None = None) -> None:
-        """Fail the body of a lost connection where aiohttp would leave its reader waiting: when
-        the framing was violated, and when the session was closed."""
-        if lost is not None:
-            _overlook(lost)
-        if not self._content.is_eof():
-            violation = self._protocol.exception()
-            self.fail(aiohttp.ClientPayloadError(str(violation or "it was closed")))
-
-
-class AiohttpConnection(AiohttpResponse):
-    """A connection that was upgraded: what comes on it is read as a body is."""
-
-    __slots__ = ()
-
-    def __init__(self, response: AiohttpResponse) -> None:
-        super().__init__(response._raw, response._request, response._key)
-        protocol = self._protocol
-        if protocol is not None:  # or else aiohttp saw no upgrade, and there is nothing to read
-            self._content = aiohttp.StreamReader(
-                protocol, _READ_AHEAD, loop=asyncio.get_running_loop()
-            )
-            protocol.set_parser(_Raw(self._content), None)
-            if protocol.transport is None:
-                self._content.feed_eof()
-
-    @property
-    def unsent(self) -> int:
-        transport = self._protocol.transport
-        return transport.get_write_buffer_size() if transport is not None else 0
-
-    def write(self, data: bytes) -> None:
-        transport = self._protocol.transport
-        if transport is not None and not transport.is_closing():
-            transport.write(data)
-
-    async def drain(self) -> None:
-        with suppress(OSError):  # `read` tells
-            await private.drain(self._protocol)
-
-    def close(self) -> None:
-        with suppress(RuntimeError):  # of a closed loop
-            if self._protocol is not None and self.unsent:
-                self._protocol.transport.abort()
-        super().close()
-
-
-class _Raw:
-    """Has aiohttp hand what comes to a reader as it is, in place of a WebSocket's frames."""
-
-    def __init__(self, content: aiohttp.StreamReader) -> None:
-        self._content = content
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self._content.feed_data(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        self._content.feed_eof()
 
 
 class AiohttpTransport:
@@ -223,7 +63,7 @@ class AiohttpTransport:
         verify: a file of CA certificates or an `SSLContext`; None for the system's, in the one
             context that aiohttp shares.
         proxy: the URL of an HTTP proxy.
-        trust_env: take the proxy from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+        trust_env: take the proxy from the environment, as `proxies` says.
         key: masked wherever a server repeats it in a header or in what is not HTTP.
     """
 
@@ -239,7 +79,7 @@ class AiohttpTransport:
         self._key = key
         self._given = session
         self._verify = verify
-        self._proxy = proxy
+        self._proxy = proxy_of(proxy, "proxy") if proxy is not None else None
         self._trust_env = trust_env
         self._context: ssl.SSLContext | None = None
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
@@ -248,27 +88,30 @@ class AiohttpTransport:
         self._ssl_context()  # now, because the client may make its transport in a thread
         _cheapen_reads()
 
-    async def send(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:
+    async def send(self, request: Request, *, connect_timeout: float | None) -> ContentResponse:
         session = self._given or self._running() or await self._session()
         proxy = proxy_for(request.url, self._proxy, trust_env=self._trust_env)
         request.sent = request.body is None  # of which aiohttp tells nothing
+        options = _AS_IT_COMES
+        if "Expect" in request.headers:
+            options = options | {"middlewares": expecting(session, request)}
         try:
             raw = await session.request(
                 request.method,
-                parsed(request.url),
+                _parsed(request.url),
                 data=RequestBody(request) if request.body is not None else None,
                 headers={"Accept-Encoding": ACCEPTED, **request.headers},
                 allow_redirects=False,
                 raise_for_status=False,
-                proxy=proxy,
+                proxy=proxy and proxy.url,
                 timeout=self._timeout(connect_timeout),
-                **_AS_IT_COMES,
+                **options,
             )
             response = AiohttpResponse(raw, request, self._key)
-            if encoding := raw.headers.get("Content-Encoding"):
-                response.decode(encoding)
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError, zlib.error) as error:
-            failure = _translate(error, str(request), ca=self._ca_name(), key=self._key)
+            failure = translated(
+                error, str(request), ca=self._ca_name(), key=self._key, proxy=proxy
+            )
         else:
             return response
         try:
@@ -276,7 +119,7 @@ class AiohttpTransport:
         finally:
             del failure  # which holds this frame
 
-    async def upgrade(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:
+    async def upgrade(self, request: Request, *, connect_timeout: float | None) -> ContentResponse:
         response = await self.send(request, connect_timeout=connect_timeout)
         return AiohttpConnection(response) if response.status == 101 else response
 
@@ -330,7 +173,7 @@ class AiohttpTransport:
             connector=self._new_connector(
                 limit=0,  # the client's own gate limits, so that its wait can be told apart
                 ssl=self._ssl_context() or True,
-                socket_factory=_keepalive_socket,
+                socket_factory=own_socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -363,10 +206,13 @@ class AiohttpTransport:
         if timeout is None:
             if len(self._timeouts) >= _MAX_TIMEOUTS:  # a limit may be computed for each call
                 self._timeouts.clear()
-            timeout = self._timeouts[connect] = aiohttp.ClientTimeout(
-                total=None, connect=connect, sock_connect=None, sock_read=None
-            )
+            timeout = own_timeout(connect) if self._given is None else _given_timeout(connect)
+            self._timeouts[connect] = timeout
         return timeout
+
+
+def _given_timeout(connect: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=None, sock_read=None)
 
 
 def _cheapen_reads() -> None:
@@ -377,12 +223,6 @@ def _cheapen_reads() -> None:
     M_MMAP_THRESHOLD in mallopt(3). Elsewhere this does nothing.
     """
     bytes(1024 * 1024)
-
-
-def _overlook(lost: asyncio.Future[None]) -> None:
-    """Look at how a connection ended that nobody reads from any more, so that nothing warns."""
-    if not lost.cancelled():
-        lost.exception()
 
 
 def _context_from(path: str) -> ssl.SSLContext:
@@ -445,57 +285,7 @@ class _Session:
 _LEFT_TO_PARENT: list[_Session] = []  # for ever: collecting them would close them
 
 
-def _translate(error: Exception, request: str, *, ca: str, key: str | None) -> errors.DynamiqError:
-    """Our error for one of aiohttp's, with a cause that holds no header of the request.
-
-    `str` of aiohttp's errors names hosts and system errors only; their attributes and `repr` hold
-    proxy passwords and request headers, so the originals are not chained.
-    """
-    cause, said = _scrub(error)
-    failure = _classify(error, request, mask(readable(" ".join(said.split())), key), ca)
-    failure.__cause__ = cause
-    return failure
-
-
-def _scrub(error: Exception) -> tuple[OSError | None, str]:
-    if isinstance(error, NotConnectedError):
-        return _scrub(error.reason)
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        verdict = error.certificate_error
-        return verdict if isinstance(verdict, OSError) else None, str(verdict)
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error, str(error.os_error) or type(error.os_error).__name__
-    if isinstance(error, aiohttp.ClientResponseError):
-        return None, f"{error.status} {error.message}"
-    said = str(error) or type(error).__name__
-    if isinstance(error, OSError) and not isinstance(error, aiohttp.ClientError):
-        return error, said
-    return None, said
-
-
-def _classify(error: Exception, request: str, said: str, ca: str) -> errors.DynamiqError:
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return errors.ConnectTimeoutError(
-            f"{request}: no connection within the connect limit", limit="connect"
-        )
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return errors.ConnectError(
-            f"{request}: TLS failed: {said}. The server was checked against {ca}; "
-            "pass verify= with a CA file or an SSLContext if it has a private CA"
-        )
-    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
-        return errors.ConnectError(f"{request}: the proxy refused: {said}")
-    if isinstance(
-        error, aiohttp.ClientConnectorError | aiohttp.ServerFingerprintMismatch | NotConnectedError
-    ):
-        return errors.ConnectError(f"{request}: cannot connect: {said}")
-    if isinstance(error, RuntimeError) and "Session is closed" in said:
-        return errors.ClientClosedError(f"{request}: the aiohttp session is closed")
-    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError | ValueError):
-        return errors.InvalidArgumentError(f"{request} cannot be sent: {said}", argument="url")
-    if isinstance(error, aiohttp.ClientResponseError):
-        return errors.APIConnectionError(f"{request}: the answer is not HTTP: {said}")
-    if isinstance(error, TimeoutError) and error.errno is None:
-        # Not ours, which are kept elsewhere: a given session's, or its connector's.
-        return errors.APITimeoutError(f"{request}: a limit of the transport's passed: {said}")
-    return errors.APIConnectionError(f"{request}: the connection broke: {said}")
+@lru_cache(maxsize=256)
+def _parsed(url: str) -> URL:
+    """`url`, which is in its wire form already."""
+    return URL(url, encoded=True)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from dynamiq_async import errors
 from dynamiq_async.transport import _aiohttp_private as private
+from dynamiq_async.transport._aiohttp_errors import translated
+from dynamiq_async.transport._aiohttp_response import ContentResponse
 from dynamiq_async.transport._direct_connections import DirectConnector
 from dynamiq_async.transport._direct_heads import Heads
-from dynamiq_async.transport._headers import Headers
-from dynamiq_async.transport.aiohttp import AiohttpResponse, AiohttpTransport, _translate
+from dynamiq_async.transport.aiohttp import AiohttpTransport
 from dynamiq_async.transport.proxies import proxy_for
 
 if TYPE_CHECKING:
@@ -28,51 +28,28 @@ if TYPE_CHECKING:
     from dynamiq_async.transport.base import Request
 
 
-class DirectResponse(AiohttpResponse):
-    """A response on a direct connection."""
+class DirectResponse(ContentResponse):
+    """A response on a direct connection; `_content` is None where it has no body."""
 
-    __slots__ = ("_connection", "_failure", "_raw_headers")
+    __slots__ = ("_connection", "_failure")
 
     def __init__(
         self, connection: DirectHandler, message: Any, body: Any, request: Request, key: str | None
     ) -> None:
+        super().__init__(message.code, message.headers, body, request, key)
         self._connection = connection
-        self._raw_headers = message.headers
-        self._content = body
-        self._request = request
-        self._key = key
-        self._decoder = None
         self._failure: Exception | None = None
-        self.status = message.code
-
-    @property
-    def headers(self) -> Headers:
-        return Headers(self._raw_headers, self._key)
-
-    async def read(self) -> bytes:
-        try:
-            if self._decoder is None:
-                return await self._read_raw()
-            return await self._decoded(self._decoder)
-        except errors.DynamiqError:  # that `fail` was given
-            raise
-        except (aiohttp.ClientError, OSError, RuntimeError, zlib.error) as error:
-            failure = _translate(error, str(self._request), ca="", key=self._key)
-        try:
-            raise failure
-        finally:
-            del failure  # which holds this frame
 
     async def _read_raw(self) -> bytes:
-        body: Any = self._content
         if self._failure is not None:
             raise self._failure
+        body = self._content
         if body is None:
             return b""
-        # What had arrived ahead of a break comes before the error.
-        if body._buffer:
-            return body._read_nowait(-1)  # type: ignore[no-any-return]
-        return await body.readany()  # type: ignore[no-any-return]
+        if private.has_arrived(body):  # ahead of a break, too
+            return private.rest_of(body)
+        arrived: bytes = await body.readany()
+        return arrived
 
     def fail(self, error: Exception) -> None:
         if self._failure is None:
@@ -93,13 +70,13 @@ class DirectTransport(AiohttpTransport):
         super().__init__(*given, **options)
         self._heads = Heads()
 
-    async def send(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:
+    async def send(self, request: Request, *, connect_timeout: float | None) -> ContentResponse:
         session = self._running() or await self._session()
         head = self._heads.of(request)
         if (
             head is None
             or not private.is_untouched()
-            or (self._trust_env and proxy_for(request.url, self._proxy, trust_env=True))
+            or (self._trust_env and proxy_for(request.url, None, trust_env=True))
         ):
             return await super().send(request, connect_timeout=connect_timeout)
         connector: Any = session.connector
@@ -111,10 +88,8 @@ class DirectTransport(AiohttpTransport):
                 connection = await self._open(connector, head, connect_timeout)
             message, body = await connection.write(head, request)
             response = DirectResponse(connection, message, body, request, self._key)
-            if encoding := message.headers.get("Content-Encoding"):
-                response.decode(encoding)
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError, zlib.error) as error:
-            failure = _translate(error, str(request), ca=self._ca_name(), key=self._key)
+            failure = translated(error, str(request), ca=self._ca_name(), key=self._key)
         except BaseException:
             if connection is not None:
                 connection.abandon()

@@ -53,7 +53,7 @@ class AppSocket(Openable):
     """An open line to an App, from `AsyncApp.connect`. Experimental: its messages are guessed.
 
     Enter it with `async with`, or let the first run open it and call `aclose()` when done. It
-    takes one of the client's `max_connections` as long as it is open. It has one run at a time: to
+    takes one of the client's `max_streams` as long as it is open. It has one run at a time: to
     run several, open several.
 
     Attributes:

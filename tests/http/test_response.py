@@ -22,6 +22,7 @@ from dynamiq_async._http.error_responses import (
     MAX_ERROR_BODY,
     beginning,
     content_type,
+    error_class,
     read_envelope,
     request_id,
     status_error,
@@ -297,6 +298,19 @@ def test_any_key_is_masked_in_any_text(key: str, before: str, after: str) -> Non
         ("forbidden", errors.PermissionDeniedError, 403),
         ("subscription_limit_reached", errors.QuotaExceededError, 403),
         ("not_found", errors.NotFoundError, 404),
+        ("Payment_Required", errors.PaymentRequiredError, 402),
+        ("permission_denied", errors.PermissionDeniedError, 403),
+        ("conflict", errors.ConflictError, 409),
+        ("gone", errors.GoneError, 410),
+        ("payload_too_large", errors.PayloadTooLargeError, 413),
+        ("request_entity_too_large", errors.PayloadTooLargeError, 413),
+        ("unsupported_media_type", errors.UnsupportedMediaTypeError, 415),
+        ("unprocessable_entity", errors.UnprocessableEntityError, 422),
+        ("validation_error", errors.UnprocessableEntityError, 422),
+        ("too_many_requests", errors.RateLimitError, 429),
+        ("rate_limit_exceeded", errors.RateLimitError, 429),
+        ("internal_server_error", errors.InternalServerError, 500),
+        ("service_unavailable", errors.InternalServerError, 503),
         ("new_code", errors.RunFailedError, None),
         (None, errors.RunFailedError, None),
     ],
@@ -311,6 +325,23 @@ def test_an_error_in_a_stream_has_the_class_it_has_over_http(
     assert error.details == {"a": "b"}
     assert json.loads(error.body or "") == data
     assert "m" in error.message
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        ({"error": {"message": "m", "status": 404}}, 404),
+        ({"error": {"message": "m", "code": "new", "status_code": 429}}, 429),
+        ({"detail": "m", "status_code": 503}, 503),
+        ({"error": "m", "status": "404"}, None),
+        ({"error": "m", "status": 200}, None),
+        ({"message": "m", "status": True}, None),
+    ],
+)
+def test_an_error_in_a_stream_may_name_its_status(data: Any, status: int | None) -> None:
+    error = stream_error(data, run_id=None, request=REQUEST)
+    assert error.status == status
+    assert type(error) is (error_class(status, None) if status else errors.RunFailedError)
 
 
 @pytest.mark.parametrize("data", ["boom", {"error": "boom"}, {"message": "boom"}])
