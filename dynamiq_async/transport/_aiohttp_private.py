@@ -25,6 +25,8 @@ UNDOCUMENTED = {
     "StreamReader._read_nowait": "`rest_of`",
     "StreamReader.feed_data": "an upgraded connection is read as a body is",
     "StreamReader.feed_eof": "the same",
+    "BaseConnector._release": "`give_back`",
+    "Connection._protocol": "`protocol_of`",
     "Connection.protocol": "the way to all that follows",
     "ResponseHandler._drain_helper": "`drain`",
     "ResponseHandler._drain_waiter": "`drain`",
@@ -66,6 +68,17 @@ def wait_for_continue(request: aiohttp.ClientRequest, waiter: asyncio.Future[boo
     interim response alone, however long."""
     if request._continue is not None:
         request._continue = waiter
+
+
+def protocol_of(connection: Any) -> Any:
+    """The protocol of a connection, which is no more given back when that is collected."""
+    protocol, connection._protocol = connection._protocol, None
+    return protocol
+
+
+def give_back(connector: aiohttp.BaseConnector, key: Any, protocol: Any) -> None:
+    """Keep a connection for the next request to `key`, unless it is to be closed."""
+    connector._release(key, protocol)
 
 
 def close_now(connector: aiohttp.BaseConnector) -> None:

@@ -97,6 +97,9 @@ class ContentResponse:
         if self._content.exception() is None:
             self._content.set_exception(error)
 
+    def close(self) -> None:
+        raise NotImplementedError
+
 
 class AiohttpResponse(ContentResponse):
     """A response of a session's."""

@@ -19,6 +19,7 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpResponseParser
 
+from dynamiq_async.transport import _aiohttp_private as private
 from dynamiq_async.transport._aiohttp_body import PIECE
 from dynamiq_async.transport._aiohttp_connections import MAX_LINE, OwnConnector, OwnHandler
 from dynamiq_async.transport._aiohttp_response import READ_AHEAD
@@ -68,8 +69,7 @@ class DirectConnector(OwnConnector):
     async def open(self, target: Target, timeout: aiohttp.ClientTimeout) -> DirectHandler:
         """A new connection. Raises what aiohttp raises."""
         made: Any = await self.connect(target, [], timeout)
-        connection: DirectHandler = made._protocol
-        made._protocol = None  # or it would be given back when `made` is collected
+        connection: DirectHandler = private.protocol_of(made)
         connection.home = self, target.connection_key
         return connection
 
@@ -176,10 +176,8 @@ class DirectHandler(OwnHandler):
         elif self._head is not None:
             self._begun += data
         elif body is not None and body.is_eof():
-            of_body = body.total_bytes - had
-            self._finish(
-                surplus=not (data[-1:] == b"\n" if self._chunked else len(data) == of_body)
-            )
+            ends = data[-1:] == b"\n" if self._chunked else len(data) == body.total_bytes - had
+            self._finish(surplus=not ends)
 
     def _take(self, message: Any, payload: Any) -> None:
         head, status = self._head, message.code
@@ -204,7 +202,8 @@ class DirectHandler(OwnHandler):
         start = 0
         for _ in range(heads):
             start = data.find(b"\r\n\r\n", start) + 4
-        return len(data) - start != self._body.total_bytes
+        size: int = self._body.total_bytes
+        return len(data) - start != size
 
     def _refused(self, data: bytes, error: Exception) -> None:
         """The parser does not take what came."""
@@ -258,11 +257,11 @@ class DirectHandler(OwnHandler):
         self._go_home()
 
     def _go_home(self) -> None:
-        if self._should_close and self.transport is not None:
-            if self.transport.get_write_buffer_size():
-                self.transport.abort()  # what is unsent would hold it up
+        transport = self.transport
+        if self._should_close and transport is not None and transport.get_write_buffer_size():
+            transport.abort()  # what is unsent would hold it up
         connector, key = self.home
-        connector._release(key, self)
+        private.give_back(connector, key, self)
 
     # --- what the connector asks, and the loop tells --------------------------------------------
 
