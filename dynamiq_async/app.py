@@ -226,9 +226,7 @@ class AsyncApp(Batching):
         request = self._api.request("POST", "", body=body, given=given)
         response = await self._api.sender.fetch(request, self._api.options.for_call(given))
         key = self._api.sender.key
-        return await decode_output(
-            str(request), response, output_type, key=key, on_failure=on_failure
-        )
+        return await decode_output(request, response, output_type, key=key, on_failure=on_failure)
 
     @overload
     def stream(self, input: Any, **options: Unpack[_StreamOptions]) -> AppStream[Any]: ...

@@ -21,11 +21,10 @@ UNDOCUMENTED = {
     "BaseConnector._close": "`close_now`",
     "BaseConnector._closed": "`forget`",
     "ClientSession._request": "`is_untouched`",
-    "StreamReader._buffer": "`has_arrived`",
+    "StreamReader._buffer": "`has_arrived` and `whole_of`",
     "StreamReader._read_nowait": "`rest_of`",
     "StreamReader.feed_data": "an upgraded connection is read as a body is",
     "StreamReader.feed_eof": "the same",
-    "BaseConnector._release": "`give_back`",
     "Connection._protocol": "`protocol_of`",
     "Connection.protocol": "the way to all that follows",
     "ResponseHandler._drain_helper": "`drain`",
@@ -76,11 +75,6 @@ def protocol_of(connection: Any) -> Any:
     return protocol
 
 
-def give_back(connector: aiohttp.BaseConnector, key: Any, protocol: Any) -> None:
-    """Keep a connection for the next request to `key`, unless it is to be closed."""
-    connector._release(key, protocol)
-
-
 def close_now(connector: aiohttp.BaseConnector) -> None:
     """Close it without awaiting, as a finaliser has to; `close` would make a task."""
     connector._close()
@@ -94,6 +88,12 @@ def forget(connector: aiohttp.BaseConnector) -> None:
 def has_arrived(content: aiohttp.StreamReader) -> bool:
     """Whether some of a body waits to be read."""
     return bool(content._buffer)
+
+
+def whole_of(content: aiohttp.StreamReader) -> bytes:
+    """A body that has ended, and of which nothing was read. It is read no more."""
+    pieces = content._buffer
+    return pieces.popleft() if len(pieces) == 1 else b"".join(pieces)
 
 
 def rest_of(content: aiohttp.StreamReader) -> bytes:

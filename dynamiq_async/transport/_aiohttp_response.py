@@ -93,6 +93,10 @@ class ContentResponse:
             raise
         return content
 
+    def arrived(self) -> bytes | None:
+        """What `ClientResponse` says. Of a session's response, only reading tells."""
+        return None
+
     def fail(self, error: Exception) -> None:
         if self._content.exception() is None:
             self._content.set_exception(error)

@@ -66,6 +66,14 @@ class DirectConnector(OwnConnector):
             del self._conns[key]
         return taken
 
+    def keep(self, key: Any, connection: DirectHandler) -> None:
+        """Keep a connection for the next request to `key`, unless it is to be closed."""
+        if self._cleanup_handle is None or self._closed or connection.is_over:
+            self._release(key, connection)  # which does the same, at three times the cost
+        else:
+            self._acquired.discard(connection)
+            self._conns[key].append((connection, monotonic()))
+
     async def open(self, target: Target, timeout: aiohttp.ClientTimeout) -> DirectHandler:
         """A new connection. Raises what aiohttp raises."""
         made: Any = await self.connect(target, [], timeout)
@@ -79,13 +87,15 @@ class DirectHandler(OwnHandler):
 
     Attributes:
         home: the connector that it is given back to, and the key there.
+        is_over: whether it takes no more requests.
     """
 
-    home: tuple[OwnConnector, Any]
+    home: tuple[DirectConnector, Any]
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._direct = False  # whether a request is under way that `write` sent
+        self._own_parser: Any = None
         self._feed: Any = None  # to the parser; None while what is inherited reads
         self._reading = False  # whether what is inherited is at it
         self._head: asyncio.Future[Any] | None = None  # of the response, until it has come
@@ -93,6 +103,7 @@ class DirectHandler(OwnHandler):
         self._body: Any = None  # what is still coming of the response
         self._chunked = False
         self._upload: asyncio.Task[None] | None = None
+        self.is_over = False
         self._unread: Any = None  # asks the system whether there is something to be read
 
     # --- the request ----------------------------------------------------------------------------
@@ -100,10 +111,12 @@ class DirectHandler(OwnHandler):
     def write(self, head: Head, request: Request) -> asyncio.Future[Any]:
         """Send a request. The future gives the head of its response and its body, or None for
         a response without one."""
-        self._parser = HttpResponseParser(
-            self, self._loop, READ_AHEAD, payload_exception=aiohttp.ClientPayloadError, **PARSER
-        )
-        self._direct, self._feed, self._begun = True, self._parser.feed_data, b""
+        if self._own_parser is None:
+            self._own_parser = HttpResponseParser(
+                self, self._loop, READ_AHEAD, payload_exception=aiohttp.ClientPayloadError, **PARSER
+            )
+        self._parser = self._own_parser  # the session may have put another there
+        self._direct, self._feed = True, self._own_parser.feed_data
         self._head = answered = self._loop.create_future()
         transport: Any = self.transport
         body = request.body
@@ -182,12 +195,12 @@ class DirectHandler(OwnHandler):
     def _take(self, message: Any, payload: Any) -> None:
         head, status = self._head, message.code
         if head is None or status == 101:
-            self._should_close = True  # another response, or no more HTTP
+            self._should_close = self.is_over = True  # another response, or no more HTTP
         if head is None or (100 <= status < 200 and status != 101):
             return
         self._head, self._begun, self._fresh = None, b"", False
         if message.should_close:
-            self._should_close = True
+            self._should_close = self.is_over = True
         if status in _BODYLESS or payload is aiohttp.streams.EMPTY_PAYLOAD:
             payload = None
         self._body = self._payload = payload
@@ -209,7 +222,7 @@ class DirectHandler(OwnHandler):
         """The parser does not take what came."""
         if self._head is not None:
             data, self._begun = self._begun + data, b""
-            self._feed = None
+            self._feed = self._own_parser = None
             self.set_response_params(read_bufsize=READ_AHEAD, **PARSER)
             self.data_received(data)
         elif self._body is None or self._body.is_eof():
@@ -231,10 +244,10 @@ class DirectHandler(OwnHandler):
         """The response is whole."""
         self._direct, self._feed, self._body = False, None, None
         if surplus:
-            self._should_close = True
+            self._should_close = self.is_over = True
         if self._upload is not None:
             self._upload.cancel()
-            self._should_close = True
+            self._should_close = self.is_over = True
         self._go_home()
 
     def abandon(self) -> None:
@@ -253,15 +266,15 @@ class DirectHandler(OwnHandler):
             body.set_exception(aiohttp.ClientPayloadError(str(error or "it was closed")))
         if self._upload is not None:
             self._upload.cancel()
-        self._should_close = True
+        self._should_close = self.is_over = True
         self._go_home()
 
     def _go_home(self) -> None:
         transport = self.transport
-        if self._should_close and transport is not None and transport.get_write_buffer_size():
+        if self.is_over and transport is not None and transport.get_write_buffer_size():
             transport.abort()  # what is unsent would hold it up
         connector, key = self.home
-        private.give_back(connector, key, self)
+        connector.keep(key, self)
 
     # --- what the connector asks, and the loop tells --------------------------------------------
 

@@ -121,8 +121,9 @@ class AiohttpTransport:
 
     async def upgrade(self, request: Request, *, connect_timeout: float | None) -> ContentResponse:
         response = await self.send(request, connect_timeout=connect_timeout)
-        agreed = response.status == 101 and isinstance(response, AiohttpResponse)
-        return AiohttpConnection(response) if agreed else response
+        if response.status == 101 and isinstance(response, AiohttpResponse):
+            return AiohttpConnection(response)
+        return response
 
     async def aclose(self) -> None:
         running = asyncio.get_running_loop()

@@ -28,6 +28,9 @@ def _is(value: object, name: str) -> bool:
 class ClientResponse(Response, Protocol):
     """A response as a client uses it."""
 
+    def arrived(self) -> bytes | None:
+        """The whole body, where it is known to be here already. It takes the place of `read`."""
+
     def fail(self, error: Exception) -> None:
         """Make a `read` that waits, and every later one, raise `error`. Of several errors, the
         first counts."""

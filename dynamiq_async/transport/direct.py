@@ -13,10 +13,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from multidict import istr
 
 from dynamiq_async.transport import _aiohttp_private as private
 from dynamiq_async.transport._aiohttp_errors import translated
 from dynamiq_async.transport._aiohttp_response import ContentResponse
+from dynamiq_async.transport._decoding import decoder_for
 from dynamiq_async.transport._direct_connections import DirectConnector
 from dynamiq_async.transport._direct_heads import Heads
 from dynamiq_async.transport.aiohttp import AiohttpTransport
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from dynamiq_async.transport.base import Request
 
 
+_ENCODED = istr("Content-Encoding")
+
+
 class DirectResponse(ContentResponse):
     """A response on a direct connection; `_content` is None where it has no body."""
 
@@ -36,7 +41,13 @@ class DirectResponse(ContentResponse):
     def __init__(
         self, connection: DirectHandler, message: Any, body: Any, request: Request, key: str | None
     ) -> None:
-        super().__init__(message.code, message.headers, body, request, key)
+        # Not by `super()`, for every call makes one.
+        self.status = message.code
+        self._headers = headers = message.headers
+        self._content = body
+        self._request = request
+        self._key = key
+        self._decoder = decoder_for(headers[_ENCODED]) if _ENCODED in headers else None
         self._connection = connection
         self._failure: Exception | None = None
 
@@ -50,6 +61,14 @@ class DirectResponse(ContentResponse):
             return private.rest_of(body)
         arrived: bytes = await body.readany()
         return arrived
+
+    def arrived(self) -> bytes | None:
+        content = self._content
+        if self._decoder is not None or self._failure is not None:
+            return None
+        if content is None:
+            return b""
+        return private.whole_of(content) if content.is_eof() else None
 
     def fail(self, error: Exception) -> None:
         if self._failure is None:
@@ -73,11 +92,7 @@ class DirectTransport(AiohttpTransport):
     async def send(self, request: Request, *, connect_timeout: float | None) -> ContentResponse:
         session = self._running() or await self._session()
         head = self._heads.of(request)
-        if (
-            head is None
-            or not private.is_untouched()
-            or (self._trust_env and proxy_for(request.url, None, trust_env=True))
-        ):
+        if head is None or not private.is_untouched() or self._has_proxy(request.url):
             return await super().send(request, connect_timeout=connect_timeout)
         connector: Any = session.connector
         request.sent = False
@@ -112,6 +127,9 @@ class DirectTransport(AiohttpTransport):
             if error.errno is not None:  # the system's
                 raise
         raise aiohttp.ConnectionTimeoutError
+
+    def _has_proxy(self, url: str) -> bool:
+        return self._trust_env and proxy_for(url, None, trust_env=True) is not None
 
     def _new_connector(self, **options: Any) -> DirectConnector:
         return DirectConnector(**options)
