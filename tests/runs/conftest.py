@@ -13,11 +13,15 @@ from dynamiq_async._http.retry import RetryPolicy
 from dynamiq_async.emulator import Emulator
 from dynamiq_async.runs import requests as requests_module
 from dynamiq_async.runs import waiting
+from tests.support.network import pytest_generate_tests, transport_kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from dynamiq_async.emulator import App
+
+
+__all__ = ["pytest_generate_tests", "transport_kind"]
 
 
 class Served(NamedTuple):
