@@ -21,7 +21,12 @@ from aiohttp.http_parser import HttpResponseParser
 
 from dynamiq_async.transport import _aiohttp_private as private
 from dynamiq_async.transport._aiohttp_body import PIECE
-from dynamiq_async.transport._aiohttp_connections import MAX_LINE, OwnConnector, OwnHandler
+from dynamiq_async.transport._aiohttp_connections import (
+    MAX_LINE,
+    NotConnectedError,
+    OwnConnector,
+    OwnHandler,
+)
 from dynamiq_async.transport._aiohttp_response import READ_AHEAD
 
 if TYPE_CHECKING:
@@ -37,6 +42,7 @@ PARSER: dict[str, Any] = {
 }
 
 _BODYLESS = (204, 304)
+_LF = b"\n"[0]
 
 
 class DirectConnector(OwnConnector):
@@ -102,6 +108,8 @@ class DirectHandler(OwnHandler):
         self._begun = b""  # what has come of it
         self._body: Any = None  # what is still coming of the response
         self._chunked = False
+        self._behind_head = 0  # bytes that came, as far as they are counted
+        self._ends_line = True  # whether the last byte that came does
         self._upload: asyncio.Task[None] | None = None
         self.is_over = False
         self._unread: Any = None  # asks the system whether there is something to be read
@@ -111,6 +119,11 @@ class DirectHandler(OwnHandler):
     def write(self, head: Head, request: Request) -> asyncio.Future[Any]:
         """Send a request. The future gives the head of its response and its body, or None for
         a response without one."""
+        transport: Any = self.transport
+        if transport is None or transport.is_closing():  # the server has closed it at once
+            self._should_close = self.is_over = True
+            self._go_home()
+            raise NotConnectedError(aiohttp.ServerDisconnectedError())
         if self._own_parser is None:
             self._own_parser = HttpResponseParser(
                 self, self._loop, READ_AHEAD, payload_exception=aiohttp.ClientPayloadError, **PARSER
@@ -118,7 +131,6 @@ class DirectHandler(OwnHandler):
         self._parser = self._own_parser  # the session may have put another there
         self._direct, self._feed = True, self._own_parser.feed_data
         self._head = answered = self._loop.create_future()
-        transport: Any = self.transport
         body = request.body
         if body is None:
             request.sent = True
@@ -136,7 +148,8 @@ class DirectHandler(OwnHandler):
             await self._send_pieces(head, request)
         except Exception as error:  # noqa: BLE001 - whatever a body raises, the response tells
             self._upload = None
-            self._end(error)
+            if self._direct:
+                self._end(error)
         self._upload = None
 
     async def _send_pieces(self, head: Head, request: Request) -> None:
@@ -172,25 +185,31 @@ class DirectHandler(OwnHandler):
             if self._direct:
                 self._settle()
             return
-        body = self._body
-        had = 0 if body is None else body.total_bytes
+        if data:  # or else what was held back is parsed
+            self._behind_head += len(data)
+            self._ends_line = data[-1] == _LF
         try:
             messages, _, _ = self._feed(data)
         except Exception as error:  # noqa: BLE001 - it raises several, all of which mean this
             self._refused(data, error)
             return
         if messages:
+            came = self._begun + data
             for message, payload in messages:
                 self._take(message, payload)
             if self._head is not None:  # it was an interim one
-                self._begun = data.rpartition(b"\r\n\r\n")[2]
-            elif self._body is None or self._body.is_eof():
-                self._finish(surplus=self._is_more_than_response(data, len(messages)))
+                self._begun = came.rpartition(b"\r\n\r\n")[2]
+                return
+            self._behind_head = len(came) - _end_of_head(came, len(messages))
         elif self._head is not None:
             self._begun += data
-        elif body is not None and body.is_eof():
-            ends = data[-1:] == b"\n" if self._chunked else len(data) == body.total_bytes - had
-            self._finish(surplus=not ends)
+            return
+        body = self._body
+        if body is None or self._chunked:
+            if body is None or body.is_eof():
+                self._finish(surplus=not self._ends_line)
+        elif body.is_eof():
+            self._finish(surplus=self._behind_head != body.total_bytes)
 
     def _take(self, message: Any, payload: Any) -> None:
         head, status = self._head, message.code
@@ -207,16 +226,6 @@ class DirectHandler(OwnHandler):
         self._chunked = message.chunked
         if not head.done():
             head.set_result((message, payload))
-
-    def _is_more_than_response(self, data: bytes, heads: int) -> bool:
-        """Whether there is something behind the response whose head and end came with `data`."""
-        if self._body is None or self._chunked:
-            return data[-1:] != b"\n"
-        start = 0
-        for _ in range(heads):
-            start = data.find(b"\r\n\r\n", start) + 4
-        size: int = self._body.total_bytes
-        return len(data) - start != size
 
     def _refused(self, data: bytes, error: Exception) -> None:
         """The parser does not take what came."""
@@ -309,6 +318,14 @@ class DirectHandler(OwnHandler):
         super().connection_lost(exc)
         if self._direct:
             self._settle()
+
+
+def _end_of_head(data: bytes, heads: int) -> int:
+    """Where the last of the heads ends with which `data` begins."""
+    end = 0
+    for _ in range(heads):
+        end = data.find(b"\r\n\r\n", end) + 4
+    return end
 
 
 def _told(error: BaseException | None) -> BaseException:
