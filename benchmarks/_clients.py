@@ -4,12 +4,13 @@ end, hold a slow one, make a call. A client that is not installed is left out.""
 from __future__ import annotations
 
 import json
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import aiohttp
 import msgspec
 
+from benchmarks import _peer_clients
 from benchmarks._measure import expect
 from benchmarks.peers import optional
 from dynamiq_async import AsyncApp, StreamEvent, Timeout
@@ -21,6 +22,17 @@ BARE = "its bytes and SSEDecoder"
 HTTPX_SSE = "httpx + httpx-sse + json"
 OPENAI = "openai, as dicts"
 BARE_CALL = "aiohttp + msgspec"
+TYPED = "dynamiq_async, typed"
+
+
+class Output(msgspec.Struct):
+    answer: str
+    tickets: int
+
+
+class Answer(msgspec.Struct):
+    output: Output
+
 
 INPUT = {"question": "What tier is customer-7421?"}
 FINAL_TYPE = "dynamiq.workflows.Workflow"
@@ -71,12 +83,10 @@ class Clients:
         return optional("openai")
 
     @cached_property
-    def niquests(self) -> Any:
-        if (niquests := optional("niquests")) is None:
-            return None
-        session = niquests.AsyncSession(pool_maxsize=CONNECTIONS)
-        self._opened.append(session)
-        return session
+    def peers(self) -> list[_peer_clients.PeerClient]:
+        peers = _peer_clients.opened(HEADERS, CONNECTIONS)
+        self._opened += peers
+        return peers
 
     def _openai(self, path: str) -> Any:
         client = self._openais.get(path)
@@ -91,7 +101,7 @@ class Clients:
         for app in self._apps.values():
             await app.aclose()
         for client in self._opened:
-            await client.close() if hasattr(client, "close") else await client.aclose()
+            await client.aclose() if hasattr(client, "aclose") else await client.close()
 
     # Streams, read to the end. Each has to see every event, and the final one as the last.
 
@@ -105,7 +115,12 @@ class Clients:
             streams[HTTPX_SSE] = self.stream_httpx_sse
         if self.openai:
             streams[OPENAI] = self.stream_openai
+        for peer in self.peers:
+            streams[peer.package] = partial(self.stream_peer, peer)
         return streams
+
+    async def stream_peer(self, peer: _peer_clients.PeerClient, path: str, events: int) -> None:
+        await peer.stream(f"{self.url}{path}/", {"input": INPUT, "stream": True}, events)
 
     async def stream(self, path: str, events: int) -> None:
         seen = 0
@@ -191,15 +206,23 @@ class Clients:
     # Calls.
 
     def calls(self) -> dict[str, Any]:
-        calls: dict[str, Any] = {"dynamiq_async": self.call, BARE_CALL: self.call_bare}
+        calls: dict[str, Any] = {
+            "dynamiq_async": self.call,
+            TYPED: self.call_typed,
+            BARE_CALL: self.call_bare,
+        }
         if self.httpx:
             calls["httpx"] = self.call_httpx
-        if self.niquests:
-            calls["niquests"] = self.call_niquests
+        for peer in self.peers:
+            calls[peer.package] = partial(peer.call, f"{self.url}/", {"input": INPUT})
         return calls
 
     async def call(self) -> Any:
         return await self.app().invoke(INPUT)
+
+    async def call_typed(self) -> Any:
+        answer = await self.app().invoke(INPUT, output_type=Answer)
+        return {"output": {"tickets": answer.output.tickets}}
 
     async def call_bare(self) -> Any:
         body = msgspec.json.encode({"input": INPUT})
@@ -208,12 +231,6 @@ class Clients:
 
     async def call_httpx(self) -> Any:
         response = await self.httpx.post(
-            f"{self.url}/", json={"input": INPUT}, headers=AUTHORIZATION
-        )
-        return response.json()
-
-    async def call_niquests(self) -> Any:
-        response = await self.niquests.post(
             f"{self.url}/", json={"input": INPUT}, headers=AUTHORIZATION
         )
         return response.json()

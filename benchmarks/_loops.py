@@ -67,13 +67,17 @@ def on_each_loop(
     *,
     unit: str,
     per_second: float,
-    goals: Iterable[Goal] = (),
+    goals: Iterable[Goal] | Callable[[str], Iterable[Goal]] = (),
     rounds: int = 11,
     seconds: float = 0.05,
     wall: bool = False,
     base: str = OURS,
 ) -> Iterator[Comparison]:
-    """Measure tasks, given by loop and contender, all in the same rounds; a comparison a loop."""
+    """Measure tasks, given by loop and contender, all in the same rounds; a comparison a loop.
+
+    Args:
+        goals: of each loop, or what tells those of a loop.
+    """
     samples, failed = measure(
         {
             f"{loop} {contender}": Work(_blocking(settings.runners[loop], task), task.units)
@@ -96,7 +100,7 @@ def on_each_loop(
             per_second=per_second,
             columns=its,
             base=base,
-            goals=goals,
+            goals=goals(loop) if callable(goals) else goals,
             wall=wall,
         )
 

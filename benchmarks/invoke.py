@@ -10,7 +10,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._clients import BARE_CALL, Clients
+from benchmarks._clients import BARE_CALL, TYPED, Clients
 from benchmarks._loops import Task, clients, on_each_loop
 from benchmarks._measure import expect
 from benchmarks._results import OURS, Goal
@@ -25,10 +25,12 @@ TABLES = {"invoke": "`AsyncApp.invoke`"}
 
 CONCURRENCY = (1, 10, 100, 500)
 GOAL_AT = 100
-BARE_GOAL, HTTPX_GOAL = 0.85, 10.0
+TYPED_GOAL = 1.03
+BARE_GOALS = {"asyncio": 0.55, "uvloop": 0.4}
+PEER_GOALS = {"httpx": 0.1, "httpx2": 0.1, "niquests": 0.2, "pyreqwest": 1.0, "ry": 1.5}
 
 # Slow contenders get a smaller share of the calls; what counts is the cost of each.
-SHARES = {"httpx": 10, "niquests": 5}
+SHARES = {"httpx": 10, "httpx2": 10, "niquests": 5}
 
 
 def run(settings: Settings) -> Iterator[Comparison]:
@@ -42,7 +44,7 @@ def run(settings: Settings) -> Iterator[Comparison]:
                 {loop: _tasks(its, calls, concurrency) for loop, its in opened.items()},
                 unit="µs of CPU per call",
                 per_second=1e6,
-                goals=_goals() if concurrency == GOAL_AT else (),
+                goals=_goals if concurrency == GOAL_AT else (),
                 rounds=9,
                 wall=True,
             )
@@ -56,10 +58,12 @@ def _tasks(its: Clients, calls: int, concurrency: int) -> Mapping[str, Task]:
     return tasks
 
 
-def _goals() -> list[Goal]:
+def _goals(loop: str) -> list[Goal]:
     return [
-        Goal(BARE_CALL, OURS, at_least=BARE_GOAL),
-        Goal("httpx", OURS, at_least=HTTPX_GOAL),
+        Goal(OURS, BARE_CALL, at_most=BARE_GOALS[loop]),
+        Goal(TYPED, BARE_CALL, at_most=BARE_GOALS[loop]),
+        Goal(TYPED, OURS, at_most=TYPED_GOAL),
+        *(Goal(OURS, peer, at_most=most) for peer, most in PEER_GOALS.items()),
     ]
 
 

@@ -31,7 +31,7 @@ TABLES = {"slow streams": "Slow streams, 10 events a second each"}
 
 STREAMS = (10, 100, 1_000)
 GOAL_AT = 1_000
-GOAL = 1.15
+GOAL = 1.25
 PATH = "/slow"
 LATE = 0.9  # a client that sees fewer of the events than this does not keep up
 

@@ -28,6 +28,7 @@ import msgspec.inspect
 from msgspec import NODEFAULT, Raw
 
 from dynamiq_async._scalars import is_of_a_frame, plain
+from dynamiq_async._types import OncePerType, PerType
 from dynamiq_async.errors import InvalidArgumentError, ResponseDecodeError
 
 if TYPE_CHECKING:
@@ -140,11 +141,16 @@ class LongLookError(Exception):
 
 
 def _decoder(type: Any) -> Callable[[Any], Any]:
-    if type is Any:
-        return _decode
+    return _decode if type is Any else _made(type)
+
+
+def _make_decoder(type: Any) -> Callable[[Any], Any]:
     if hasattr(type, _VALIDATE_JSON):
         return partial(_validated, type)
     return msgspec.json.Decoder(type, dec_hook=from_builtin).decode
+
+
+_made = PerType(_make_decoder)
 
 
 def decode_with(decoder: Callable[[Any], T], data: Buffer) -> T:
@@ -262,14 +268,26 @@ def check_type(type: Any, argument: str = "output_type") -> None:
     if type is Any or type is None:
         return
     try:
-        info = msgspec.inspect.type_info(type)
-        msgspec.json.Decoder(type)
-        if isinstance(info, msgspec.inspect.CustomType) and not hasattr(info.cls, _VALIDATE):
-            raise TypeError(f"{info.cls.__name__} is neither a Struct, a dataclass nor the like")
+        _check(type)
     except TypeError as error:
         raise InvalidArgumentError(
             f"{argument} is not a type that msgspec can decode to: {error}", argument=argument
         ) from error
+
+
+def _check_type(type: Any) -> None:
+    """Raise TypeError for a type that check_type refuses."""
+    unknown: list[Any] = []
+    decoder = msgspec.json.Decoder(type, dec_hook=lambda asked, _: unknown.append(asked))
+    # msgspec takes any class, and leaves those that it does not know to the hook.
+    with suppress(msgspec.ValidationError):
+        decoder.decode(b"null")
+    if unknown and not hasattr(unknown[0], _VALIDATE):
+        name = type_name(unknown[0])
+        raise TypeError(f"{name} is neither a Struct, a dataclass nor the like")
+
+
+_check = OncePerType(_check_type)
 
 
 def fitting(content: dict[str, Any], type: type[S]) -> S:

@@ -106,8 +106,10 @@ class AsyncApp(Batching):
         max_retry_after: seconds; when a server asks to wait longer, the call raises at once. None
             waits however long it says.
         transport: what speaks HTTP: a transport of your own, as `dynamiq_async.transport` says,
-            or "session" for the one on aiohttp. None chooses; that is the one on aiohttp. Yours
-            is used as it is, stays yours to close, and goes with none of the next four.
+            or "direct" for the one on aiohttp's connections, or "session" for the one on its
+            `ClientSession`, which a session of your own and a proxy need. None chooses: "direct"
+            where that can be, except while `ClientSession` is patched, as mocks and tracing agents
+            do. Yours is used as it is, stays yours to close, and goes with none of the next four.
         session: your own `aiohttp.ClientSession`. It is used as it is, and stays yours to close.
         verify: a file or folder of CA certificates, or an `ssl.SSLContext`; by default the
             system's certificates.
@@ -235,9 +237,7 @@ class AsyncApp(Batching):
         request = self._api.request("POST", "", body=body, given=given)
         response = await self._api.sender.fetch(request, self._api.options.for_call(given))
         key = self._api.sender.key
-        return await decode_output(
-            str(request), response, output_type, key=key, on_failure=on_failure
-        )
+        return await decode_output(request, response, output_type, key=key, on_failure=on_failure)
 
     @overload
     def stream(self, input: Any, **options: Unpack[_StreamOptions]) -> AppStream[Any]: ...

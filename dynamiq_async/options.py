@@ -132,12 +132,14 @@ def check_one_of(value: object, allowed: tuple[str, ...], argument: str) -> None
 
 def check_mapping(value: Mapping[str, Any] | None, argument: str) -> Mapping[str, Any]:
     """`value`, an empty one for None. Raises InvalidArgumentError for anything but a mapping."""
-    if not isinstance(value, Mapping | None):
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
         raise InvalidArgumentError(
             f"{argument} must be a mapping, such as a dict, not {type(value).__name__}",
             argument=argument,
         )
-    return value or {}
+    return value
 
 
 def check_id(value: object, argument: str, *, in_path: bool = True) -> str:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 PACKAGE = Path(dynamiq_async.__file__).parent
 NAME = PACKAGE.name
 
-GROUND = "errors options _words _scalars _json _credentials _failures _files _hosts _tasks _version"
+GROUND = (
+    "errors options _words _scalars _types _json _credentials _failures _files _hosts _tasks "
+    "_version"
+)
 CALLS = f"{GROUND} _http sse events streaming"
 
 # A room, what it may import beside itself, and why no more. From the ground up.
@@ -33,7 +36,8 @@ ARROWS = (
     ("errors", "", "everything raises them, so they stand on nothing"),
     ("_scalars", "", "what other libraries have for numbers, texts and times, by its names alone"),
     ("options", "errors _scalars", "limits that callers set, checked where they are made"),
-    ("_json", "errors _scalars", "JSON knows no service and no network"),
+    ("_types", "", "what is kept for a type knows neither JSON nor what is made"),
+    ("_json", "errors _scalars _types", "JSON knows no service and no network"),
     ("_credentials", "errors", "what keeps a key knows nothing that could send it"),
     ("_failures", "errors _json _credentials", "what failed is one question for every room"),
     ("_files", "", "the system's files, whoever writes them"),

@@ -122,4 +122,4 @@ class Api:
             DynamiqError: what `AsyncApp.invoke` raises for any request.
         """
         response = await self.sender.fetch(request, options, deadline=deadline)
-        return await decode_apart(str(request), response, type, key=self.sender.key)
+        return await decode_apart(request, response, type, key=self.sender.key)

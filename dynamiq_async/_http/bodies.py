@@ -30,11 +30,11 @@ def root_body(
         row: the input may be the row of a frame, whose missing values are NaN.
     """
     encoded = encode_object(input, "input", row=row)
+    if files is extra_body is None and [*fields.values()].count(None) == len(fields):
+        return b'{"input":%b}' % encoded  # most calls are this, and need no second encoding
     added = check_mapping(extra_body, "extra_body")
     known = {k: v for k, v in fields.items() if v is not None}
     uploads = as_uploads(files)
-    if not (known or added or uploads):
-        return b'{"input":%b}' % encoded  # most calls are this, and need no second encoding
     body = {"input": Raw(encoded)} | known | dict(added)
     if not uploads:
         return encode(body, "extra_body")

@@ -177,6 +177,8 @@ class Limiter:
 
     def succeeded(self) -> None:
         """A request succeeded, so an adaptive limit may grow."""
+        if self.adaptive is None:
+            return
         with self._lock:
             if self.adaptive is not None and self.adaptive.succeeded(now(), self.in_flight):
                 self._resize()

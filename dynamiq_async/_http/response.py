@@ -54,8 +54,13 @@ class ResponseInfo(Struct, frozen=True, kw_only=True):
     attempts: int = 1
 
 
-def decode_body(request: str, response: BufferedResponse, type: type[T], *, key: str | None) -> T:
+def decode_body(
+    request: object, response: BufferedResponse, type: type[T], *, key: str | None
+) -> T:
     """The body as `type`. Errors mask `key` where the body repeats it.
+
+    Args:
+        request: what errors call it, by `str`.
 
     Raises:
         ContentTypeError: it is not JSON and does not claim to be.
@@ -68,25 +73,20 @@ def decode_body(request: str, response: BufferedResponse, type: type[T], *, key:
 
 
 async def decode_apart(
-    request: str, response: BufferedResponse, type: type[T], *, key: str | None
+    request: object, response: BufferedResponse, type: type[T], *, key: str | None
 ) -> T:
     """`decode_body`, in a thread where that would hold up the loop."""
-    try:
-        value: T = _json.decode_at_once(response.body, type)
-    except _json.LongLookError:
-        return await in_thread(partial(decode_body, request, response, type, key=key))
-    except _json.DECODE_ERRORS as error:
-        raise _not_decoded(request, response, type, error, key) from error
+    value: T = await decode_output(request, response, type, key=key, on_failure="return")
     return value
 
 
 def _not_decoded(
-    request: str, response: BufferedResponse, type: Any, failure: Exception, key: str | None
+    request: object, response: BufferedResponse, type: Any, failure: Exception, key: str | None
 ) -> errors.APIResponseError:
     status, headers = response.status, response.headers
     malformed = not isinstance(failure, msgspec.ValidationError)
     if malformed and "json" not in content_type(headers):
-        return type_error(request, "application/json", status, headers, response.body, key)
+        return type_error(str(request), "application/json", status, headers, response.body, key)
     what = "is not JSON" if malformed else f"does not fit {_json.type_name(type)}"
     return errors.ResponseDecodeError(
         f"the answer to {request} {what}: {mask(str(failure), key)}",
@@ -115,21 +115,28 @@ def read_with(
 
 
 async def decode_output(
-    request: str,
+    request: object,
     response: BufferedResponse,
     type: Any,
     *,
     key: str | None,
     on_failure: OnFailure = "raise",
 ) -> Any:
-    """The body of a synchronous call as `type`.
+    """The body of a synchronous call as `type`, decoded in a thread where that would hold up the
+    loop.
 
     The root endpoint's output is any JSON value, so only the library's own result of a whole run
     is taken for a failure. It is raised, unless `on_failure` says "return".
     """
     failure = failure_in(response.body) if on_failure == "raise" else None
     if failure is None:
-        return await decode_apart(request, response, type, key=key)
+        try:
+            return _json.decode_at_once(response.body, type)
+        except _json.LongLookError:
+            pass
+        except _json.DECODE_ERRORS as error:
+            raise _not_decoded(request, response, type, error, key) from error
+        return await in_thread(partial(decode_body, request, response, type, key=key))
     cause = failure.cause
     raise failure.error(
         f"{request}: the run",

@@ -152,7 +152,10 @@ class Sender:
     ) -> BufferedResponse:
         """Send and read the whole response."""
         with request.held():
-            buffered = await self._outlasting(request, options, deadline, whole=True)
+            if options.outage is None:
+                buffered = await self._retrying(request, options, deadline, whole=True)
+            else:
+                buffered = await self._outlasting(request, options, deadline, whole=True)
         assert isinstance(buffered, BufferedResponse)  # noqa: S101 - tells the type checker what `whole` means
         return buffered
 
@@ -374,8 +377,16 @@ class Sender:
             await asyncio.sleep(pause)
 
     async def read_body(
-        self, request: Request, response: Response, limits: TaskLimits
+        self, request: Request, response: ClientResponse, limits: TaskLimits
     ) -> BufferedResponse:
+        body = response.arrived()
+        if body is None:
+            body = await self._read_pieces(request, response, limits)
+        elif len(body) > self.max_response_bytes:
+            raise self._too_large(request, response, body)
+        return BufferedResponse(response.status, response.headers, body)
+
+    async def _read_pieces(self, request: Request, response: Response, limits: TaskLimits) -> bytes:
         pieces: list[bytes] = []
         size = 0
         limits.run("idle")
@@ -383,15 +394,20 @@ class Sender:
             limits.run("idle")
             size += len(piece)
             if size > self.max_response_bytes:
-                raise errors.ResponseTooLargeError(
-                    f"the answer to {request} is larger than max_response_bytes "
-                    f"({self.max_response_bytes})",
-                    status=response.status,
-                    request_id=request_id(response.headers),
-                    body=beginning((pieces or [piece])[0], self.key),
-                )
+                raise self._too_large(request, response, (pieces or [piece])[0])
             pieces.append(piece)
-        return BufferedResponse(response.status, response.headers, b"".join(pieces))
+        return b"".join(pieces)
+
+    def _too_large(
+        self, request: Request, response: Response, start: bytes
+    ) -> errors.ResponseTooLargeError:
+        return errors.ResponseTooLargeError(
+            f"the answer to {request} is larger than max_response_bytes "
+            f"({self.max_response_bytes})",
+            status=response.status,
+            request_id=request_id(response.headers),
+            body=beginning(start, self.key),
+        )
 
     async def refusal(
         self, request: Request, response: Response, limits: TaskLimits

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol, Self, cast
 
@@ -47,14 +48,15 @@ class Timer:
 
     def check_at(self, limits: TimeLimits, when: float) -> None:
         """Call `limits.check()` at `when`, in the loop's time, unless an earlier call is due."""
-        planned = self._checks.get(limits)
-        if planned is None or when < planned:
-            self._checks[limits] = when
+        if when < limits.planned:
+            self._checks[limits] = limits.planned = when
             if self._handle is None or when < self._handle.when():
                 self._arm(when)
 
     def forget(self, limits: TimeLimits) -> None:
-        self._checks.pop(limits, None)
+        if limits.planned < inf:
+            limits.planned = inf
+            self._checks.pop(limits, None)
 
     def _arm(self, when: float) -> None:
         if self._handle is not None:
@@ -67,6 +69,7 @@ class Timer:
         now = self.loop.time()
         for limits in [limits for limits, when in self._checks.items() if when <= now]:
             del self._checks[limits]
+            limits.planned = inf
             limits.check(now)
         if self._checks:
             pause = (perf_counter() - began) / MAX_SHARE
@@ -86,9 +89,19 @@ class TimeLimits:
     Attributes:
         limit: the name of the limit that counts, `total` for the deadline.
         seconds: how long it is.
+        planned: when the timer checks it, in the loop's time; infinity: never.
     """
 
-    __slots__ = ("_deadline", "_due", "_expire", "_timeout", "_timer", "limit", "seconds")
+    __slots__ = (
+        "_deadline",
+        "_due",
+        "_expire",
+        "_timeout",
+        "_timer",
+        "limit",
+        "planned",
+        "seconds",
+    )
 
     def __init__(
         self,
@@ -101,6 +114,7 @@ class TimeLimits:
         self._deadline = deadline
         self._timer = timer
         self._expire: Callable[[], None] | None = expire
+        self.planned = inf
         self.limit, self.seconds, self._due = "total", timeout.total, deadline
 
     def run(self, limit: str) -> None:
@@ -114,16 +128,15 @@ class TimeLimits:
             self.pause()
             return
         self.limit, self.seconds, self._due = limit, seconds, due
-        self._check_at_due()
+        if due < self.planned and self._expire is not None:
+            self._timer.check_at(self, due)
 
     def pause(self) -> None:
         """From now on, only the deadline runs."""
-        self.limit, self.seconds, self._due = "total", self._timeout.total, self._deadline
-        self._check_at_due()
-
-    def _check_at_due(self) -> None:
-        if self._due is not None and self._expire is not None:
-            self._timer.check_at(self, self._due)
+        due = self._deadline
+        self.limit, self.seconds, self._due = "total", self._timeout.total, due
+        if due is not None and due < self.planned and self._expire is not None:
+            self._timer.check_at(self, due)
 
     def stop(self) -> None:
         """No limit runs any more. May be called any number of times, also by a finaliser."""
@@ -192,7 +205,12 @@ class TaskLimits(TimeLimits):
     _task: asyncio.Task[object]
 
     def __init__(self, timeout: Timeout, deadline: float | None, timer: Timer) -> None:
-        super().__init__(timeout, deadline, timer, self._cancel)
+        # Not by `super()`, for every call makes one.
+        self._timeout = timeout
+        self._deadline = deadline
+        self._timer = timer
+        self._expire = self._cancel
+        self.planned = inf
         self._passed = False
 
     def starting(self, limit: str) -> Self:
@@ -205,7 +223,7 @@ class TaskLimits(TimeLimits):
         self._task.cancel()
 
     def __enter__(self) -> Self:
-        self._task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._task = cast("asyncio.Task[object]", asyncio.current_task(self._timer.loop))
         self._cancelling = self._task.cancelling()
         self.run(self.limit)
         return self

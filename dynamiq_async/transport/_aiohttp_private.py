@@ -7,12 +7,16 @@ the version that is installed, and for more of the kind in the other modules.
 from __future__ import annotations
 
 import asyncio
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http_parser import HttpResponseParser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import aiohttp
 
 UNDOCUMENTED = {
     "ClientSession._retry_connection": "`send_once`",
@@ -20,9 +24,12 @@ UNDOCUMENTED = {
     "ClientRequest._continue": "`wait_for_continue`",
     "BaseConnector._close": "`close_now`",
     "BaseConnector._closed": "`forget`",
+    "ClientSession._request": "`is_untouched`",
+    "StreamReader._buffer": "`has_arrived` and `whole_of`",
     "StreamReader._read_nowait": "`rest_of`",
     "StreamReader.feed_data": "an upgraded connection is read as a body is",
     "StreamReader.feed_eof": "the same",
+    "Connection._protocol": "`protocol_of`",
     "Connection.protocol": "the way to all that follows",
     "ResponseHandler._drain_helper": "`drain`",
     "ResponseHandler._drain_waiter": "`drain`",
@@ -66,6 +73,12 @@ def wait_for_continue(request: aiohttp.ClientRequest, waiter: asyncio.Future[boo
         request._continue = waiter
 
 
+def protocol_of(connection: Any) -> Any:
+    """The protocol of a connection, which is no more given back when that is collected."""
+    protocol, connection._protocol = connection._protocol, None
+    return protocol
+
+
 def close_now(connector: aiohttp.BaseConnector) -> None:
     """Close it without awaiting, as a finaliser has to; `close` would make a task."""
     connector._close()
@@ -74,6 +87,17 @@ def close_now(connector: aiohttp.BaseConnector) -> None:
 def forget(connector: aiohttp.BaseConnector) -> None:
     """Have it close nothing and not warn: its sockets are another process's."""
     connector._closed = True
+
+
+def has_arrived(content: aiohttp.StreamReader) -> bool:
+    """Whether some of a body waits to be read."""
+    return bool(content._buffer)
+
+
+def whole_of(content: aiohttp.StreamReader) -> bytes:
+    """A body that has ended, and of which nothing was read. It is read no more."""
+    pieces = content._buffer
+    return pieces.popleft() if len(pieces) == 1 else b"".join(pieces)
 
 
 def rest_of(content: aiohttp.StreamReader) -> bytes:
@@ -95,3 +119,88 @@ async def drain(protocol: Any) -> None:
         if waiter is not None:
             waiter.add_done_callback(lambda waiter: waiter.cancelled() or waiter.exception())
         raise
+
+
+# --- what calls stand on that go below the session ------------------------------------------------
+
+VERSIONS = ("3.13", "3.14")
+"""Those of aiohttp in which all that follows was looked at."""
+
+BELOW = {
+    "BaseConnector._acquired": "connections in use",
+    "BaseConnector._cleanup_handle": "closes connections that were kept too long",
+    "BaseConnector._closed": "the connector is",
+    "BaseConnector._conns": "connections that are kept, with the times since when",
+    "BaseConnector._keepalive_timeout": "how long they are",
+    "BaseConnector._release": "keeps or closes a connection",
+    "ResponseHandler._buffer": "responses that were parsed and not yet taken",
+    "ResponseHandler._exception": "how the connection ended",
+    "ResponseHandler._parser": "is asked to pause by the reader of a body",
+    "ResponseHandler._payload": "the body that is being read",
+    "ResponseHandler._reading_paused": "the reader of a body asked for it",
+    "ResponseHandler._should_close": "the connection takes no more requests",
+    "ResponseHandler.resume_reading": "is asked with each read, and parses what was held back",
+    "StreamReader.total_bytes": "how much of a body there was",
+}
+"""What `_direct_connections` uses, beside the above."""
+
+
+def owner_of(name: str) -> type:
+    """The class of a name above."""
+    owners: tuple[type, ...] = (
+        aiohttp.ClientSession,
+        aiohttp.ClientRequest,
+        aiohttp.BaseConnector,
+        aiohttp.TCPConnector,
+        aiohttp.StreamReader,
+        Connection,
+        ResponseHandler,
+    )
+    return next(kind for kind in owners if kind.__name__ == name.partition(".")[0])
+
+
+def has(name: str) -> bool:
+    """Whether the installed aiohttp has what a name above says, on the class or its instances."""
+    kind, attribute = owner_of(name), name.partition(".")[2]
+    makers = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)]
+    codes = [maker.__code__ for maker in makers if hasattr(maker, "__code__")]
+    return hasattr(kind, attribute) or any(attribute in code.co_names for code in codes)
+
+
+def difference(version: str = aiohttp.__version__, parser: type = HttpResponseParser) -> str:
+    """Why calls cannot go below the session of the installed aiohttp; `""` where they can."""
+    if ".".join(version.split(".")[:2]) not in VERSIONS:
+        return f"aiohttp {version} is none of those that were looked at ({', '.join(VERSIONS)})"
+    if parser.__module__ != "aiohttp._http_parser":
+        return "aiohttp is without its compiled parser"
+    missing = [name for name in BELOW if not has(name)]
+    return f"aiohttp {version} has no {', '.join(missing)}" if missing else ""
+
+
+DIFFERENCE = difference()
+"""The same, found at import."""
+
+
+class _Genuine:
+    """The session's methods where nobody has patched them, once they were seen."""
+
+    request: Any = None
+    init: Any = None
+
+
+def is_untouched() -> bool:
+    """Whether a request to the session goes the way that aiohttp made, so that going below it makes
+    no difference. Mocks and tracing agents put functions of theirs in its place."""
+    request, init = aiohttp.ClientSession._request, aiohttp.ClientSession.__init__
+    if request is _Genuine.request and init is _Genuine.init:
+        return True
+    if not (_is_aiohttp_s(request) and _is_aiohttp_s(init)):
+        return False
+    _Genuine.request, _Genuine.init = request, init
+    return True
+
+
+def _is_aiohttp_s(function: Any) -> bool:
+    if type(function) is not FunctionType:  # what wraps one may look like it otherwise
+        return False
+    return function.__code__.co_filename == aiohttp.client.__file__

@@ -93,6 +93,9 @@ class GivenResponse:
         finally:
             self._task = None
 
+    def arrived(self) -> None:
+        """Only reading tells."""
+
     def fail(self, error: Exception) -> None:
         if self._failure is None:
             self._failure = error

@@ -31,18 +31,17 @@ from dynamiq_async.transport._aiohttp_connections import (
 )
 from dynamiq_async.transport._aiohttp_errors import translated
 from dynamiq_async.transport._aiohttp_expect import expecting
-from dynamiq_async.transport._decoding import ACCEPTED, decoder_for
-from dynamiq_async.transport._headers import Headers
+from dynamiq_async.transport._aiohttp_response import AiohttpConnection, AiohttpResponse
+from dynamiq_async.transport._decoding import ACCEPTED
 from dynamiq_async.transport.proxies import proxy_for, proxy_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from dynamiq_async.transport._decoding import Decoder
+    from dynamiq_async.transport._aiohttp_response import ContentResponse
     from dynamiq_async.transport.base import Request
 
 _MAX_TIMEOUTS = 64  # are kept made
-_READ_AHEAD = 64 * 1024  # bytes that wait to be read of an upgraded connection, or twice as many
 
 # Whatever the session says. Proxies and sign-on services send cookies and policies of many KiB.
 _AS_IT_COMES: dict[str, Any] = {
@@ -53,161 +52,6 @@ _AS_IT_COMES: dict[str, Any] = {
 # Of aiohttp 3.14. The tests cover one version in a run.
 if "max_headers" in inspect.signature(aiohttp.ClientSession).parameters:  # pragma: no branch
     _AS_IT_COMES["max_headers"] = 512
-
-
-class AiohttpResponse:
-    """A response, and the one place that knows in which ways aiohttp's can break."""
-
-    __slots__ = ("_content", "_decoder", "_key", "_lost", "_protocol", "_raw", "_request", "status")
-
-    _decoder: Decoder | None
-
-    def __init__(self, raw: aiohttp.ClientResponse, request: Request, key: str | None) -> None:
-        self._raw = raw
-        self._content = raw.content
-        self._request = request
-        self._key = key
-        self.status = raw.status
-        self._decoder = None
-        self._lost: asyncio.Future[None] | None = None
-        self._protocol: Any = raw.connection.protocol if raw.connection is not None else None
-        if self._protocol is not None:  # the body is still coming
-            self._lost = self._protocol.closed
-            if self._lost is None:
-                self._break()
-            else:
-                self._lost.add_done_callback(self._break)
-
-    @property
-    def headers(self) -> Headers:
-        return Headers(self._raw.headers, self._key)
-
-    @property
-    def framed(self) -> bool:
-        headers = self.headers
-        return (
-            "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
-        )
-
-    async def read(self) -> bytes:
-        try:
-            if self._decoder is None:
-                return await self._content.readany()
-            return await self._decoded(self._decoder)
-        except errors.DynamiqError:  # that `fail` was given
-            raise
-        except (aiohttp.ClientError, OSError, RuntimeError, zlib.error) as error:
-            # aiohttp raises before handing out what had arrived ahead of the break.
-            if self._decoder is None and (rest := private.rest_of(self._content)):
-                return rest
-            failure = translated(error, str(self._request), ca="", key=self._key)
-        try:
-            raise failure
-        finally:
-            del failure  # which holds this frame
-
-    async def _decoded(self, decoder: Decoder) -> bytes:
-        while True:
-            data = b"" if decoder.waiting else await self._read_raw()
-            piece = decoder.decode(data)
-            if piece:
-                return piece
-            if not data and not decoder.waiting:
-                decoder.finish()
-                return b""
-
-    async def _read_raw(self) -> bytes:
-        try:
-            return await self._content.readany()
-        except (aiohttp.ClientError, OSError, RuntimeError):
-            if rest := private.rest_of(self._content):
-                return rest
-            raise
-
-    def decode(self, encoding: str) -> None:
-        """Decompress what is read from now on. Raises `zlib.error` if that cannot be done."""
-        self._decoder = decoder_for(encoding)
-
-    def fail(self, error: Exception) -> None:
-        if self._content.exception() is None:
-            self._content.set_exception(error)
-
-    def close(self) -> None:
-        if self._lost is not None:
-            self._lost.remove_done_callback(self._break)
-            if not self._lost.get_loop().is_closed():
-                self._lost.remove_done_callback(_overlook)  # one does for a whole connection
-                self._lost.add_done_callback(_overlook)
-        connection = self._raw.connection
-        if connection is None:
-            return  # the whole body came, and the connection is back in the pool
-        # On a closed loop aiohttp leaves out closing the connection, and would warn of it later.
-        with suppress(RuntimeError):
-            if self._content.at_eof():
-                self._raw.release()
-            else:
-                self._raw.close()
-            connection.close()
-
-    def _break(self, lost: asyncio.Future[None] | None = None) -> None:
-        """Fail the body of a lost connection where aiohttp would leave its reader waiting: when
-        the framing was violated, and when the session was closed."""
-        if lost is not None:
-            _overlook(lost)
-        if not self._content.is_eof():
-            violation = self._protocol.exception()
-            self.fail(aiohttp.ClientPayloadError(str(violation or "it was closed")))
-
-
-class AiohttpConnection(AiohttpResponse):
-    """A connection that was upgraded: what comes on it is read as a body is."""
-
-    __slots__ = ()
-
-    def __init__(self, response: AiohttpResponse) -> None:
-        super().__init__(response._raw, response._request, response._key)
-        protocol = self._protocol
-        if protocol is not None:  # or else aiohttp saw no upgrade, and there is nothing to read
-            self._content = aiohttp.StreamReader(
-                protocol, _READ_AHEAD, loop=asyncio.get_running_loop()
-            )
-            protocol.set_parser(_Raw(self._content), None)
-            if protocol.transport is None:
-                self._content.feed_eof()
-
-    @property
-    def unsent(self) -> int:
-        transport = self._protocol.transport
-        return transport.get_write_buffer_size() if transport is not None else 0
-
-    def write(self, data: bytes) -> None:
-        transport = self._protocol.transport
-        if transport is not None and not transport.is_closing():
-            transport.write(data)
-
-    async def drain(self) -> None:
-        with suppress(OSError):  # `read` tells
-            await private.drain(self._protocol)
-
-    def close(self) -> None:
-        with suppress(RuntimeError):  # of a closed loop
-            if self._protocol is not None and self.unsent:
-                self._protocol.transport.abort()
-        super().close()
-
-
-class _Raw:
-    """Has aiohttp hand what comes to a reader as it is, in place of a WebSocket's frames."""
-
-    def __init__(self, content: aiohttp.StreamReader) -> None:
-        self._content = content
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self._content.feed_data(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        self._content.feed_eof()
 
 
 class AiohttpTransport:
@@ -243,7 +87,7 @@ class AiohttpTransport:
         self._ssl_context()  # now, because the client may make its transport in a thread
         _cheapen_reads()
 
-    async def send(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:
+    async def send(self, request: Request, *, connect_timeout: float | None) -> ContentResponse:
         session = self._given or self._running() or await self._session()
         proxy = proxy_for(request.url, self._proxy, trust_env=self._trust_env)
         request.sent = request.body is None  # of which aiohttp tells nothing
@@ -263,8 +107,6 @@ class AiohttpTransport:
                 **options,
             )
             response = AiohttpResponse(raw, request, self._key)
-            if encoding := raw.headers.get("Content-Encoding"):
-                response.decode(encoding)
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError, zlib.error) as error:
             failure = translated(
                 error, str(request), ca=self._ca_name(), key=self._key, proxy=proxy
@@ -276,9 +118,11 @@ class AiohttpTransport:
         finally:
             del failure  # which holds this frame
 
-    async def upgrade(self, request: Request, *, connect_timeout: float | None) -> AiohttpResponse:
+    async def upgrade(self, request: Request, *, connect_timeout: float | None) -> ContentResponse:
         response = await self.send(request, connect_timeout=connect_timeout)
-        return AiohttpConnection(response) if response.status == 101 else response
+        if response.status == 101 and isinstance(response, AiohttpResponse):
+            return AiohttpConnection(response)
+        return response
 
     async def aclose(self) -> None:
         running = asyncio.get_running_loop()
@@ -327,7 +171,7 @@ class AiohttpTransport:
 
     def _new_session(self) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
-            connector=OwnConnector(
+            connector=self._new_connector(
                 limit=0,  # the client's own gate limits, so that its wait can be told apart
                 ssl=self._ssl_context() or True,
                 socket_factory=own_socket,
@@ -336,6 +180,9 @@ class AiohttpTransport:
         )
         private.send_once(session)
         return session
+
+    def _new_connector(self, **options: Any) -> OwnConnector:
+        return OwnConnector(**options)
 
     def _ssl_context(self) -> ssl.SSLContext | None:
         if self._context is None and self._verify is not None:
@@ -377,12 +224,6 @@ def _cheapen_reads() -> None:
     M_MMAP_THRESHOLD in mallopt(3). Elsewhere this does nothing.
     """
     bytes(1024 * 1024)
-
-
-def _overlook(lost: asyncio.Future[None]) -> None:
-    """Look at how a connection ended that nobody reads from any more, so that nothing warns."""
-    if not lost.cancelled():
-        lost.exception()
 
 
 def _context_from(path: str) -> ssl.SSLContext:

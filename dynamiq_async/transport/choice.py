@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 
 from dynamiq_async.errors import InvalidArgumentError
 from dynamiq_async.transport.base import Response, Transport
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
 
     from dynamiq_async.transport.base import Request
 
-TransportLike = Transport | Literal["session"] | None
+Kind = Literal["session", "direct"]
+TransportLike = Transport | Kind | None
+
+DEFAULT: Kind = "direct"
+"""What None chooses, where nothing speaks against it."""
+
+log = logging.getLogger("dynamiq_async")
 
 
 def _is(value: object, name: str) -> bool:
@@ -27,6 +34,9 @@ def _is(value: object, name: str) -> bool:
 
 class ClientResponse(Response, Protocol):
     """A response as a client uses it."""
+
+    def arrived(self) -> bytes | None:
+        """The whole body, where it is known to be here already. It takes the place of `read`."""
 
     def fail(self, error: Exception) -> None:
         """Make a `read` that waits, and every later one, raise `error`. Of several errors, the
@@ -100,11 +110,7 @@ class Network(NamedTuple):
                 "verify, proxy and trust_env are settings of the session; set them there",
                 argument="session",
             )
-        if self.transport not in (None, "session") and not isinstance(self.given, Transport):
-            raise InvalidArgumentError(
-                f"transport must be 'session', or have send() and aclose(), not {self.transport!r}",
-                argument="transport",
-            )
+        self._check_transport()
         if self.given is not None and (settings or self.session is not None):
             raise InvalidArgumentError(
                 "session, verify, proxy and trust_env are settings of the transport on aiohttp; "
@@ -117,6 +123,19 @@ class Network(NamedTuple):
                 argument="session",
             )
 
+    def _check_transport(self) -> None:
+        known = self.transport in (None, *get_args(Kind))
+        if not known and not isinstance(self.given, Transport):
+            raise InvalidArgumentError(
+                "transport must be 'session' or 'direct', or have send() and aclose(), not "
+                f"{self.transport!r}",
+                argument="transport",
+            )
+        if self.transport == "direct" and (self.session is not None or self.proxy is not None):
+            raise InvalidArgumentError(
+                "a session and a proxy need the transport 'session'", argument="transport"
+            )
+
     def open(self, key: str | None) -> ClientTransport:
         """The transport. `key` is masked where a server repeats it."""
         if self.given is not None:
@@ -124,6 +143,15 @@ class Network(NamedTuple):
 
             return GivenTransport(self.given, key)
         # Imported with the first request: that costs more than everything else together.
+        from dynamiq_async.transport._aiohttp_private import DIFFERENCE
         from dynamiq_async.transport.aiohttp import AiohttpTransport
 
-        return AiohttpTransport(self.session, self.verify, self.proxy, self.trust_env, key=key)
+        kind: type[AiohttpTransport] = AiohttpTransport
+        if (self.transport or DEFAULT) == "direct" and self.session is None and not self.proxy:
+            if DIFFERENCE:
+                log.debug("calls go through aiohttp's session: %s", DIFFERENCE)
+            else:
+                from dynamiq_async.transport.direct import DirectTransport
+
+                kind = DirectTransport
+        return kind(self.session, self.verify, self.proxy, self.trust_env, key=key)

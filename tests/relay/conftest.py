@@ -11,7 +11,7 @@ import pytest_asyncio
 from dynamiq_async import AsyncApp
 from dynamiq_async.emulator import Emulator
 from tests.support.backends import Browser, backend
-from tests.support.network import app_for, serve
+from tests.support.network import app_for, pytest_generate_tests, serve, transport_kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dynamiq_async.emulator import App
     from tests.support.backends import MakeStream
 
-__all__ = ["app_for", "serve"]
+__all__ = ["app_for", "pytest_generate_tests", "serve", "transport_kind"]
 
 
 @pytest.fixture(autouse=True)

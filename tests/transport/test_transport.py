@@ -15,7 +15,8 @@ from dynamiq_async._http.multipart import Multipart
 from dynamiq_async._http.request_options import RequestOptions
 from dynamiq_async.transport import Request
 from dynamiq_async.transport._aiohttp_body import PIECE, RequestBody
-from dynamiq_async.transport.aiohttp import _LEFT_TO_PARENT, AiohttpResponse
+from dynamiq_async.transport._aiohttp_response import AiohttpResponse
+from dynamiq_async.transport.aiohttp import _LEFT_TO_PARENT
 from tests.support.network import in_flight, turns
 from tests.support.wire import CHUNKED, Peer, chunk, make_response, says, script, sse
 

@@ -53,6 +53,9 @@ class Line(OpenResponse):
     async def read(self) -> bytes:
         return self.pieces.pop(0) if self.pieces else b""
 
+    def arrived(self) -> None:
+        raise NotImplementedError
+
     def fail(self, error: Exception) -> None:
         raise NotImplementedError
 

@@ -1,0 +1,100 @@
+"""The heads of requests, made once, and where they go."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.client_reqrep import ConnectionKey
+from yarl import URL
+
+from dynamiq_async.transport._decoding import ACCEPTED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dynamiq_async.transport.base import Request
+
+MAX_HEADS = 256
+"""How many are kept. With one more, all are forgotten."""
+
+_URL = re.compile(r"(https?://(?:[0-9A-Za-z._~-]+|\[[0-9a-f:.]+\])(?::\d+)?)(/[!-\"$-~]*)")
+
+# These say how the body is framed, or that more than one request and one response is meant.
+_SESSION_S = frozenset(
+    {"content-length", "transfer-encoding", "connection", "upgrade", "expect", "te", "trailer"}
+)
+
+
+class Target:
+    """Where requests go, as aiohttp's connector asks it of a request."""
+
+    proxy = proxy_auth = proxy_headers = server_hostname = None
+    ssl = True  # as the connector's is
+
+    def __init__(self, origin: str) -> None:
+        self.url = url = URL(origin, encoded=True)
+        self.host = url.raw_host
+        self.port = url.port
+        known = {"host": self.host, "port": self.port, "is_ssl": self.is_ssl(), "ssl": True}
+        self.connection_key: Any = ConnectionKey(*(known.get(f) for f in ConnectionKey._fields))  # type: ignore[arg-type]
+
+    def is_ssl(self) -> bool:
+        return self.url.scheme == "https"
+
+
+class Head:
+    """The head of a request, whose `repr` shows nothing of it.
+
+    Attributes:
+        target: where it goes.
+        data: its bytes; with a body, up to the number of `Content-Length`.
+        chunked: its bytes for a body whose length is not known.
+    """
+
+    __slots__ = ("_headers", "chunked", "data", "target")
+
+    def __init__(self, target: Target, request: Request, path: str) -> None:
+        headers = {"Host": target.url.host_port_subcomponent, "Accept-Encoding": ACCEPTED}
+        lines = [f"{request.method} {path} HTTP/1.1"]
+        lines += (f"{n}: {v}" for n, v in {**headers, **request.headers}.items())
+        start = "\r\n".join(lines).encode()
+        self.target = target
+        self._headers = request.headers  # their identity is looked up by, so they have to live
+        self.chunked = start + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+        if request.body is not None:
+            self.data = start + b"\r\nContent-Length: "
+        elif request.method in ("POST", "PUT", "PATCH"):
+            self.data = start + b"\r\nContent-Length: 0\r\n\r\n"
+        else:
+            self.data = start + b"\r\n\r\n"
+
+    def is_for(self, headers: Mapping[str, str]) -> bool:
+        return self._headers is headers
+
+
+class Heads:
+    """Makes the heads of requests, and keeps them."""
+
+    def __init__(self) -> None:
+        self._targets: dict[str, Target] = {}
+        self._heads: dict[tuple[str, str, int, bool], Head] = {}
+
+    def of(self, request: Request) -> Head | None:
+        """The head of a request; None for one that aiohttp's session knows better to send."""
+        headers = request.headers
+        key = request.method, request.url, id(headers), request.body is None
+        head = self._heads.get(key)
+        if head is not None and head.is_for(headers):
+            return head
+        found = _URL.fullmatch(request.url)
+        if found is None or not _SESSION_S.isdisjoint(name.lower() for name in headers):
+            return None
+        if len(self._heads) >= MAX_HEADS:
+            self._heads.clear()
+            self._targets.clear()
+        target = self._targets.get(found[1])
+        if target is None:
+            target = self._targets[found[1]] = Target(found[1])
+        head = self._heads[key] = Head(target, request, found[2])
+        return head
