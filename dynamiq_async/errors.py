@@ -344,6 +344,11 @@ class BatchStoppedError(DynamiqError):
         self.not_tried = not_tried
 
 
+class JobConflictError(DynamiqError):
+    """The run that a job's key has (`run_id`) was made with another input: it is no answer to this
+    one. Nothing was sent for it."""
+
+
 class JournalError(DynamiqError):
     """A batch's journal cannot be used, or was used for something else.
 

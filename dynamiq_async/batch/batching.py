@@ -65,6 +65,19 @@ class Batching(Client):
                 that is noticed in any case, and with a journal always.
             mode: "invoke" for a synchronous call; "run" for a background run, which is followed to
                 its end. Its result has the `run_id`.
+            job: a name, the same in every start: each key has one run that counts, on any number
+                of machines. It implies `mode="run"`. The run's session is
+                `uuid5(uuid5(NS, job), str(key))`, of `dynamiq_async.batch`. A run that is there is
+                followed, whatever its state, rather than made: such a result says `found`. After
+                a create the session is looked at once more. Of several runs the first one counts
+                that was not canceled, by the time of its start and its id; the others are
+                canceled. A run of another input is a JobConflictError as the result. With
+                `retry_failed`, what failed has another run, whose session is made of
+                `f"{key}\\n{n}"`. What this cannot promise: while two live attempts meet within
+                the settling time, a second run can begin before it is canceled. It would take an
+                idempotency key at the service to rule that out.
+            shard: only a part of the inputs: "2/8" (or `(2, 8)`) for the second of eight. Which
+                part an input belongs to depends on its key alone, so it stays the same.
             call: instead, any coroutine function of the App and the input. The App it is given is
                 a view of this one, whose calls are as patient: one that makes requests while it
                 holds a stream open needs `max_connections` of more than the concurrency.
@@ -95,7 +108,8 @@ class Batching(Client):
                 0: such inputs fail after `max_retries`, and stop the batch.
             settle: seconds that a run is looked for whose create was not answered (10) before it
                 is created anew, and only in a later start. What remains possible: that the service
-                takes up a request so long after it was lost.
+                takes up a request so long after it was lost. With `job`: for how long at most the
+                service's lists may lag behind (2).
             timeout, max_retries: for each call instead of the client's. In mode "run", `timeout`
                 holds for the create and again for the run (an hour, unless one is set).
             user_id, session_id, last_node_output, error_on_node_failure, retry, extra_body,

@@ -68,7 +68,7 @@ class Tally:
 
     def __init__(self, rules: StopRules) -> None:
         self.rules = rules
-        self.started = self.done = self.failed = self.unknown = self.skipped = 0
+        self.started = self.done = self.failed = self.unknown = self.skipped = self.found = 0
         self._worked = 0
         self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
         self._next_sample = 0.0
@@ -83,6 +83,7 @@ class Tally:
     def count(self, result: MapResult[Any], time: float) -> None:
         """Count a result that was finished at `time`, by `perf_counter`."""
         self.done += 1
+        self.found += result.found
         if result.error is not None:
             self.failed += 1
             self.unknown += isinstance(result.error, errors.AmbiguousOutcomeError)
@@ -142,7 +143,7 @@ class Fanout(Generic[R]):
         self._grace = grace
         self._room = HELD * demand.room
         self._ahead: dict[int, R] | None = {} if ordered else None
-        self._next_index = 0
+        self._next_place = 0
         self._out: list[R] = []
         self._handed = 0  # of the list that is being read
         self._held = 0
@@ -220,6 +221,7 @@ class Fanout(Generic[R]):
             failed=tally.failed,
             unknown=tally.unknown,
             skipped=tally.skipped,
+            found=tally.found,
             throttled=self._limiter.throttled - self._throttled if self._watch is not None else 0,
             cooldown=self._limiter.cooldown,
             offline=self._outage.seconds,
@@ -373,7 +375,7 @@ class Fanout(Generic[R]):
                     result = await job(item)
                 finally:
                     self._busy -= 1
-                self._put(item.index, result)
+                self._put(item.place, result)
                 if tally.rules.cause is not None:
                     self._stop()
                 if self._starters:
@@ -416,15 +418,15 @@ class Fanout(Generic[R]):
         finally:
             self._stop()
 
-    def _put(self, index: int, result: R) -> None:
+    def _put(self, place: int, result: R) -> None:
         ahead = self._ahead
         if ahead is None:
             self._out.append(result)
         else:
-            ahead[index] = result
-            while self._next_index in ahead:
-                self._out.append(ahead.pop(self._next_index))
-                self._next_index += 1
+            ahead[place] = result
+            while self._next_place in ahead:
+                self._out.append(ahead.pop(self._next_place))
+                self._next_place += 1
         if self._reader is not None and self._out:
             self._notify()
 

@@ -7,6 +7,7 @@ made, or is another's, is still an item, with an error: it must not get lost.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -16,6 +17,7 @@ from collections.abc import (
     Mapping,
     Sized,
 )
+from hashlib import blake2b
 from typing import Any
 
 from msgspec import Struct
@@ -37,6 +39,7 @@ class Item(Struct):
     key: Key
     input: Any
     error: Exception | None = None
+    place: int = 0
 
 
 class Items:
@@ -45,6 +48,8 @@ class Items:
     Args:
         inputs: any iterable or async iterable.
         key: a function of an input, or the name of a field; None for the index.
+        shard: the part of the inputs to work on; None for all.
+        texts: whether 1 and "1" are the same key, as they are in a journal.
 
     Attributes:
         total: how many there are, where they tell; corrected at their end.
@@ -52,18 +57,27 @@ class Items:
         failure: what the inputs' own iterator raised, which ends them.
 
     Raises:
-        InvalidArgumentError: `inputs` or `key` is of no such type.
+        InvalidArgumentError: `inputs`, `key` or `shard` is of no such type.
     """
 
-    def __init__(self, inputs: Inputs, key: KeyOf) -> None:
+    def __init__(
+        self,
+        inputs: Inputs,
+        key: KeyOf,
+        *,
+        shard: str | tuple[int, int] | None = None,
+        texts: bool = False,
+    ) -> None:
         _check(inputs, key)
-        self.total = _length(inputs)
+        self._is_ours = None if shard is None else _part(shard)
+        self._texts = texts
+        self.total = None if shard is not None else _length(inputs)
         self.waits = isinstance(inputs, AsyncIterable)
         self.failure: BaseException | None = None
         self._inputs = inputs
         self._key_of = _field(key) if isinstance(key, str) else key
         self._keys = _Remembered()
-        self._count = 0
+        self._count = self._placed = 0
         self._iterator: Iterator[Any] = iter(())
         self._async_iterator: AsyncIterator[Any] | None = None
 
@@ -77,33 +91,37 @@ class Items:
 
     def take(self) -> Item | None:
         """The next item; None when there is none any more."""
-        try:
-            input = next(self._iterator)
-        except StopIteration:
-            self._correct_total()
-            return None
-        except Exception as error:  # noqa: BLE001 - the caller's own, raised to the caller later
-            self.failure = error
-            return None
-        return self._item(input)
+        while True:
+            try:
+                input = next(self._iterator)
+            except StopIteration:
+                self._correct_total()
+                return None
+            except Exception as error:  # noqa: BLE001 - the caller's own, raised to the caller later
+                self.failure = error
+                return None
+            if (item := self._item(input)) is not None:
+                return item
 
     async def wait(self) -> Item | None:
         """The same from an async iterable. One task asks, and closes: there may be a cancel scope
         in there, which belongs to its task."""
         assert self._async_iterator is not None  # noqa: S101 - `waits` says so
-        try:
-            input = await anext(self._async_iterator)
-        except StopAsyncIteration:
-            self._correct_total()
-            return None
-        except Exception as error:  # noqa: BLE001 - the same
-            self.failure = error
-            return None
-        return self._item(input)
+        while True:
+            try:
+                input = await anext(self._async_iterator)
+            except StopAsyncIteration:
+                self._correct_total()
+                return None
+            except Exception as error:  # noqa: BLE001 - the same
+                self.failure = error
+                return None
+            if (item := self._item(input)) is not None:
+                return item
 
     def _correct_total(self) -> None:
         if self.total is not None:
-            self.total = self._count
+            self.total = self._placed
 
     async def aclose(self) -> None:
         """Let go of the inputs. An async generator is closed, so that nothing of it is left."""
@@ -112,20 +130,30 @@ class Items:
         if inspect.isasyncgen(iterator):
             await iterator.aclose()
 
-    def _item(self, input: Any) -> Item:
+    def _item(self, input: Any) -> Item | None:
+        """The next item; None where it is another shard's."""
         index = self._count
         self._count = index + 1
+        key, error = self._key(index, input)
+        if self._is_ours is not None and not self._is_ours(key):
+            return None
+        place = self._placed
+        self._placed = place + 1
+        if error is None and self._key_of is not None:
+            known = str(key) if self._texts else key
+            error = None if self._keys.add(known) else _twice(index, key)
+        return Item(index, key, input, error, place)
+
+    def _key(self, index: int, input: Any) -> tuple[Key, Exception | None]:
         if self._key_of is None:
-            return Item(index, index, input)
+            return index, None
         try:
             key = self._key_of(input)
         except Exception as error:  # noqa: BLE001 - the caller's own, which this item fails with
-            return Item(index, index, input, error)
+            return index, error
         if isinstance(key, bool) or not isinstance(key, str | int):
-            return Item(index, index, input, _wrong_key(index, key))
-        if not self._keys.add(key):
-            return Item(index, key, input, _twice(index, key))
-        return Item(index, key, input)
+            return index, _wrong_key(index, key)
+        return key, None
 
 
 class _Remembered:
@@ -163,6 +191,37 @@ def _field(name: str) -> Callable[[Any], Key]:
         return key
 
     return key_of
+
+
+def shard_of(shard: str | tuple[int, int]) -> tuple[int, int]:
+    """Which part of how many, from 1.
+
+    Raises:
+        InvalidArgumentError: `shard` says no such thing.
+    """
+    parts: Any = shard
+    if isinstance(shard, str):
+        written = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", shard)
+        parts = tuple(map(int, written.groups())) if written else ()
+    if isinstance(parts, tuple | list) and len(parts) == 2:
+        number, count = parts
+        if type(number) is type(count) is int and 1 <= number <= count:
+            return number, count
+    raise InvalidArgumentError(
+        f"shard must be such as '2/8' or (2, 8), counted from 1, not {shard!r}", argument="shard"
+    )
+
+
+def _part(shard: str | tuple[int, int]) -> Callable[[Key], bool]:
+    """Whether a key is of this part of the inputs."""
+    number, count = shard_of(shard)
+
+    def is_ours(key: Key) -> bool:
+        # What another process computes must be the same, so it cannot be `hash`.
+        digest = blake2b(str(key).encode(errors="surrogatepass"), digest_size=8).digest()
+        return int.from_bytes(digest) % count == number - 1
+
+    return is_ours
 
 
 def _wrong_key(index: int, key: object) -> InvalidArgumentError:

@@ -17,6 +17,7 @@ from dynamiq_async.batch.inputs import Inputs, Items, KeyOf
 from dynamiq_async.batch.jobs import JournaledJob, MapJob, OnError, Unknown
 from dynamiq_async.batch.models import BatchProgress, MapResult
 from dynamiq_async.batch.modes import Call, Invoke, Mode, RunToEnd, run_session
+from dynamiq_async.batch.once import LIST_LAG, JobRuns, job_id
 from dynamiq_async.batch.options import (
     FanOutOptions,
     check_one_of,
@@ -149,9 +150,10 @@ def map_app(
     inputs: Inputs,
     *,
     call: Callable[[C, Any], Awaitable[Any]] | None = None,
-    mode: Literal["invoke", "run"] = "invoke",
+    mode: Literal["invoke", "run"] | None = None,
+    job: str | None = None,
     output_type: Any = Any,
-    settle: float = DEFAULT_SETTLE,
+    settle: float | None = None,
     user_id: str | None = None,
     session_id: str | UUID | None = None,
     last_node_output: bool | None = None,
@@ -166,9 +168,9 @@ def map_app(
     **options: Any,
 ) -> Map[Any]:
     """`AsyncApp.map`; see there."""
-    check_one_of(mode, ("invoke", "run"), "mode")
+    check_one_of("invoke" if mode is None else mode, ("invoke", "run"), "mode")
     check_type(output_type)
-    check_seconds_or_zero(settle, "settle")
+    check_seconds_or_zero(0 if settle is None else settle, "settle")
     outage = outage_of(connect_patience)
     given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
     root_only = {
@@ -178,25 +180,33 @@ def map_app(
     fields: dict[str, Any] = {"user_id": user_id, "extra_body": extra_body}
     working: Mode
     if call is not None:
-        unused = (
-            root_only
-            | fields
-            | {
-                "session_id": session_id,
-                "retry": retry,
-                "extra_headers": extra_headers,
-                "extra_query": extra_query,
-                "mode": None if mode == "invoke" else mode,
-            }
-        )
+        unused = {
+            **root_only,
+            **fields,
+            "session_id": session_id,
+            "retry": retry,
+            "extra_headers": extra_headers,
+            "extra_query": extra_query,
+            "mode": None if mode == "invoke" else mode,
+            "job": job,
+        }
         check_unused(unused, "beside call, which makes its own calls: say it there")
         working = Call(app, call, given, output_type, outage)
-    elif mode == "run":
+    elif mode == "run" or job is not None:
         check_unused(root_only, "for runs")
-        session = run_session(session_id, retry, options.get("journal"))
-        working = RunToEnd(
-            app, given, fields, output_type, outage, session_id=session, settle=settle
-        )
+        given_to_all = (app, given, fields, output_type, outage)
+        if job is None:
+            session = run_session(session_id, retry, options.get("journal"))
+            pause = DEFAULT_SETTLE if settle is None else settle
+            working = RunToEnd(*given_to_all, session_id=session, settle=pause)
+        else:
+            other = {"mode": None if mode == "run" else mode, "session_id": session_id}
+            check_unused(other, "with job, which makes runs with sessions of their own")
+            run_session(None, retry, None)
+            options["job"] = job_id(job)
+            pause = LIST_LAG if settle is None else settle
+            again = options.get("retry_failed", False)
+            working = JobRuns(*given_to_all, job=options["job"], retry_failed=again, settle=pause)
     else:
         fields |= root_only | {"session_id": session_id}
         working = Invoke(app, given, fields, output_type, outage)
@@ -221,6 +231,8 @@ def _map(
     unknown: Unknown = "raise",
     retry_failed: bool = False,
     max_failures: float | None = None,
+    shard: str | tuple[int, int] | None = None,
+    job: UUID | None = None,
     given: Mapping[str, Any] | None = None,
 ) -> Map[Any]:
     check_one_of(on_error, ("return", "raise"), "on_error")
@@ -229,27 +241,32 @@ def _map(
     demand = demand_of(concurrency, rate)
     api = api_of(client)
     tally = Tally(StopRules(max_failures, api.options.policy.max_wait))
-    job: MapJob
+    work: MapJob
     if journal is None:
-        job = MapJob(mode, tally, api.sender, on_error=on_error, include_input=include_input)
+        work = MapJob(mode, tally, api.sender, on_error=on_error, include_input=include_input)
     else:
-        job = JournaledJob(
+        work = JournaledJob(
             mode,
             tally,
             api.sender,
-            _opening(journal, mode.name, api.url, retry_failed=retry_failed),
+            _opening(journal, mode.name, api.url, job, retry_failed=retry_failed),
             given or {},
             on_error=on_error,
             include_input=include_input,
             unknown=unknown,
         )
-    items = Items(inputs, key)
+    items = Items(inputs, key, shard=shard, texts=job is not None)
     limiter = api.sender.limiter
-    return Map(Fanout(items, job, tally, limiter, demand, outage, ordered=ordered, grace=grace))
+    return Map(Fanout(items, work, tally, limiter, demand, outage, ordered=ordered, grace=grace))
 
 
 def _opening(
-    journal: JournalStore | str | os.PathLike[str], mode: str, url: str, *, retry_failed: bool
+    journal: JournalStore | str | os.PathLike[str],
+    mode: str,
+    url: str,
+    job: UUID | None,
+    *,
+    retry_failed: bool,
 ) -> Callable[[], Awaitable[Journal]]:
     # With SQLite, so only where it is needed.
     from dynamiq_async.batch.journal import Journal, JournalStore
@@ -259,4 +276,6 @@ def _opening(
             f"journal must be the path of a file or a JournalStore, not {journal!r}",
             argument="journal",
         )
-    return partial(Journal.open, journal, mode=mode, app_url=url, retry_failed=retry_failed)
+    return partial(
+        Journal.open, journal, mode=mode, app_url=url, retry_failed=retry_failed, job=job
+    )

@@ -27,6 +27,7 @@ class _Tried(Struct, kw_only=True):
     run_id: str | None = None
     seconds: float = 0.0
     from_journal: bool = False
+    found: bool = False
 
 
 class MapSuccess(_Tried, Generic[T], kw_only=True):
@@ -42,6 +43,7 @@ class MapSuccess(_Tried, Generic[T], kw_only=True):
         started_at: when the input was taken up, in UTC.
         seconds: how long it took from there, waiting included.
         from_journal: it was done in an earlier start of the job; nothing was called for it now.
+        found: with `job=`, the run was there already, and was followed rather than made.
     """
 
     ok: ClassVar[Literal[True]] = True
@@ -127,6 +129,7 @@ class BatchProgress(Struct, frozen=True, kw_only=True):
         failed: how many of these are errors.
         unknown: how many of those are of an unknown outcome (`AmbiguousOutcomeError`).
         skipped: how many of `done` came from the journal, without a call.
+        found: how many of them are of a job's runs that were there already.
         throttled: how often the service asked the client to slow down since the batch began.
         cooldown: seconds for which it asked that nothing be sent, from now.
         offline: for how long there has been no connection, in seconds; 0 when there is one.
@@ -142,6 +145,7 @@ class BatchProgress(Struct, frozen=True, kw_only=True):
     failed: int = 0
     unknown: int = 0
     skipped: int = 0
+    found: int = 0
     throttled: int = 0
     cooldown: float = 0.0
     offline: float = 0.0

@@ -36,13 +36,15 @@ class FanOutOptions(TypedDict, total=False):
     unknown: Unknown
     retry_failed: bool
     max_failures: float | None
+    shard: str | tuple[int, int] | None
 
 
 class BatchOptions(FanOutOptions, total=False):
     """The arguments of `AsyncApp.batch` that have no part in its type."""
 
-    mode: Literal["invoke", "run"]
-    settle: float
+    mode: Literal["invoke", "run"] | None
+    job: str | None
+    settle: float | None
     connect_patience: float
     timeout: TimeoutLike
     max_retries: int | None

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+from uuid import UUID, uuid5
 
 import msgspec
 from msgspec import Struct
@@ -34,7 +35,7 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
         state: "done", "failed", "running" (or it was when its process died) or "unknown": it was
             sent, and nobody knows its outcome.
         attempt: how often it was begun.
-        session_id: of the last attempt, where runs are made.
+        session_id: of the last attempt, where runs are made; in a job, of the key's first run.
         run_id: of its run.
         output: what came out.
         error: what went wrong, with the name of the error's class as `type`.
@@ -146,7 +147,9 @@ class JournalReader:
 
     def _entry(self, record: Record) -> Entry:
         session = None
-        if self.mode == "run":
+        if self.mode == "job":
+            session = str(uuid5(UUID(self.job), record.key))
+        elif self.mode == "run":
             session = session_of(self.job, record.key, record.attempt)
         return Entry(
             key=record.key,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ class Run:
         status: without regard to questions; `shown_status` is what the API shows.
         feed: its events; `feed.events` are those that are kept.
         task: runs the App.
+        created: when, on the clock that `age` is by.
     """
 
     id: str
@@ -47,6 +49,12 @@ class Run:
     ended_at: datetime | None = None
     questions: list[Question] = field(default_factory=list)
     task: asyncio.Task[None] = field(init=False, repr=False)
+    created: float = field(default_factory=time.monotonic, repr=False)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was created."""
+        return time.monotonic() - self.created
 
     @property
     def terminal(self) -> bool:

@@ -78,6 +78,7 @@ async def list_runs(exchange: AppExchange) -> None:
     """`GET /v1/runs`."""
     query = exchange.record.query
     app_id = deployment_of(exchange).id
+    lag = exchange.state.settings.list_lag
     statuses = set(query.getall("status", []))
     if not statuses <= _STATUSES:
         raise bad_fields({"status": "must be a valid value"})
@@ -85,6 +86,7 @@ async def list_runs(exchange: AppExchange) -> None:
         run
         for run in exchange.state.runs.values()
         if run.app_id == app_id
+        and not (lag and run.age < lag)
         and (not statuses or run.status in statuses or run.shown_status in statuses)
         and query.get("user_id", run.user_id) == run.user_id
         and query.get("session_id", run.session_id) == run.session_id

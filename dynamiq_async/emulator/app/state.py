@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -50,6 +51,7 @@ class AppState:
     Attributes:
         folder: where uploaded files are stored; it is made when the emulator starts.
         invocations: how many of the quota are used up.
+        execution_counts: how many executions each session had; the log forgets, these do not.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class AppState:
         self.invocations = 0
         self.requirements = Requirements()
         self.executions: Log[Execution] = Log(log_limit)
+        self.execution_counts: Counter[str | None] = Counter()
         self.deliveries: Log[Delivery] = Log(log_limit)
         self.runs: dict[str, Run] = {}
         self.files: dict[str, InputFile] = {}
@@ -84,6 +87,7 @@ class AppState:
     async def execute(self, app: App, execution: Execution, context: RunContext) -> None:
         """Run an App, and keep its execution in the log."""
         self.executions.add(execution)
+        self.execution_counts[execution.session_id] += 1
         self.changes.notify()
         try:
             await execute(app, execution, context)
