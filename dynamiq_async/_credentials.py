@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import Literal, NamedTuple, NoReturn, Self
+from typing import Literal, NamedTuple, NoReturn, Self, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
@@ -17,6 +17,8 @@ import msgspec
 from dynamiq_async.errors import InvalidArgumentError
 
 MASK = "***"
+
+K = TypeVar("K")
 
 _UNSENDABLE = re.compile(r"[\x00-\x20\x7f]")
 
@@ -50,7 +52,8 @@ class Credential(NamedTuple):
         """
         if given is False:
             return None
-        found = given if given is not None else self._look_up()
+        given = hidden(given)
+        found = given if given is not None else hidden(self._look_up())
         if not found:
             raise InvalidArgumentError(
                 f"no {self.name}{self.purpose}: pass {self.argument} or set "
@@ -89,6 +92,8 @@ class Secret(str):
     So a local variable may hold it, which error trackers take note of.
     """
 
+    __slots__ = ("_reveal",)  # no `__dict__` to dump
+
     _reveal: Callable[[], str]
 
     def __new__(cls, value: str) -> Self:
@@ -111,17 +116,26 @@ def revealed(key: str) -> str:
     return key.reveal() if isinstance(key, Secret) else key
 
 
+def hidden(key: K) -> K:
+    """A key that was given, as a Secret. Anything else comes back as it is, and nothing is raised:
+    constructors put this first, so that no frame of theirs that raises holds the key."""
+    if isinstance(key, Secret) or not isinstance(key, str) or not key:
+        return key
+    return cast("K", Secret(key))
+
+
 def check_key(key: str, argument: str) -> Secret:
     """The key as a Secret. Raises InvalidArgumentError, without the key, if it cannot be sent."""
+    key = hidden(key)
     if not isinstance(key, str) or not key:
         raise InvalidArgumentError(f"{argument} must be a non-empty string", argument=argument)
-    if _UNSENDABLE.search(key) or not key.isascii():
+    if _UNSENDABLE.search(revealed(key)) or not revealed(key).isascii():
         raise InvalidArgumentError(
             f"{argument} holds white space, control or non-ASCII characters; "
             "was it copied with a line break or quotes?",
             argument=argument,
         )
-    return Secret(key)
+    return key if isinstance(key, Secret) else Secret(key)
 
 
 _BEARER = re.compile(r"(?i)(bearer\s+)[^\s\"'<>\\]+")

@@ -41,14 +41,18 @@ def reach_of(host: str) -> Reach:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine."""
-    return reach_of(host) is Reach.LOOPBACK
+    """Whether `host` names this machine. The unspecified address does not: it leads here on some
+    systems only."""
+    address = _address(host.lower().removesuffix("."))
+    unspecified = address is not None and address.is_unspecified
+    return reach_of(host) is Reach.LOOPBACK and not unspecified
 
 
 def is_private(host: str) -> bool:
     """Whether `host` is this machine, or an address that is not public."""
     is_address = _address(host.lower().removesuffix(".")) is not None
-    return is_loopback(host) or (is_address and reach_of(host) is Reach.PRIVATE)
+    reach = reach_of(host)
+    return reach is Reach.LOOPBACK or (is_address and reach is Reach.PRIVATE)
 
 
 def _address(name: str) -> Address | None:

@@ -9,8 +9,9 @@ import os
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from dynamiq_async import errors
-from dynamiq_async._credentials import ACCESS_KEY
+from dynamiq_async._credentials import ACCESS_KEY, hidden
 from dynamiq_async._http.bodies import root_body
+from dynamiq_async._http.client import ClientOptions
 from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async._http.response import OnFailure, decode_output
 from dynamiq_async._json import check_type
@@ -28,13 +29,18 @@ from dynamiq_async.websocket.protocol import SocketProtocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from dynamiq_async._http.client import ClientOptions
-
 
 T = TypeVar("T")
 
 KEY_VARIABLE = ACCESS_KEY.variable
 URL_VARIABLE = "DYNAMIQ_APP_URL"  # our own
+
+
+class AppOptions(ClientOptions, total=False):
+    """The arguments of `AsyncApp` beside its host."""
+
+    access_key: str | Literal[False] | None
+    final_event: FinalEvent
 
 
 class _CallOptions(TypedDict, total=False):
@@ -117,6 +123,7 @@ class AsyncApp(Batching):
         final_event: FinalEvent = "auto",
         **options: Unpack[ClientOptions],
     ) -> None:
+        access_key = hidden(access_key)
         url = host_or_url if host_or_url is not None else os.environ.get(URL_VARIABLE)
         if not url:
             raise errors.InvalidArgumentError(

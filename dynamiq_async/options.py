@@ -10,7 +10,7 @@ from uuid import UUID
 
 from msgspec import Struct, structs
 
-from dynamiq_async._scalars import plain
+from dynamiq_async._scalars import is_of_a_frame, plain
 from dynamiq_async.errors import InvalidArgumentError
 
 
@@ -46,6 +46,8 @@ def check_seconds(value: object, argument: str) -> None:
     """Raise InvalidArgumentError unless `value` is a positive finite number or None."""
     if value is None:
         return
+    if is_of_a_frame(value):
+        value = _builtin(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidArgumentError(
             f"{argument} must be a number of seconds or None, not {value!r}", argument=argument
@@ -55,6 +57,12 @@ def check_seconds(value: object, argument: str) -> None:
             f"{argument} must be a positive number of seconds (or None for no limit), not {value}",
             argument=argument,
         )
+
+
+def _builtin(value: object) -> object:
+    """A number of a frame; `value` itself where it is none."""
+    number = plain(value) if not isinstance(value, float) else float(value)
+    return value if number is None or number is NotImplemented else number
 
 
 DEFAULT_TIMEOUT = Timeout()
@@ -100,7 +108,9 @@ class Adaptive(Struct, frozen=True, kw_only=True):
 
 
 def check_count(value: int, argument: str, *, least: int = 1) -> int:
-    """`value`. Raises InvalidArgumentError unless it is an int of at least `least`."""
+    """`value` as an int. Raises InvalidArgumentError unless it is one of at least `least`."""
+    if is_of_a_frame(value):
+        value = plain(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InvalidArgumentError(
             f"{argument} must be an integer of at least {least}, not {value!r}", argument=argument

@@ -16,7 +16,7 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, TypeVar
 
-from dynamiq_async._credentials import ACCESS_KEY, Credential, check_key
+from dynamiq_async._credentials import ACCESS_KEY, Credential, check_key, hidden
 from dynamiq_async._http.api import Api
 from dynamiq_async._http.headers import check_headers, without_secrets
 from dynamiq_async._http.limiter import Limiter
@@ -103,6 +103,7 @@ class Client:
         trust_env: bool = False,
         allow_http: bool = False,
     ) -> None:
+        key = hidden(key)
         url = parse_base_url(url, allow_http=allow_http, argument=self._url_argument)
         given = self._credential.resolve(key)
         self._network = Network(transport, session, verify, proxy, trust_env)

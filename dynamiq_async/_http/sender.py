@@ -304,7 +304,7 @@ class Sender:
                     raise
                 failure = _expired(request, limits)
         finally:
-            if not kept:
+            if not kept:  # pragma: no branch - what is kept was returned, without an error
                 if response is not None:
                     response.close()
                 self.limiter.release()

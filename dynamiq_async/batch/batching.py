@@ -30,13 +30,17 @@ class Batching(Client):
         inputs: Inputs,
         *,
         call: Callable[[Self, Any], Awaitable[T]],
-        output_type: type[T] = ...,
+        output_type: Any = ...,
         **options: Unpack[MapOptions],
     ) -> Map[T]: ...
     @overload
     def map(
         self, inputs: Inputs, *, output_type: type[T], **options: Unpack[MapOptions]
     ) -> Map[T]: ...
+    @overload
+    def map(
+        self, inputs: Inputs, *, output_type: Any, **options: Unpack[MapOptions]
+    ) -> Map[Any]: ...
     @overload
     def map(self, inputs: Inputs, **options: Unpack[MapOptions]) -> Map[Any]: ...
     def map(self, inputs: Inputs, **options: Any) -> Map[Any]:
@@ -134,13 +138,17 @@ class Batching(Client):
         inputs: Inputs,
         *,
         call: Callable[[Self, Any], Awaitable[T]],
-        output_type: type[T] = ...,
+        output_type: Any = ...,
         **options: Unpack[BatchOptions],
     ) -> list[MapResult[T]]: ...
     @overload
     async def batch(
         self, inputs: Inputs, *, output_type: type[T], **options: Unpack[BatchOptions]
     ) -> list[MapResult[T]]: ...
+    @overload
+    async def batch(
+        self, inputs: Inputs, *, output_type: Any, **options: Unpack[BatchOptions]
+    ) -> list[MapResult[Any]]: ...
     @overload
     async def batch(
         self, inputs: Inputs, **options: Unpack[BatchOptions]

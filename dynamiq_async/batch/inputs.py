@@ -7,7 +7,6 @@ made, or is another's, is still an item, with an error: it must not get lost.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -17,12 +16,14 @@ from collections.abc import (
     Mapping,
     Sized,
 )
-from hashlib import blake2b
-from typing import Any
+from contextlib import suppress
+from typing import Any, cast
 
 from msgspec import Struct
 
+from dynamiq_async._scalars import plain
 from dynamiq_async.batch.models import Key
+from dynamiq_async.batch.shards import Shard, part_of
 from dynamiq_async.errors import InvalidArgumentError
 
 Inputs = Iterable[Any] | AsyncIterable[Any]
@@ -65,11 +66,11 @@ class Items:
         inputs: Inputs,
         key: KeyOf,
         *,
-        shard: str | tuple[int, int] | None = None,
+        shard: Shard | None = None,
         texts: bool = False,
     ) -> None:
         _check(inputs, key)
-        self._is_ours = None if shard is None else _part(shard)
+        self._is_ours = None if shard is None else part_of(shard)
         self._texts = texts
         self.total = None if shard is not None else _length(inputs)
         self.waits = isinstance(inputs, AsyncIterable)
@@ -149,10 +150,10 @@ class Items:
             return index, None
         try:
             key = self._key_of(input)
+            if type(key) is not str and type(key) is not int:
+                key = _plain_key(index, key)
         except Exception as error:  # noqa: BLE001 - the caller's own, which this item fails with
             return index, error
-        if isinstance(key, bool) or not isinstance(key, str | int):
-            return index, _wrong_key(index, key)
         return key, None
 
 
@@ -193,40 +194,19 @@ def _field(name: str) -> Callable[[Any], Key]:
     return key_of
 
 
-def shard_of(shard: str | tuple[int, int]) -> tuple[int, int]:
-    """Which part of how many, from 1.
+def _plain_key(index: int, given: object) -> Key:
+    """A key of another library's type, or of a subclass, as what it is in JSON.
 
     Raises:
-        InvalidArgumentError: `shard` says no such thing.
+        InvalidArgumentError: it is no string and no integer.
     """
-    parts: Any = shard
-    if isinstance(shard, str):
-        written = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", shard)
-        parts = tuple(map(int, written.groups())) if written else ()
-    if isinstance(parts, tuple | list) and len(parts) == 2:
-        number, count = parts
-        if type(number) is type(count) is int and 1 <= number <= count:
-            return number, count
+    with suppress(ValueError):  # an infinity
+        key: object = given if isinstance(given, bool) else plain(given)
+        whole = isinstance(key, int) and not isinstance(key, bool)
+        if isinstance(key, str) or whole:
+            return cast("Key", key)
     raise InvalidArgumentError(
-        f"shard must be such as '2/8' or (2, 8), counted from 1, not {shard!r}", argument="shard"
-    )
-
-
-def _part(shard: str | tuple[int, int]) -> Callable[[Key], bool]:
-    """Whether a key is of this part of the inputs."""
-    number, count = shard_of(shard)
-
-    def is_ours(key: Key) -> bool:
-        # What another process computes must be the same, so it cannot be `hash`.
-        digest = blake2b(str(key).encode(errors="surrogatepass"), digest_size=8).digest()
-        return int.from_bytes(digest) % count == number - 1
-
-    return is_ours
-
-
-def _wrong_key(index: int, key: object) -> InvalidArgumentError:
-    return InvalidArgumentError(
-        f"the key of input {index} must be a string or an integer, not {key!r}", argument="key"
+        f"the key of input {index} must be a string or an integer, not {given!r}", argument="key"
     )
 
 

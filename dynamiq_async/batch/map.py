@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from dynamiq_async._http.outage import Outage
     from dynamiq_async.batch.journal import Journal, JournalStore
+    from dynamiq_async.batch.shards import Shard
     from dynamiq_async.options import Adaptive
 
 T = TypeVar("T")
@@ -231,7 +232,7 @@ def _map(
     unknown: Unknown = "raise",
     retry_failed: bool = False,
     max_failures: float | None = None,
-    shard: str | tuple[int, int] | None = None,
+    shard: Shard | None = None,
     job: UUID | None = None,
     given: Mapping[str, Any] | None = None,
 ) -> Map[Any]:

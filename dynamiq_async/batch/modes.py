@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 
@@ -22,12 +22,14 @@ from dynamiq_async._http.request_options import UNSET, RequestOptions
 from dynamiq_async._http.response import decode_output
 from dynamiq_async._json import encode, encode_object
 from dynamiq_async.batch.engine import HaltError
+from dynamiq_async.runs.options import checked_session
 from dynamiq_async.runs.requests import RunRequests
 from dynamiq_async.runs.stream import RunStream
 from dynamiq_async.runs.waiting import DEFAULT_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from uuid import UUID
 
     from dynamiq_async._http.outage import Outage
     from dynamiq_async._http.request_options import SendOptions
@@ -303,12 +305,7 @@ def run_session(session_id: str | UUID | None, retry: bool | None, journal: obje
             "with a journal, each run gets a session of its own, by which it is found again",
             argument="session_id",
         )
-    try:
-        return str(UUID(str(session_id)))
-    except ValueError:
-        raise errors.InvalidArgumentError(
-            f"session_id must be a UUID, not {session_id!r}", argument="session_id"
-        ) from None
+    return checked_session(session_id)
 
 
 def _not_awaitable(made: object) -> errors.InvalidArgumentError:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dynamiq_async.batch.inputs import KeyOf
     from dynamiq_async.batch.jobs import OnError, Unknown
     from dynamiq_async.batch.journal import JournalStore
+    from dynamiq_async.batch.shards import Shard
     from dynamiq_async.runs.questions import OnQuestion
     from dynamiq_async.streaming.app_stream import FinalEvent, OnBadEvent
 
@@ -36,7 +37,7 @@ class FanOutOptions(TypedDict, total=False):
     unknown: Unknown
     retry_failed: bool
     max_failures: float | None
-    shard: str | tuple[int, int] | None
+    shard: Shard | None
 
 
 class BatchOptions(FanOutOptions, total=False):

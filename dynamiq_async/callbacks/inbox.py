@@ -8,7 +8,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from dynamiq_async._credentials import Secret, check_key
+from dynamiq_async._credentials import Secret, check_key, hidden
 from dynamiq_async.errors import APITimeoutError, InvalidArgumentError, StreamClosedError
 from dynamiq_async.options import check_count, check_seconds
 from dynamiq_async.runs.waiting import DEFAULT_WAIT
@@ -81,6 +81,7 @@ class CallbackInbox:
         max_results: int = 1000,
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
     ) -> None:
+        token = hidden(token)
         if not isinstance(host, str) or not host:
             raise InvalidArgumentError("host must be a name or an address", argument="host")
         self._host = host

@@ -26,6 +26,7 @@ from .verifier import (
     CallbackVerifier,
     Headers,
     Tokens,
+    hidden_tokens,
     parse_result,
 )
 
@@ -86,6 +87,7 @@ class CallbackReceiver:
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
         max_wait: float | None = 30.0,
     ) -> None:
+        tokens = hidden_tokens(tokens)
         if not callable(on_result):
             raise InvalidArgumentError("on_result must be a function", argument="on_result")
         check_seconds(max_wait, "max_wait")

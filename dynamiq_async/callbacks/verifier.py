@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from dynamiq_async import _json
-from dynamiq_async._credentials import check_key
+from dynamiq_async._credentials import Secret, check_key, hidden, revealed
 from dynamiq_async._http.headers import JSON_TYPE
 from dynamiq_async.errors import DynamiqError, InvalidArgumentError
 from dynamiq_async.options import check_count
@@ -98,6 +98,7 @@ class CallbackVerifier:
     """
 
     def __init__(self, *, tokens: Tokens, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES) -> None:
+        tokens = hidden_tokens(tokens)
         self._digests = None if tokens is False else list(map(_digest, _check_tokens(tokens)))
         self.max_body_bytes = check_count(max_body_bytes, "max_body_bytes")
 
@@ -220,17 +221,24 @@ def _text(value: str | bytes) -> str:
 
 def _digest(token: str) -> bytes:
     """The hash that is compared in a token's place. All have one length, whatever was sent."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+    return hashlib.sha256(revealed(token).encode("utf-8", "surrogatepass")).digest()
 
 
-def _check_tokens(tokens: object) -> list[str]:
+def hidden_tokens(tokens: Any) -> Any:
+    """The tokens as Secrets, so that no frame that raises holds them."""
+    if isinstance(tokens, Iterable) and not isinstance(tokens, str):
+        return list(map(hidden, tokens))
+    return hidden(tokens)
+
+
+def _check_tokens(tokens: object) -> list[Secret]:
     several = [tokens] if isinstance(tokens, str) else tokens
     if not isinstance(several, Iterable):
         raise InvalidArgumentError(
             "tokens must be one or several strings, or False to take callbacks from anybody",
             argument="tokens",
         )
-    checked = [check_key(token, "tokens").reveal() for token in several]
+    checked = [check_key(token, "tokens") for token in several]
     if not checked:
         raise InvalidArgumentError(
             "there is no token; pass tokens=False to take callbacks from anybody",

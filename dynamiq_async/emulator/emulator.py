@@ -452,7 +452,11 @@ class Emulator:
             await admission.respond(wire, refused)
             return
         if fault.executes:
-            await admission.respond(nowhere, refused)
+            # A limit of nothing passes with the first wait, which is for the run's end.
+            limit = 0 if fault.executes == "begins" else None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit):
+                    await admission.respond(nowhere, refused)
         if fault.drop and not fault.positioned:
             await wire.drop(fault.drop)
         status, kind, body = fault.response()

@@ -6,7 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from dynamiq_async._credentials import Credential
+from dynamiq_async._credentials import Credential, hidden
 from dynamiq_async._http.client import Client, ClientOptions
 from dynamiq_async._http.limiter import Limiter
 from dynamiq_async._http.rates import Quota
@@ -83,6 +83,7 @@ class AsyncFlowy(Client):
         max_downloads: int = 8,
         **options: Unpack[ClientOptions],
     ) -> None:
+        api_key = hidden(api_key)
         url = base_url if base_url is not None else os.environ.get(URL_VARIABLE) or DEFAULT_URL
         runs = RunLimiter(_bounds(max_runs))
         downloads = Limiter(check_count(max_downloads, "max_downloads"))

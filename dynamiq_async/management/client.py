@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from uuid import UUID
 
 from dynamiq_async import errors
-from dynamiq_async._credentials import Credential, is_personal
+from dynamiq_async._credentials import Credential, hidden, is_personal
 from dynamiq_async._http.client import Client, ClientOptions
 from dynamiq_async._http.urls import parse_base_url
-from dynamiq_async.app import KEY_VARIABLE, AsyncApp
+from dynamiq_async.app import KEY_VARIABLE, AppOptions, AsyncApp
 from dynamiq_async.management.apps import MAX_PAGE_SIZE, Apps
 from dynamiq_async.management.models import App, choose_app, describe_app
 from dynamiq_async.management.settings import (
@@ -31,17 +31,10 @@ from dynamiq_async.options import Timeout, check_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
-
 DEFAULT_URL = "https://api.getdynamiq.ai"
 
 DEFAULT_TIMEOUT = Timeout(first_byte=30.0, idle=30.0)
 """No workflow runs here, so silence means trouble. The vendor's command line waits as long."""
-
-
-class AppOptions(ClientOptions, total=False):
-    """The arguments of `AsyncApp` beside its host."""
-
-    access_key: str | Literal[False] | None
 
 
 class AsyncManagement(Client):
@@ -84,6 +77,7 @@ class AsyncManagement(Client):
         project_id: str | UUID | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
+        token = hidden(token)
         url = base_url if base_url is not None else URL.find() or DEFAULT_URL
         project = None if project_id is None else check_id(project_id, "project_id")
         options.setdefault("timeout", DEFAULT_TIMEOUT)
@@ -163,6 +157,8 @@ class AsyncManagement(Client):
             What `find` raises.
         """
 
+        options = {**options, "access_key": hidden(options.get("access_key"))}
+
         async def make() -> AsyncApp:
             found = await self.find(app, project_id=project_id)
             arguments: dict[str, Any] = {"allow_http": self._settings["allow_http"], **options}
@@ -214,7 +210,7 @@ def _access_key(given: str | Literal[False] | None, app: App) -> str | Literal[F
     """The key for the App's own host."""
     if given is False:
         return False
-    key = given if given is not None else os.environ.get(KEY_VARIABLE)
+    key = given if given is not None else hidden(os.environ.get(KEY_VARIABLE))
     if isinstance(key, str) and is_personal(key):
         raise errors.InvalidArgumentError(
             "access_key looks like a Personal Access Token, which is for the management API and "

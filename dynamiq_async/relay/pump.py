@@ -127,8 +127,8 @@ class Pump:
     async def say_goodbye(self) -> None:
         """Call `stop`, because the client closes, and wait until the run is canceled."""
         self.stop()
-        if self._task is not None and self._task is not asyncio.current_task():
-            await asyncio.wait([self._task])
+        assert self._task is not None  # noqa: S101 - `start` registers this
+        await asyncio.wait([self._task])
 
     async def aclose(self) -> None:
         """Call `leave`, and wait until the upstream is closed."""

@@ -6,8 +6,7 @@ import asyncio
 import sys
 from functools import wraps
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypedDict, TypeVar, Unpack, overload
-from uuid import UUID, uuid4
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 from dynamiq_async import errors
 from dynamiq_async._http.paging import Page, Pages
@@ -15,6 +14,13 @@ from dynamiq_async._http.request_options import UNSET, RequestOptions, SendOptio
 from dynamiq_async._http.timers import deadline_in
 from dynamiq_async._json import check_type
 from dynamiq_async.options import check_count, check_id
+from dynamiq_async.runs.options import (
+    CreateOptions,
+    FollowOptions,
+    StreamOptions,
+    checked_file_ids,
+    session_to_send,
+)
 from dynamiq_async.runs.questions import Answering
 from dynamiq_async.runs.requests import EVENT_PAGE_SIZE, RunRequests
 from dynamiq_async.runs.stream import RunStream
@@ -22,6 +28,7 @@ from dynamiq_async.runs.waiting import DEFAULT_WAIT, WaitOptions, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from uuid import UUID
 
     from dynamiq_async._http.api import Api
     from dynamiq_async.events.run_events import RunEvent
@@ -32,45 +39,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-class _StartOptions(TypedDict, total=False):
-    files: Any
-    file_ids: Sequence[str] | None
-    user_id: str | None
-    session_id: str | UUID | None
-    dedupe: bool
-    retry: bool | None
-    timeout: TimeoutLike
-    max_retries: int | None
-    extra_body: Mapping[str, Any] | None
-    extra_headers: Mapping[str, str] | None
-    extra_query: Mapping[str, Any] | None
-
-
-class _CreateOptions(_StartOptions, total=False):
-    """The arguments of `create` that do not affect its return type."""
-
-    background: bool
-
-
-class _StreamOptions(_StartOptions, total=False):
-    """The arguments of `stream` that do not affect its return type."""
-
-    on_question: OnQuestion | None
-    resume: bool
-    max_resumes: int
-
-
-class _FollowOptions(TypedDict, total=False):
-    """The arguments of `follow` that do not affect its return type."""
-
-    after_sequence: int | None
-    on_question: OnQuestion | None
-    resume: bool
-    max_resumes: int
-    timeout: TimeoutLike
-    max_retries: int | None
 
 
 class Runs(Answering):
@@ -88,14 +56,14 @@ class Runs(Answering):
         return RunHandle(self, run_id)
 
     @overload
-    async def create(self, input: Any, **options: Unpack[_CreateOptions]) -> Run: ...
+    async def create(self, input: Any, **options: Unpack[CreateOptions]) -> Run: ...
     @overload
     async def create(
-        self, input: Any, *, output_type: type[T], **options: Unpack[_CreateOptions]
+        self, input: Any, *, output_type: type[T], **options: Unpack[CreateOptions]
     ) -> T: ...
     @overload
     async def create(
-        self, input: Any, *, output_type: Any, **options: Unpack[_CreateOptions]
+        self, input: Any, *, output_type: Any, **options: Unpack[CreateOptions]
     ) -> Any: ...
     async def create(
         self,
@@ -142,12 +110,12 @@ class Runs(Answering):
             )
         given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
         options = self._requests.api.options.for_call(given)
-        session = _session(session_id, dedupe=dedupe, retry=retry)
+        session = session_to_send(session_id, dedupe=dedupe, retry=retry)
         request = self._requests.create_request(
             input,
             given,
             files=files,
-            file_ids=_ids(file_ids),
+            file_ids=checked_file_ids(file_ids),
             user_id=user_id,
             session_id=session,
             background=background or None,
@@ -170,14 +138,14 @@ class Runs(Answering):
         return found if output_type is None else found.unwrap(output_type)
 
     @overload
-    def stream(self, input: Any, **options: Unpack[_StreamOptions]) -> RunStream[Any]: ...
+    def stream(self, input: Any, **options: Unpack[StreamOptions]) -> RunStream[Any]: ...
     @overload
     def stream(
-        self, input: Any, *, output_type: type[T], **options: Unpack[_StreamOptions]
+        self, input: Any, *, output_type: type[T], **options: Unpack[StreamOptions]
     ) -> RunStream[T]: ...
     @overload
     def stream(
-        self, input: Any, *, output_type: Any, **options: Unpack[_StreamOptions]
+        self, input: Any, *, output_type: Any, **options: Unpack[StreamOptions]
     ) -> RunStream[Any]: ...
     def stream(
         self,
@@ -215,12 +183,12 @@ class Runs(Answering):
             InvalidArgumentError: an argument cannot be used.
         """
         given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
-        session = _session(session_id, dedupe=dedupe, retry=retry)
+        session = session_to_send(session_id, dedupe=dedupe, retry=retry)
         request = self._requests.create_request(
             input,
             given,
             files=files,
-            file_ids=_ids(file_ids),
+            file_ids=checked_file_ids(file_ids),
             user_id=user_id,
             session_id=session,
             stream=True,
@@ -238,14 +206,14 @@ class Runs(Answering):
         )
 
     @overload
-    def follow(self, run_id: str, **options: Unpack[_FollowOptions]) -> RunStream[Any]: ...
+    def follow(self, run_id: str, **options: Unpack[FollowOptions]) -> RunStream[Any]: ...
     @overload
     def follow(
-        self, run_id: str, *, output_type: type[T], **options: Unpack[_FollowOptions]
+        self, run_id: str, *, output_type: type[T], **options: Unpack[FollowOptions]
     ) -> RunStream[T]: ...
     @overload
     def follow(
-        self, run_id: str, *, output_type: Any, **options: Unpack[_FollowOptions]
+        self, run_id: str, *, output_type: Any, **options: Unpack[FollowOptions]
     ) -> RunStream[Any]: ...
     def follow(
         self,
@@ -268,7 +236,7 @@ class Runs(Answering):
         The other arguments are those of `stream`.
         """
         if after_sequence is not None:
-            check_count(after_sequence, "after_sequence", least=0)
+            after_sequence = check_count(after_sequence, "after_sequence", least=0)
         return RunStream(
             self._requests,
             self._options(timeout, max_retries),
@@ -349,7 +317,7 @@ class Runs(Answering):
         query = {
             "status": [status] if isinstance(status, str) else status,
             "user_id": user_id,
-            "session_id": _session(session_id),
+            "session_id": session_to_send(session_id),
             "sort": sort,
             "page_size": None if page_size is None else check_count(page_size, "page_size"),
         }
@@ -399,46 +367,10 @@ class Runs(Answering):
         return self._requests.api.options.for_call(RequestOptions(timeout, max_retries))
 
 
-def _session(
-    session_id: str | UUID | None, *, dedupe: bool = False, retry: bool | None = None
-) -> str | None:
-    """The session id to send. The vendor documents that it is a UUID."""
-    if dedupe:
-        if session_id is not None:
-            raise errors.InvalidArgumentError(
-                "dedupe makes a session for this run alone; session_id may stand for a whole "
-                "conversation, so only one of the two can be given",
-                argument="dedupe",
-            )
-        if retry:
-            raise errors.InvalidArgumentError(
-                "dedupe finds the one run there is, and retry=True may make it two; choose one",
-                argument="retry",
-            )
-        return str(uuid4())
-    if session_id is None:
-        return None
-    try:
-        UUID(str(session_id))
-    except ValueError:
-        raise errors.InvalidArgumentError(
-            f"session_id must be a UUID, not {session_id!r}", argument="session_id"
-        ) from None
-    return str(session_id)
-
-
 def _seconds_left(deadline: float | None) -> float:
     if deadline is None:
         return DEFAULT_WAIT
     return max(deadline - asyncio.get_running_loop().time(), sys.float_info.min)
-
-
-def _ids(file_ids: Sequence[str] | None) -> Sequence[str] | None:
-    if isinstance(file_ids, str):
-        raise errors.InvalidArgumentError(
-            "file_ids must be a list of ids, not one string", argument="file_ids"
-        )
-    return file_ids
 
 
 def _bound(
@@ -481,13 +413,11 @@ class RunHandle:
     reject = _bound(Runs.reject)
 
     @overload
-    def follow(self, **options: Unpack[_FollowOptions]) -> RunStream[Any]: ...
+    def follow(self, **options: Unpack[FollowOptions]) -> RunStream[Any]: ...
     @overload
-    def follow(
-        self, *, output_type: type[T], **options: Unpack[_FollowOptions]
-    ) -> RunStream[T]: ...
+    def follow(self, *, output_type: type[T], **options: Unpack[FollowOptions]) -> RunStream[T]: ...
     @overload
-    def follow(self, *, output_type: Any, **options: Unpack[_FollowOptions]) -> RunStream[Any]: ...
+    def follow(self, *, output_type: Any, **options: Unpack[FollowOptions]) -> RunStream[Any]: ...
     def follow(self, **options: Any) -> RunStream[Any]:
         """Follow the run's events. See `Runs.follow`."""
         return self._runs.follow(self.id, **options)

@@ -7,10 +7,12 @@ import contextlib
 import contextvars
 import traceback
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
+import numpy as np
 import pytest
 
 from dynamiq_async import Adaptive, AsyncApp, errors
@@ -269,6 +271,14 @@ async def test_an_input_that_cannot_be_sent_is_that_items_error(serve: Serve) ->
     assert emulator.requests.total == 2
 
 
+class Text(str):
+    __slots__ = ()
+
+
+async def nothing(app: AsyncApp, input: Any) -> None:
+    return None
+
+
 # --- keys ----------------------------------------------------------------------------------------
 
 
@@ -289,6 +299,26 @@ async def test_keys_are_indices_fields_or_made_by_a_function(app: AsyncApp) -> N
     ):
         results = await app.batch(inputs, call=call, key=key)
         assert [r.key for r in results] == expected
+
+
+class Kind(str, Enum):  # noqa: UP042 - as most programs have them
+    BIG = "big"
+
+
+async def test_keys_of_other_libraries_are_what_they_are_in_json(app: AsyncApp) -> None:
+    given = [np.int64(7), np.str_("a"), np.uint8(8), Kind.BIG, Text("b")]
+    results = await app.batch(given, call=nothing, key=lambda key: key)
+    assert [r.key for r in results] == [7, "a", 8, "big", "b"]
+    assert {type(r.key) for r in results} == {int, str}
+    given = [np.bool_(1), True, np.float64(1), np.float64("inf"), None, 1.5]
+    results = await app.batch(given, call=nothing, key=lambda key: key)
+    assert [r.key for r in results] == list(range(6))
+    assert all("must be a string or an integer" in str(r.error) for r in results)
+
+
+async def test_one_key_in_two_types_is_noticed(app: AsyncApp) -> None:
+    results = await app.batch([7, np.int64(7)], call=nothing, key=lambda key: key)
+    assert "earlier input" in str(results[1].error)
 
 
 async def test_an_input_without_a_key_is_an_error_under_its_index(app: AsyncApp) -> None:

@@ -251,6 +251,8 @@ async def test_another_input_under_a_key_is_noticed_and_harms_no_other(kept: Kep
         assert isinstance(changed, errors.JournalError)
         assert changed.key == "a"
         assert "key 'a' with another input" in changed.message
+        assert "use a new one for those that were changed" in changed.message
+        assert "key=" in changed.message
         assert isinstance(other, Claim)
         assert other.state == "new"
         assert (await journal.begin("a", DIGEST)).state == "done"

@@ -16,7 +16,7 @@ import trustme
 
 from dynamiq_async import App, AsyncApp, AsyncManagement, Timeout, errors
 from dynamiq_async.emulator import DEFAULT_PROJECT, Emulator, Fault
-from dynamiq_async.management.client import AppOptions
+from dynamiq_async.management import AppOptions
 from dynamiq_async.management.models import AccessControl
 
 from .conftest import KEY, TOKEN

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import msgspec
+import numpy
 import pytest
 
 from dynamiq_async import Page, Run, Timeout, errors
@@ -474,3 +475,27 @@ async def test_the_errors_of_a_run_do_not_repeat_the_key(
         assert KEY not in shown
         assert KEY.encode() not in pickle.dumps(caught.value)
         assert "***" in shown
+
+
+async def test_numbers_and_texts_of_a_frame_are_taken_for_arguments(serve: Serve) -> None:
+    np: Any = numpy  # of these types a type checker knows nothing
+    served = await serve(numbers)
+    session = np.str_(SESSION)
+    run = await served.app.runs.create({}, session_id=session, timeout=np.int64(60))
+    assert run.session_id == SESSION
+    page = await served.app.runs.list(
+        session_id=session, page=np.int64(1), page_size=np.int32(5), max_retries=np.int8(1)
+    )
+    assert [found.id for found in page] == [run.id]
+    assert (await served.app.runs.get(np.str_(run.id))).id == run.id
+    assert await served.app.runs.events(run.id, page=np.uint8(1), page_size=np.int64(2))
+    stream = served.app.runs.follow(np.str_(run.id), after_sequence=np.int64(2))
+    assert (await anext(stream)).sequence == 3
+    await stream.aclose()
+    for wrong in (np.float64(1), np.bool_(1), np.int64(0)):
+        with pytest.raises(errors.InvalidArgumentError):
+            served.app.runs.list(page=wrong)
+    for seconds in (np.bool_(1), np.int64(-1), np.float64("nan"), np.float64("inf")):
+        with pytest.raises(errors.InvalidArgumentError):
+            served.app.runs.follow(run.id, timeout=seconds)
+    assert Timeout(connect=np.float32(2)).connect == 2

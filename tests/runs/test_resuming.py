@@ -696,7 +696,7 @@ async def test_a_lost_create_is_found_again_with_dedupe(serve: Serve, background
 
 async def test_a_found_run_is_waited_for_within_the_one_deadline(serve: Serve) -> None:
     served = await serve(waits)
-    served.emulator.script(LOST["reset"], match=CREATE)
+    served.emulator.script(Fault(status=502, executes="begins"), match=CREATE)
     started = asyncio.get_running_loop().time()
     with pytest.raises(errors.APITimeoutError) as caught:
         await served.app.runs.create({}, dedupe=True, timeout=0.1)

@@ -271,6 +271,30 @@ async def test_what_was_compressed_and_broke_off_is_handed_out_before_the_error(
     assert texts == ["one"]
 
 
+async def test_it_is_so_however_late_it_is_read(serve: Serve, app_for: MakeApp) -> None:
+    packer = zlib.compressobj(wbits=31)
+    part = packer.compress(ONE) + packer.flush(zlib.Z_SYNC_FLUSH)
+    lines = ("Content-Type: text/event-stream", "Content-Encoding: gzip", "Content-Length: 9999")
+    opened = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        await peer.send(head(200, *lines))
+        await opened.wait()
+        await peer.send(part)
+        peer.close()
+
+    wire = await serve(handler)
+    texts = []
+    async with app_for(wire).stream(INPUT) as stream:
+        opened.set()
+        await wire.all_closed()
+        await turns(20)
+        with pytest.raises(errors.DynamiqError):
+            async for event in stream:
+                texts.append(event.text)  # noqa: PERF401 - what came before the error counts
+    assert texts == ["one"]
+
+
 # --- proxies -------------------------------------------------------------------------------------
 
 

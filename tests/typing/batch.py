@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, assert_type
+from typing import Annotated, Any, Literal, assert_type
 
 import msgspec
 
@@ -73,6 +73,12 @@ async def maps(app: AsyncApp, inputs: list[dict[str, str]]) -> None:
     assert_type(await app.batch(inputs, output_type=Answer), list[MapResult[Answer]])
     assert_type(await app.batch(inputs, call=length), list[MapResult[int]])
     assert_type(await app.batch(inputs, call=length, output_type=int), list[MapResult[int]])
+    assert_type(app.map(inputs, output_type=Answer | None), Map[Any])
+    assert_type(app.map(inputs, output_type=Literal["a"], ordered=True), Map[Any])
+    assert_type(app.map(inputs, output_type=Annotated[str, msgspec.Meta(min_length=1)]), Map[Any])
+    assert_type(app.map(inputs, call=length, output_type=int | None), Map[int])
+    assert_type(await app.batch(inputs, output_type=Answer | int), list[MapResult[Any]])
+    assert_type(await app.batch(inputs, call=length, output_type=int | None), list[MapResult[int]])
     app.map(inputs, order=True)  # type: ignore[call-overload] # there is no such argument
 
 

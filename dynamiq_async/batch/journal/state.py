@@ -227,8 +227,10 @@ class JournalState:
             return
         if held.digest[:INPUT_DIGEST] != digest[:INPUT_DIGEST]:
             raise JournalError(
-                f"the journal knows key {held.key!r} with another input; give the changed input "
-                "another key, or use a new journal",
+                f"the journal knows key {held.key!r} with another input. A journal belongs to its "
+                "inputs: use a new one for those that were changed. So that inputs can be added "
+                "or left out later on, take keys from the inputs themselves (key=…): without, a "
+                "key is an input's position",
                 key=held.key,
             )
         before, now = options_in(held.digest), options_in(digest)

@@ -10,14 +10,13 @@ import os
 import re
 import signal
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import msgspec
-from cyclopts import Group, Parameter
-from cyclopts.validators import Number
+from cyclopts import Parameter
 from msgspec import structs
 
 from dynamiq_async._http.bodies import root_body
@@ -30,9 +29,16 @@ from dynamiq_async.cli.batch.inputs import (
     BrokenLineError,
     CountedInputs,
     FileInputs,
-    Format,
     RecordReader,
     StreamedInputs,
+)
+from dynamiq_async.cli.batch.options import (
+    DEFAULT_JOURNALING,
+    DEFAULT_PACE,
+    DEFAULT_READING,
+    Journaling,
+    Pace,
+    Reading,
 )
 from dynamiq_async.cli.batch.progress import duration, line, show_progress
 from dynamiq_async.cli.batch.results import Results
@@ -54,7 +60,6 @@ from dynamiq_async.errors import (
     JournalError,
     StreamClosedError,
 )
-from dynamiq_async.options import Adaptive
 from dynamiq_async.runs.requests import RunRequests
 
 if TYPE_CHECKING:
@@ -70,155 +75,6 @@ _SHOWN_REQUESTS = 3
 _STDIN = "/dev/stdin"
 _STOPPING = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGHUP": "SIGHUP"}
 _CHOICE = re.compile(r"\b(\w+)='(\w+)'")  # an argument in the SDK's messages
-
-INPUTS = Group("Inputs", sort_key=5)
-BATCH = Group("Batch", sort_key=8)
-JOURNAL = Group("Journal", sort_key=9)
-
-
-@Parameter(name="*", group=INPUTS)
-@dataclass(frozen=True)
-class Reading:
-    """What the inputs are."""
-
-    input_format: Annotated[
-        Format | None,
-        Parameter(help="jsonl or csv. [default: csv for a name that ends so, else jsonl]"),
-    ] = None
-    key: Annotated[
-        str | None,
-        Parameter(
-            help="The field that an input is known by; it is sent like the others. [default: the "
-            "number of its line]"
-        ),
-    ] = None
-    limit: Annotated[
-        int | None, Parameter(validator=Number(gte=1), help="Only the first N inputs.")
-    ] = None
-    check: Annotated[
-        bool,
-        Parameter(
-            negative="--no-check",
-            help="With --no-check, a file is not looked through first. A line that is no input is "
-            "then a failed one, as it is on stdin, and the time left is not known.",
-        ),
-    ] = True
-
-
-@Parameter(name="*", group=BATCH)
-@dataclass(frozen=True)
-class Pace:
-    """How many calls at a time, and how they are made."""
-
-    concurrency: Annotated[
-        int, Parameter(validator=Number(gte=1), help="How many at a time. [default: 32]")
-    ] = 32
-    adaptive: Annotated[
-        bool, Parameter(help="Find out how many the service takes, up to --concurrency.")
-    ] = False
-    rate: Annotated[
-        str | None,
-        Parameter(help="At most so many requests: 5 (a second), 5/s, 60/m or 1000/h."),
-    ] = None
-    mode: Annotated[
-        Literal["invoke", "run"],
-        Parameter(help="run: background runs, followed to their end. [default: invoke]"),
-    ] = "invoke"
-    ordered: Annotated[bool, Parameter(help="Results in the order of the inputs.")] = False
-    grace: Annotated[
-        float,
-        Parameter(
-            validator=Number(gte=0),
-            help="Seconds that what is under way has to finish after Ctrl-C, SIGTERM or SIGHUP. "
-            "[default: 10]",
-        ),
-    ] = 10.0
-
-    max_failures: Annotated[
-        float | None,
-        Parameter(
-            help="Stop when more inputs than this failed; below 1, such as 0.05, it is a share of "
-            "those that are finished, looked at from 100 on."
-        ),
-    ] = None
-    connect_patience: Annotated[
-        float,
-        Parameter(
-            validator=Number(gte=0),
-            help="Seconds for which a service that could be reached before is waited for. "
-            "[default: 600]",
-        ),
-    ] = 600.0
-
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of `AsyncApp.map`."""
-        adaptive = Adaptive(max=self.concurrency) if self.adaptive else None
-        most = self.max_failures
-        return {
-            "concurrency": adaptive or self.concurrency,
-            "rate": _rate_of(self.rate),
-            "mode": self.mode,
-            "ordered": self.ordered,
-            "grace": self.grace,
-            "max_failures": int(most) if most is not None and most.is_integer() else most,
-            "connect_patience": self.connect_patience,
-        }
-
-
-@Parameter(name="*", group=JOURNAL)
-@dataclass(frozen=True)
-class Journaling:
-    """What is remembered of an earlier start."""
-
-    journal: Annotated[
-        str | None,
-        Parameter(
-            help="A file that survives the process: started again with it, the batch calls nothing "
-            "again that is done. `dynamiq-async journal` shows it."
-        ),
-    ] = None
-    retry_failed: Annotated[bool, Parameter(help="Call again what failed in an earlier start.")] = (
-        False
-    )
-    unknown: Annotated[
-        Literal["raise", "retry", "skip"],
-        Parameter(
-            help="What to do about a call whose outcome nobody knows, because an earlier start "
-            "died meanwhile: stop (raise), call again, or leave it out. Runs are found again. "
-            "[default: raise]"
-        ),
-    ] = "raise"
-    settle: Annotated[
-        float,
-        Parameter(
-            validator=Number(gte=0),
-            help="Seconds for which a run is looked for when the answer to its creation was lost. "
-            "[default: 10]",
-        ),
-    ] = 10.0
-
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of `AsyncApp.map`."""
-        if self.journal is None and (self.retry_failed or self.unknown != "raise"):
-            argument = "retry_failed" if self.retry_failed else "unknown"
-            raise InvalidArgumentError(
-                f"{argument} is about what a journal says; name it with --journal",
-                argument=argument,
-            )
-        return vars(self)
-
-
-def _rate_of(given: str | None) -> float | str | None:
-    """A number is one of requests a second."""
-    try:
-        return float(given or "")
-    except ValueError:
-        return given
-
-
-DEFAULT_READING = Reading()
-DEFAULT_PACE = Pace()
-DEFAULT_JOURNALING = Journaling()
 
 
 def batch(

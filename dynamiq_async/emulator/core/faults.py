@@ -41,7 +41,8 @@ class Fault:
             anything that becomes JSON; without it an error envelope is made up. `headers` alone
             are added to those of the service's own response, or replace them.
         executes: the App runs, to its end, before `status`, `body` or a `drop` takes the place of
-            its response: a client cannot know the outcome.
+            its response: a client cannot know the outcome. "begins": the run is made, and what
+            takes the place of its response does not wait for its end.
 
     At one position of the body, in this order (`after_events` counts whole SSE events, `at_byte`
     bytes of the body without its transfer coding; 0 is right behind the headers):
@@ -75,7 +76,7 @@ class Fault:
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
-    executes: bool = False
+    executes: bool | Literal["begins"] = False
 
     after_events: int | None = None
     at_byte: int | None = None
