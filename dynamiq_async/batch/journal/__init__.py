@@ -11,7 +11,7 @@ it, and exports it as JSON lines.
 
 from dynamiq_async.batch.journal.error_codec import describe
 from dynamiq_async.batch.journal.memory import MemoryJournal
-from dynamiq_async.batch.journal.reader import Entry, JournalReader, json_line
+from dynamiq_async.batch.journal.reader import Entry, JournalReader, JournalReaders, json_line
 from dynamiq_async.batch.journal.sqlite import SQLiteJournal
 from dynamiq_async.batch.journal.state import Claim
 from dynamiq_async.batch.journal.store import Header, JournalStore, Record, RecordState
@@ -23,6 +23,7 @@ __all__ = [
     "Header",
     "Journal",
     "JournalReader",
+    "JournalReaders",
     "JournalStore",
     "MemoryJournal",
     "Record",

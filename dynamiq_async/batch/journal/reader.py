@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from contextlib import contextmanager
+from itertools import chain
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from uuid import UUID, uuid5
 
 import msgspec
@@ -21,7 +23,7 @@ from dynamiq_async.batch.journal.store import Record
 from dynamiq_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from dynamiq_async.errors import DynamiqError
 
@@ -61,60 +63,33 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return None if self.error is None else error_codec.decode(bytes(self.error))
 
 
-class JournalReader:
-    """A look into a journal in a file. It never changes it, and does not hold up who writes it.
+class Entries:
+    """What one journal holds, or several.
 
-    Reads are short and block; use a thread where that matters. Iterate it for its entries, in the
-    order in which they were first begun; what changes meanwhile is seen as it is when its turn
-    comes. Use it as `with Journal.read(...) as journal:`, or call `close` when done.
-
-    Attributes:
-        path: of the journal.
-        job: its UUID; `mode` and `app_url`: what it is for; `created_at`: Unix time.
+    Use it as `with Journal.read(...) as journal:`, or call `close` when done. Iterate it for its
+    entries.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
-        self.path = Path(path)
-        with self._reading():
-            self._connection = sqlite_file.open_for_reading(self.path)
-            try:
-                header = sqlite_file.read_header(self.path, self._connection)
-            except BaseException:
-                self._connection.close()
-                raise
-        self.job, self.mode, self.app_url = header.job, header.mode, header.app_url
-        self.created_at = header.created_at
-
-    def __enter__(self) -> JournalReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Let go of the file. May be called twice."""
-        self._connection.close()
-
-    def counts(self) -> dict[str, int]:
-        """How many keys are in each state: "done", "failed", "running" and "unknown"."""
-        found = self._rows("SELECT state, count(*) FROM entry GROUP BY state")
-        return dict.fromkeys(("done", "failed", "running", "unknown"), 0) | dict(found)
-
     def __iter__(self) -> Iterator[Entry]:
         return self.entries()
 
+    def close(self) -> None:
+        """Let go of the file. May be called twice."""
+        raise NotImplementedError
+
+    def counts(self) -> dict[str, int]:
+        """How many keys are in each state: "done", "failed", "running" and "unknown"."""
+        raise NotImplementedError
+
     def entries(self, state: str | None = None) -> Iterator[Entry]:
         """The entries that are in this state; None: all of them."""
-        last = 0
-        while rows := self._rows(
-            f"SELECT id, {SELECTED} FROM entry WHERE id > ? AND coalesce(state = ?, true) "  # noqa: S608
-            f"ORDER BY id LIMIT {_AT_ONCE}",
-            last,
-            state,
-        ):
-            last = rows[-1][0]
-            for _, *values in rows:
-                yield self._entry(Record(*values))
+        raise NotImplementedError
 
     def export(self, target: str | PathLike[str] | BinaryIO, *, state: str | None = None) -> int:
         """Write the entries, or those in one state, as JSON lines; return how many there were.
@@ -144,6 +119,86 @@ class JournalReader:
             file.write(json_line(entry))
             count += 1
         return count
+
+
+class JournalReaders(Entries):
+    """Several journals, such as those of a job's shards, one behind the other.
+
+    Attributes:
+        journals: each of them.
+    """
+
+    def __init__(self, paths: Iterable[str | PathLike[str]]) -> None:
+        self.journals: list[JournalReader] = []
+        try:
+            for path in paths:
+                self.journals.append(JournalReader(path))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the files. May be called twice."""
+        for journal in self.journals:
+            journal.close()
+
+    def counts(self) -> dict[str, int]:
+        """The sums of all journals."""
+        sums: Counter[str] = Counter()
+        for journal in self.journals:
+            sums.update(journal.counts())
+        return dict(sums)
+
+    def entries(self, state: str | None = None) -> Iterator[Entry]:
+        """The entries in this state, or all, of one journal after the other."""
+        return chain.from_iterable(journal.entries(state) for journal in self.journals)
+
+
+class JournalReader(Entries):
+    """A look into a journal in a file. It never changes it, and does not hold up who writes it.
+
+    Reads are short and block; use a thread where that matters. Iterate it for its entries, in the
+    order in which they were first begun; what changes meanwhile is seen as it is when its turn
+    comes. Use it as `with Journal.read(...) as journal:`, or call `close` when done.
+
+    Attributes:
+        path: of the journal.
+        job: its UUID; `mode` and `app_url`: what it is for; `created_at`: Unix time.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+        with self._reading():
+            self._connection = sqlite_file.open_for_reading(self.path)
+            try:
+                header = sqlite_file.read_header(self.path, self._connection)
+            except BaseException:
+                self._connection.close()
+                raise
+        self.job, self.mode, self.app_url = header.job, header.mode, header.app_url
+        self.created_at = header.created_at
+
+    def close(self) -> None:
+        """Let go of the file. May be called twice."""
+        self._connection.close()
+
+    def counts(self) -> dict[str, int]:
+        """How many keys are in each state: "done", "failed", "running" and "unknown"."""
+        found = self._rows("SELECT state, count(*) FROM entry GROUP BY state")
+        return dict.fromkeys(("done", "failed", "running", "unknown"), 0) | dict(found)
+
+    def entries(self, state: str | None = None) -> Iterator[Entry]:
+        """The entries that are in this state; None: all of them."""
+        last = 0
+        while rows := self._rows(
+            f"SELECT id, {SELECTED} FROM entry WHERE id > ? AND coalesce(state = ?, true) "  # noqa: S608
+            f"ORDER BY id LIMIT {_AT_ONCE}",
+            last,
+            state,
+        ):
+            last = rows[-1][0]
+            for _, *values in rows:
+                yield self._entry(Record(*values))
 
     def _entry(self, record: Record) -> Entry:
         session = None

@@ -11,10 +11,10 @@ import copy
 import os
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 from uuid import uuid4
 
-from dynamiq_async.batch.journal.reader import JournalReader
+from dynamiq_async.batch.journal.reader import JournalReader, JournalReaders
 from dynamiq_async.batch.journal.sqlite import SQLiteJournal
 from dynamiq_async.batch.journal.state import Claim, JournalState
 from dynamiq_async.batch.journal.store import Header, JournalStore, Record
@@ -149,14 +149,28 @@ class Journal:
         is_new = header.created_at > new.created_at - NEW_SECONDS
         return cls(store, state, is_new=is_new)
 
+    @overload
     @staticmethod
-    def read(path: str | os.PathLike[str]) -> JournalReader:
+    def read(path: str | os.PathLike[str]) -> JournalReader: ...
+    @overload
+    @staticmethod
+    def read(
+        path: str | os.PathLike[str], *more: str | os.PathLike[str]
+    ) -> JournalReader | JournalReaders: ...
+    @staticmethod
+    def read(
+        path: str | os.PathLike[str], *more: str | os.PathLike[str]
+    ) -> JournalReader | JournalReaders:
         """Look into the journal in the file at `path`, also while a batch writes it.
+
+        Args:
+            more: the paths of others, such as those of other shards, which are listed, counted and
+                exported together with it.
 
         Raises:
             JournalError: there is none, or it is damaged.
         """
-        return JournalReader(path)
+        return JournalReaders([path, *more]) if more else JournalReader(path)
 
     async def __aenter__(self) -> Journal:
         return self

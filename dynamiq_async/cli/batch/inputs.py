@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import msgspec
 
+from dynamiq_async.batch.shards import Shard, part_of
 from dynamiq_async.cli.writing import named
 from dynamiq_async.errors import DynamiqError, InvalidArgumentError
 
@@ -69,13 +70,20 @@ class RecordReader:
         format: None: by the file's name.
         key: the field whose value is the key of an input; None: the number of its line.
         limit: how many to read; None: all.
+        shard: which part of these; None: all.
 
     Raises:
         InvalidArgumentError: the file cannot be read.
     """
 
     def __init__(
-        self, given: str, *, format: Format | None, key: str | None, limit: int | None
+        self,
+        given: str,
+        *,
+        format: Format | None,
+        key: str | None,
+        limit: int | None,
+        shard: Shard | None = None,
     ) -> None:
         self.path = None if given == "-" else Path(given)
         self.name = "stdin" if given == "-" else given
@@ -83,6 +91,7 @@ class RecordReader:
         self._parse = _csv if (format or ("csv" if csv_name else "jsonl")) == "csv" else _jsonl
         self._key = key
         self._limit = limit
+        self._is_ours = None if shard is None else part_of(shard)
         if self.path is not None and self.path.is_dir():
             raise InvalidArgumentError(f"{given} is a folder", argument="input")
 
@@ -95,7 +104,9 @@ class RecordReader:
         """Each record with its key. One that is no input is a BrokenLineError."""
         with self._open() as file:
             for line, value in itertools.islice(self._parse(file), self._limit):
-                yield self._record(line, value)
+                record = self._record(line, value)
+                if self._is_ours is None or self._is_ours(record[0]):
+                    yield record
 
     def check(self) -> int:
         """How many records there are, if all of them are inputs.

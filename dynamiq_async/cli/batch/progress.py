@@ -62,6 +62,8 @@ def line(figures: BatchProgress, *, ended: bool = False) -> str:
     parts = [f"{done} done"]
     if figures.skipped:
         parts.append(f"{figures.skipped:,} from the journal")
+    if figures.found:
+        parts.append(f"{figures.found:,} found")
     if figures.failed:
         parts.append(f"{figures.failed:,} failed")
     if figures.throttled:

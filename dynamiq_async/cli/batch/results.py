@@ -109,6 +109,8 @@ class Results:
             line["error"] = self._failure(result.error)
         if result.run_id is not None:
             line["run_id"] = result.run_id
+        if result.found:
+            line["found"] = True
         line |= {"attempts": result.attempts, "seconds": round(result.seconds, 6)}
         self._write(line)
 
