@@ -58,7 +58,9 @@ class Batching(Client):
         Args:
             inputs: any iterable or async iterable, read lazily: a small multiple of the
                 concurrency is held. What its iterator raises ends the batch, when what was under
-                way has been handed out.
+                way has been handed out. Or a frame of pandas, polars, pyarrow or DuckDB, or
+                anything else with `__arrow_c_stream__` (with the extra `arrow`): each row is
+                a mapping, with numbers, times and missing values as JSON has them.
             concurrency: how many at a time (32); or `Adaptive(min=…, max=…)`, to find out how many
                 the service takes.
             ordered: hand the results out in the order of the inputs, rather than as they finish.
@@ -82,6 +84,11 @@ class Batching(Client):
                 idempotency key at the service to rule that out.
             shard: only a part of the inputs: "2/8" (or `(2, 8)`) for the second of eight. Which
                 part an input belongs to depends on its key alone, so it stays the same.
+            total: how many inputs there are, where they do not tell it themselves.
+            progress: True: show a bar at a terminal and in a notebook, by `rich` where that is
+                installed, else by `tqdm`; elsewhere, and without both, log a line every 10 s (at
+                INFO, to the logger `dynamiq_async`). Or a function that is called with the
+                `BatchProgress` twice a second, and at the end; what it raises ends the batch.
             call: instead, any coroutine function of the App and the input. The App it is given is
                 a view of this one, whose calls are as patient: one that makes requests while it
                 holds a stream open needs `max_connections` of more than the concurrency.

@@ -17,16 +17,26 @@ from collections.abc import (
     Sized,
 )
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from msgspec import Struct
 
 from dynamiq_async._scalars import plain
+from dynamiq_async.batch.frames import FrameRows, is_frame
 from dynamiq_async.batch.models import Key
 from dynamiq_async.batch.shards import Shard, part_of
 from dynamiq_async.errors import InvalidArgumentError
+from dynamiq_async.options import check_count
 
-Inputs = Iterable[Any] | AsyncIterable[Any]
+
+class Frame(Protocol):
+    """What hands out its columns by the Arrow C stream, such as a frame of polars or pandas."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None, /) -> object:
+        """Its columns."""
+
+
+Inputs = Iterable[Any] | AsyncIterable[Any] | Frame
 KeyOf = Callable[[Any], Key] | str | None
 
 REMEMBERED_KEYS = 100_000
@@ -47,10 +57,11 @@ class Items:
     """The items of one job.
 
     Args:
-        inputs: any iterable or async iterable.
+        inputs: any iterable or async iterable, or a frame.
         key: a function of an input, or the name of a field; None for the index.
         shard: the part of the inputs to work on; None for all.
         texts: whether 1 and "1" are the same key, as they are in a journal.
+        total: how many there are, where the caller says it.
 
     Attributes:
         total: how many there are, where they tell; corrected at their end.
@@ -68,14 +79,19 @@ class Items:
         *,
         shard: Shard | None = None,
         texts: bool = False,
+        total: int | None = None,
     ) -> None:
         _check(inputs, key)
         self._is_ours = None if shard is None else part_of(shard)
         self._texts = texts
-        self.total = None if shard is not None else _length(inputs)
+        self._inputs: Any = FrameRows(inputs) if is_frame(inputs) else inputs
+        self.total = total
+        if total is not None:
+            check_count(total, "total", least=0)
+        elif shard is None:
+            self.total = _length(self._inputs)
         self.waits = isinstance(inputs, AsyncIterable)
         self.failure: BaseException | None = None
-        self._inputs = inputs
         self._key_of = _field(key) if isinstance(key, str) else key
         self._keys = _Remembered()
         self._count = self._placed = 0
@@ -174,7 +190,7 @@ class _Remembered:
         return True
 
 
-def _length(inputs: Inputs) -> int | None:
+def _length(inputs: object) -> int | None:
     try:
         return len(inputs) if isinstance(inputs, Sized) else None
     except TypeError:  # what is sized in principle may not know
@@ -220,6 +236,7 @@ def _twice(index: int, key: Key) -> InvalidArgumentError:
 def _check(inputs: object, key: object) -> None:
     one = isinstance(inputs, str | bytes | Mapping)
     many = isinstance(inputs, Iterable | AsyncIterable) or hasattr(type(inputs), "__getitem__")
+    many = many or is_frame(inputs)
     if one or not many:
         raise InvalidArgumentError(
             "inputs must be an iterable or async iterable of inputs, such as a list of mappings, "

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from dynamiq_async._http.sender import Sender
-    from dynamiq_async.batch.engine import Tally
     from dynamiq_async.batch.inputs import Item
     from dynamiq_async.batch.journal import Claim, Journal
     from dynamiq_async.batch.models import MapResult
     from dynamiq_async.batch.modes import Mode
+    from dynamiq_async.batch.tally import Tally
 
 OnError = Literal["return", "raise"]
 Unknown = Literal["raise", "retry", "skip"]

@@ -12,7 +12,9 @@ from dynamiq_async import errors
 from dynamiq_async._http.client import Client, api_of
 from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async._json import check_type
-from dynamiq_async.batch.engine import Fanout, Tally
+from dynamiq_async.batch.columns import Columns
+from dynamiq_async.batch.displays import ShowProgress, display_of
+from dynamiq_async.batch.engine import Fanout
 from dynamiq_async.batch.inputs import Inputs, Items, KeyOf
 from dynamiq_async.batch.jobs import JournaledJob, MapJob, OnError, Unknown
 from dynamiq_async.batch.models import BatchProgress, MapResult
@@ -27,6 +29,9 @@ from dynamiq_async.batch.options import (
     outage_of,
 )
 from dynamiq_async.batch.stopping import StopRules
+from dynamiq_async.batch.tables import Rows
+from dynamiq_async.batch.tally import Tally
+from dynamiq_async.options import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -98,7 +103,82 @@ class Map(FanOutIterator[MapResult[T]]):
     It sets to work with the first read, or on entering `async with`. A read that is cancelled
     closes it. An exception of the inputs' own iterator is raised when what was under way has been
     handed out.
+
+    As tables, results have the columns `key` (as text), `state` ("done", "failed" or "unknown"),
+    `output` (as JSON), `error` (its message), `error_type`, `error_status`, `run_id`, `attempts`,
+    `started` and `seconds`; and one for each field where the `output_type` is a Struct, a dataclass
+    or a pydantic model: null where the field's type in Arrow cannot hold the value.
     """
+
+    def __init__(self, engine: Fanout[MapResult[T]], output_type: Any = Any) -> None:
+        super().__init__(engine)
+        self._output_type = output_type
+
+    def arrow_batches(self, rows: int = 10_000) -> ArrowBatches:
+        """The rest of the results as record batches of pyarrow, of so many rows at most each.
+
+            async for batch in results.arrow_batches(10_000):
+                writer.write_batch(batch)
+
+        No more of them is held than one batch. Behind an error that ends the results, those before
+        it were handed out.
+
+        Raises:
+            MissingExtraError: the extra `arrow` is not installed.
+            InvalidArgumentError: `rows` is no such number.
+        """
+        check_count(rows, "rows")
+        return ArrowBatches(self, Columns(self._output_type), rows)
+
+    async def to_arrow(self) -> Any:
+        """The rest of the results, all of them, as one `pyarrow.Table`.
+
+        Raises:
+            MissingExtraError: the extra `arrow` is not installed.
+            BatchStoppedError: its `table` has the results that there are. Reading may raise others.
+        """
+        batches = self.arrow_batches()
+        found: list[Any] = []
+        try:
+            async with self:
+                async for batch in batches:
+                    found.append(batch)  # noqa: PERF401 - they are kept, however it ends
+        except errors.BatchStoppedError as stopped:
+            stopped.table = batches.table(found)
+            raise
+        return batches.table(found)
+
+
+class ArrowBatches:
+    """Results as record batches, from `Map.arrow_batches`."""
+
+    def __init__(self, results: Map[Any], columns: Columns, rows: int) -> None:
+        self._results = results
+        self._columns = columns
+        self._rows = rows
+        self._waiting = Rows(columns)
+        self._failure: Exception | None = None
+        self.table = self._waiting.table
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        try:
+            async for result in self._results:
+                self._waiting.add(self._columns.of_result(result))
+                if len(self._waiting) >= self._rows:
+                    return self._waiting.take()
+        except Exception as error:
+            if not len(self._waiting):
+                raise
+            self._failure = error
+        if not len(self._waiting):
+            raise StopAsyncIteration
+        return self._waiting.take()
 
 
 async def collected(results: Map[T]) -> list[MapResult[T]]:
@@ -143,7 +223,9 @@ def fan_out(
     outage = outage_of(connect_patience)
     working = Call(client, call, RequestOptions(timeout, max_retries), output_type, outage)
     working.name = mode
-    return _map(client, inputs, working, outage, ordered=ordered, given=given, **options)
+    return _map(
+        client, inputs, working, outage, output_type, ordered=ordered, given=given, **options
+    )
 
 
 def map_app(
@@ -212,7 +294,7 @@ def map_app(
         fields |= root_only | {"session_id": session_id}
         working = Invoke(app, given, fields, output_type, outage)
     told = fields | {"extra_headers": extra_headers, "extra_query": extra_query}
-    return _map(app, inputs, working, outage, given=told, **options)
+    return _map(app, inputs, working, outage, output_type, given=told, **options)
 
 
 def _map(
@@ -220,6 +302,7 @@ def _map(
     inputs: Inputs,
     mode: Mode,
     outage: Outage,
+    output_type: Any,
     *,
     concurrency: int | Adaptive = DEFAULT_CONCURRENCY,
     ordered: bool = False,
@@ -233,6 +316,8 @@ def _map(
     retry_failed: bool = False,
     max_failures: float | None = None,
     shard: Shard | None = None,
+    total: int | None = None,
+    progress: ShowProgress = False,
     job: UUID | None = None,
     given: Mapping[str, Any] | None = None,
 ) -> Map[Any]:
@@ -256,9 +341,16 @@ def _map(
             include_input=include_input,
             unknown=unknown,
         )
-    items = Items(inputs, key, shard=shard, texts=job is not None)
+    items = Items(inputs, key, shard=shard, texts=job is not None, total=total)
+    display = display_of(progress)
     limiter = api.sender.limiter
-    return Map(Fanout(items, work, tally, limiter, demand, outage, ordered=ordered, grace=grace))
+    engine = Fanout(
+        *(items, work, tally, limiter, demand, outage),
+        ordered=ordered,
+        grace=grace,
+        display=display,
+    )
+    return Map(engine, output_type)
 
 
 def _opening(

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Typ
 
 from msgspec import Struct
 
+from dynamiq_async.errors import AmbiguousOutcomeError, DynamiqError
+from dynamiq_async.events import Usage
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -28,6 +31,33 @@ class _Tried(Struct, kw_only=True):
     seconds: float = 0.0
     from_journal: bool = False
     found: bool = False
+    usage: Usage | None = None
+
+    def asdict(self) -> dict[str, Any]:
+        """The result as a plain dictionary, for a row of a frame.
+
+        `key`, `index`, `state` ("done", "failed" or "unknown"), `input`, `output`, `error` (its
+        message), `error_type`, `error_status` (of HTTP), `run_id`, `attempts`, `started` (in
+        UTC), `seconds`, `from_journal` and `found`.
+        """
+        error = getattr(self, "error", None)
+        message, kind, status = error_facts(error)
+        return {
+            "key": self.key,
+            "index": self.index,
+            "state": state_of(error),
+            "input": self.input,
+            "output": getattr(self, "output", None),
+            "error": message,
+            "error_type": kind,
+            "error_status": status,
+            "run_id": self.run_id,
+            "attempts": self.attempts,
+            "started": self.started_at,
+            "seconds": self.seconds,
+            "from_journal": self.from_journal,
+            "found": self.found,
+        }
 
 
 class MapSuccess(_Tried, Generic[T], kw_only=True):
@@ -44,6 +74,8 @@ class MapSuccess(_Tried, Generic[T], kw_only=True):
         seconds: how long it took from there, waiting included.
         from_journal: it was done in an earlier start of the job; nothing was called for it now.
         found: with `job=`, the run was there already, and was followed rather than made.
+        usage: what the run or the stream consumed, as far as its events told; None where they did
+            not, for synchronous calls and for what was over when it was found.
     """
 
     ok: ClassVar[Literal[True]] = True
@@ -91,6 +123,21 @@ class Draft(_Tried, kw_only=True):
         return MapSuccess(output=self.output, **known)
 
 
+def state_of(error: BaseException | None) -> str:
+    """What a journal calls a result with this error."""
+    if error is None:
+        return "done"
+    return "unknown" if isinstance(error, AmbiguousOutcomeError) else "failed"
+
+
+def error_facts(error: BaseException | None) -> tuple[str | None, str | None, int | None]:
+    """The message of an error, the name of its class, and the status of its HTTP response."""
+    if error is None:
+        return None, None, None
+    message = error.message if isinstance(error, DynamiqError) else str(error)
+    return message, type(error).__name__, getattr(error, "status", None)
+
+
 def _origin(traceback: TracebackType | None) -> TracebackType | None:
     """`traceback` without what `unwrap` added to it before, lest it grow with each call."""
     origin = traceback
@@ -130,6 +177,7 @@ class BatchProgress(Struct, frozen=True, kw_only=True):
         unknown: how many of those are of an unknown outcome (`AmbiguousOutcomeError`).
         skipped: how many of `done` came from the journal, without a call.
         found: how many of them are of a job's runs that were there already.
+        usage: what all of them consumed, as far as they told.
         throttled: how often the service asked the client to slow down since the batch began.
         cooldown: seconds for which it asked that nothing be sent, from now.
         offline: for how long there has been no connection, in seconds; 0 when there is one.
@@ -146,6 +194,7 @@ class BatchProgress(Struct, frozen=True, kw_only=True):
     unknown: int = 0
     skipped: int = 0
     found: int = 0
+    usage: Usage | None = None
     throttled: int = 0
     cooldown: float = 0.0
     offline: float = 0.0

@@ -274,7 +274,10 @@ class RunToEnd:
         try:
             stream = RunStream[Any](self._service, self._following, run_id=run_id)
             async with stream:
-                output: msgspec.Raw = await stream.output(output_type=msgspec.Raw)
+                try:
+                    output: msgspec.Raw = await stream.output(output_type=msgspec.Raw)
+                finally:
+                    result.usage = stream.usage
         except errors.RunError:
             raise
         except errors.DynamiqError as error:

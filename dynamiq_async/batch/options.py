@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from dynamiq_async._http.request_options import TimeoutLike
+    from dynamiq_async.batch.displays import ShowProgress
     from dynamiq_async.batch.inputs import KeyOf
     from dynamiq_async.batch.jobs import OnError, Unknown
     from dynamiq_async.batch.journal import JournalStore
@@ -38,6 +39,8 @@ class FanOutOptions(TypedDict, total=False):
     retry_failed: bool
     max_failures: float | None
     shard: Shard | None
+    total: int | None
+    progress: ShowProgress
 
 
 class BatchOptions(FanOutOptions, total=False):

@@ -16,51 +16,20 @@ from msgspec import Struct
 
 from dynamiq_async import _json
 from dynamiq_async._files import replacing
-from dynamiq_async.batch.journal import error_codec, sqlite_file
+from dynamiq_async.batch.columns import Columns
+from dynamiq_async.batch.journal import sqlite_file
+from dynamiq_async.batch.journal.entry import Entry
 from dynamiq_async.batch.journal.sqlite_file import SELECTED
 from dynamiq_async.batch.journal.state import session_of
 from dynamiq_async.batch.journal.store import Record
+from dynamiq_async.batch.tables import TableFormat, format_of, table_file
 from dynamiq_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from dynamiq_async.errors import DynamiqError
 
 _AT_ONCE = 500
-
-
-class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a journal holds of one key.
-
-    Attributes:
-        state: "done", "failed", "running" (or it was when its process died) or "unknown": it was
-            sent, and nobody knows its outcome.
-        attempt: how often it was begun.
-        session_id: of the last attempt, where runs are made; in a job, of the key's first run.
-        run_id: of its run.
-        output: what came out.
-        error: what went wrong, with the name of the error's class as `type`.
-        attempts: how many requests the last attempt took; `seconds`: how long.
-        started_at, finished_at: Unix time.
-    """
-
-    key: str
-    state: str
-    attempt: int
-    session_id: str | None = None
-    run_id: str | None = None
-    output: msgspec.Raw | None = None
-    error: msgspec.Raw | None = None
-    attempts: int | None = None
-    seconds: float | None = None
-    started_at: float | None = None
-    finished_at: float | None = None
-
-    @property
-    def failure(self) -> DynamiqError | None:
-        """The error, as it was raised."""
-        return None if self.error is None else error_codec.decode(bytes(self.error))
 
 
 class Entries:
@@ -91,33 +60,57 @@ class Entries:
         """The entries that are in this state; None: all of them."""
         raise NotImplementedError
 
-    def export(self, target: str | PathLike[str] | BinaryIO, *, state: str | None = None) -> int:
-        """Write the entries, or those in one state, as JSON lines; return how many there were.
+    def export(
+        self,
+        target: str | PathLike[str] | BinaryIO,
+        *,
+        state: str | None = None,
+        format: TableFormat | None = None,
+        output_type: Any = Any,
+    ) -> int:
+        """Write the entries, or those in one state; return how many there were.
 
         Args:
             target: a binary file, or a path. The file at a path (or where a symbolic link leads)
                 is replaced when it is complete, and until then left as it is; it keeps its mode.
                 A device or a pipe is written as it is.
+            format: "parquet", "arrow" (with the extra `arrow`), "csv" or "jsonl"; by default what
+                the path ends in, else "jsonl". Parquet is written in groups of rows, so memory
+                stays flat.
+            output_type: what the outputs are: a column for each of its fields, as in `Map`, whose
+                columns the tables have.
 
         Raises:
             JournalError: the journal is damaged.
-            InvalidArgumentError: the file cannot be written.
+            InvalidArgumentError: the file cannot be written, or there is no such format.
+            MissingExtraError: the format needs the extra `arrow`.
         """
         if not isinstance(target, str | PathLike):
-            return self._write(target, state)
+            return self._write(target, state, format_of("", format), output_type)
+        chosen = format_of(target, format)
         try:
             with replacing(target) as file:
-                return self._write(file, state)
+                return self._write(file, state, chosen, output_type)
         except OSError as error:
             raise InvalidArgumentError(
                 f"{target} cannot be written: {error.strerror}", argument="target"
             ) from error
 
-    def _write(self, file: BinaryIO, state: str | None) -> int:
+    def _write(
+        self, file: BinaryIO, state: str | None, format: TableFormat, output_type: Any
+    ) -> int:
         count = 0
+        if format == "jsonl":
+            for entry in self.entries(state):
+                file.write(json_line(entry))
+                count += 1
+            return count
+        columns = Columns(output_type)
+        table = table_file(file, format, columns)
         for entry in self.entries(state):
-            file.write(json_line(entry))
+            table.add(columns.of_entry(entry))
             count += 1
+        table.close()
         return count
 
 

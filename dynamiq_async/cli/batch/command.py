@@ -23,6 +23,7 @@ from dynamiq_async._http.bodies import root_body
 from dynamiq_async._http.client import api_of
 from dynamiq_async._http.request_options import RequestOptions
 from dynamiq_async.batch import job_session
+from dynamiq_async.batch.displays import duration, line
 from dynamiq_async.batch.journal import SQLiteJournal
 from dynamiq_async.batch.models import BatchProgress
 from dynamiq_async.cli import output
@@ -41,7 +42,7 @@ from dynamiq_async.cli.batch.options import (
     Pace,
     Reading,
 )
-from dynamiq_async.cli.batch.progress import duration, line, show_progress
+from dynamiq_async.cli.batch.progress import show_progress
 from dynamiq_async.cli.batch.results import Results
 from dynamiq_async.cli.options import (
     CALL,
@@ -83,8 +84,9 @@ def batch(
         str,
         Parameter(
             allow_leading_hyphen=True,
-            help="JSON lines (an object with the Input node's fields on each) or CSV (with a "
-            "header, separated by commas, semicolons or tabs); `-` for stdin.",
+            help="JSON lines (an object with the Input node's fields on each), CSV (with a "
+            "header, separated by commas, semicolons, tabs or bars), Parquet or Arrow; `-` for "
+            "stdin.",
         ),
     ],
     /,
@@ -96,7 +98,8 @@ def batch(
             group=OUTPUT,
             allow_leading_hyphen=True,
             help="Where the results go, as JSON lines: a file, which is there when it is complete "
-            "(a device or a pipe is written as it is), or `-` for stdout. [default: -]",
+            "(a device or a pipe is written as it is), or `-` for stdout. A name that ends in "
+            ".parquet, .arrow or .csv is a table's. [default: -]",
         ),
     ] = "-",
     with_input: Annotated[
@@ -123,6 +126,8 @@ def batch(
     dynamiq-async batch inputs.jsonl -o results.jsonl --concurrency 64 --journal job.db
     dynamiq-async batch inputs.jsonl -o results.jsonl --journal job.db --retry-failed
     dynamiq-async batch questions.csv --key id --rate 60/m --adaptive > results.jsonl
+    dynamiq-async batch in.parquet -o out.parquet --key id --job nightly-2026-11-28
+    dynamiq-async batch in.parquet -o out-2.parquet --key id --job nightly --shard 2/8
     ```
     """
     reader = reading.reader(inputs)

@@ -25,7 +25,8 @@ def journal(
             group=OUTPUT,
             allow_leading_hyphen=True,
             help="Write what is known of each input there, as JSON lines: a file, which is "
-            "replaced when it is complete, or `-` for stdout.",
+            "replaced when it is complete, or `-` for stdout. A name that ends in .parquet, .arrow "
+            "or .csv is a table's.",
         ),
     ] = None,
     state: Annotated[
@@ -45,6 +46,7 @@ def journal(
     ```
     dynamiq-async journal job.db
     dynamiq-async journal job.db -o everything.jsonl
+    dynamiq-async journal job.db -o everything.parquet
     dynamiq-async journal shard-1.db shard-2.db -o everything.jsonl
     dynamiq-async journal job.db --state failed | jq -r .error.message
     ```

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
+from dynamiq_async.cli.batch.cells import Cells
 from dynamiq_async.cli.batch.inputs import Format, RecordReader
 from dynamiq_async.errors import InvalidArgumentError
 from dynamiq_async.options import Adaptive
@@ -24,8 +25,19 @@ class Reading:
 
     input_format: Annotated[
         Format | None,
-        Parameter(help="jsonl or csv. [default: csv for a name that ends so, else jsonl]"),
+        Parameter(
+            help="jsonl, csv, parquet or arrow (the last two with the extra arrow). [default: what "
+            "the name ends in, else jsonl]"
+        ),
     ] = None
+    types: Annotated[
+        str | None,
+        Parameter(
+            help="What columns of CSV are, such as age=int,score=float: text, int, float, bool or "
+            "json. [default: text]"
+        ),
+    ] = None
+    empty_null: Annotated[bool, Parameter(help="An empty cell of CSV is null.")] = False
     key: Annotated[
         str | None,
         Parameter(
@@ -60,6 +72,9 @@ class Reading:
             key=self.key,
             limit=self.limit,
             shard=self.shard,
+            cells=Cells(self.types, empty_null=self.empty_null)
+            if self.types is not None or self.empty_null
+            else None,
         )
 
 
