@@ -55,6 +55,7 @@ ARROWS = (
     ("management", f"{GROUND} _http app", "it makes clients of Apps, and not the reverse"),
     ("relay", f"{GROUND} events sse streaming runs", "a backend relays what clients read"),
     ("callbacks", f"{GROUND} _http runs submission", "a backend receives what clients submit"),
+    ("integrations", f"{GROUND} app batch", "an engine's workers call an App with many inputs"),
     ("emulator", "_json", "a second opinion of the contract shares no code with the client"),
     ("pytest_plugin", "emulator", "a fixture of the emulator"),
 )

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dynamiq_async.batch import job_session
+from dynamiq_async.emulator import Emulator, Fault
 
 if TYPE_CHECKING:
-    from dynamiq_async.emulator import Emulator
-
     from .conftest import CLI, Terminal
 
 
@@ -64,6 +63,26 @@ async def test_a_job_is_found_again_without_a_file(emulator: Emulator, cli: CLI)
     assert emulator.execution_counts == {job_session("nightly", n): 1 for n in range(1, 6)}
     conflict = await cli(*given, "--settle", "0.5", "--mode", "invoke")
     assert "with job" in conflict.err
+
+
+async def test_a_job_that_stops_says_how_it_goes_on(emulator: Emulator, cli: CLI) -> None:
+    emulator.script(*[Fault()] * 6, Fault(status=401), match=lambda r: "/v1/runs" in r.path)
+    given = ("batch", "in.jsonl", "--limit", "9", "--concurrency", "1", "--job", "j")
+    result = await cli(*given)
+    assert result.code != 0
+    assert "the same command finds the runs of the job again" in result.err
+
+
+async def test_what_runs_consume_is_told(emulator: Emulator, cli: CLI) -> None:
+    async def app(input: Any, run: Any) -> Any:
+        await run.event("custom.usage", {"usage": {"total_tokens": 1000, "cost": 0.5}})
+        return input
+
+    async with Emulator(app, access_key=emulator.access_key) as other:
+        given = ("batch", "in.jsonl", "--limit", "2", "--mode", "run", "--app", other.url)
+        result = await cli(*given)
+    assert [line["usage"]["cost"] for line in lines(result.out)] == [0.5, 0.5]
+    assert "2 of 2 done, 2,000 tokens, $1.00" in result.err
 
 
 async def test_a_failed_input_of_a_job_can_be_called_again(emulator: Emulator, cli: CLI) -> None:

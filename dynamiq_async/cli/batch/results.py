@@ -174,7 +174,6 @@ class _Sink(io.RawIOBase):
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._written = 0
 
     def writable(self) -> bool:
         return True
@@ -182,8 +181,4 @@ class _Sink(io.RawIOBase):
     def write(self, data: Any) -> int:
         copied = bytes(data)
         self._writer.put(copied)
-        self._written += len(copied)
         return len(copied)
-
-    def tell(self) -> int:
-        return self._written

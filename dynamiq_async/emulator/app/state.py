@@ -50,6 +50,7 @@ class AppState:
 
     Attributes:
         folder: where uploaded files are stored; it is made when the emulator starts.
+        sessions: the runs of each session; lists of one session are asked for often.
         invocations: how many of the quota are used up.
         execution_counts: how many executions each session had; the log forgets, these do not.
     """
@@ -74,6 +75,7 @@ class AppState:
         self.execution_counts: Counter[str | None] = Counter()
         self.deliveries: Log[Delivery] = Log(log_limit)
         self.runs: dict[str, Run] = {}
+        self.sessions: dict[str, list[Run]] = {}
         self.files: dict[str, InputFile] = {}
 
     def charge(self) -> None:
