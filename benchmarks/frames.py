@@ -10,7 +10,7 @@ import asyncio
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from itertools import repeat
+from itertools import chain, repeat
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,6 +89,15 @@ def table_of(count: int) -> Any:
     )
 
 
+def reader_of(count: int) -> Any:
+    """The same rows, made as they are read."""
+    import pyarrow
+
+    piece = table_of(1_000)
+    batches = chain.from_iterable(piece.to_batches() for _ in range(count // 1_000))
+    return pyarrow.RecordBatchReader.from_batches(piece.schema, batches)
+
+
 async def nothing(app: AsyncApp, input: Any) -> Any:
     return OUTPUT
 
@@ -113,7 +122,8 @@ async def parquet(count: int, table: Any = None) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         async with AsyncApp("http://127.0.0.1:9", access_key="k") as app:
-            results = app.map(repeat({}, count) if table is None else table, call=nothing)
+            inputs = repeat({}, count) if table is None else table
+            results = app.map(inputs, call=nothing)
             writer = None
             async for batch in results.arrow_batches():
                 if writer is None:
@@ -125,7 +135,7 @@ async def parquet(count: int, table: Any = None) -> None:
 
 
 def _growth(settings: Settings) -> Comparison:
-    first, longer = (200, 400) if settings.quick else (10_000, 100_000)
+    first, longer = (1_000, 2_000) if settings.quick else (10_000, 100_000)
     samples: dict[str, list[float]] = {}
     notes = {}
     name = "in and out"
@@ -147,10 +157,8 @@ def _growth(settings: Settings) -> Comparison:
 
 
 def growth(first: int, longer: int) -> float:
-    """In a process of its own: how much the peak of the memory rises, in bytes, beside the table
-    that the rows come from."""
-    table = table_of(longer)
-    asyncio.run(parquet(first, table.slice(0, first)))
+    """In a process of its own: how much the peak of the memory rises, in bytes."""
+    asyncio.run(parquet(first, reader_of(first)))
     before = peak_rss()
-    asyncio.run(parquet(longer, table))
+    asyncio.run(parquet(longer, reader_of(longer)))
     return peak_rss() - before

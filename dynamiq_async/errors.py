@@ -349,7 +349,7 @@ class BatchStoppedError(DynamiqError):
 
 class JobConflictError(DynamiqError):
     """The run that a job's key has (`run_id`) was made with another input: it is no answer to this
-    one. Nothing was sent for it."""
+    one. No other run counts for the key."""
 
 
 class JournalError(DynamiqError):

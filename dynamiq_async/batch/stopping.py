@@ -64,7 +64,7 @@ class StopRules:
         if isinstance(error, errors.AmbiguousOutcomeError):
             return False
         return (
-            isinstance(error, errors.ConnectError | errors.JobConflictError)
+            isinstance(error, errors.ConnectError)
             or _refuses_all(error)
             or _waits_too_long(error, self._max_wait)
         )

@@ -95,6 +95,6 @@ async def frames(app: AsyncApp) -> None:
 
     for frame in (pd.DataFrame(), pl.DataFrame(), pa.table({})):
         await app.batch(frame, job="nightly", shard="2/8", progress=True)
-    app.map(pa.table({}), shard=(2, 8), total=7, progress=lambda figures: print(figures.done))
+    app.map(pa.table({}), shard=(2, 8), total=7, progress=lambda figures: figures.done)
     result = (await app.batch([{}], output_type=int))[0]
     assert_type(result.asdict(), dict[str, Any])
