@@ -35,13 +35,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
         return
     beside = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.part")
-    descriptor, named = _create(beside, mode_of(target))
+    descriptor, named = create(beside, mode_of(target))
     try:
         with os.fdopen(descriptor, "w+b") as file:
             yield file
             file.flush()
             if not named:
-                _give_name(descriptor, beside)
+                give_name(descriptor, beside)
                 named = True
             take_place(descriptor, beside, target)
     finally:
@@ -100,15 +100,26 @@ def _copy(descriptor: int, beside: Path, target: Path) -> None:
     beside.unlink()
 
 
-def _create(beside: Path, mode: int) -> tuple[int, bool]:
-    """An open file in the folder of `beside`, and whether it has that name already."""
+def create(beside: Path, mode: int = _NEW) -> tuple[int, bool]:
+    """An open file in the folder of `beside`, and whether it has that name already. Where it has
+    none, nothing is left of it when the process is killed.
+
+    Raises:
+        OSError: it cannot be made.
+    """
     if (unnamed := getattr(os, "O_TMPFILE", 0)) and _DESCRIPTORS.exists():
         with suppress(OSError):  # not on this file system
             return os.open(beside.parent, unnamed | os.O_RDWR, mode), False
-    return os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode), True
+    binary = getattr(os, "O_BINARY", 0)  # on Windows
+    return os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | binary, mode), True
 
 
-def _give_name(descriptor: int, beside: Path) -> None:
+def give_name(descriptor: int, beside: Path) -> None:
+    """Give the name `beside` to an open file that has none.
+
+    Raises:
+        OSError: it cannot be done.
+    """
     folder = os.open(beside.parent, os.O_RDONLY)
     try:
         # With a folder given, Python has the link followed that stands for the file.

@@ -295,7 +295,7 @@ def from_builtin(type: type[T], value: Any) -> T:
         return _model(type, bytes(dumped(value)))
     validate = getattr(type, _VALIDATE, None)
     if validate is None:
-        raise TypeError(f"there is no way to make a {type.__name__} of it")
+        raise TypeError(f"there is no way to make it the type {type.__name__}")
     model: T = validate(value)
     return model
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynamiq_async import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
 
 T = TypeVar("T")
@@ -38,6 +40,7 @@ class Openable:
             raise
         finally:
             self._task = None
+            del task  # it holds its error, whose traceback has this frame
 
     def _closed_error(self) -> errors.StreamClosedError:
         return errors.StreamClosedError(f"{self._label}: the stream was closed")
@@ -55,6 +58,26 @@ def release_on(loop: asyncio.AbstractEventLoop | None, release: Callable[[], obj
     else:
         # The finaliser runs in another thread, or between two runs of the loop.
         loop.call_soon_threadsafe(release)
+
+
+def anyio_shield() -> AbstractContextManager[Any]:
+    """A shield against anyio's cancel scopes, which cancel a task again at each await, so that its
+    clean-up could not wait. Where anyio was never imported, no shield is needed."""
+    anyio = sys.modules.get("anyio")
+    return nullcontext() if anyio is None else anyio.CancelScope(shield=True)
+
+
+async def outlast(task: asyncio.Task[Any]) -> None:
+    """Wait for the end of a task that ends soon, also when cancelled; that is raised then."""
+    cancelled: asyncio.CancelledError | None = None
+    with anyio_shield():
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 def cancel_requests() -> int:
@@ -77,3 +100,33 @@ async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
             except asyncio.CancelledError:  # the first one is raised below
                 continue
         raise
+
+
+@asynccontextmanager
+async def patient_timeout(seconds: float | None, *, turns: int = 2) -> AsyncIterator[None]:
+    """`asyncio.timeout` with some turns of grace.
+
+    If the loop or the process stood still, what is waited for may have arrived. The first turn lets
+    the loop find it, and those after let whoever waits take it.
+
+    Raises:
+        TimeoutError: the body took longer.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        expiry: list[asyncio.Handle] = []
+        if seconds is not None:
+            expiry.append(loop.call_later(seconds, _expire, limit, expiry, turns))
+        try:
+            yield
+        finally:
+            for handle in expiry:
+                handle.cancel()  # which also ends its cycle with the task and the task's error
+
+
+def _expire(limit: asyncio.Timeout, expiry: list[asyncio.Handle], turns: int) -> None:
+    loop = asyncio.get_running_loop()
+    if turns:
+        expiry[0] = loop.call_soon(_expire, limit, expiry, turns - 1)
+    else:
+        limit.reschedule(loop.time())

@@ -12,15 +12,17 @@ from dynamiq_async import errors
 from dynamiq_async._credentials import ACCESS_KEY, hidden
 from dynamiq_async._http.bodies import root_body
 from dynamiq_async._http.client import ClientOptions
+from dynamiq_async._http.limiter import Limiter
 from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async._http.response import OnFailure, decode_output
 from dynamiq_async._json import check_type
 from dynamiq_async.batch import Batching
 from dynamiq_async.files import Files
-from dynamiq_async.options import check_one_of, check_seconds
+from dynamiq_async.options import check_count, check_one_of, check_seconds
 from dynamiq_async.requirements import Requirements
 from dynamiq_async.runs.runs import Runs
-from dynamiq_async.streaming.app_stream import AppStream, FinalEvent, FinalEvents, OnBadEvent
+from dynamiq_async.streaming.app_stream import AppStream, FinalEvent, FinalEvents
+from dynamiq_async.streaming.event_reader import OnBadEvent
 from dynamiq_async.submission import Accepted, Callback, callback_objects
 from dynamiq_async.websocket import AppSocket
 from dynamiq_async.websocket.handshake import Handshake
@@ -40,6 +42,7 @@ class AppOptions(ClientOptions, total=False):
     """The arguments of `AsyncApp` beside its host."""
 
     access_key: str | Literal[False] | None
+    max_streams: int
     final_event: FinalEvent
 
 
@@ -94,7 +97,10 @@ class AsyncApp(Batching):
         max_retries: how often a request that was certainly not taken, or that does no harm when
             repeated, is sent again.
         headers: sent with every request.
-        max_connections: how many requests (a stream counts until it is over) may be under way.
+        max_connections: how many requests may be under way; more wait for one to end, which is
+            logged as a warning after 5 s. Streams, and WebSockets, are counted apart. Cancelling,
+            answering and `runs.get` do not wait. The concurrency of a batch replaces a lower limit.
+        max_streams: how many streams may be open; likewise.
         max_response_bytes: the most that a response may have, in bytes.
         max_event_bytes: the most that one event of a stream may have, in bytes.
         max_retry_after: seconds; when a server asks to wait longer, the call raises at once. None
@@ -105,8 +111,10 @@ class AsyncApp(Batching):
         session: your own `aiohttp.ClientSession`. It is used as it is, and stays yours to close.
         verify: a file or folder of CA certificates, or an `ssl.SSLContext`; by default the
             system's certificates.
-        proxy: the URL of an HTTP proxy.
-        trust_env: take the proxy from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+        proxy: the URL of an HTTP proxy; without a scheme it is an http one.
+        trust_env: take the proxy from `HTTPS_PROXY` or `HTTP_PROXY`, else from `ALL_PROXY`, but for
+            the hosts, addresses and networks in `NO_PROXY`; names in lower case win. SOCKS is not
+            supported.
         allow_http: send the key over plain http to other machines too.
 
     Raises:
@@ -121,6 +129,7 @@ class AsyncApp(Batching):
         *,
         access_key: str | Literal[False] | None = None,
         final_event: FinalEvent = "auto",
+        max_streams: int = 1000,
         **options: Unpack[ClientOptions],
     ) -> None:
         access_key = hidden(access_key)
@@ -130,8 +139,12 @@ class AsyncApp(Batching):
                 f"no App: pass its host or URL, or set {URL_VARIABLE}", argument="host_or_url"
             )
         self._final_events = FinalEvents(final_event)
-        super().__init__(url, access_key, **options)
-        self._settings["final_event"] = final_event
+        limiter = Limiter(
+            check_count(options.get("max_connections", 100), "max_connections"),
+            max_streams=check_count(max_streams, "max_streams"),
+        )
+        super().__init__(url, access_key, limiter=limiter, **options)
+        self._settings |= {"final_event": final_event, "max_streams": max_streams}
 
     @property
     def runs(self) -> Runs:

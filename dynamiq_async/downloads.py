@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from uuid import uuid4
 
 from dynamiq_async import errors
+from dynamiq_async._files import create, give_name
 from dynamiq_async._hosts import Reach, reach_of
 from dynamiq_async._http.error_responses import (
     beginning,
@@ -254,7 +255,8 @@ class Memory:
 
 
 class PartFile:
-    """A file under a temporary name, until it is whole and published under its own.
+    """A file without a name, or under a temporary one where the system cannot do that, until it is
+    whole and published under its own.
 
     Where it is not published, `discard` removes it. Work on the file is done in threads.
     """
@@ -264,13 +266,15 @@ class PartFile:
         self._path = folder / f".{uuid4().hex}.part"
         self._buffer = bytearray()
         self._file: Any = None
+        self._named = False
 
     async def create(self) -> None:
         """Create it, so that a folder that cannot be written to is found before a request."""
         await in_thread(self._create)
 
     def _create(self) -> None:
-        self._file = self._path.open("xb", buffering=0)
+        descriptor, self._named = create(self._path)
+        self._file = os.fdopen(descriptor, "r+b", buffering=0)
 
     async def restart(self) -> None:
         self._buffer.clear()
@@ -306,6 +310,9 @@ class PartFile:
 
     def _complete(self) -> None:
         self._flush()
+        if not self._named:
+            give_name(self._file.fileno(), self._path)
+            self._named = True
         self._file.close()
 
     def _publish_beside(self, name: str) -> Path:
@@ -324,7 +331,8 @@ class PartFile:
         """Remove it, unless it was published."""
         if self._file is not None:
             self._file.close()
-            self._path.unlink(missing_ok=True)
+            if self._named:
+                self._path.unlink(missing_ok=True)
 
 
 # --- names ---------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ hold the access key.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
@@ -81,6 +82,14 @@ class DynamiqError(Exception):
         return other.add(**known)
 
 
+def untraced(error: DynamiqError) -> DynamiqError:
+    """The same error without its traceback: who keeps an error that went through a frame of its own
+    would be in a cycle with it."""
+    again = copy.copy(error)
+    again.__cause__ = error.__cause__
+    return again
+
+
 class InvalidArgumentError(DynamiqError, ValueError):
     """An argument cannot be used. Raised before anything is sent; `argument` names it."""
 
@@ -135,7 +144,8 @@ class ConnectTimeoutError(APITimeoutError, ConnectError):
 class PoolTimeoutError(APITimeoutError):
     """No connection of this client's came free within `Timeout.pool`; nothing was sent.
 
-    The client is busier than `max_connections` allows: raise that, or lower the concurrency.
+    The client is busier than `max_connections`, or for a stream `max_streams`, allows: raise that,
+    or lower the concurrency.
     """
 
 

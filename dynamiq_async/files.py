@@ -13,6 +13,7 @@ from dynamiq_async import errors
 from dynamiq_async._http.multipart import Multipart
 from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async._http.uploads import Content, Progress, Upload
+from dynamiq_async._words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,7 +86,7 @@ class Files:
             )
         if upload.size is not None and upload.size > MAX_FILE_BYTES:
             raise errors.InvalidArgumentError(
-                f"{upload.name} has {upload.size} bytes; an App takes files of at most "
+                f"{upload.name} has {counted(upload.size, 'byte')}; an App takes files of at most "
                 f"{MAX_FILE_BYTES} bytes (128 MiB)",
                 argument="content",
             )

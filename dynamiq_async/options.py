@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from msgspec import Struct, structs
@@ -13,13 +13,16 @@ from msgspec import Struct, structs
 from dynamiq_async._scalars import is_of_a_frame, plain
 from dynamiq_async.errors import InvalidArgumentError
 
+OnLeave = Literal["detach", "cancel"]
+"""What becomes of a run whose reader leaves before its end: it goes on, or is canceled."""
+
 
 class Timeout(Struct, frozen=True, kw_only=True):
     """The limits of one call, in seconds; None switches a limit off.
 
     Attributes:
         connect: to find the host, connect and agree on TLS.
-        pool: to wait for one of the client's `max_connections`.
+        pool: to wait for one of the client's `max_connections`, or for a stream `max_streams`.
         first_byte: from sending the request to the response's headers. A synchronous call is
             silent while its workflow runs, so this is in effect the longest run.
         idle: without a single byte while a read is awaited. Heartbeats are bytes too. The limit
@@ -137,8 +140,16 @@ def check_mapping(value: Mapping[str, Any] | None, argument: str) -> Mapping[str
     return value or {}
 
 
-def check_id(value: object, argument: str) -> str:
-    """`value` as a text. Raises InvalidArgumentError unless it is a non-empty string or a UUID."""
+def check_id(value: object, argument: str, *, in_path: bool = True) -> str:
+    """`value` as a text.
+
+    Args:
+        in_path: it becomes a part of a URL's path, where "." and ".." lead to another path.
+
+    Raises:
+        InvalidArgumentError: it is neither a non-empty string nor a UUID, or cannot stand in
+            a path.
+    """
     if isinstance(value, str):
         value = plain(value)
     text = str(value) if isinstance(value, str | UUID) else ""
@@ -146,6 +157,8 @@ def check_id(value: object, argument: str) -> str:
         raise InvalidArgumentError(
             f"{argument} must be a non-empty string, not {value!r}", argument=argument
         )
+    if in_path and text in (".", ".."):
+        raise InvalidArgumentError(f"{argument} cannot be {text!r}", argument=argument)
     return text
 
 

@@ -111,7 +111,7 @@ class Requirements:
             InvalidArgumentError: the id is empty.
             What `AsyncApp.invoke` raises.
         """
-        query = {"user_id": check_id(user_id, "user_id")}
+        query = {"user_id": check_id(user_id, "user_id", in_path=False)}
         given = RequestOptions(timeout, max_retries)
         path = ("requirements", "status")
         return await self._fetch(status_of, "GET", *path, query=query, given=given)
@@ -139,13 +139,15 @@ class Requirements:
             InvalidArgumentError: an id is empty.
             What `AsyncApp.invoke` raises.
         """
-        body: dict[str, Any] = {"user_id": check_id(user_id, "user_id")}
+        body: dict[str, Any] = {"user_id": check_id(user_id, "user_id", in_path=False)}
         if isinstance(requirement_ids, str):
             raise errors.InvalidArgumentError(
                 "requirement_ids must be a list of ids, not one string", argument="requirement_ids"
             )
         if requirement_ids is not None:
-            body["requirement_ids"] = [check_id(id, "requirement_ids") for id in requirement_ids]
+            body["requirement_ids"] = [
+                check_id(id, "requirement_ids", in_path=False) for id in requirement_ids
+            ]
         return await self._fetch(
             link_of,
             "POST",
@@ -176,7 +178,7 @@ class Requirements:
             "requirements",
             check_id(requirement_id, "requirement_id"),
             "connections",
-            query={"user_id": check_id(user_id, "user_id")},
+            query={"user_id": check_id(user_id, "user_id", in_path=False)},
             given=given,
         )
         sender = self._api.sender

@@ -14,9 +14,10 @@ import pytest_asyncio
 from hypothesis import settings
 
 from dynamiq_async import StreamEvent
+from tests.support.limits import time_limit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 # On people's machines hypothesis looks at new cases in each run; what decides over a change looks
 # at the same ones each time.
@@ -25,7 +26,29 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
+# A test that hangs fails after this many seconds, instead of holding up all the others for ever.
+# The slowest take a few seconds; faulthandler shows before where it hangs.
+MAX_SECONDS = 240.0
+
 CAPTURES = Path(__file__).parent / "data" / "captures"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None]:
+    with time_limit(MAX_SECONDS):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    with time_limit(MAX_SECONDS):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None]:
+    with time_limit(MAX_SECONDS):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 PACKAGE = Path(dynamiq_async.__file__).parent
 NAME = PACKAGE.name
 
-GROUND = "errors options _scalars _json _credentials _failures _files _hosts _tasks _version"
+GROUND = "errors options _words _scalars _json _credentials _failures _files _hosts _tasks _version"
 CALLS = f"{GROUND} _http sse events streaming"
 
 # A room, what it may import beside itself, and why no more. From the ground up.
 ARROWS = (
     ("_version", "", "a number"),
+    ("_words", "", "how messages say things, whoever says them"),
     ("errors", "", "everything raises them, so they stand on nothing"),
     ("_scalars", "", "what other libraries have for numbers, texts and times, by its names alone"),
     ("options", "errors _scalars", "limits that callers set, checked where they are made"),

@@ -10,10 +10,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import dynamiq_async
 from dynamiq_async import AsyncApp
 from dynamiq_async.emulator import DEFAULT_PROJECT, Emulator, RunContext
 
@@ -55,7 +55,7 @@ async def test_a_piece_runs(
         emulator.management.add("Support bot")
         for name, value in _environment(emulator).items():
             monkeypatch.setenv(name, value)
-        names = {**vars(dynamiq_async), "app": app}
+        names = {"app": app}
         code = compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         outcome = eval(code, names)
         if inspect.isawaitable(outcome):
@@ -96,3 +96,27 @@ async def test_the_first_program_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("It is on its way.")
     assert done.stderr == ""
+
+
+async def test_the_backend_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The piece on FastAPI is whole: it has its own client, for as long as it runs."""
+    from starlette.testclient import TestClient
+
+    (block,) = (block for block in PIECES if "FastAPI(lifespan" in block)
+
+    def visit() -> tuple[int, str]:
+        names: dict[str, Any] = {}
+        exec(compile(block, "README.md", "exec"), names)
+        with TestClient(names["api"]) as browser:
+            run = browser.post("/runs", params={"question": "Where is it?"}).json()["run"]
+            found = browser.get("/events", params={"run": run})
+            return browser.get("/events", params={"run": ".."}).status_code, found.text
+
+    async with Emulator(parcel) as emulator:
+        monkeypatch.setenv("DYNAMIQ_APP_URL", emulator.url)
+        for name, value in _environment(emulator).items():
+            monkeypatch.setenv(name, value)
+        status, text = await asyncio.to_thread(visit)
+    assert '{"text":"on its way."}' in text
+    assert "event: end" in text
+    assert status == 400

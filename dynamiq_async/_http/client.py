@@ -116,12 +116,15 @@ class Client:
                 max_wait=math.inf if max_retry_after is None else max_retry_after,
             ),
         )
+        if limiter is None:
+            limiter = Limiter(check_count(max_connections, "max_connections"))
         sender = Sender(
             partial(self._network.open, secret),
-            limiter or Limiter(check_count(max_connections, "max_connections")),
+            limiter,
             secret=secret,
             credential=self._credential,
             max_response_bytes=check_count(max_response_bytes, "max_response_bytes"),
+            is_slow=self._network.is_slow_to_open,
         )
         self._api = Api(
             url,
@@ -178,8 +181,7 @@ class Client:
         return view
 
     async def __aenter__(self) -> Self:
-        if self._network.is_slow_to_open:
-            await self._api.sender.prepare()
+        await self._api.sender.prepare()
         return self
 
     async def __aexit__(self, *_: object) -> None:

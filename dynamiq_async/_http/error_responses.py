@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -53,13 +54,18 @@ _BY_STATUS: dict[int, type[errors.APIStatusError]] = {
 }
 
 # For an error that arrives within a stream, and so without a status of its own. The vendor
-# documents these codes but `forbidden`, which is our guess.
+# documents `subscription_limit_reached`, and `bad_request`, `unauthorized` and `not_found`, which
+# are their status's name. That others are too is our guess, and so are those that follow.
 _STATUS_BY_CODE = {
-    "bad_request": 400,
-    "unauthorized": 401,
-    "forbidden": 403,
+    name.lower(): int(status) for name, status in HTTPStatus.__members__.items() if status >= 400
+} | {
     "subscription_limit_reached": 403,
-    "not_found": 404,
+    "permission_denied": 403,
+    "payload_too_large": 413,
+    "validation_error": 422,
+    "rate_limited": 429,
+    "rate_limit_exceeded": 429,
+    "internal_error": 500,
 }
 
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
@@ -215,7 +221,7 @@ def stream_error(
     """
     data = masked(data, key)
     envelope = envelope_of(data)
-    status = _STATUS_BY_CODE.get(envelope.code or "")
+    status = _STATUS_BY_CODE.get((envelope.code or "").lower()) or _status_in(data)
     kind = error_class(status, envelope.code) if status else errors.RunFailedError
     detail = data.get("detail") if isinstance(data, dict) else None
     message = envelope.message or sentence(data) or (str(detail) if detail else "")
@@ -228,6 +234,17 @@ def stream_error(
         body=msgspec.json.encode(data).decode()[:MAX_ERROR_BODY],
         run_id=run_id,
     )
+
+
+def _status_in(data: Any) -> int | None:
+    """The HTTP status that an error in a stream names, if it does."""
+    error = data.get("error") if isinstance(data, dict) else None
+    for place in (error, data):
+        for name in ("status_code", "status"):
+            status = place.get(name) if isinstance(place, dict) else None
+            if isinstance(status, int) and 400 <= status < 600:
+                return status
+    return None
 
 
 def content_type(headers: Mapping[str, str]) -> str:

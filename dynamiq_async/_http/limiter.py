@@ -51,14 +51,20 @@ class Limiter:
     Args:
         limit: the most that may be under way, without a demand for more.
         quota: the rate limit that the service reports; None for a service that reports none.
+        max_streams: the most streams that may be open beside; None: they count as requests.
 
     Attributes:
         limit: the most requests that may be under way now.
         in_flight: how many are under way.
         throttled: how often a server asked to slow down.
+        streams: the limiter of streams, with the same cooldown and rate.
+        for_streams: whether this is one.
+        warned: whether it was logged that requests wait, since some began to.
     """
 
-    def __init__(self, limit: int, quota: Quota | None = None) -> None:
+    def __init__(
+        self, limit: int, quota: Quota | None = None, *, max_streams: int | None = None
+    ) -> None:
         self.limit = self._own_limit = limit
         # One client may be used by the event loops of several threads. Finalisers may come in
         # between in any, so the lock lets its own thread in again.
@@ -72,6 +78,12 @@ class Limiter:
         self._waiters: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
         self._cool_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self.warned = self.for_streams = False
+        self.streams = self
+        if max_streams is not None:
+            self.streams = Limiter(max_streams, quota)
+            self.streams.for_streams = True
+            self.streams._lock, self.streams._rate_limit = self._lock, self._rate_limit
 
     # --- the cooldown ----------------------------------------------------------------------------
 
@@ -93,10 +105,15 @@ class Limiter:
                 # Requests sent before this refusal may be refused too. They prove nothing new.
                 self.adaptive.refused(time, self.in_flight)
                 self._resize()
-            self._cool_until = max(self._cool_until, time + seconds)
-            waiters, self._waiters = self._waiters, OrderedDict()
-            for waiter in waiters:
-                self._wake(waiter, acquired=False)
+            until = max(self._cool_until, time + seconds)
+            for limiter in {self, self.streams}:
+                limiter._cool(until)
+
+    def _cool(self, until: float) -> None:
+        self._cool_until = until
+        waiters, self._waiters = self._waiters, OrderedDict()
+        for waiter in waiters:
+            self._wake(waiter, acquired=False)
 
     # --- slots -----------------------------------------------------------------------------------
 
@@ -105,10 +122,10 @@ class Limiter:
         """Whether requests wait for more than a slot: for a rate or a quota."""
         return self._rate_limit.interval > 0 or self.quota is not None
 
-    def try_acquire(self) -> bool:
-        """Take a slot if that needs no waiting."""
+    def try_acquire(self, *, over_limit: bool = False) -> bool:
+        """Take a slot if that needs no waiting; with `over_limit`, also one more than there are."""
         with self._lock:
-            if self._waiters or self.in_flight >= self.limit:
+            if (self._waiters or self.in_flight >= self.limit) and not over_limit:
                 return False
             if self._cool_until and self.cooldown:
                 return False
@@ -134,6 +151,7 @@ class Limiter:
         """Wait in line for a slot, and take it; False when a cooldown begins meanwhile."""
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         with self._lock:
+            self.warned = self.warned and bool(self._waiters)
             self._waiters[waiter] = None
             self._admit()
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from dynamiq_async._http.uploads import Upload, check_sendable
+from dynamiq_async._words import counted
 from dynamiq_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -134,9 +135,9 @@ class Multipart:
                 sent += len(piece)
                 if self.max_file_bytes is not None and sent > self.max_file_bytes:
                     raise InvalidArgumentError(
-                        f"{upload.name} is larger than {self.max_file_bytes} bytes, the most that "
-                        "is taken",
-                        argument="files",
+                        f"{upload.name} is larger than {counted(self.max_file_bytes, 'byte')}, "
+                        "the most that is taken",
+                        argument="content",
                     )
                 if upload.size is not None and sent > upload.size:
                     # The server would take what is beyond the length for the next request.
@@ -155,7 +156,8 @@ def _quoted(text: str) -> str:
 
 def _changed(upload: Upload, found: str) -> InvalidArgumentError:
     return InvalidArgumentError(
-        f"{upload.name} changed while it was sent: {found} instead of {upload.size} bytes",
+        f"{upload.name} changed while it was sent: {found} instead of "
+        f"{counted(upload.size or 0, 'byte')}",
         argument="files",
     )
 

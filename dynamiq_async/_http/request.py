@@ -25,11 +25,12 @@ class Request(transport.Request):
         urgent: no limit of requests and no cooldown holds it back.
 
     Attributes:
+        over_limit: it waits for no slot, but for the end of a cooldown.
         taken: whether the server may have taken it by now.
         upgrades: whether it asks for another protocol, such as a WebSocket.
     """
 
-    __slots__ = ("idempotent", "taken", "urgent")
+    __slots__ = ("idempotent", "over_limit", "taken", "urgent")
     upgrades = False
 
     def __init__(
@@ -50,6 +51,7 @@ class Request(transport.Request):
         self.sent = True
         self.idempotent = idempotent
         self.urgent = urgent
+        self.over_limit = False
         self.taken = False
 
     def begin(self) -> None:

@@ -19,6 +19,7 @@ from dynamiq_async._http.error_responses import MAX_ERROR_BODY, beginning, reque
 from dynamiq_async._http.limiter import now
 from dynamiq_async._http.response import BufferedResponse
 from dynamiq_async._http.retry import RetryPolicy, parse_retry_after, server_time
+from dynamiq_async._http.slots import lack_of, slot_of
 from dynamiq_async._http.status import (
     Outcome,
     asks_to_slow_down,
@@ -27,7 +28,7 @@ from dynamiq_async._http.status import (
     meaning_of,
 )
 from dynamiq_async._http.timers import TaskLimits, Timer, deadline_in
-from dynamiq_async._tasks import in_thread
+from dynamiq_async._tasks import in_thread, patient_timeout
 from dynamiq_async.options import NO_TIMEOUT, Timeout
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Sender:
         secret: the key, so that it can be masked where a server repeats it.
         credential: what messages call it.
         max_response_bytes: the most that a whole response may have, in bytes.
+        is_slow: whether `connect` takes more than a moment, so that it has to run in a thread.
     """
 
     def __init__(
@@ -84,8 +86,10 @@ class Sender:
         secret: Secret | None,
         credential: Credential = ACCESS_KEY,
         max_response_bytes: int,
+        is_slow: Callable[[], bool] = lambda: False,
     ) -> None:
         self._connect = connect
+        self._is_slow = is_slow
         self._transport: ClientTransport | None = None
         self._lock = threading.Lock()
         self.limiter = limiter
@@ -118,9 +122,15 @@ class Sender:
         return self._transport
 
     async def prepare(self) -> None:
-        """Make the transport in a thread, so that the first request does not hold up the loop."""
-        if not self.closed:
+        """Make the transport, in a thread where that would hold up the loop."""
+        if self._transport is None and not self.closed and self._is_slow():
             await in_thread(self._get_transport)
+
+    async def _prepare_for(self, request: Request) -> None:
+        """Make the transport for `request`, of which nothing is sent meanwhile."""
+        request.sent = False
+        await self.prepare()
+        request.sent = True
 
     async def aclose(self) -> None:
         """Await what is in `before_close`, then close the connections; every later request raises
@@ -182,21 +192,22 @@ class Sender:
         finally:
             del unsent  # which holds this frame
 
+    # The streams of a batch are among its calls, since its concurrency limits them.
     async def _retrying(
         self, request: Request, options: SendOptions, deadline: float | None, *, whole: bool
     ) -> BufferedResponse | OpenResponse:
         timeout, policy = options.timeout, options.policy
-        if deadline is None:
-            deadline = deadline_in(timeout.total)
+        deadline = deadline_in(timeout.total) if deadline is None else deadline
         retries, spared, short_for = 0, 0, 0.0  # the last in seconds, for a file descriptor
+        limiter = self.limiter if whole or options.queued else self.limiter.streams
         while True:
             if request.urgent:
-                self.limiter.acquire_urgently()
-            elif not self.limiter.try_acquire():
-                deadline = await self._enter(request, options, deadline)
+                limiter.acquire_urgently()
+            elif not limiter.try_acquire():
+                deadline = await self._enter(limiter, request, options, deadline)
             request.taken = True
             try:
-                result = await self._attempt(request, timeout, deadline, whole=whole)
+                result = await self._attempt(limiter, request, timeout, deadline, whole=whole)
             except errors.DynamiqError as error:
                 failure = error
                 request.taken = meaning_of(error).outcome is not Outcome.NOT_TAKEN
@@ -266,13 +277,14 @@ class Sender:
 
     async def _attempt(
         self,
+        limiter: Limiter,
         request: Request,
         timeout: Timeout,
         deadline: float | None,
         *,
         whole: bool,
     ) -> BufferedResponse | OpenResponse:
-        """Send once, in a slot of the limiter that the caller acquired. It is released here."""
+        """Send once, in a slot of `limiter` that the caller acquired. It is released here."""
         request.begin()
         limits = TaskLimits(timeout, deadline, self.timer())
         started = time.perf_counter()
@@ -280,6 +292,8 @@ class Sender:
         kept = False
         try:
             with limits.starting("first_byte"):
+                if self._transport is None:
+                    await self._prepare_for(request)
                 transport = self._get_transport()
                 send = transport.upgrade if request.upgrades else transport.send
                 response = await send(request, connect_timeout=timeout.connect)
@@ -294,7 +308,7 @@ class Sender:
                 self.limiter.succeeded()
                 if whole:
                     return await self.read_body(request, response, limits)
-                opened = OpenResponse(response, self.limiter)
+                opened = OpenResponse(response, limiter)
             kept = True
             return opened
         except Exception as error:
@@ -307,7 +321,7 @@ class Sender:
             if not kept:  # pragma: no branch - what is kept was returned, without an error
                 if response is not None:
                     response.close()
-                self.limiter.release()
+                limiter.release()
         # Not within the `except`: what it caught holds frames of the transport's, and in them the
         # request's headers.
         try:
@@ -316,7 +330,7 @@ class Sender:
             del failure
 
     async def _enter(
-        self, request: Request, options: SendOptions, deadline: float | None
+        self, limiter: Limiter, request: Request, options: SendOptions, deadline: float | None
     ) -> float | None:
         """Wait for the cooldown and for a slot, each with its own limit. Where a rate or quota
         holds requests back, there is no lack of slots, and only the whole call's limit runs.
@@ -328,18 +342,16 @@ class Sender:
             until, timeout = None, NO_TIMEOUT
         while True:
             await self._wait_cooldown(request, options.policy, until)
+            if request.over_limit and limiter.try_acquire(over_limit=True):
+                return deadline
             limits = TaskLimits(timeout, until, self.timer())
             try:
-                with limits.starting("total" if self.limiter.metered else "pool"):
-                    if await self.limiter.acquire():
+                with limits.starting("total" if limiter.metered else "pool"):
+                    if await slot_of(limiter, request, options):
                         return _later(deadline, now() - began) if options.queued else deadline
             except TimeoutError:
                 break
-        if self.limiter.metered:
-            lacking, advice = "the rate limit let none more start", "allow more time"
-        else:
-            lacking = f"none of the client's {self.limiter.limit} connections came free"
-            advice = "raise max_connections"
+        lacking, advice = lack_of(limiter)
         raise errors.PoolTimeoutError(
             f"{request} was not sent: {lacking} within {limits.seconds} s; {advice} or lower the "
             "concurrency",
@@ -401,7 +413,7 @@ async def read_beginning(response: Response) -> bytes:
     pieces: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(ERROR_BODY_SECONDS):
+        async with patient_timeout(ERROR_BODY_SECONDS):
             while size < MAX_ERROR_BODY and (piece := await response.read()):
                 pieces.append(piece)
                 size += len(piece)

@@ -121,6 +121,10 @@ class Batching(Client):
                 is created anew, and only in a later start. What remains possible: that the service
                 takes up a request so long after it was lost. With `job`: for how long at most the
                 service's lists may lag behind (2).
+            on_leave: in mode "run", what becomes of a run that the batch does not follow to its
+                end, because it is closed, cancelled or stopped, or the run's `timeout` passes:
+                "detach" leaves it going, "cancel" cancels it. With a journal, a later start begins
+                one that was canceled anew. Not with `job`, whose runs are everybody's.
             timeout, max_retries: for each call instead of the client's. In mode "run", `timeout`
                 holds for the create and again for the run (an hour, unless one is set).
             user_id, session_id, last_node_output, error_on_node_failure, retry, extra_body,

@@ -11,13 +11,12 @@ under way or gives them some time, and returns when none is left running.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import deque
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from dynamiq_async import errors
-from dynamiq_async._tasks import release_on
+from dynamiq_async._tasks import anyio_shield, release_on
+from dynamiq_async._words import counted
 from dynamiq_async.batch.models import BatchProgress
 
 if TYPE_CHECKING:
@@ -202,7 +201,7 @@ class Fanout(Generic[R]):
         self.close()
         if self._watch is None or asyncio.current_task() in (self._feeder, *self._workers):
             return  # from within, where it would wait for itself
-        with _shield():
+        with anyio_shield():
             try:
                 await asyncio.wait([self._watch])
             except asyncio.CancelledError:
@@ -322,9 +321,12 @@ class Fanout(Generic[R]):
             return None
         total = self._items.total
         not_tried = None if total is None else max(0, total - self._tally.started)
-        left = "the rest was" if not_tried is None else f"{not_tried:,} were"
+        left = "the rest was"
+        if not_tried is not None:
+            left = f"{not_tried:,} {'was' if not_tried == 1 else 'were'}"
         stopped = errors.BatchStoppedError(
-            f"the batch was stopped: {rules.why} ({done:,} inputs have a result, {left} not tried)",
+            f"the batch was stopped: {rules.why} ({counted(done, 'input', grouped=True)} with a "
+            f"result, {left} not tried)",
             cause=rules.cause,
             done=done,
             not_tried=not_tried,
@@ -440,10 +442,3 @@ class Fanout(Generic[R]):
 def _release(waiter: asyncio.Future[Any], result: object = None) -> None:
     if not waiter.done():
         waiter.set_result(result)
-
-
-def _shield() -> AbstractContextManager[Any]:
-    """A shield against anyio's cancel scopes, which cancel a task again at each await, so that its
-    clean-up could not wait. Where anyio was never imported, no shield is needed."""
-    anyio = sys.modules.get("anyio")
-    return nullcontext() if anyio is None else anyio.CancelScope(shield=True)

@@ -84,6 +84,7 @@ class Items:
         _check(inputs, key)
         self._is_ours = None if shard is None else part_of(shard)
         self._texts = texts
+        self._is_default = key is None and shard is None
         self._inputs: Any = FrameRows(inputs) if is_frame(inputs) else inputs
         self.total = total
         if total is not None:
@@ -151,6 +152,9 @@ class Items:
         """The next item; None where it is another shard's."""
         index = self._count
         self._count = index + 1
+        if self._is_default:
+            self._placed = index + 1
+            return Item(index, index, input, None, index)
         key, error = self._key(index, input)
         if self._is_ours is not None and not self._is_ours(key):
             return None

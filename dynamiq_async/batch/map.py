@@ -31,7 +31,7 @@ from dynamiq_async.batch.options import (
 from dynamiq_async.batch.stopping import StopRules
 from dynamiq_async.batch.tables import Rows
 from dynamiq_async.batch.tally import Tally
-from dynamiq_async.options import check_count
+from dynamiq_async.options import OnLeave, check_count
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -237,6 +237,7 @@ def map_app(
     job: str | None = None,
     output_type: Any = Any,
     settle: float | None = None,
+    on_leave: OnLeave = "detach",
     user_id: str | None = None,
     session_id: str | UUID | None = None,
     last_node_output: bool | None = None,
@@ -254,6 +255,8 @@ def map_app(
     check_one_of("invoke" if mode is None else mode, ("invoke", "run"), "mode")
     check_type(output_type)
     check_seconds_or_zero(0 if settle is None else settle, "settle")
+    check_one_of(on_leave, ("detach", "cancel"), "on_leave")
+    leaves = None if on_leave == "detach" else on_leave
     outage = outage_of(connect_patience)
     given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
     root_only = {
@@ -261,6 +264,7 @@ def map_app(
         "error_on_node_failure": error_on_node_failure,
     }
     fields: dict[str, Any] = {"user_id": user_id, "extra_body": extra_body}
+    common = (app, given, fields, output_type, outage)
     working: Mode
     if call is not None:
         unused = {
@@ -270,6 +274,7 @@ def map_app(
             "retry": retry,
             "extra_headers": extra_headers,
             "extra_query": extra_query,
+            "on_leave": leaves,
             "mode": None if mode == "invoke" else mode,
             "job": job,
         }
@@ -277,22 +282,23 @@ def map_app(
         working = Call(app, call, given, output_type, outage)
     elif mode == "run" or job is not None:
         check_unused(root_only, "for runs")
-        given_to_all = (app, given, fields, output_type, outage)
         if job is None:
             session = run_session(session_id, retry, options.get("journal"))
             pause = DEFAULT_SETTLE if settle is None else settle
-            working = RunToEnd(*given_to_all, session_id=session, settle=pause)
+            working = RunToEnd(*common, session_id=session, settle=pause, on_leave=on_leave)
         else:
             other = {"mode": None if mode == "run" else mode, "session_id": session_id}
             check_unused(other, "with job, which makes runs with sessions of their own")
+            check_unused({"on_leave": leaves}, "with job, whose runs are everybody's")
             run_session(None, retry, None)
             options["job"] = job_id(job)
             pause = LIST_LAG if settle is None else settle
             again = options.get("retry_failed", False)
-            working = JobRuns(*given_to_all, job=options["job"], retry_failed=again, settle=pause)
+            working = JobRuns(*common, job=options["job"], retry_failed=again, settle=pause)
     else:
+        check_unused({"on_leave": leaves}, "in mode 'invoke', whose calls have no runs to cancel")
         fields |= root_only | {"session_id": session_id}
-        working = Invoke(app, given, fields, output_type, outage)
+        working = Invoke(*common)
     told = fields | {"extra_headers": extra_headers, "extra_query": extra_query}
     return _map(app, inputs, working, outage, output_type, given=told, **options)
 

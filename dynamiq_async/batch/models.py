@@ -117,10 +117,24 @@ class Draft(_Tried, kw_only=True):
 
     def finished(self) -> MapResult[Any]:
         """The result. An error counts, whatever came out."""
-        known = {name: getattr(self, name) for name in _Tried.__struct_fields__}
-        if self.error is not None:
-            return MapFailure(error=self.error, **known)
-        return MapSuccess(output=self.output, **known)
+        error = self.error
+        result: MapResult[Any]
+        if error is None:
+            result = MapSuccess(
+                key=self.key, index=self.index, started_at=self.started_at, output=self.output
+            )
+        else:
+            result = MapFailure(
+                key=self.key, index=self.index, started_at=self.started_at, error=error
+            )
+        result.input = self.input
+        result.attempts = self.attempts
+        result.run_id = self.run_id
+        result.seconds = self.seconds
+        result.from_journal = self.from_journal
+        result.found = self.found
+        result.usage = self.usage
+        return result
 
 
 def state_of(error: BaseException | None) -> str:

@@ -22,6 +22,7 @@ from dynamiq_async._http.request_options import UNSET, RequestOptions
 from dynamiq_async._http.response import decode_output
 from dynamiq_async._json import encode, encode_object
 from dynamiq_async.batch.engine import HaltError
+from dynamiq_async.runs.leaving import Leaving
 from dynamiq_async.runs.options import checked_session
 from dynamiq_async.runs.requests import RunRequests
 from dynamiq_async.runs.stream import RunStream
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from dynamiq_async._http.outage import Outage
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async.batch.models import Draft
+    from dynamiq_async.options import OnLeave
     from dynamiq_async.runs.models import Run
 
 C = TypeVar("C", bound=Client)
@@ -201,6 +203,7 @@ class RunToEnd:
         *,
         session_id: str | None,
         settle: float,
+        on_leave: OnLeave = "detach",
     ) -> None:
         api = api_of(patient_view(app, given, outage))
         self._service = RunRequests(api)
@@ -209,6 +212,7 @@ class RunToEnd:
         self._output_type = output_type
         self._session_id = session_id
         self._settle = settle
+        self._on_leave = on_leave
         self._options = api.options
         self._creating = api.options.for_call(RequestOptions(retry=given.retry))
         self._following = _with_limit(api.options, given)
@@ -236,7 +240,12 @@ class RunToEnd:
                     "it could not be found out whether a run was started", error
                 ) from error
             run_id = None if run is None else run.id
-        return None if run_id is None else await self._follow(result, run_id)
+        try:
+            return None if run_id is None else await self._follow(result, run_id)
+        except errors.RunCanceledError:
+            if self._on_leave == "cancel":  # by the earlier start, so there is no result of it
+                return None
+            raise
 
     def recall(self, output: bytes) -> Any:
         return recalled(output, self._output_type)
@@ -250,6 +259,10 @@ class RunToEnd:
                 run = await self._service.create(request, self._creating, None)
         except errors.AmbiguousOutcomeError as error:
             lost = error
+        except asyncio.CancelledError:
+            if self._on_leave == "cancel" and request.taken and self._session_id is None:
+                await Leaving(self._service, session_id=session).finish(None)
+            raise
         else:
             return run
         if self._session_id is None:
@@ -272,7 +285,9 @@ class RunToEnd:
     async def _follow(self, result: Draft, run_id: str) -> bytes:
         result.run_id = run_id
         try:
-            stream = RunStream[Any](self._service, self._following, run_id=run_id)
+            stream = RunStream[Any](
+                self._service, self._following, run_id=run_id, on_leave=self._on_leave
+            )
             async with stream:
                 try:
                     output: msgspec.Raw = await stream.output(output_type=msgspec.Raw)

@@ -98,7 +98,7 @@ class JobRuns(RunToEnd):
     name = "job"
 
     def __init__(self, *given: Any, job: UUID, retry_failed: bool, settle: float) -> None:
-        super().__init__(*given, session_id=None, settle=settle)
+        super().__init__(*given, session_id=None, settle=settle, on_leave="detach")
         self._job = job
         self._retry_failed = retry_failed
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from dynamiq_async import errors
 from dynamiq_async._http.limiter import Demand
 from dynamiq_async._http.outage import Outage
-from dynamiq_async.options import Adaptive, check_count, check_seconds, rate_interval
+from dynamiq_async.options import Adaptive, OnLeave, check_count, check_seconds, rate_interval
 from dynamiq_async.options import check_one_of as check_one_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from dynamiq_async.batch.journal import JournalStore
     from dynamiq_async.batch.shards import Shard
     from dynamiq_async.runs.questions import OnQuestion
-    from dynamiq_async.streaming.app_stream import FinalEvent, OnBadEvent
+    from dynamiq_async.streaming.app_stream import FinalEvent
+    from dynamiq_async.streaming.event_reader import OnBadEvent
 
 
 class FanOutOptions(TypedDict, total=False):
@@ -49,6 +50,7 @@ class BatchOptions(FanOutOptions, total=False):
     mode: Literal["invoke", "run"] | None
     job: str | None
     settle: float | None
+    on_leave: OnLeave
     connect_patience: float
     timeout: TimeoutLike
     max_retries: int | None
@@ -77,6 +79,7 @@ class StreamManyOptions(TypedDict, total=False):
     last_node_output: bool | None
     error_on_node_failure: bool | None
     dedupe: bool
+    on_leave: OnLeave
     on_question: OnQuestion | None
     max_failures: float | None
     connect_patience: float

@@ -99,7 +99,7 @@ class CallbackInbox:
             store=MemoryStore(max_entries=max(10_000, max_results)),
             max_body_bytes=max_body_bytes,
         )
-        self._runner: web.AppRunner | None = None
+        self._runner: web.ServerRunner | None = None
         self._closing: asyncio.Future[None] | None = None
         self._entered = False
         self._connections: set[asyncio.Task[Any]] = set()
@@ -111,14 +111,13 @@ class CallbackInbox:
     async def __aenter__(self) -> Self:
         from aiohttp import web
 
+        from ._server import Server
+
         if self._entered:
             raise StreamClosedError("an inbox is entered once; make a new one")
         self._entered = True
-        server = web.Application()
-        server.router.add_route("*", "/{path:.*}", self._serve)
-        runner = web.AppRunner(
-            server, access_log=None, logger=_DebugLogger(log), shutdown_timeout=CLOSE_SECONDS
-        )
+        server = Server(self._serve, access_log=None, logger=_DebugLogger(log))
+        runner = web.ServerRunner(server, shutdown_timeout=CLOSE_SECONDS)
         try:
             await _finish(self._start(runner))
         except BaseException:
@@ -141,14 +140,14 @@ class CallbackInbox:
         if self._closing is not None:
             await _finish(self._closing)
 
-    async def _start(self, runner: web.AppRunner) -> None:
+    async def _start(self, runner: web.ServerRunner) -> None:
         from aiohttp import web
 
         await runner.setup()
         site = web.TCPSite(runner, self._host, self._port, ssl_context=self._ssl_context)
         await site.start()
 
-    async def _stop(self, runner: web.AppRunner) -> None:
+    async def _stop(self, runner: web.ServerRunner) -> None:
         await runner.cleanup()
         # aiohttp forgets the task of a client that left before its body was read to the end.
         for task in self._connections:
@@ -217,7 +216,7 @@ class CallbackInbox:
         if not self._entered:
             raise StreamClosedError("nothing comes to an inbox outside its `async with`")
 
-    async def _serve(self, request: web.Request) -> web.Response:
+    async def _serve(self, request: web.BaseRequest) -> web.Response:
         if request.task not in self._connections:
             self._connections.add(request.task)
             request.task.add_done_callback(self._connections.discard)
@@ -241,11 +240,11 @@ class CallbackInbox:
         arrivals = self._arrivals
         if self._refused:
             last = self._last_refusal
-            message += f"; {self._refused} requests were refused, the last with {last}"
+            message += f"; requests refused: {self._refused}, the last with {last}"
         if arrivals.count:
             message += f"; callbacks of other runs came: {arrivals.count}"
         if arrivals.dropped:
-            message += f", of which {arrivals.dropped} were dropped: raise max_results"
+            message += f", of them dropped: {arrivals.dropped}; raise max_results"
         return APITimeoutError(message, limit="total", seconds=timeout, run_id=id)
 
 

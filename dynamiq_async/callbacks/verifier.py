@@ -18,6 +18,7 @@ from msgspec import Raw, Struct
 from dynamiq_async import _json
 from dynamiq_async._credentials import Secret, check_key, hidden, revealed
 from dynamiq_async._http.headers import JSON_TYPE
+from dynamiq_async._words import counted
 from dynamiq_async.errors import DynamiqError, InvalidArgumentError
 from dynamiq_async.options import check_count
 
@@ -143,7 +144,7 @@ class CallbackVerifier:
         """
         if size > self.max_body_bytes:
             raise CallbackRefusedError(
-                f"the body may have at most {self.max_body_bytes} bytes",
+                f"the body may have at most {counted(self.max_body_bytes, 'byte')}",
                 status=413,
                 code="payload_too_large",
             )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from dynamiq_async._words import counted
 from dynamiq_async.app import AsyncApp
 from dynamiq_async.cli import following, live, output
 
@@ -114,7 +115,7 @@ async def _stream(app: AsyncApp, emulator: Emulator, console: Console) -> None:
     view.end()
     stream.raise_for_failure()
     console.print(
-        f"\n{count} events in {time.perf_counter() - started:.2f} s, the first after "
+        f"\n{counted(count, 'event')} in {time.perf_counter() - started:.2f} s, the first after "
         f"{first * 1000:.0f} ms. A stream never ends quietly: had the connection broken, an error "
         "would say so.\n",
         style="dim",
@@ -149,8 +150,9 @@ async def _resume(app: AsyncApp, emulator: Emulator, console: Console) -> None:
     stored = [event.sequence async for event in app.runs.events(run.id)]
     verdict = "each of them once" if seen == stored else "which is not what the service has stored"
     console.print(
-        f"\n{stream.reconnects} times reconnected; {len(seen)} events, {verdict}. A run also goes "
-        "on without its reader: another process can follow it from any position.\n",
+        f"\n{counted(stream.reconnects, 'time')} reconnected; {counted(len(seen), 'event')}, "
+        f"{verdict}. A run also goes on without its reader: another process can "
+        "follow it from any position.\n",
         style="dim",
     )
 

@@ -383,7 +383,7 @@ def stream_event(data: bytes) -> StreamEvent | None:
     return StreamEvent(raw_data=_json.dumped(message), **known)
 
 
-def error_event(data: bytes, _: Exception) -> StreamEvent:
+def error_event(data: bytes) -> StreamEvent:
     """The event for the data of a server-sent event that is named `error`, whatever the data is: an
     object, a text in JSON or one as it stands. Only what names its source is a node's event."""
     try:

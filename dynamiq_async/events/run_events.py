@@ -280,6 +280,26 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
         return failures(self.nodes)
 
 
+class BrokenRunEvent(RunEvent, frozen=True, kw_only=True):
+    """An event that is not JSON, or tells no position, handed out because the stream was opened to
+    pass such on.
+
+    `type` is empty, and `sequence` that of the event before it: a stream is resumed as if it had
+    not come. `raw_data` and `raw` hold what arrived, and `data` is the same as text.
+    """
+
+    type: str = ""
+    sequence: int = -1  # until the stream puts it in its place
+
+    @property
+    def raw(self) -> bytes:
+        return bytes(self.raw_data)
+
+    @property
+    def data(self) -> str:
+        return bytes(self.raw_data).decode("utf-8", "replace")
+
+
 def _decoded(result: Any) -> Any:
     """`result`, decoded if it is a JSON text, else as it is."""
     try:

@@ -100,6 +100,7 @@ class AsyncFlowy(Client):
             downloads,
             secret=None,
             max_response_bytes=self._settings["max_response_bytes"],
+            is_slow=self._network._replace(session=None).is_slow_to_open,
         )
         self._shared = Shared(downloader, limiter, runs)
 

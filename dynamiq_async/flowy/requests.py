@@ -18,6 +18,7 @@ from dynamiq_async._http.error_responses import masked
 from dynamiq_async._http.limiter import Limiter, now
 from dynamiq_async._http.response import read_with
 from dynamiq_async._json import encode
+from dynamiq_async._words import counted
 from dynamiq_async.flowy.models import FlowyApp, FlowyRun, app_of, run_of
 from dynamiq_async.flowy.outputs import OutputLoader
 from dynamiq_async.flowy.poller import Poller
@@ -113,8 +114,8 @@ class FlowyRequests:
         """Wait for a slot of `Shared.runs`, the runs in flight. The caller releases it."""
         if not self.shared.runs.try_acquire():
             late = (
-                f"no run was started: the {self.shared.runs.limit} runs that this client has in "
-                "flight did not end in time; allow more time or raise max_runs"
+                f"no run was started: the {counted(self.shared.runs.limit, 'run')} that this "
+                "client has in flight did not end in time; allow more time or raise max_runs"
             )
             await in_time(self._acquire_after_cooldown(), deadline, late)
 

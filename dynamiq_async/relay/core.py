@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dynamiq_async import errors
-from dynamiq_async.options import check_seconds
+from dynamiq_async.options import OnLeave, check_seconds
 from dynamiq_async.relay.formats import Context, Format, FormatName, format_of
 from dynamiq_async.relay.problems import end_kind, problem_of
 from dynamiq_async.relay.pump import Pump
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 E = TypeVar("E")
 
-OnLeave = Literal["detach", "cancel"]
 
 HEADERS = {
     "Cache-Control": "no-cache, no-store, no-transform",

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from dynamiq_async import errors
+from dynamiq_async.options import check_id
 from dynamiq_async.relay.problems import POSITION_HEADER
 
 if TYPE_CHECKING:
@@ -98,8 +99,7 @@ def resume(runs: Runs, run_id: str, headers: Headers, **options: Any) -> RunStre
             400. The error's `argument` is "Last-Event-ID". Or the run id cannot be one: respond
             with 400, too; the `argument` is "run_id".
     """
-    if run_id in (".", ".."):  # another path of the App's, were it sent
-        raise errors.InvalidArgumentError("run_id is no id of a run", argument="run_id")
+    check_id(run_id, "run_id")
     position = resume_position(headers)
     if position is None:
         return runs.follow(run_id, **options)

@@ -5,7 +5,7 @@ not leave the backend. The error goes to the log of `dynamiq_async`.
 
 | error in the backend | response to the browser |
 |---|---|
-| a `Last-Event-ID` that cannot be used | 400 `invalid_position` |
+| a `Last-Event-ID` that cannot be used, such as one behind the run's end | 400 `invalid_position` |
 | 400, 413, 422: the input was refused | the same, `bad_request` |
 | 404, 410 for a run | the same, `not_found` |
 | an argument that pages pass on: an id, a page, a status, an answer's changes | 400 `bad_request` |
@@ -79,7 +79,9 @@ class Problem(NamedTuple):
 
 
 _INTERNAL = Problem(500, "internal_error", "Something went wrong here.", lasting=True)
-_POSITION = Problem(400, "invalid_position", f"The {POSITION_HEADER} header cannot be used here.")
+_POSITION = Problem(
+    400, "invalid_position", f"The {POSITION_HEADER} header cannot be used here.", lasting=True
+)
 _UPSTREAM = Problem(502, "upstream_error", "The service behind this one did not answer properly.")
 _NO_SUCH_RUN = "There is no such run."
 _REFUSED = "The input was not accepted."
@@ -149,7 +151,7 @@ def problem_of(error: BaseException) -> Problem:
 
 
 def _argument_problem(argument: str | None) -> Problem:
-    if argument == POSITION_HEADER:
+    if argument in (POSITION_HEADER, "after_sequence"):
         return _POSITION
     if argument in _BROWSERS_ARGUMENTS:
         return Problem(400, "bad_request", _REFUSED, lasting=True)

@@ -18,8 +18,8 @@ from dynamiq_async.errors import (
     ResponseDecodeError,
     RunError,
 )
-from dynamiq_async.events import Question
-from dynamiq_async.events.run_events import InputRequest
+from dynamiq_async.events import Question, RunEvent
+from dynamiq_async.events.run_events import InputRequest, RunState
 
 T = TypeVar("T")
 
@@ -95,6 +95,13 @@ class Run(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
                 f"the output of run {self.id} does not fit {_json.type_name(output_type)}: {error}",
                 run_id=self.id,
             ) from error
+
+
+def ended(run: Run, final: RunEvent) -> Run:
+    """`run` with the status, output and error of its terminal event."""
+    state = final.state or RunState()
+    status = final.type.removeprefix("run.")
+    return structs.replace(run, status=status, output=state.output, error=state.error)
 
 
 class _RawOutput(Struct):

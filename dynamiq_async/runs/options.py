@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID, uuid4
 
 from dynamiq_async import errors
-from dynamiq_async.options import check_id
+from dynamiq_async.options import OnLeave, check_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dynamiq_async._http.request_options import TimeoutLike
     from dynamiq_async.runs.questions import OnQuestion
+    from dynamiq_async.streaming.event_reader import OnBadEvent
 
 
 class StartOptions(TypedDict, total=False):
@@ -39,6 +40,8 @@ class StreamOptions(StartOptions, total=False):
     """The arguments of `stream` that do not affect its return type."""
 
     on_question: OnQuestion | None
+    on_leave: OnLeave
+    on_bad_event: OnBadEvent
     resume: bool
     max_resumes: int
 
@@ -48,6 +51,8 @@ class FollowOptions(TypedDict, total=False):
 
     after_sequence: int | None
     on_question: OnQuestion | None
+    on_leave: OnLeave
+    on_bad_event: OnBadEvent
     resume: bool
     max_resumes: int
     timeout: TimeoutLike

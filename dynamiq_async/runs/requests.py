@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw, Struct
@@ -16,11 +16,12 @@ from dynamiq_async._http.request_options import RequestOptions
 from dynamiq_async._http.response import read_with
 from dynamiq_async._http.status import may_pass
 from dynamiq_async._json import encode
-from dynamiq_async.events.run_events import RunEvent, run_event, stored_event
+from dynamiq_async.events.run_events import BrokenRunEvent, RunEvent, run_event, stored_event
 from dynamiq_async.options import check_id
 from dynamiq_async.runs.models import Run, run_of
+from dynamiq_async.runs.stream_errors import ServiceError
 from dynamiq_async.sse import SSEDecoder
-from dynamiq_async.streaming.event_reader import read_event
+from dynamiq_async.streaming.event_reader import OnBadEvent, recovery
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from dynamiq_async._http.request import Request
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async.events import Question
+
+ENDLESS = 2**63
 
 SETTLE_SECONDS = 10.0
 """How long a run is searched for when the response to its create request was lost."""
@@ -88,22 +91,54 @@ class RunRequests:
         query = {"after_sequence": after} if after else None
         return self.about(run_id, "GET", "stream", query=query, stream=True)
 
-    def decoder(self) -> SSEDecoder[RunEvent]:
-        """A decoder for one connection of a stream."""
-        recover = partial(read_event, run_event, self.api.sender.key)
-        return SSEDecoder(RunEvent, max_event_bytes=self.api.max_event_bytes, recover=recover)
+    def decoder(self, on_bad_event: OnBadEvent = "raise") -> SSEDecoder[RunEvent]:
+        """A decoder for one connection of a stream.
+
+        Raises:
+            InvalidArgumentError: `on_bad_event` is not one of the two.
+        """
+        return SSEDecoder(
+            RunEvent,
+            max_event_bytes=self.api.max_event_bytes,
+            recover=recovery(run_event, _broken_event, on_bad_event, self.api.sender.key),
+            read_error=self._read_error,
+        )
+
+    def _read_error(self, data: bytes) -> RunEvent:
+        """The event for the data of one that is named `error`, if it is one of the run's: then it
+        has a position.
+
+        Raises:
+            ServiceError: it is an error, whatever it says: an object or a text (our guess: what
+                the service sends is not documented).
+        """
+        with suppress(*_json.DECODE_ERRORS):
+            if (event := run_event(data)) is not None:
+                return event
+        try:
+            said = _json.decode(data)
+        except _json.DECODE_ERRORS:
+            said = data.decode("utf-8", "replace")
+        if isinstance(said, dict) and not said.keys() & {"error", "message", "detail"}:
+            said = said.get("data") or said
+        error = ServiceError("the stream reported an error")
+        error.said = said
+        raise error
 
     def reported(self, broken: errors.EventDecodeError, request: str) -> errors.DynamiqError | None:
         """The error that the service sent in place of an event, as the class it has over HTTP.
 
         None when the broken event holds no such error.
         """
-        try:
-            data = _json.decode(broken.data)
-        except _json.DECODE_ERRORS:
-            return None
-        if not isinstance(data, dict) or "error" not in data:
-            return None
+        if isinstance(broken, ServiceError):
+            data = broken.said
+        else:
+            try:
+                data = _json.decode(broken.data)
+            except _json.DECODE_ERRORS:
+                return None
+            if not isinstance(data, dict) or ("error" not in data and data.get("type") != "error"):
+                return None
         return stream_error(data, run_id=None, request=request, key=self.api.sender.key)
 
     async def create(self, request: Request, options: SendOptions, deadline: float | None) -> Run:
@@ -117,8 +152,10 @@ class RunRequests:
         deadline: float | None = None,
         *,
         urgent: bool = False,
+        over_limit: bool = False,
     ) -> Run:
         request = self.about(run_id, "GET", urgent=urgent)
+        request.over_limit = over_limit
         found = await self.api.fetch(request, options, _RunData, deadline=deadline)
         return self._run(request, found.data)
 
@@ -195,6 +232,28 @@ class RunRequests:
             number += 1
             page = await page_of(number)
         return found
+
+    async def remaining(
+        self, run_id: str, position: int, options: SendOptions, deadline: float | None
+    ) -> Sequence[RunEvent]:
+        """The stored events of a run that is over, from `position` on.
+
+        Raises:
+            InvalidArgumentError: the run has ended before that position.
+        """
+        stored = await self.stored(run_id, max(position, 1), ENDLESS, options, deadline)
+        if not stored and position:
+            page = await self.event_page(run_id, 1, options, deadline)
+            if (count := page.pagination.page_count or 1) > 1:
+                page = await self.event_page(run_id, count, options, deadline)
+            end = page.data[-1] if page.data else None
+            if end is not None and end.is_final and end.sequence < position:
+                raise errors.InvalidArgumentError(
+                    f"run {run_id} has ended with event {end.sequence}: it has no position "
+                    f"{position}",
+                    argument="after_sequence",
+                )
+        return stored
 
     async def find(
         self, session_id: str, options: SendOptions, deadline: float | None = None
@@ -280,3 +339,7 @@ class RunRequests:
         encoded = encode({**body, **(extra or {})}, "params")
         request = self.about(run_id, "POST", "input", body=encoded, urgent=True)
         await self.api.sender.fetch(request, self.api.options)
+
+
+def _broken_event(data: bytes) -> BrokenRunEvent:
+    return BrokenRunEvent(raw_data=Raw(data))

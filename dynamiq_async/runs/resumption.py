@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from dynamiq_async.events.run_events import RUN_STARTED
+from msgspec import structs
+
+from dynamiq_async.events.run_events import RUN_STARTED, BrokenRunEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -65,11 +67,14 @@ class Cursor:
     def take(self, batch: Sequence[RunEvent]) -> tuple[list[RunEvent], Hole | None]:
         """The events of `batch` that are new, up to the first hole.
 
-        Events at or before the position are dropped.
+        Events at or before the position are dropped. Broken ones have no position of their own.
         """
         fresh: list[RunEvent] = []
         for index, event in enumerate(batch):
             sequence = event.sequence
+            if sequence < 0 and isinstance(event, BrokenRunEvent):
+                fresh.append(structs.replace(event, sequence=self.sequence or 0))
+                continue
             if self.sequence is not None and sequence <= self.sequence:
                 continue
             if self._may_miss(event):

@@ -13,7 +13,7 @@ from dynamiq_async._http.paging import Page, Pages
 from dynamiq_async._http.request_options import UNSET, RequestOptions, SendOptions, TimeoutLike
 from dynamiq_async._http.timers import deadline_in
 from dynamiq_async._json import check_type
-from dynamiq_async.options import check_count, check_id
+from dynamiq_async.options import OnLeave, check_count, check_id
 from dynamiq_async.runs.options import (
     CreateOptions,
     FollowOptions,
@@ -25,6 +25,7 @@ from dynamiq_async.runs.questions import Answering
 from dynamiq_async.runs.requests import EVENT_PAGE_SIZE, RunRequests
 from dynamiq_async.runs.stream import RunStream
 from dynamiq_async.runs.waiting import DEFAULT_WAIT, WaitOptions, wait_for
+from dynamiq_async.streaming.event_reader import OnBadEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -158,6 +159,8 @@ class Runs(Answering):
         session_id: str | UUID | None = None,
         dedupe: bool = False,
         on_question: OnQuestion | None = None,
+        on_leave: OnLeave = "detach",
+        on_bad_event: OnBadEvent = "raise",
         resume: bool = True,
         max_resumes: int = 5,
         retry: bool | None = None,
@@ -173,6 +176,12 @@ class Runs(Answering):
             output_type: the type that the stream's `output()` returns: any type that msgspec knows.
             on_question: called with each `RunQuestion`, and awaited if it is async. It returns
                 text to answer with, True or False to approve or reject, or None.
+            on_leave: what becomes of the run when its reader leaves before its end: closes or
+                drops the stream, is cancelled, or runs into a limit of `timeout`. "detach": it goes
+                on. "cancel": it is canceled, which may take two seconds; not where the stream broke
+                off, for then the error says how to go on.
+            on_bad_event: "raise" for an event that is not JSON or has no position, or "pass" to get
+                it as a `BrokenRunEvent`. If the service has stored it whole, that event follows.
             resume: connect to the run again when the connection breaks.
             max_resumes: how many attempts in a row to connect again may bring no new event.
 
@@ -202,6 +211,8 @@ class Runs(Answering):
             resume=resume,
             max_resumes=check_count(max_resumes, "max_resumes", least=0),
             on_question=on_question,
+            on_leave=on_leave,
+            on_bad_event=on_bad_event,
             output_type=output_type,
         )
 
@@ -222,6 +233,8 @@ class Runs(Answering):
         output_type: Any = Any,
         after_sequence: int | None = None,
         on_question: OnQuestion | None = None,
+        on_leave: OnLeave = "detach",
+        on_bad_event: OnBadEvent = "raise",
         resume: bool = True,
         max_resumes: int = 5,
         timeout: TimeoutLike = UNSET,
@@ -245,6 +258,8 @@ class Runs(Answering):
             resume=resume,
             max_resumes=check_count(max_resumes, "max_resumes", least=0),
             on_question=on_question,
+            on_leave=on_leave,
+            on_bad_event=on_bad_event,
             output_type=output_type,
         )
 
@@ -289,7 +304,8 @@ class Runs(Answering):
         Raises:
             NotFoundError: this App has no such run.
         """
-        return await self._requests.get(run_id, self._options(timeout, max_retries))
+        options = self._options(timeout, max_retries)
+        return await self._requests.get(run_id, options, over_limit=True)
 
     def list(
         self,

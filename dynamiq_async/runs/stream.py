@@ -18,28 +18,28 @@ from dynamiq_async._failures import Failure
 from dynamiq_async._http.error_responses import masked_json
 from dynamiq_async._http.status import may_have_run, may_pass
 from dynamiq_async._http.timers import deadline_in
+from dynamiq_async._words import counted
 from dynamiq_async.events.run_events import (
     DELTAS,
     QUESTION_EVENTS,
     RunEvent,
-    RunState,
 )
-from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout
-from dynamiq_async.runs.models import Run
+from dynamiq_async.options import DEFAULT_TIMEOUT, OnLeave, Timeout
+from dynamiq_async.runs.leaving import CancelableStream
+from dynamiq_async.runs.models import Run, ended
 from dynamiq_async.runs.questions import OnQuestion, QuestionEvent, RunQuestion, ask
 from dynamiq_async.runs.resumption import Cursor, Gap, Hole
-from dynamiq_async.streaming.event_reader import EventReader, open_events
-from dynamiq_async.streaming.output_stream import OutputStream, T_co
+from dynamiq_async.runs.stream_errors import never_named, to_go_on
+from dynamiq_async.streaming.event_reader import EventReader, OnBadEvent, open_events
+from dynamiq_async.streaming.output_stream import T_co
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from dynamiq_async._http.request import Request
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async._http.response import ResponseInfo
     from dynamiq_async.runs.requests import RunRequests
-
-ENDLESS = 2**63
 
 IDLE_SECONDS = 60.0
 """The service sends a heartbeat after 15 s of silence (documented by the vendor), so a silence of
@@ -49,7 +49,7 @@ MAX_RETRY_HINT = 30.0
 """Seconds; a longer `retry:` of the server is cut to this."""
 
 
-class RunStream(OutputStream[RunEvent, T_co]):
+class RunStream(CancelableStream[T_co]):
     """The events of a run, from `Runs.stream` and `Runs.follow`.
 
     Iteration ends after the run's terminal event. A question is a `QuestionEvent`, which can be
@@ -78,17 +78,20 @@ class RunStream(OutputStream[RunEvent, T_co]):
         resume: bool = True,
         max_resumes: int = 5,
         on_question: OnQuestion | None = None,
+        on_leave: OnLeave = "detach",
+        on_bad_event: OnBadEvent = "raise",
         output_type: Any = Any,
     ) -> None:
+        requests.decoder(on_bad_event)  # which finds what is wrong with it
         label = str(create) if create is not None else f"run {run_id}"
-        super().__init__(label, requests.api.sender.key, output_type)
-        self._requests = requests
+        super().__init__(requests, label, output_type)
         self._options = options
         self._create = create
         self._session_id = session_id
         self._resume = resume
         self._max_resumes = max_resumes
         self._on_question = on_question
+        self._on_bad_event = on_bad_event
         self._cursor = Cursor(after_sequence)
         self._rest: Sequence[RunEvent] = ()  # received, not yet given to the cursor
         self._pending: list[RunEvent] = []  # passed by the cursor, not yet handed out
@@ -98,6 +101,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
         self._deadline: float | None = None
         self._over = False
         self.run_id = run_id
+        self._leave(on_leave, session_id)
         self.sequence = after_sequence
         self.reconnects = 0
         self.response: ResponseInfo | None = None
@@ -135,25 +139,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
         run = await self._requests.get(self._id(), self._options, self._deadline)
         if self.final is None or run.is_terminal:
             return run
-        return _ended(run, self.final)  # the service's state lags behind its events
-
-    async def cancel(self) -> None:
-        """Cancel the run, whether or not this stream is closed. Does nothing when it is over.
-
-        Raises:
-            StreamError: the run's id is not known yet.
-        """
-        await self._requests.cancel(self._id())
-
-    @property
-    def before_close(self) -> set[Callable[[], Awaitable[None]]]:
-        """What the client awaits before it closes: cancels that are due, for example."""
-        return self._requests.api.sender.before_close
-
-    def _id(self) -> str:
-        if self.run_id is None:
-            raise errors.StreamError(f"{self._label}: the run has not told its id yet")
-        return self.run_id
+        return ended(run, self.final)  # the service's state lags behind its events
 
     # What OutputStream requires.
 
@@ -163,7 +149,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
 
     def _failed(self, final: RunEvent) -> errors.DynamiqError:
         final = structs.replace(final, raw_data=Raw(masked_json(final.raw_data, self._key)))
-        run = None if self.run_id is None else _ended(Run(id=self.run_id), final)
+        run = None if self.run_id is None else ended(Run(id=self.run_id), final)
         failure = Failure(final.canceled, final.error or "")
         return failure.error(f"run {self.run_id}", self._key, run=run, **self._known())
 
@@ -183,6 +169,8 @@ class RunStream(OutputStream[RunEvent, T_co]):
 
     async def _open(self) -> None:
         self._deadline = deadline_in(self._options.timeout.total)
+        if self._leaving is not None:
+            self._leaving.begin()
         try:
             await self._open_first()
         except errors.DynamiqError as error:
@@ -194,7 +182,11 @@ class RunStream(OutputStream[RunEvent, T_co]):
             await self._attach(self._options)
             return
         try:
-            await self._connect(self._create, self._options)
+            connecting = self._connect(self._create, self._options)
+            if self._leaving is None:
+                await connecting
+            else:
+                await self._leaving.opening(connecting, self._create)
         except errors.AmbiguousOutcomeError as error:
             lost = error
         else:
@@ -209,7 +201,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
         run = session and await self._requests.find(session, self._options, self._deadline)
         if not run:
             raise lost
-        self.run_id = run.id
+        self._named(run.id)
 
     async def _attach(self, options: SendOptions) -> None:
         request = self._requests.stream_request(self._id(), self._cursor.sequence)
@@ -223,7 +215,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
             self._requests.api.sender,
             request,
             options,
-            self._requests.decoder(),
+            self._requests.decoder(self._on_bad_event),
             label=self._label,
             deadline=self._deadline,
         )
@@ -267,7 +259,8 @@ class RunStream(OutputStream[RunEvent, T_co]):
         if self.run_id is None:
             # Our guess, from the vendor's sample events: `run.…` events have the id in their data.
             states = (event.state for event in batch)
-            self.run_id = next((state.id for state in states if state and state.id), None)
+            if (run_id := next((s.id for s in states if s and s.id), None)) is not None:
+                self._named(run_id)
         return batch
 
     async def _hand_out(self) -> list[RunEvent]:
@@ -286,6 +279,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
             ready.append(event)
             if event.is_final:
                 self.final = event
+                self._stay()
                 break
         self._pending = self._pending[len(ready) :]
         return ready
@@ -420,15 +414,15 @@ class RunStream(OutputStream[RunEvent, T_co]):
             if not run.is_terminal:
                 return False
             position = self._cursor.sequence or 0
-            stored = await self._requests.stored(
-                run.id, max(position, 1), ENDLESS, options, self._deadline
-            )
+            stored = await self._requests.remaining(run.id, position, options, self._deadline)
         except errors.DynamiqError as error:
             if may_pass(error):
                 return False
             raise self._explained(error) from error.__cause__
         last = stored[-1] if stored else None
-        self._over = last is not None and last.is_final and last.sequence <= position
+        if last is not None and last.is_final and last.sequence <= position:
+            self._over = True
+            self._stay()
         self._rest = [event for event in stored if event.sequence > position]
         self._cursor.attached()
         return self._over or bool(self._rest)
@@ -436,21 +430,14 @@ class RunStream(OutputStream[RunEvent, T_co]):
     # Errors.
 
     def _never_named(self, broken: errors.DynamiqError) -> errors.DynamiqError:
-        message = (
-            f"{self._label}: the run was created, and the stream broke before it told its id: "
-            f"{broken.message}. With dedupe=True it could have been found again"
-        )
         request_id = self.response.request_id if self.response is not None else None
-        if isinstance(broken, errors.APITimeoutError):
-            return errors.AmbiguousTimeoutError(
-                message, limit=broken.limit, seconds=broken.seconds, request_id=request_id
-            )
-        return errors.AmbiguousConnectionError(message, request_id=request_id)
+        return never_named(self._label, broken, request_id)
 
     def _given_up(self, broken: errors.DynamiqError) -> errors.DynamiqError:
         return self._explained(
             errors.StreamInterruptedError(
-                f"{broken.message}; {self._failures} attempts to attach again brought no new event",
+                f"{broken.message}; {counted(self._failures, 'attempt')} to attach again brought "
+                "no new event",
                 status=broken.status,
                 request_id=broken.request_id,
             )
@@ -463,12 +450,7 @@ class RunStream(OutputStream[RunEvent, T_co]):
         if self.run_id is None and self._create is not None:
             return self._never_named(error) if may_have_run(error) else error
         if type(error) in (errors.APIConnectionError, errors.StreamInterruptedError):
-            after = f", after_sequence={self.sequence}" if self.sequence else ""
-            error = errors.StreamInterruptedError(
-                f"{error.message}. Go on with runs.follow({self.run_id!r}{after})",
-                status=error.status,
-                request_id=error.request_id,
-            )
+            error = to_go_on(error, self.run_id, self.sequence)
         self._locate(error)
         return error
 
@@ -478,13 +460,6 @@ class RunStream(OutputStream[RunEvent, T_co]):
         error.sequence = self.sequence
         if error.request_id is None and self.response is not None:
             error.request_id = self.response.request_id
-
-
-def _ended(run: Run, final: RunEvent) -> Run:
-    """`run` with the status, output and error of its terminal event."""
-    state = final.state or RunState()
-    status = final.type.removeprefix("run.")
-    return structs.replace(run, status=status, output=state.output, error=state.error)
 
 
 def _with_heartbeats(timeout: Timeout) -> Timeout:

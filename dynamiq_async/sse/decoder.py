@@ -27,30 +27,29 @@ import msgspec
 
 from dynamiq_async import _json
 from dynamiq_async._json import LINE, keep_line
-from dynamiq_async.errors import EventTooLargeError, InvalidArgumentError, SSEError
-from dynamiq_async.sse.event import ServerSentEvent, event_id, event_type, not_decoded
-from dynamiq_async.sse.lines import Buffer, pieces
+from dynamiq_async.errors import EventTooLargeError, SSEError
+from dynamiq_async.sse.event import ServerSentEvent, event_id, event_type, not_decoded, plain_events
+from dynamiq_async.sse.lines import (
+    BOM,
+    COLUMN_NAMES,
+    ERROR_LINE,
+    ERROR_LINES,
+    LARGE,
+    SEVERAL,
+    SMALL,
+    Buffer,
+    check_limit,
+    in_lf,
+    pieces,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 E = TypeVar("E")
 
-_BOM = b"\xef\xbb\xbf"
-
 # Numbers, because `13 in chunk` is eight times as fast as `b"\r" in chunk`.
-_NUL, _LF, _CR, _COLON, _D, _E, _I = b"\0\n\r:dei"
-
-# From this size on a payload is decoded where it lies. Below it, copying it into a `bytes` of its
-# own is cheaper than what a memoryview costs.
-_LARGE = 64 * 1024
-
-# Up to this size of a chunk `_take_one` pays, and from this many lines on `_read_columns`.
-_SMALL = 8 * 1024
-_SEVERAL = 32
-
-# How `_read_columns` knows the lines beside `data: `, by their first byte.
-_NAMES = {_E: b"\nevent: ", _I: b"\nid: "}
+_NUL, _LF, _CR, _COLON, _D, _E, _I, _R = b"\0\n\r:deir"
 
 
 class SSEDecoder(Generic[E]):
@@ -66,7 +65,8 @@ class SSEDecoder(Generic[E]):
         recover: called as `recover(data, error)` for data that cannot be decoded, the error being
             msgspec's; what it returns takes the event's place, None drops the event, and what it
             raises comes out of `feed`.
-        recover_error: the same, for data of an event whose type is `error`; by default `recover`.
+        read_error: called as `read_error(data)` for the data of each event whose type is `error`,
+            in place of decoding it. What it returns and raises means what it does for `recover`.
 
     Attributes:
         retry: the reconnection time that the server asked for last, in milliseconds. Read only.
@@ -83,7 +83,7 @@ class SSEDecoder(Generic[E]):
         *,
         max_event_bytes: int = ...,
         recover: Callable[[bytes, Exception], E | None] | None = None,
-        recover_error: Callable[[bytes, Exception], E | None] | None = None,
+        read_error: Callable[[bytes], E | None] | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -99,19 +99,15 @@ class SSEDecoder(Generic[E]):
         *,
         max_event_bytes: int = 64 * 1024 * 1024,
         recover: Callable[[bytes, Exception], Any] | None = None,
-        recover_error: Callable[[bytes, Exception], Any] | None = None,
+        read_error: Callable[[bytes], Any] | None = None,
     ) -> None:
-        if max_event_bytes < 1:
-            raise InvalidArgumentError(
-                f"max_event_bytes is {max_event_bytes}; it has to be at least 1",
-                argument="max_event_bytes",
-            )
+        check_limit(max_event_bytes)
         self._decode = None if type is None else msgspec.json.Decoder(type).decode
         self._keeps_raw = _json.KeepsRaw in getattr(type, "__mro__", ())
         self._recover = recover
-        self._recover_error = recover_error or recover
+        self._read_error = read_error
         self._limit = max_event_bytes
-        self._small = min(_SMALL, max_event_bytes)
+        self._small = min(SMALL, max_event_bytes)
         self._overflowed = False
 
         # Bytes: the stream's first ones until it is known whether they are a BOM (then None),
@@ -156,8 +152,8 @@ class SSEDecoder(Generic[E]):
             if len(chunk) <= self._small and not self._cut and (events := self._take_one(chunk)):
                 return events
             self._idle = False
-        if self._queue or len(chunk) > _LARGE:
-            self._queue[:0] = reversed(pieces(chunk, _LARGE))
+        if self._queue or len(chunk) > LARGE:
+            self._queue[:0] = reversed(pieces(chunk, LARGE))
         elif chunk:
             self._take(chunk)
         if self._queue:
@@ -199,11 +195,11 @@ class SSEDecoder(Generic[E]):
             chunk = bytes(memoryview(chunk))  # the caller may use its buffer again
         if self._head is not None:
             chunk = self._head + chunk
-            if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+            if len(chunk) < len(BOM) and BOM.startswith(chunk):
                 self._head = chunk
                 return b""
             self._head = None
-            chunk = chunk.removeprefix(_BOM)
+            chunk = chunk.removeprefix(BOM)
         if chunk and (self._cr or _CR in chunk):
             chunk = self._normalise(chunk)
         self._plain = not self._cr
@@ -215,10 +211,7 @@ class SSEDecoder(Generic[E]):
         swallow = self._cr and chunk[0] == _LF
         self._cr = chunk[-1] == _CR
         self._idle = self._idle and not self._cr
-        lines = chunk.splitlines()  # of bytes: splits at LF, CR and CRLF and at nothing else
-        if chunk[-1] in b"\r\n":
-            lines.append(b"")
-        return b"\n".join(lines[1:] if swallow else lines)
+        return in_lf(chunk, swallow=swallow)
 
     def _drain(self) -> None:
         while self._queue:
@@ -227,14 +220,14 @@ class SSEDecoder(Generic[E]):
             self._data = bytearray(self._data)  # of its own, not to keep the whole chunk alive
 
     def _take(self, piece: Buffer) -> None:
-        """Read a piece of the stream: at most `_LARGE` bytes, or one line or a part of one."""
+        """Read a piece of the stream: at most `LARGE` bytes, or one line or a part of one."""
         if self._tail and type(piece) is bytes and _LF not in piece:
             self._hold(piece)
             return
         if self._cut:
             piece = self._uncut(piece)
         # BytesIO finds line ends with memchr; bytes.split goes byte by byte.
-        lines: list[Any] = list(BytesIO(piece)) if len(piece) <= 2 * _LARGE else [piece]
+        lines: list[Any] = list(BytesIO(piece)) if len(piece) <= 2 * LARGE else [piece]
         rest = lines.pop() if lines[-1][-1] != _LF else b""
         if lines:
             if self._tail:
@@ -243,7 +236,7 @@ class SSEDecoder(Generic[E]):
                 lines[0] = bytes(lines[0])
         unread = iter(lines)
         try:
-            if len(lines) >= _SEVERAL and len(lines[0]) + len(piece) <= self._limit:
+            if len(lines) >= SEVERAL and len(lines[0]) + len(piece) <= self._limit:
                 first = 0
                 if self._size or type(lines[0]) is not bytes:
                     first = lines.index(b"\n") + 1 if b"\n" in lines else len(lines)
@@ -266,7 +259,7 @@ class SSEDecoder(Generic[E]):
         """Keep a block that a piece's end has cut, unread, to read it with its other part as one
         of many. Not with a `retry` line, which counts before its block is whole."""
         cut = b"".join([*lines, rest])
-        if len(cut) > _LARGE or b"\n" in lines or b"retry" in cut:
+        if len(cut) > LARGE or b"\n" in lines or b"retry" in cut:
             return False
         self._cut = cut
         return True
@@ -274,7 +267,7 @@ class SSEDecoder(Generic[E]):
     def _uncut(self, piece: Buffer) -> Buffer:
         """`piece` behind the block that was cut, unless that would copy too much."""
         cut, self._cut = self._cut, b""
-        if len(piece) <= _LARGE:
+        if len(piece) <= LARGE:
             return cut + piece
         self._take(cut)
         return piece
@@ -296,7 +289,7 @@ class SSEDecoder(Generic[E]):
         line += piece
         if type(line) is bytes:
             return line
-        return memoryview(line) if len(line) >= _LARGE else bytes(line)
+        return memoryview(line) if len(line) >= LARGE else bytes(line)
 
     # --- lines to events -----------------------------------------------------------------------
 
@@ -363,10 +356,16 @@ class SSEDecoder(Generic[E]):
             text = str(data, "utf-8", "replace")
             self._events.append(ServerSentEvent(event_type(event), text, event_id(self._id), retry))
             return
+        if self._read_error is not None and event in ERROR_LINES:
+            if (decoded := self._called(self._read_error, bytes(data))) is not None:
+                if isinstance(decoded, _json.KeepsRaw):
+                    _json.keep(decoded, data)
+                self._events.append(decoded)
+            return
         try:
             decoded = self._decode(data)
         except _json.DECODE_ERRORS:
-            decoded = self._look_again(self._decode, bytes(data), event)
+            decoded = self._look_again(self._decode, bytes(data))
             if decoded is None:
                 return
             if isinstance(decoded, _json.KeepsRaw):
@@ -399,6 +398,8 @@ class SSEDecoder(Generic[E]):
                 id_ = line + end
             else:
                 return None
+        if event and event[-2] == _R and self._read_error is not None and event in ERROR_LINES:
+            return None
         try:
             if self._decode is not None:
                 decoded = self._decode(data)
@@ -443,8 +444,10 @@ class SSEDecoder(Generic[E]):
                 if line == column[-1] and column.count(line) == count:
                     column = column[:1]
                 text = b"\n" + b"".join(column)
-                name = _NAMES.get(letter)
+                name = COLUMN_NAMES.get(letter)
                 if not name or text.count(name) != len(column) or _NUL in text:
+                    return first
+                if letter == _E and self._read_error is not None and ERROR_LINE in text:
                     return first
         if len(columns) != period - 1 or _D not in columns:
             return first
@@ -463,28 +466,25 @@ class SSEDecoder(Generic[E]):
             if self._keeps_raw:
                 deque(map(keep_line, events, repeat(LINE), columns[_D]), maxlen=0)
             return events
-        return map(
-            ServerSentEvent,
-            map(event_type, columns[_E]) if _E in columns else repeat("message"),
-            [value[:-1].decode("utf-8", "replace") for value in columns[_D]],
-            map(event_id, columns[_I]) if _I in columns else repeat(event_id(self._last_id)),
-        )
+        return plain_events(columns[_D], columns.get(_E), columns.get(_I, self._last_id))
 
     # --- errors --------------------------------------------------------------------------------
 
-    def _look_again(self, decode: Callable[[Any], Any], data: bytes, event: bytes) -> Any:
+    def _called(self, function: Callable[..., Any], *given: Any) -> Any:
+        try:
+            return function(*given)
+        except SSEError as raised:
+            raised.events[:0] = self._take_events()
+            raise
+
+    def _look_again(self, decode: Callable[[Any], Any], data: bytes) -> Any:
         """Decode with tolerance what did not decode, or recover from it; None drops the event."""
         try:
             return _json.decode_with(decode, data)
         except _json.DECODE_ERRORS as error:
-            recover = self._recover_error if event_type(event) == "error" else self._recover
-            if recover is None:
+            if self._recover is None:
                 raise not_decoded(data, error, self._take_events()) from error
-            try:
-                return recover(data, error)
-            except SSEError as raised:
-                raised.events[:0] = self._take_events()
-                raise
+            return self._called(self._recover, data, error)
 
     def _too_large(self) -> EventTooLargeError:
         self._overflowed = True

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from dynamiq_async import _json
 from dynamiq_async.errors import EventDecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
@@ -47,3 +51,16 @@ def event_type(line: bytes) -> str:
 def event_id(line: bytes) -> str:
     """The last event id in an `id:` line, or `""`."""
     return line[3:-1].removeprefix(b" ").decode("utf-8", "replace")
+
+
+def plain_events(
+    values: list[bytes], types: list[bytes] | None, ids: list[bytes] | bytes
+) -> Iterable[ServerSentEvent]:
+    """The events of `data` values, each with its LF, and of their `event` and `id` lines; `ids` is
+    one line where all have the same."""
+    return map(
+        ServerSentEvent,
+        repeat("message") if types is None else map(event_type, types),
+        [value[:-1].decode("utf-8", "replace") for value in values],
+        repeat(event_id(ids)) if isinstance(ids, bytes) else map(event_id, ids),
+    )

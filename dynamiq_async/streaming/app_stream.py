@@ -9,12 +9,11 @@ whole by HTTP's own framing, holds an event and cuts none is enough. Any other e
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 from msgspec import Raw
 
-from dynamiq_async import _json, errors
+from dynamiq_async import errors
 from dynamiq_async._failures import Failure
 from dynamiq_async._http.error_responses import beginning, stream_error
 from dynamiq_async._http.timers import deadline_in
@@ -27,19 +26,21 @@ from dynamiq_async.events.app_events import (
 )
 from dynamiq_async.options import check_one_of
 from dynamiq_async.sse import SSEDecoder
-from dynamiq_async.streaming.event_reader import EventReader, open_events, read_event
+from dynamiq_async.streaming.event_reader import (
+    EventReader,
+    OnBadEvent,
+    open_events,
+    recovery,
+)
 from dynamiq_async.streaming.event_stream import Source
 from dynamiq_async.streaming.output_stream import OutputStream, T_co
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from dynamiq_async._http.request import Request
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async._http.response import ResponseInfo
     from dynamiq_async._http.sender import Sender
 
-OnBadEvent = Literal["raise", "pass"]
 FinalEvent = Literal["auto", "required", "optional"]
 
 log = logging.getLogger("dynamiq_async")
@@ -225,8 +226,8 @@ class AppStream(WorkflowStream[T_co]):
         self._decoder = SSEDecoder(
             StreamEvent,
             max_event_bytes=max_event_bytes,
-            recover=recovery(stream_event, on_bad_event, sender.key),
-            recover_error=error_event,
+            recover=recovery(stream_event, broken_event, on_bad_event, sender.key),
+            read_error=error_event,
         )
         self.response: ResponseInfo | None = None
 
@@ -294,23 +295,6 @@ class AppStream(WorkflowStream[T_co]):
         )
 
 
-def recovery(
-    read: Callable[[bytes], StreamEvent | None], on_bad_event: OnBadEvent, key: str | None
-) -> Callable[[bytes, Exception], StreamEvent | None]:
-    """A function that handles a message which the decoder cannot read. It returns the event that
-    `read` finds in it; if there is none, it does what `on_bad_event` says.
-
-    Raises:
-        InvalidArgumentError: `on_bad_event` is not one of the two.
-    """
-    check_one_of(on_bad_event, ("raise", "pass"), "on_bad_event")
-    return partial(_pass_on, read) if on_bad_event == "pass" else partial(read_event, read, key)
-
-
-def _pass_on(
-    read: Callable[[bytes], StreamEvent | None], data: bytes, _: Exception
-) -> StreamEvent | None:
-    try:
-        return read(data)
-    except _json.DECODE_ERRORS:
-        return BrokenEvent(raw_data=Raw(data))
+def broken_event(data: bytes) -> BrokenEvent:
+    """What stands for a message that is no event."""
+    return BrokenEvent(raw_data=Raw(data))

@@ -6,32 +6,31 @@ clock. `idle` runs only while a read is awaited, so a slow consumer never causes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from dynamiq_async import _json, errors
 from dynamiq_async._credentials import mask
-from dynamiq_async._http.request import Request
-from dynamiq_async._http.request_options import SendOptions
-from dynamiq_async._http.sender import Sender
-from dynamiq_async._http.timers import reading_limits
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from dynamiq_async._http.timers import TimeLimits
-import asyncio
-from typing import TYPE_CHECKING, Generic
-
 from dynamiq_async._http.error_responses import content_type, request_id, type_error
 from dynamiq_async._http.headers import SSE_TYPE
 from dynamiq_async._http.response import ResponseInfo
 from dynamiq_async._http.sender import read_beginning
+from dynamiq_async._http.timers import reading_limits
+from dynamiq_async.options import check_one_of
 
 if TYPE_CHECKING:
-    from dynamiq_async._http.sender import OpenResponse
+    from collections.abc import Callable
+
+    from dynamiq_async._http.request import Request
+    from dynamiq_async._http.request_options import SendOptions
+    from dynamiq_async._http.sender import OpenResponse, Sender
+    from dynamiq_async._http.timers import TimeLimits
     from dynamiq_async.sse import SSEDecoder
 
 T = TypeVar("T")
+
+OnBadEvent = Literal["raise", "pass"]
 
 
 def read_event(
@@ -54,9 +53,37 @@ def read_event(
         ) from error
 
 
+def recovery(
+    read: Callable[[bytes], T | None],
+    broken: Callable[[bytes], T],
+    on_bad_event: OnBadEvent,
+    key: str | None,
+) -> Callable[[bytes, Exception], T | None]:
+    """A function that handles a message which a decoder cannot read. It returns the event that
+    `read` finds in it; if there is none, it does what `on_bad_event` says: raise, or return what
+    `broken` makes of it.
+
+    Raises:
+        InvalidArgumentError: `on_bad_event` is not one of the two.
+    """
+    check_one_of(on_bad_event, ("raise", "pass"), "on_bad_event")
+    if on_bad_event == "pass":
+        return partial(_pass_on, read, broken)
+    return partial(read_event, read, key)
+
+
+def _pass_on(
+    read: Callable[[bytes], T | None], broken: Callable[[bytes], T], data: bytes, _: Exception
+) -> T | None:
+    try:
+        return read(data)
+    except _json.DECODE_ERRORS:
+        return broken(data)
+
+
 E = TypeVar("E")
 
-DRAIN_SECONDS = 0.25
+DRAIN_SECONDS = 0.05
 DRAIN_BYTES = 64 * 1024
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from dynamiq_async import errors
 from dynamiq_async._tasks import Openable, release_on
+from dynamiq_async.errors import untraced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,9 @@ class EventStream(Openable, Generic[E]):
         """Whether the last event has been seen, so that only the end of the body is missing."""
         raise NotImplementedError
 
+    async def _left(self, error: BaseException | None) -> None:
+        """The reader leaves: by `error`, or by closing the stream. The connection is still open."""
+
     # The iterator.
 
     def __aiter__(self) -> Self:
@@ -98,7 +102,7 @@ class EventStream(Openable, Generic[E]):
         if self._ended:
             return None
         if self._failure is not None:
-            raise self._failure
+            raise untraced(self._failure)
         if self._closed:
             raise self._closed_error()
         if self._reading:
@@ -116,8 +120,11 @@ class EventStream(Openable, Generic[E]):
                 raise self._closed_error()
         except BaseException as error:
             if isinstance(error, errors.DynamiqError) and not self._closed:
-                self._failure = error
-            self._release()
+                self._failure = untraced(error)
+            try:
+                await self._left(error)
+            finally:
+                self._release()
             raise
         finally:
             self._reading = False
@@ -157,6 +164,7 @@ class EventStream(Openable, Generic[E]):
                 self._reader.fail(self._closed_error())
             elif self._complete:
                 await self._drain()
+            await self._left(None)
         finally:
             self._release()
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import re
 import select
+import socket
+import ssl
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+
+from dynamiq_async._tasks import patient_timeout
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,12 +33,77 @@ _LENGTH = re.compile(rb"(?i)content-length[ \t]*:(.*)\r?\n", re.DOTALL)
 _NAMED = (aiohttp.ClientConnectorError, aiohttp.ClientSSLError, aiohttp.ClientHttpProxyError)
 
 
+# A dead peer is noticed after about a minute instead of the system's two hours.
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+
+
+class _Socket(socket.socket):
+    """A socket that lets what the peer said last be read before it fails.
+
+    A server that refuses a request while it is still being sent (a TLS alert, an early response)
+    closes its end, and the next `send` fails. asyncio would then drop the connection with all that
+    has arrived. So `send` drops its data instead, for as long as there is something to be read.
+    """
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        try:
+            return super().send(data, flags)
+        except (BrokenPipeError, ConnectionResetError):
+            if not self._has_data():
+                raise
+            return memoryview(data).nbytes
+
+    def sendmsg(self, buffers: Any, /, *rest: Any) -> int:
+        try:
+            return super().sendmsg(buffers, *rest)
+        except (BrokenPipeError, ConnectionResetError):
+            if not self._has_data():
+                raise
+            return sum(memoryview(buffer).nbytes for buffer in buffers)
+
+    def _has_data(self) -> bool:
+        try:
+            return bool(self.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+
+def own_socket(addr_info: Any) -> socket.socket:
+    """The socket of a new connection."""
+    family, kind, proto, _, _ = addr_info
+    sock = _Socket(family=family, type=kind, proto=proto)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE.items():
+        if number := getattr(socket, option, None):
+            sock.setsockopt(socket.IPPROTO_TCP, number, value)
+    return sock
+
+
 class NotConnectedError(aiohttp.ClientConnectionError):
-    """What broke before there was a connection, such as a proxy's tunnel: nothing was sent."""
+    """What broke before there was a connection that takes requests: in a proxy's tunnel, or in what
+    TLS 1.3 leaves of its handshake until the client has sent something. Nothing was processed."""
 
     def __init__(self, reason: Exception) -> None:
         super().__init__()
         self.reason = reason
+
+
+CONNECT_TURNS = 10
+"""Turns of grace for a connection that was made while the process stood still. Several tasks hand
+it on before it is there for a request; two turns are enough for the first of them."""
+
+
+class OwnTimeout(aiohttp.ClientTimeout):
+    """aiohttp's limits, of which the one for connecting is kept by `OwnConnector`."""
+
+    connecting: float | None = None
+
+
+def own_timeout(connect: float | None) -> OwnTimeout:
+    """A limit of `connect` seconds for a new connection, and no other."""
+    timeout = OwnTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+    object.__setattr__(timeout, "connecting", connect)  # its base is frozen
+    return timeout
 
 
 class OwnConnector(aiohttp.TCPConnector):
@@ -44,6 +113,10 @@ class OwnConnector(aiohttp.TCPConnector):
         super().__init__(**options)
         make: Any = partial(OwnHandler, loop=self._loop)
         self._factory = make
+
+    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> Any:
+        async with patient_timeout(timeout.connecting, turns=CONNECT_TURNS):
+            return await super()._create_connection(req, traces, timeout)
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
         try:
@@ -60,6 +133,7 @@ class OwnHandler(ResponseHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
+        self._fresh = True  # nothing has come yet
         self._awaited = False  # whether the head of a response is
         self._status = b""  # the first line of the head, once it has come
         self._held = b""  # the beginning of a line of the head
@@ -73,7 +147,15 @@ class OwnHandler(ResponseHandler):
         self._awaited, self._status = True, b""
         super().set_response_params(**params)
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        # In TLS 1.3 a server looks at the client's certificate after the client has taken the
+        # handshake for done (RFC 8446, 4.4). Until then it reads no request.
+        if self._fresh and isinstance(exc, ssl.SSLError) and "_ALERT_" in (exc.reason or ""):
+            exc = NotConnectedError(exc.with_traceback(None))
+        super().connection_lost(exc)
+
     def data_received(self, data: bytes) -> None:
+        self._fresh = False
         if data and self._payload_parser is None and not self._upgraded:
             if self._awaited:
                 data = self._take_head(data)

@@ -10,10 +10,14 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import aiohttp
 
 UNDOCUMENTED = {
     "ClientSession._retry_connection": "`send_once`",
+    "ClientSession._middlewares": "`middlewares_of`",
+    "ClientRequest._continue": "`wait_for_continue`",
     "BaseConnector._close": "`close_now`",
     "BaseConnector._closed": "`forget`",
     "StreamReader._read_nowait": "`rest_of`",
@@ -31,11 +35,13 @@ UNDOCUMENTED = {
 
 INHERITED = {
     "BaseConnector._factory": "makes connections that drop what comes unasked",
+    "TCPConnector._create_connection": "has the limit of time for a new connection",
     "BaseConnector.connect": "what fails in it was not sent",
     "ResponseHandler._buffer": "responses that were parsed and not yet taken",
     "ResponseHandler._payload": "the body that is being read",
     "ResponseHandler._payload_parser": "set once a connection was upgraded",
     "ResponseHandler._upgraded": "the same, a little earlier",
+    "ResponseHandler.connection_lost": "tells how TLS refused a connection",
     "ResponseHandler.data_received": "sees what comes before it is parsed",
     "ResponseHandler.is_connected": "is asked whether a connection in the pool can be used",
     "ResponseHandler.set_response_params": "is called when a request is about to be sent",
@@ -46,6 +52,18 @@ INHERITED = {
 def send_once(session: aiohttp.ClientSession) -> None:
     """Keep it from repeating a GET on a stale connection unseen: the client repeats it, counted."""
     session._retry_connection = False
+
+
+def middlewares_of(session: aiohttp.ClientSession) -> Sequence[Any]:
+    """Those of all its requests, which one request's own would replace."""
+    return session._middlewares
+
+
+def wait_for_continue(request: aiohttp.ClientRequest, waiter: asyncio.Future[bool]) -> None:
+    """Have the body of a request that expects a 100 wait for `waiter`; by itself it waits for the
+    interim response alone, however long."""
+    if request._continue is not None:
+        request._continue = waiter
 
 
 def close_now(connector: aiohttp.BaseConnector) -> None:

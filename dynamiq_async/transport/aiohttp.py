@@ -10,23 +10,30 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import socket
 import ssl
 import zlib
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from yarl import URL
 
 from dynamiq_async import errors
-from dynamiq_async._credentials import mask
 from dynamiq_async.transport import _aiohttp_private as private
 from dynamiq_async.transport._aiohttp_body import RequestBody
-from dynamiq_async.transport._aiohttp_connections import MAX_LINE, NotConnectedError, OwnConnector
+from dynamiq_async.transport._aiohttp_connections import (
+    MAX_LINE,
+    OwnConnector,
+    own_socket,
+    own_timeout,
+)
+from dynamiq_async.transport._aiohttp_errors import translated
+from dynamiq_async.transport._aiohttp_expect import expecting
 from dynamiq_async.transport._decoding import ACCEPTED, decoder_for
-from dynamiq_async.transport._headers import Headers, readable
-from dynamiq_async.transport.proxies import parsed, proxy_for
+from dynamiq_async.transport._headers import Headers
+from dynamiq_async.transport.proxies import proxy_for, proxy_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -46,19 +53,6 @@ _AS_IT_COMES: dict[str, Any] = {
 # Of aiohttp 3.14. The tests cover one version in a run.
 if "max_headers" in inspect.signature(aiohttp.ClientSession).parameters:  # pragma: no branch
     _AS_IT_COMES["max_headers"] = 512
-
-# A dead peer is noticed after about a minute instead of the system's two hours.
-_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-
-
-def _keepalive_socket(addr_info: Any) -> socket.socket:
-    family, kind, proto, _, _ = addr_info
-    sock = socket.socket(family=family, type=kind, proto=proto)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEPALIVE.items():
-        if number := getattr(socket, option, None):
-            sock.setsockopt(socket.IPPROTO_TCP, number, value)
-    return sock
 
 
 class AiohttpResponse:
@@ -106,7 +100,7 @@ class AiohttpResponse:
             # aiohttp raises before handing out what had arrived ahead of the break.
             if self._decoder is None and (rest := private.rest_of(self._content)):
                 return rest
-            failure = _translate(error, str(self._request), ca="", key=self._key)
+            failure = translated(error, str(self._request), ca="", key=self._key)
         try:
             raise failure
         finally:
@@ -224,7 +218,7 @@ class AiohttpTransport:
         verify: a file of CA certificates or an `SSLContext`; None for the system's, in the one
             context that aiohttp shares.
         proxy: the URL of an HTTP proxy.
-        trust_env: take the proxy from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+        trust_env: take the proxy from the environment, as `proxies` says.
         key: masked wherever a server repeats it in a header or in what is not HTTP.
     """
 
@@ -240,7 +234,7 @@ class AiohttpTransport:
         self._key = key
         self._given = session
         self._verify = verify
-        self._proxy = proxy
+        self._proxy = proxy_of(proxy, "proxy") if proxy is not None else None
         self._trust_env = trust_env
         self._context: ssl.SSLContext | None = None
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
@@ -253,23 +247,28 @@ class AiohttpTransport:
         session = self._given or self._running() or await self._session()
         proxy = proxy_for(request.url, self._proxy, trust_env=self._trust_env)
         request.sent = request.body is None  # of which aiohttp tells nothing
+        options = _AS_IT_COMES
+        if "Expect" in request.headers:
+            options = options | {"middlewares": expecting(session, request)}
         try:
             raw = await session.request(
                 request.method,
-                parsed(request.url),
+                _parsed(request.url),
                 data=RequestBody(request) if request.body is not None else None,
                 headers={"Accept-Encoding": ACCEPTED, **request.headers},
                 allow_redirects=False,
                 raise_for_status=False,
-                proxy=proxy,
+                proxy=proxy and proxy.url,
                 timeout=self._timeout(connect_timeout),
-                **_AS_IT_COMES,
+                **options,
             )
             response = AiohttpResponse(raw, request, self._key)
             if encoding := raw.headers.get("Content-Encoding"):
                 response.decode(encoding)
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError, zlib.error) as error:
-            failure = _translate(error, str(request), ca=self._ca_name(), key=self._key)
+            failure = translated(
+                error, str(request), ca=self._ca_name(), key=self._key, proxy=proxy
+            )
         else:
             return response
         try:
@@ -331,7 +330,7 @@ class AiohttpTransport:
             connector=OwnConnector(
                 limit=0,  # the client's own gate limits, so that its wait can be told apart
                 ssl=self._ssl_context() or True,
-                socket_factory=_keepalive_socket,
+                socket_factory=own_socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -361,10 +360,13 @@ class AiohttpTransport:
         if timeout is None:
             if len(self._timeouts) >= _MAX_TIMEOUTS:  # a limit may be computed for each call
                 self._timeouts.clear()
-            timeout = self._timeouts[connect] = aiohttp.ClientTimeout(
-                total=None, connect=connect, sock_connect=None, sock_read=None
-            )
+            timeout = own_timeout(connect) if self._given is None else _given_timeout(connect)
+            self._timeouts[connect] = timeout
         return timeout
+
+
+def _given_timeout(connect: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=None, sock_read=None)
 
 
 def _cheapen_reads() -> None:
@@ -443,57 +445,7 @@ class _Session:
 _LEFT_TO_PARENT: list[_Session] = []  # for ever: collecting them would close them
 
 
-def _translate(error: Exception, request: str, *, ca: str, key: str | None) -> errors.DynamiqError:
-    """Our error for one of aiohttp's, with a cause that holds no header of the request.
-
-    `str` of aiohttp's errors names hosts and system errors only; their attributes and `repr` hold
-    proxy passwords and request headers, so the originals are not chained.
-    """
-    cause, said = _scrub(error)
-    failure = _classify(error, request, mask(readable(" ".join(said.split())), key), ca)
-    failure.__cause__ = cause
-    return failure
-
-
-def _scrub(error: Exception) -> tuple[OSError | None, str]:
-    if isinstance(error, NotConnectedError):
-        return _scrub(error.reason)
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        verdict = error.certificate_error
-        return verdict if isinstance(verdict, OSError) else None, str(verdict)
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error, str(error.os_error) or type(error.os_error).__name__
-    if isinstance(error, aiohttp.ClientResponseError):
-        return None, f"{error.status} {error.message}"
-    said = str(error) or type(error).__name__
-    if isinstance(error, OSError) and not isinstance(error, aiohttp.ClientError):
-        return error, said
-    return None, said
-
-
-def _classify(error: Exception, request: str, said: str, ca: str) -> errors.DynamiqError:
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return errors.ConnectTimeoutError(
-            f"{request}: no connection within the connect limit", limit="connect"
-        )
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return errors.ConnectError(
-            f"{request}: TLS failed: {said}. The server was checked against {ca}; "
-            "pass verify= with a CA file or an SSLContext if it has a private CA"
-        )
-    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
-        return errors.ConnectError(f"{request}: the proxy refused: {said}")
-    if isinstance(
-        error, aiohttp.ClientConnectorError | aiohttp.ServerFingerprintMismatch | NotConnectedError
-    ):
-        return errors.ConnectError(f"{request}: cannot connect: {said}")
-    if isinstance(error, RuntimeError) and "Session is closed" in said:
-        return errors.ClientClosedError(f"{request}: the aiohttp session is closed")
-    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError | ValueError):
-        return errors.InvalidArgumentError(f"{request} cannot be sent: {said}", argument="url")
-    if isinstance(error, aiohttp.ClientResponseError):
-        return errors.APIConnectionError(f"{request}: the answer is not HTTP: {said}")
-    if isinstance(error, TimeoutError) and error.errno is None:
-        # Not ours, which are kept elsewhere: a given session's, or its connector's.
-        return errors.APITimeoutError(f"{request}: a limit of the transport's passed: {said}")
-    return errors.APIConnectionError(f"{request}: the connection broke: {said}")
+@lru_cache(maxsize=256)
+def _parsed(url: str) -> URL:
+    """`url`, which is in its wire form already."""
+    return URL(url, encoded=True)

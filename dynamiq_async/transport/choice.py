@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from dynamiq_async.errors import InvalidArgumentError
 from dynamiq_async.transport.base import Response, Transport
+from dynamiq_async.transport.proxies import proxy_of
 
 if TYPE_CHECKING:
     import ssl
@@ -62,7 +63,6 @@ class Network(NamedTuple):
         """The user's own transport, if there is one."""
         return None if isinstance(self.transport, str) else self.transport
 
-    @property
     def is_slow_to_open(self) -> bool:
         """Whether `open` takes more than a moment: it imports aiohttp, or reads certificates."""
         if self.given is not None:
@@ -92,6 +92,8 @@ class Network(NamedTuple):
                 f"proxy must be a URL as a string, not {type(self.proxy).__name__}",
                 argument="proxy",
             )
+        if self.proxy is not None:
+            proxy_of(self.proxy, "proxy")
         settings = self.verify is not None or self.proxy is not None or self.trust_env
         if self.session is not None and settings:
             raise InvalidArgumentError(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dynamiq_async import _json, errors
 from dynamiq_async._http.timers import deadline_in
 from dynamiq_async.events.app_events import StreamEvent
-from dynamiq_async.streaming.app_stream import OnBadEvent, WorkflowStream, recovery
+from dynamiq_async.streaming.app_stream import WorkflowStream, broken_event
+from dynamiq_async.streaming.event_reader import OnBadEvent, recovery
 from dynamiq_async.streaming.output_stream import T_co
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class SocketRun(WorkflowStream[T_co]):
         self._line = line
         self._message = message
         self._timeout = timeout
-        self._recover = recovery(line.read, on_bad_event, self._key)
+        self._recover = recovery(line.read, broken_event, on_bad_event, self._key)
 
     async def _open(self) -> None:
         deadline = deadline_in(self._timeout.total)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async._http.sender import Sender
     from dynamiq_async.options import Timeout
-    from dynamiq_async.streaming.app_stream import OnBadEvent
+    from dynamiq_async.streaming.event_reader import OnBadEvent
     from dynamiq_async.websocket.handshake import Handshake
     from dynamiq_async.websocket.protocol import SocketProtocol
     from dynamiq_async.websocket.run import Recover
@@ -53,7 +53,7 @@ class AppSocket(Openable):
     """An open line to an App, from `AsyncApp.connect`. Experimental: its messages are guessed.
 
     Enter it with `async with`, or let the first run open it and call `aclose()` when done. It
-    takes one of the client's `max_connections` as long as it is open. It has one run at a time: to
+    takes one of the client's `max_streams` as long as it is open. It has one run at a time: to
     run several, open several.
 
     Attributes:

@@ -401,6 +401,7 @@ async def test_a_retry_is_made_with_a_journal_too(serve: Serve) -> None:
         ({"retry": True}, "retry"),
         ({"last_node_output": True}, "last_node_output"),
         ({"call": doubled}, "job"),
+        ({"on_leave": "cancel"}, "on_leave"),
         ({"job": ""}, "job"),
         ({"job": 7}, "job"),
         ({"job": "\ud800"}, "job"),

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import ssl
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -296,8 +297,8 @@ async def test_it_says_what_came_instead() -> None:
         await deliver(inbox, "run-3")
         with pytest.raises(errors.APITimeoutError) as caught:
             await inbox.result("run-1", timeout=0.01)
-    assert "1 requests were refused, the last with 401" in str(caught.value)
-    assert "other runs came: 2, of which 1 were dropped: raise max_results" in str(caught.value)
+    assert "requests refused: 1, the last with 401" in str(caught.value)
+    assert "other runs came: 2, of them dropped: 1; raise max_results" in str(caught.value)
     assert f"port {port} of 127.0.0.1" in str(caught.value)
 
 
@@ -649,5 +650,36 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
         assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("head", [b"", b"POST / HTTP/1.1\r\nHost: x\r\n"])
+async def test_a_head_that_does_not_come_is_not_waited_for(
+    head: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynamiq_async.callbacks._server.HEAD_SECONDS", 0.05)
+    async with CallbackInbox(token=False) as inbox, asyncio.timeout(30):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(inbox))
+        writer.write(head)
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
+        with suppress(ConnectionResetError):
+            await writer.wait_closed()
+
+
+async def test_the_limit_on_heads_is_not_one_on_what_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dynamiq_async.callbacks._server.HEAD_SECONDS", 0.3)
+    async with CallbackInbox(token=False) as inbox, asyncio.timeout(30):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(inbox))
+        body = json.dumps(callback("run-1")).encode()
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        writer.write(b"Content-Length: %d\r\n\r\n" % len(body))
+        await asyncio.sleep(0.6)
+        writer.write(body)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 20")
         writer.close()
         await writer.wait_closed()

@@ -16,6 +16,7 @@ import pytest
 
 from dynamiq_async.__main__ import main
 from dynamiq_async.emulator import Emulator
+from tests.support.limits import signals_arrive
 
 ROOT = Path(__file__).parents[2]
 KEY = "dynamiq_acc_do-not-show-me"
@@ -49,6 +50,13 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))  # nobody's own settings
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TERM", "xterm-256color")
+
+
+@pytest.fixture(autouse=True)
+def as_at_a_terminal() -> Iterator[None]:
+    """Ctrl-C works, also where the tests themselves were started to ignore it."""
+    with signals_arrive():
+        yield
 
 
 @pytest.fixture

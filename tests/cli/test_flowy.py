@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -264,7 +265,8 @@ async def test_ctrl_c_leaves_nothing_of_a_download(
     child = await process("-m", "dynamiq_async", "flowy", "download", run_id, str(folder))
     while emulator.requests[-1].bytes_sent != 4:
         await asyncio.sleep(0.01)
-    assert len(files_in(folder)) == 1
+    if sys.platform == "linux":  # it has no name yet, so a kill would leave nothing either
+        assert files_in(folder) == []
     child.send_signal(signal.SIGINT)
     out, _ = await child.communicate()
     assert (child.returncode, out) == (130, b"")

@@ -178,6 +178,26 @@ def test_a_fault_can_put_bytes_into_a_stream() -> None:
     assert b": a comment\n\n" in body
 
 
+@pytest.mark.parametrize("allowed", [(), ("--allow-host", "bot.test")])
+def test_hosts_that_are_allowed(allowed: tuple[str, ...]) -> None:
+    """Others are refused, so that no page of another site can call it by a name of its own."""
+
+    def visit(visitor: Visitor) -> list[int]:
+        address = visitor.url.removeprefix("http://").split(":")
+        found = []
+        for host in ("localhost", "bot.test", "evil.test"):
+            with socket.create_connection((address[0], int(address[1]))) as client:
+                client.sendall(
+                    b"POST /echo HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\n"
+                    b'Connection: close\r\nContent-Length: 12\r\n\r\n{"input":{}}' % host.encode()
+                )
+                found.append(int(client.makefile("rb").readline().split()[1]))
+        return found
+
+    _, _, statuses = serve("--public", *allowed, visit=visit)
+    assert statuses == [200, 200 if allowed else 421, 421]
+
+
 def test_sigterm_stops_it_too() -> None:
     code, seen, _ = serve(visit=Visitor.post, stop=signal.SIGTERM)
     assert (code, seen.splitlines()[-1]) == (0, "stopped")

@@ -381,7 +381,7 @@ def test_what_is_ignored_from_the_start_stays_ignored(
         write("in.jsonl", *questions(2))
         from .test_batch import Served
 
-        with Served(Emulator(hang_up, access_key=KEY), 2, 0) as url:
+        with Served(Emulator(hang_up, access_key=KEY), 2, 0, monkeypatch) as url:
             assert main(["batch", "in.jsonl", "--app", url, "-o", "out"]) == 0
     finally:
         signal.signal(signal.SIGHUP, previous)

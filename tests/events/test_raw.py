@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamiq_async import QuestionEvent, RunEvent, StreamEvent, errors
-from dynamiq_async.events.app_events import BrokenEvent, stream_event
+from dynamiq_async.events.app_events import BrokenEvent, error_event, stream_event
 from dynamiq_async.events.run_events import run_event
 from dynamiq_async.sse import KeepsRaw, SSEDecoder
 from tests.support.network import app_for, serve
@@ -232,3 +232,17 @@ async def test_an_error_in_an_events_place_is_still_one(serve: Serve, app_for: M
         assert [event.raw for event in events] == [refused]
         with pytest.raises(errors.DynamiqError):
             stream.raise_for_failure()
+
+
+@pytest.mark.parametrize("name", [b"event: error\n", b"event:error\n"])
+@pytest.mark.parametrize("count", [1, 40])
+@pytest.mark.parametrize("data", [b'{"data": "boom"}', b'{"data": {"message": "boom"}}'])
+def test_an_event_named_error_is_one_also_where_it_has_data(
+    name: bytes, count: int, data: bytes
+) -> None:
+    decoder = SSEDecoder(StreamEvent, read_error=error_event)
+    events = decoder.feed((name + b"data: " + data + b"\n\n") * count)
+    assert [event.error for event in events] == ["boom"] * count
+    assert events[0].raw == data
+    named = decoder.feed(b'event: error\ndata: {"source": {"id": "n"}, "data": "boom"}\n\n')
+    assert [event.error for event in named] == [None]

@@ -115,7 +115,7 @@ async def test_a_folder_that_cannot_be_written_to_is_found_before_anything_is_se
         raise PermissionError(13, "Permission denied")
 
     output = await output_of(flowy, b"x")
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(downloads, "create", refuse)
     with pytest.raises(PermissionError):
         await output.save(tmp_path / "x.png")
     assert not flowy.downloads
@@ -692,15 +692,23 @@ async def test_only_so_many_are_under_way(serve: Serve) -> None:
 # --- leaving in the middle -------------------------------------------------------------------
 
 
-@pytest.fixture
-async def stalled(flowy: Served, tmp_path: Path) -> AsyncIterator[asyncio.Task[Path]]:
-    """A download that stands still in the middle, with its part on disk."""
+@pytest.fixture(params=["named", "unnamed"])
+async def stalled(
+    flowy: Served, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[asyncio.Task[Path]]:
+    """A download that stands still in the middle, with its part on disk: without a name where the
+    system can do that, so that a process that is killed leaves nothing."""
+    named = request.param == "named"
+    if named:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    elif not hasattr(os, "O_TMPFILE"):
+        pytest.skip("every file of this system has a name")
     output = await output_of(flowy)
     script(flowy, Fault(at_byte=3 * 1024 * 1024, stall=60))
     task = asyncio.create_task(output.save(tmp_path / "x.png"))
     while not flowy.downloads or flowy.downloads[0].bytes_sent < 3 * 1024 * 1024:
         await asyncio.sleep(0.005)
-    assert len(files_in(tmp_path)) == 1
+    assert len(files_in(tmp_path)) == named
     yield task
     assert task.done()
 
@@ -751,3 +759,13 @@ async def test_a_download_ends_with_its_client(
     with pytest.raises(errors.ClientClosedError):
         await stalled
     assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("target", ["x.png", ""])
+async def test_where_every_file_has_a_name_it_is_published_too(
+    flowy: Served, tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    saved = await (await output_of(flowy, b"x")).save(tmp_path / target)
+    assert saved.read_bytes() == b"x"
+    assert files_in(tmp_path) == [saved.name]

@@ -72,7 +72,7 @@ async def test_who_finds_no_room_in_time_starts_nothing(serve: Serve) -> None:
     flowy = await serve(max_runs=1)
     first = asyncio.create_task(flowy.client.run("clip", SCENE))
     await flowy.emulator.wait_until(lambda: flowy.service.runs)
-    with pytest.raises(errors.APITimeoutError, match="no run was started: the 1 runs"):
+    with pytest.raises(errors.APITimeoutError, match="no run was started: the 1 run that"):
         await flowy.client.run("clip", SCENE, timeout=0.02)
     flowy.clock.time += 8
     assert (await first).status == "completed"

@@ -12,6 +12,7 @@ from dynamiq_async._http import limiter
 from dynamiq_async._http.limiter import Demand, Limiter
 from dynamiq_async._http.rates import CATCH_UP, Quota
 from dynamiq_async.options import Adaptive
+from tests.support.limits import HANG_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -365,10 +366,10 @@ async def test_a_rate_lets_those_in_line_in_one_after_another() -> None:
 
     with limiter.demand(Demand(100, interval=0.02)):
         began = loop.time()
-        await asyncio.gather(*(work() for _ in range(8)))
+        async with asyncio.timeout(HANG_SECONDS):
+            await asyncio.gather(*(work() for _ in range(8)))
     for number, start in enumerate(starts):
         assert start - began >= number * 0.02 - CATCH_UP - 0.002
-    assert starts[-1] - began < 3
 
 
 async def test_the_line_of_a_rate_can_be_left_at_any_time() -> None:

@@ -6,12 +6,16 @@ import asyncio
 import errno
 import os
 import time
+from contextlib import contextmanager
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from dynamiq_async import Timeout, errors
+from dynamiq_async._http.client import patient_view
+from dynamiq_async._http.limiter import Demand
+from dynamiq_async._http.request_options import RequestOptions
 from tests.support.network import in_flight, turns
 from tests.support.wire import (
     CHUNKED,
@@ -27,9 +31,9 @@ from tests.support.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterator
 
-    from dynamiq_async import StreamEvent
+    from dynamiq_async import AsyncApp, StreamEvent
     from tests.support.network import FakeClock, MakeApp, Serve
 
 T = TypeVar("T")
@@ -285,6 +289,20 @@ async def test_other_limits_before_the_request_is_out(
     assert caught.value.limit == "total"
 
 
+def queued(app: AsyncApp) -> AsyncApp:
+    """A view for one of many calls."""
+    return patient_view(app, RequestOptions())
+
+
+@contextmanager
+def occupied(app: AsyncApp) -> Iterator[None]:
+    """One of the slots for calls is taken."""
+    limiter = app._api.sender.limiter
+    limiter.acquire_urgently()
+    yield
+    limiter.release()
+
+
 async def test_pool(serve: Serve, app_for: MakeApp, clock: FakeClock) -> None:
     wire = await serve(silent)
     app = app_for(wire, max_connections=1, timeout=only(pool=100))
@@ -307,9 +325,132 @@ async def test_pool(serve: Serve, app_for: MakeApp, clock: FakeClock) -> None:
         await first
 
 
+async def test_calls_and_streams_do_not_hold_up_each_other(serve: Serve, app_for: MakeApp) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.send(CHUNKED + chunk(ONE) if len(wire.requests) < 4 else OK)
+
+    wire = await serve(handler)
+    app = app_for(wire, max_connections=1, max_streams=2, timeout=only(pool=5))
+    streams = [app.stream(INPUT), app.with_options().stream(INPUT)]
+    for stream in streams:
+        await stream.open()
+    with pytest.raises(errors.PoolTimeoutError, match=r"client's 2 streams ended.*max_streams"):
+        await app.stream(INPUT, timeout=only(pool=0.01)).open()
+    with occupied(app), pytest.raises(errors.PoolTimeoutError, match="max_connections"):
+        await app.invoke(INPUT, timeout=only(pool=0.01))
+    await streams[0].aclose()
+    with occupied(app):
+        async with app.stream(INPUT):
+            assert in_flight(app) == 3
+    assert await app.invoke(INPUT) == {"a": 1}
+    await streams[1].aclose()
+
+
+async def test_a_cooldown_holds_back_streams_too(serve: Serve, app_for: MakeApp) -> None:
+    wire = await serve(script(OK))
+    app = app_for(wire, max_streams=1)
+    app._api.sender.limiter.streams.acquire_urgently()
+    waiting = start(app.stream(INPUT, timeout=20).open())
+    await turns()
+    app._api.sender.limiter.cool_down(50)  # also those that wait for a slot
+    with pytest.raises(errors.RateLimitError):
+        await waiting
+    app._api.sender.limiter.streams.release()
+    with pytest.raises(errors.RateLimitError):
+        await app.stream(INPUT, timeout=20).open()
+    assert wire.requests == []
+
+
+async def test_streams_of_a_batch_are_among_its_calls(serve: Serve, app_for: MakeApp) -> None:
+    wire = await serve(script(CHUNKED + chunk(ONE)))
+    app = app_for(wire, max_streams=1)
+    async with app.stream(INPUT), queued(app).stream(INPUT):
+        limiter = app._api.sender.limiter
+        assert (limiter.in_flight, limiter.streams.in_flight) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", ["call", "stream"])
+async def test_a_long_wait_for_a_slot_is_logged_once(
+    kind: str, serve: Serve, app_for: MakeApp, clock: FakeClock, caplog: Any
+) -> None:
+    wire = await serve(script(CHUNKED + chunk(ONE)) if kind == "stream" else script(OK))
+    app = app_for(wire, max_connections=1, max_streams=1)
+    limiter = app._api.sender.limiter if kind == "call" else app._api.sender.limiter.streams
+
+    def begin() -> asyncio.Future[Any]:
+        return start(app.stream(INPUT).open() if kind == "stream" else app.invoke(INPUT))
+
+    for times in (1, 2):
+        limiter.acquire_urgently()
+        waiting = [begin() for _ in range(3)]
+        await turns()
+        await clock.pass_by(4)
+        assert len(caplog.records) == times - 1
+        await clock.pass_by(2)
+        assert len(caplog.records) == times
+        for call in waiting:
+            call.cancel()
+        await asyncio.wait(waiting)
+        limiter.release()
+    record = caplog.records[0]
+    assert record.levelname == "WARNING"
+    option = "max_streams" if kind == "stream" else "max_connections"
+    assert f"raise {option}" in record.getMessage()
+    assert "has waited 5 s" in record.getMessage()
+
+
+@pytest.mark.parametrize("why", ["queued", "rate"])
+async def test_a_wait_that_was_asked_for_is_not_logged(
+    why: str, serve: Serve, app_for: MakeApp, clock: FakeClock, caplog: Any
+) -> None:
+    wire = await serve(script(OK))
+    app = app_for(wire, max_connections=1)
+    limiter = app._api.sender.limiter
+    with limiter.demand(Demand(1, interval=1.0 if why == "rate" else 0.0)), occupied(app):
+        call = start((queued(app) if why == "queued" else app).invoke(INPUT))
+        await turns()
+        await clock.pass_by(10)
+        assert not call.done()
+        call.cancel()
+        await asyncio.wait([call])
+    assert not caplog.records
+
+
+async def test_a_look_at_a_run_waits_for_no_slot_but_for_a_cooldown(
+    serve: Serve, app_for: MakeApp
+) -> None:
+    wire = await serve(script(make_response({"data": {"id": "run-1", "status": "running"}})))
+    app = app_for(wire, max_connections=1)
+    with occupied(app):
+        waiting = start(app.invoke(INPUT))  # those in line are overtaken
+        await turns()
+        assert (await app.runs.get("run-1")).id == "run-1"
+        app._api.sender.limiter.cool_down(50)
+        with pytest.raises(errors.RateLimitError):
+            await app.runs.get("run-1", timeout=20)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert len(wire.requests) == 1
+
+
+async def test_the_end_of_a_streams_body_is_waited_for_for_50_ms(
+    serve: Serve, app_for: MakeApp, clock: FakeClock
+) -> None:
+    wire = await serve(script(CHUNKED + chunk(sse(final()))))
+    stream = app_for(wire).stream(INPUT)
+    await anext(stream)
+    end = start(anext(stream, None))
+    await turns()
+    await clock.pass_by(0.04)
+    assert not end.done()
+    await clock.pass_by(0.02)
+    assert end.done()
+    assert await end is None
+
+
 async def test_streams_take_slots_until_they_are_over(serve: Serve, app_for: MakeApp) -> None:
     wire = await serve(script(CHUNKED + chunk(ONE)))
-    app = app_for(wire, max_connections=1)
+    app = app_for(wire, max_streams=1)
     async with app.stream(INPUT) as stream:
         waiting = start(app.stream(INPUT).open())
         await turns()
@@ -693,11 +834,9 @@ async def test_a_cooldown_over_the_cap_refuses_without_sending(
 async def test_what_is_urgent_passes_a_cooldown_and_a_full_pool(
     serve: Serve, app_for: MakeApp
 ) -> None:
-    from dynamiq_async._http.request_options import RequestOptions
-
-    wire = await serve(script(CHUNKED + chunk(ONE), OK))
+    wire = await serve(script(OK))
     app = app_for(wire, max_connections=1)
-    async with app.stream(INPUT):
+    with occupied(app):
         app._api.sender.limiter.cool_down(50)
         request = app._api.request("POST", "v1", "cancel", given=RequestOptions(), urgent=True)
         assert (await app._api.sender.fetch(request, app._api.options)).body == b'{"a":1}'

@@ -24,6 +24,7 @@ from dynamiq_async.relay.formats import (
     as_bytes,
     format_of,
 )
+from dynamiq_async.relay.formats.base import named
 from dynamiq_async.sse import ServerSentEvent, SSEDecoder
 from tests.support.backends import BACKENDS, Browser
 from tests.support.websocket_peers import BINARY, END, frame, saying
@@ -619,3 +620,25 @@ async def test_a_log_line_shows_line_breaks_and_escapes_of_a_server(
         await whole(relay(failing()))
     [line] = [record.getMessage() for record in caplog.records]
     assert line.endswith(r"got \x1b[2J\r\nERROR forged \u202eend")
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (b'{"data": [NaN, -Infinity, Infinity]}', b'{"data": [null, null, null]}'),
+        (b'{"data": "NaN, \\" NaN", "event": "Infinity\\\\"}', None),
+        (
+            b'{"data": {"NaN": NaN, "n": 12345678901234567890123}}',
+            b'{"data": {"NaN": null, "n": 12345678901234567890123}}',
+        ),
+    ],
+)
+def test_numbers_that_json_has_no_name_for_are_null_to_browsers(
+    raw: bytes, shown: bytes | None
+) -> None:
+    assert named(raw) == (shown or raw)
+    assert as_bytes(SSEDecoder(StreamEvent).feed(b"data: " + raw + b"\n\n")[0]) == (shown or raw)
+
+
+def test_a_text_without_an_end_takes_no_longer_than_others() -> None:
+    assert named(b'NaN "' + b'\\"' * 200_000) == b'null "' + b'\\"' * 200_000

@@ -165,3 +165,23 @@ async def test_a_run_id_that_would_be_another_path_is_the_browsers_mistake(
         resume(app.runs, run_id, {})
     assert error_reply(caught.value).status == 400
     assert not emulator.requests
+
+
+@pytest.mark.parametrize("after", [9, 1000, 10**17])
+async def test_a_position_behind_the_end_is_told_at_once(emulate: Emulate, after: int) -> None:
+    """One look at the run decides. The browser is not told to come back for the same again."""
+    app, emulator = await emulate(count)
+    run = await app.runs.create({}, background=True)
+    await emulator.wait_for_executions(1)
+    emulator.reset()
+    stream = resume(app.runs, run.id, {"Last-Event-ID": f"{run.id}:{after}"})
+    async with relay(stream) as body:
+        pieces = b"".join([piece async for piece in body])
+    (event,) = SSEDecoder().feed(pieces)
+    assert event.event == "error"
+    assert b"invalid_position" in pieces
+    assert b"last_event_id" not in pieces
+    assert len(emulator.requests) <= 6
+    error = body.error
+    assert isinstance(error, errors.InvalidArgumentError)
+    assert (error.argument, error_reply(error).status) == ("after_sequence", 400)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dynamiq_async import errors
+from dynamiq_async import Upload, errors
 from dynamiq_async.relay import error_reply
 from dynamiq_async.relay.problems import problem_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from .conftest import Emulate
 
 SECRET = "dynamiq_acc_secret at http://10.1.2.3/ node llm-1"
 
 CASES: list[tuple[BaseException, int, str]] = [
     (errors.InvalidArgumentError(SECRET, argument="Last-Event-ID"), 400, "invalid_position"),
+    (errors.InvalidArgumentError(SECRET, argument="after_sequence"), 400, "invalid_position"),
     (errors.InvalidArgumentError(SECRET, argument="page"), 400, "bad_request"),
     (errors.InvalidArgumentError(SECRET, argument="session_id"), 400, "bad_request"),
     (errors.InvalidArgumentError(SECRET, argument="content"), 413, "bad_request"),
@@ -86,3 +92,57 @@ def test_every_error_of_the_package_has_its_line() -> None:
         problem = problem_of(kind(SECRET))
         assert 400 <= problem.status <= 504
         assert SECRET not in problem.message
+
+
+@pytest.mark.parametrize("sized", [True, False])
+@pytest.mark.parametrize("way", ["invoke", "create", "upload"])
+async def test_an_upload_over_the_limit_is_413(
+    way: str, sized: bool, emulate: Emulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the service refuses it or the client, before or while it is sent."""
+    monkeypatch.setattr("dynamiq_async.files.MAX_FILE_BYTES", 50_000)
+    app, _ = await emulate("echo", max_file_bytes=50_000)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield b"x" * 100_000
+
+    file = Upload(b"x" * 4_000_000 if sized else pieces(), name="large.bin")
+    with pytest.raises(errors.DynamiqError) as caught:
+        if way == "invoke":
+            await app.invoke({}, files=file)
+        elif way == "create":
+            await app.runs.create({}, files=file)
+        else:
+            await app.files.upload(file)
+    assert error_reply(caught.value).status == 413
+
+
+@pytest.mark.parametrize("id", [".", ".."])
+async def test_an_id_that_leads_elsewhere_is_400_and_not_sent(emulate: Emulate, id: str) -> None:
+    app, emulator = await emulate("echo")
+    runs = app.runs
+
+    async def follow() -> None:
+        async for _ in runs.follow(id):
+            pytest.fail("there is no such run")
+
+    async def events() -> None:
+        await runs.events(id)
+
+    for ask in (
+        follow,
+        events,
+        lambda: runs.get(id),
+        lambda: runs.wait(id),
+        lambda: runs.cancel(id),
+        lambda: runs.answer(id, "q-1", "x"),
+        lambda: runs.handle(id).get(),
+        lambda: app.requirements.disconnect(id, "ann"),
+    ):
+        with pytest.raises(errors.InvalidArgumentError) as caught:
+            await ask()
+        assert caught.value.argument in ("run_id", "requirement_id")
+        if caught.value.argument == "run_id":
+            assert error_reply(caught.value).status == 400
+    assert not emulator.requests

@@ -13,11 +13,14 @@ from dynamiq_async._http.retry import RetryPolicy
 from dynamiq_async.emulator import Emulator
 from dynamiq_async.runs import requests as requests_module
 from dynamiq_async.runs import waiting
+from tests.support.network import FakeClock, clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from dynamiq_async.emulator import App
+
+__all__ = ["FakeClock", "clock"]
 
 
 class Served(NamedTuple):
@@ -70,7 +73,8 @@ async def holds_nothing(app: AsyncApp) -> None:
 
 def in_flight(app: AsyncApp) -> int:
     """How many of the client's slots are taken."""
-    return app._api.sender.limiter.in_flight
+    limiter = app._api.sender.limiter
+    return limiter.in_flight + limiter.streams.in_flight
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from tests.support.run_apps import SESSION, Gated, numbers, waits
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .conftest import Serve, Served
+    from .conftest import FakeClock, Serve, Served
 
 
 class Node(msgspec.Struct):
@@ -318,13 +318,16 @@ async def test_wait_returns_with_the_end(serve: Serve) -> None:
     assert output["node-1"]["output"] == "done"
 
 
-async def test_wait_has_a_deadline_of_its_own(serve: Serve) -> None:
+async def test_wait_has_a_deadline_of_its_own(serve: Serve, clock: FakeClock) -> None:
     served = await serve(waits)
     run = await background(served)
+    waiting = asyncio.create_task(served.app.runs.wait(run.id, timeout=60))
+    await served.emulator.wait_for_requests(3)  # so the first look was answered
+    await clock.pass_by(60)
     with pytest.raises(errors.APITimeoutError, match="its status is started") as caught:
-        await served.app.runs.wait(run.id, timeout=0.05)
+        await waiting
     error = caught.value
-    assert (error.limit, error.seconds, error.run_id) == ("total", 0.05, run.id)
+    assert (error.limit, error.seconds, error.run_id) == ("total", 60, run.id)
 
 
 async def test_wait_has_a_deadline_also_when_the_service_is_silent(serve: Serve) -> None:
@@ -335,11 +338,15 @@ async def test_wait_has_a_deadline_also_when_the_service_is_silent(serve: Serve)
         await served.app.runs.wait(run.id, timeout=0.05)
 
 
-async def test_wait_says_what_it_waits_for(serve: Serve) -> None:
+async def test_wait_says_what_it_waits_for(serve: Serve, clock: FakeClock) -> None:
     served = await serve("feedback")
     run = await background(served)
+    await served.emulator.wait_until(lambda: bool(served.emulator.runs[run.id].open_questions))
+    waiting = asyncio.create_task(served.app.runs.wait(run.id, timeout=60))
+    await served.emulator.wait_for_requests(3)  # so the first look was answered
+    await clock.pass_by(60)
     with pytest.raises(errors.APITimeoutError, match="it waits for answers to: 'sales'"):
-        await served.app.runs.wait(run.id, timeout=0.1)
+        await waiting
 
 
 @pytest.mark.parametrize(
@@ -354,12 +361,20 @@ async def test_wait_says_what_it_waits_for(serve: Serve) -> None:
         Fault(delay=FOREVER),
     ],
 )
-async def test_wait_bears_that_some_looks_fail(serve: Serve, fault: Fault) -> None:
-    client = {"timeout": Timeout(first_byte=0.02), "max_retries": 0}
+async def test_wait_bears_that_some_looks_fail(
+    serve: Serve, fault: Fault, clock: FakeClock
+) -> None:
+    client = {"timeout": Timeout(first_byte=60), "max_retries": 0}
     served = await serve(numbers, client=client)
     run = await background(served)
     served.emulator.script(fault, times=5)
-    assert (await served.app.runs.wait(run.id)).status == "completed"
+    waiting = asyncio.create_task(served.app.runs.wait(run.id))
+    for number in range(5):
+        await served.emulator.wait_for_requests(1 + number + 1)
+        if fault.delay:
+            await clock.pass_by(60)
+    assert (await waiting).status == "completed"
+    assert len(served.emulator.requests) == 1 + 5 + 1
 
 
 async def test_wait_gives_up_when_too_many_looks_fail(serve: Serve) -> None:

@@ -428,8 +428,12 @@ async def test_a_question_left_open_can_be_answered_from_elsewhere(serve: Serve)
 async def test_answers_pass_through_a_full_pool(serve: Serve) -> None:
     served = await serve(asks_twice, client={"max_connections": 1})
     stream = served.app.runs.stream({}, on_question=says("so"))
-    async for event in stream:
-        assert event.type
+    limiter = served.app._api.sender.limiter
+    async with stream:
+        limiter.acquire_urgently()
+        async for event in stream:
+            assert event.type
+        limiter.release()
     assert [seen.status for seen in served.asked("/input")] == [200, 200]
 
 
@@ -438,8 +442,11 @@ async def test_looks_into_a_hole_pass_through_a_full_pool(serve: Serve) -> None:
     run_id = await opened(served)
     served.emulator.script(Fault(skip={3}), match=STREAMS)
     stream = served.app.runs.follow(run_id, on_question=says("so"))
-    async with asyncio.timeout(5):
+    limiter = served.app._api.sender.limiter
+    async with asyncio.timeout(5), stream:
+        limiter.acquire_urgently()
         assert sequences([event async for event in stream]) == truth(served.emulator)
+        limiter.release()
 
 
 async def test_answers_pass_through_a_cooldown(serve: Serve) -> None:

@@ -10,9 +10,11 @@ import pytest
 
 from dynamiq_async import RunEvent, Timeout, errors
 from dynamiq_async.emulator import FOREVER, Fault
+from dynamiq_async.events.run_events import BrokenRunEvent
 from dynamiq_async.runs import requests
 from dynamiq_async.runs import stream as stream_module
 from dynamiq_async.runs.resumption import Gap
+from tests.support.limits import HANG_SECONDS
 from tests.support.run_apps import SESSION, Gated, numbers, sequences, truth, waits
 
 from .conftest import in_flight
@@ -20,7 +22,7 @@ from .conftest import in_flight
 if TYPE_CHECKING:
     from dynamiq_async import RunStream
 
-    from .conftest import Serve, Served
+    from .conftest import FakeClock, Serve, Served
 
 STREAMS = "GET /v1/runs/*/stream"
 EVENTS = "GET /v1/runs/*/events"
@@ -588,6 +590,8 @@ async def test_a_stream_that_cannot_be_opened_says_of_which_run(serve: Serve) ->
     assert (error.run_id, error.sequence) == ("nowhere", 5)
 
 
+HOUR = b"retry: 3600000\n\n"  # the pause before it attaches again
+
 # --- one deadline --------------------------------------------------------------------------------
 
 
@@ -596,7 +600,7 @@ async def test_a_stream_that_cannot_be_opened_says_of_which_run(serve: Serve) ->
     [
         pytest.param([], id="reading"),
         pytest.param([Fault(after_events=1, drop="reset"), Fault(delay=FOREVER)], id="attaching"),
-        pytest.param([Fault(after_events=1, send=b"retry: 60000\n\n", drop="reset")], id="waiting"),
+        pytest.param([Fault(after_events=1, send=HOUR, drop="reset")], id="waiting"),
         pytest.param([Fault(delay=FOREVER)], id="opening"),
     ],
 )
@@ -609,9 +613,9 @@ async def test_total_holds_over_everything(
     if faults:
         served.emulator.script(*faults)
     started = asyncio.get_running_loop().time()
-    handed, error = await failure(served.app.runs.follow(run.id, timeout=0.15))
-    took = asyncio.get_running_loop().time() - started
-    assert 0.1 < took < 1.0
+    async with asyncio.timeout(HANG_SECONDS):
+        handed, error = await failure(served.app.runs.follow(run.id, timeout=0.15))
+    assert asyncio.get_running_loop().time() - started > 0.1
     assert isinstance(error, errors.APITimeoutError)
     assert (error.limit, error.seconds, error.run_id) == ("total", 0.15, run.id)
     assert error.sequence == (handed[-1] if handed else None)
@@ -694,15 +698,20 @@ async def test_a_lost_create_is_found_again_with_dedupe(serve: Serve, background
     assert output["node-1"]["output"] == "done"
 
 
-async def test_a_found_run_is_waited_for_within_the_one_deadline(serve: Serve) -> None:
+async def test_a_found_run_is_waited_for_within_the_one_deadline(
+    serve: Serve, clock: FakeClock
+) -> None:
     served = await serve(waits)
-    served.emulator.script(Fault(status=502, executes="begins"), match=CREATE)
-    started = asyncio.get_running_loop().time()
+    timeout = Timeout(first_byte=60, total=100)
+    creating = asyncio.create_task(served.app.runs.create({}, dedupe=True, timeout=timeout))
+    await served.emulator.wait_for_requests(1)
+    await clock.pass_by(60)  # no answer came
+    await served.emulator.wait_for_requests(4)  # it is found, and looked at
+    await clock.pass_by(60)
     with pytest.raises(errors.APITimeoutError) as caught:
-        await served.app.runs.create({}, dedupe=True, timeout=0.1)
+        await creating
     [run] = (await served.app.runs.list()).data
     assert caught.value.run_id == run.id
-    assert asyncio.get_running_loop().time() - started < 1.0
 
 
 async def test_a_run_that_shows_up_late_is_found(serve: Serve) -> None:
@@ -774,3 +783,98 @@ async def test_settling_has_an_end(serve: Serve) -> None:
     with pytest.raises(errors.AmbiguousConnectionError):
         await served.app.runs.create({}, dedupe=True)
     assert len(served.emulator.requests) > 2
+
+
+# --- errors that the service tells, and broken events --------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b'{"detail": "the model is gone"}', "the model is gone"),
+        (b'{"message": "the model is gone"}', "the model is gone"),
+        (b'{"error": "the model is gone"}', "the model is gone"),
+        (b'{"error": {"message": "the model is gone"}}', "the model is gone"),
+        (b'{"type": "error", "message": "the model is gone"}', "the model is gone"),
+        (b'{"data": {"message": "the model is gone"}}', "the model is gone"),
+        (b'"the model is gone"', "the model is gone"),
+        (b"the model is gone", "the model is gone"),
+        (b"", "without a text"),
+        (b"null", "without a text"),
+    ],
+)
+@pytest.mark.parametrize("name", [b"event: error\n", b"event:error\n"])
+async def test_an_event_named_error_is_an_error_whatever_it_holds(
+    serve: Serve, name: bytes, data: bytes, says: str
+) -> None:
+    served = await serve(waits)
+    fault = Fault(after_events=1, send=name + b"data: " + data + b"\n\n", stall=FOREVER)
+    served.emulator.script(fault, match=CREATE)
+    served.emulator.script(
+        Fault(after_events=0, send=name + b"data: " + data + b"\n\n", stall=FOREVER),
+        match=STREAMS,
+        times=None,
+    )
+    _, error = await failure(served.app.runs.stream({}))
+    assert says in error.message
+    assert not isinstance(error, errors.SSEError)
+    assert error.run_id == next(iter(served.emulator.runs))
+
+
+async def test_a_code_that_is_known_makes_the_error_that_it_is_over_http(serve: Serve) -> None:
+    served = await serve(waits)
+    sent = b'event: error\ndata: {"error": {"code": "rate_limit_exceeded", "message": "no"}}\n\n'
+    served.emulator.script(Fault(after_events=1, send=sent, stall=FOREVER), match=CREATE)
+    served.emulator.script(Fault(after_events=0, send=sent, stall=FOREVER), match=STREAMS)
+    _, error = await failure(served.app.runs.stream({}))
+    assert "no" in error.message
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b'event: notice\ndata: {"detail": "all is well"}\n\n',
+        b'event: error\ndata: {"type": "error", "sequence": 2, "data": {}}\n\n',
+    ],
+)
+async def test_an_event_named_otherwise_or_with_a_position_is_none(
+    serve: Serve, sent: bytes
+) -> None:
+    served = await serve(numbers)
+    served.emulator.script(Fault(after_events=1, send=sent, skip={2}), match=CREATE)
+    stream = served.app.runs.stream({})
+    assert sequences(await read(stream)) == truth(served.emulator)
+
+
+@pytest.mark.parametrize("data", [b"{nonsense", b"<html>\xff", b'{"type": "custom"}'])
+async def test_a_broken_event_is_passed_on_where_that_is_asked_for(
+    serve: Serve, data: bytes
+) -> None:
+    served = await serve(numbers)
+    run_id = await made(served)
+    sent = b"event: custom\ndata: " + data + b"\n\n"
+    runs = served.app.runs
+    for stream in (
+        runs.stream({}, on_bad_event="pass"),
+        runs.follow(run_id, on_bad_event="pass"),
+    ):
+        match = STREAMS if stream.run_id is not None else CREATE
+        served.emulator.script(Fault(after_events=2 * stream.starts_run, send=sent), match=match)
+        events = await read(stream)
+        [broken] = [event for event in events if isinstance(event, BrokenRunEvent)]
+        assert broken.raw == data
+        assert broken.data == data.decode("utf-8", "replace")
+        assert (broken.text, broken.error, broken.is_final) == ("", None, False)
+        at = events.index(broken)
+        assert broken.sequence == (events[at - 1].sequence if at else 0)
+        whole = [event.sequence for event in events if event is not broken]
+        assert whole == sorted(set(whole))
+        assert events[-1].is_final
+        assert (stream.reconnects, stream.gaps) == (0, [])
+
+
+async def test_what_to_do_about_a_broken_event_is_one_of_two_words(serve: Serve) -> None:
+    served = await serve(numbers)
+    with pytest.raises(errors.InvalidArgumentError) as caught:
+        served.app.runs.follow("r", on_bad_event="drop")  # type: ignore[call-overload]
+    assert caught.value.argument == "on_bad_event"

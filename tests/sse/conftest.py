@@ -12,5 +12,5 @@ from dynamiq_async.sse import decoder
 def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small streams take the paths of large ones, too."""
     if request.param:
-        for name, size in zip(("_SMALL", "_LARGE", "_SEVERAL"), request.param, strict=True):
+        for name, size in zip(("SMALL", "LARGE", "SEVERAL"), request.param, strict=True):
             monkeypatch.setattr(decoder, name, size)

@@ -9,6 +9,7 @@ import pytest
 
 from dynamiq_async.errors import EventDecodeError, EventTooLargeError
 from dynamiq_async.sse import SSEDecoder
+from tests.support.limits import HANG_SECONDS, time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -169,3 +170,16 @@ def test_a_stream_of_many_events_takes_no_memory() -> None:
             decoder.feed(chunk[-3:] + chunk[:-3])
 
     assert peak(stream) < 100_000
+
+
+def test_time_is_linear_in_an_event_of_many_small_pieces() -> None:
+    """Copying at each piece what came before would take minutes, all of it once a moment."""
+    body = b"data: " + b"x" * (16 * MEGABYTE) + b"\n\n"
+    decoder = SSEDecoder()
+    with time_limit(HANG_SECONDS):
+        events = [
+            event
+            for start in range(0, len(body), 64)
+            for event in decoder.feed(body[start : start + 64])
+        ]
+    assert [len(event.data) for event in events] == [16 * MEGABYTE]

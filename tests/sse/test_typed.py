@@ -241,7 +241,7 @@ def test_every_error_is_ours() -> None:
 
 def test_long_data_in_every_form(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines over the size from which they are read in place, in all fields and with errors."""
-    monkeypatch.setattr(decoder_module, "_LARGE", 16)
+    monkeypatch.setattr(decoder_module, "LARGE", 16)
     long = b"x" * 40
     stream = (
         b'data: "' + long + b'"\n\ndata:"' + long + b'"\n\n: ' + long + b"\n"

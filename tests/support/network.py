@@ -64,7 +64,8 @@ async def app_for(serve: Serve) -> AsyncIterator[MakeApp]:
 
 def in_flight(app: AsyncApp) -> int:
     """How many of the client's slots are taken."""
-    return app._api.sender.limiter.in_flight
+    limiter = app._api.sender.limiter
+    return limiter.in_flight + limiter.streams.in_flight
 
 
 @pytest.fixture

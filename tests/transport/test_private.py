@@ -20,6 +20,8 @@ OWNERS = {
     for kind in (
         aiohttp.ClientSession,
         aiohttp.BaseConnector,
+        aiohttp.ClientRequest,
+        aiohttp.TCPConnector,
         aiohttp.StreamReader,
         Connection,
         ResponseHandler,
@@ -56,6 +58,7 @@ def private_attributes(path: Path) -> set[str]:
         and node.attr.startswith("_")
         and not node.attr.startswith("__")
         and node.attr not in own
+        and ast.unparse(node.value) != "super()"  # `INHERITED`
     }
 
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import zlib
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
-from dynamiq_async import errors
+from dynamiq_async import Timeout, errors
+from dynamiq_async.transport import Request
+from dynamiq_async.transport._aiohttp_expect import Continue
 from tests.support.network import turns
 from tests.support.wire import (
     CHUNKED,
     LAST_CHUNK,
     Peer,
+    Wire,
     chunk,
     final,
     head,
@@ -26,7 +32,9 @@ from tests.support.wire import (
 )
 
 if TYPE_CHECKING:
-    from tests.support.network import MakeApp, Serve
+    from collections.abc import AsyncIterator
+
+    from tests.support.network import FakeClock, MakeApp, Serve
 
 INPUT = {"question": "?"}
 OK = make_response({"a": 1})
@@ -295,6 +303,26 @@ async def test_it_is_so_however_late_it_is_read(serve: Serve, app_for: MakeApp) 
     assert texts == ["one"]
 
 
+async def test_what_was_compressed_and_breaks_off_later_is_an_error(
+    serve: Serve, app_for: MakeApp
+) -> None:
+    packer = zlib.compressobj(wbits=31)
+    part = packer.compress(ONE) + packer.flush(zlib.Z_SYNC_FLUSH)
+    lines = ("Content-Type: text/event-stream", "Content-Encoding: gzip", "Content-Length: 9999")
+    read = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        await peer.send(head(200, *lines) + part)
+        await read.wait()
+        peer.close()
+
+    stream = app_for(await serve(handler)).stream(INPUT)
+    assert (await anext(stream)).text == "one"
+    read.set()
+    with pytest.raises(errors.StreamInterruptedError):
+        await anext(stream)
+
+
 # --- proxies -------------------------------------------------------------------------------------
 
 
@@ -327,3 +355,228 @@ async def test_a_proxy_that_fails_before_the_tunnel_stands_is_tried_again(
             await call
         assert caught.value.attempts == 3
     assert len(proxy.requests) == 6
+
+
+# --- Expect: 100-continue ------------------------------------------------------------------------
+
+EXPECT: Any = {"extra_headers": {"expect": "100-Continue"}}
+
+
+class Expecting(Peer):
+    """The server's end of a connection, which reads the head of a request and not its body."""
+
+    @classmethod
+    def of(cls, peer: Peer) -> Expecting:
+        return cls(peer.reader, peer.writer)
+
+    async def read_body(self, headers: dict[str, str]) -> bytes:
+        return b""
+
+
+@pytest_asyncio.fixture
+async def expecting() -> AsyncIterator[Any]:
+    """Starts a server whose handler is called with the head of a request."""
+    async with AsyncExitStack() as stack:
+
+        async def start(handler: Any) -> Wire:
+            class Waiting(Wire):
+                async def _serve(self, peer: Peer) -> None:
+                    await super()._serve(Expecting.of(peer))
+
+            return await stack.enter_async_context(Waiting(handler))
+
+        yield start
+
+
+async def body_of(peer: Peer) -> bytes:
+    return await peer.reader.readexactly(int(peer.request.headers["content-length"]))
+
+
+@pytest.mark.parametrize("given", [False, True])
+async def test_the_body_goes_out_when_it_is_asked_for(
+    given: bool, expecting: Any, app_for: MakeApp, clock: FakeClock
+) -> None:
+    async def handler(peer: Peer) -> None:
+        assert peer.request.headers["expect"] == "100-Continue"
+        await peer.send(head(100))
+        bodies.append(await body_of(peer))
+        await peer.send(OK)
+
+    bodies: list[bytes] = []
+    wire = await expecting(handler)
+    async with aiohttp.ClientSession() as session:
+        app = app_for(wire, session=session if given else None)
+        for _ in range(2):
+            assert await asyncio.wait_for(app.invoke(INPUT, **EXPECT), 5) == {"a": 1}
+        await clock.pass_by(10)
+    assert bodies == [b'{"input":{"question":"?"}}'] * 2
+    assert wire.connections == 1
+
+
+@pytest.mark.parametrize("given", [False, True])
+async def test_the_body_goes_out_after_a_second_without_being_asked_for(
+    given: bool, expecting: Any, app_for: MakeApp, clock: FakeClock
+) -> None:
+    async def handler(peer: Peer) -> None:
+        bodies.append(await body_of(peer))
+        await peer.send(OK)
+
+    seen: list[str] = []
+
+    async def middleware(request: Any, send: Any) -> Any:
+        seen.append(request.method)
+        return await send(request)
+
+    bodies: list[bytes] = []
+    wire = await expecting(handler)
+    async with aiohttp.ClientSession(middlewares=[middleware]) as session:
+        app = app_for(wire, session=session if given else None)
+        call = asyncio.ensure_future(app.invoke(INPUT, **EXPECT))
+        await wire.asked()
+        await clock.pass_by(0.8)
+        assert not bodies
+        await clock.pass_by(0.3)
+        assert await asyncio.wait_for(call, 5) == {"a": 1}
+    assert len(bodies) == 1
+    assert seen == ["POST"] * given
+
+
+async def test_a_final_status_is_taken_without_the_body(
+    expecting: Any, app_for: MakeApp, clock: FakeClock
+) -> None:
+    more = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        if len(wire.requests) > 1:
+            await peer.send(head(100))
+            await body_of(peer)
+            await peer.send(OK)
+            return
+        refusal = make_response({"error": {"code": "no", "message": "too large"}}, 413)
+        await peer.send(refusal[:-5])
+        await more.wait()
+        await peer.send(refusal[-5:])
+        sent.append(await peer.reader.read())
+
+    sent: list[bytes] = []
+    wire = await expecting(handler)
+    app = app_for(wire)
+    call = asyncio.ensure_future(app.invoke(INPUT, **EXPECT))
+    await wire.asked()
+    await turns()
+    await clock.pass_by(3)
+    more.set()
+    with pytest.raises(errors.PayloadTooLargeError, match="too large"):
+        await asyncio.wait_for(call, 5)
+    assert await app.invoke(INPUT, **EXPECT) == {"a": 1}
+    assert sent == [b""]
+    assert wire.connections == 2
+
+
+async def test_a_limit_that_passes_before_the_body_goes_out_leaves_the_outcome_open(
+    expecting: Any, app_for: MakeApp, clock: FakeClock
+) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.gone()
+
+    wire = await expecting(handler)
+    app = app_for(wire, timeout=Timeout(first_byte=0.5))
+    call = asyncio.ensure_future(app.invoke(INPUT, **EXPECT))
+    await wire.asked()
+    await turns()
+    await clock.pass_by(0.9)
+    with pytest.raises(errors.AmbiguousTimeoutError):
+        await asyncio.wait_for(call, 5)
+
+
+async def test_a_100_in_the_turn_in_which_the_wait_is_over(app_for: MakeApp) -> None:
+    waiter = Continue(Request("POST", "http://app.example", {}, b"{}"))
+    waiter.set_result(True)
+    waiter._go_on()
+    assert await waiter
+
+
+async def test_a_request_without_a_body_waits_for_nothing(serve: Serve, app_for: MakeApp) -> None:
+    wire = await serve(script(make_response([])))
+    app = app_for(wire, headers={"Expect": "100-continue"})
+    with pytest.raises(errors.ResponseDecodeError):
+        await asyncio.wait_for(app.runs.get("run-1"), 5)
+
+
+async def test_another_expectation_is_not_waited_for(serve: Serve, app_for: MakeApp) -> None:
+    wire = await serve(script(OK))
+    assert await app_for(wire).invoke(INPUT, extra_headers={"Expect": "else"}) == {"a": 1}
+    assert wire.requests[0].headers["expect"] == "else"
+
+
+# --- the limit for connecting --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+async def test_a_connection_made_while_the_process_stood_still_is_no_timeout(
+    proxied: bool, serve: Serve, app_for: MakeApp, clock: FakeClock, monkeypatch: Any
+) -> None:
+    """The limit is due in the turn in which the connection is there."""
+    loop = asyncio.get_running_loop()
+    connect = loop.sock_connect
+
+    async def late(*arguments: Any) -> None:
+        clock.ahead += 20
+        stood.set()
+        await connect(*arguments)
+
+    stood = asyncio.Event()
+    monkeypatch.setattr(loop, "sock_connect", late)
+    wire = await serve(script(OK))
+    options: dict[str, Any] = {"timeout": Timeout(connect=10), "max_retries": 0}
+    if proxied:
+        app = app_for("http://app.example", allow_http=True, proxy=wire.url, **options)
+    else:
+        app = app_for(wire, **options)
+    call = asyncio.ensure_future(app.invoke(INPUT))
+    await stood.wait()
+    assert await asyncio.wait_for(call, 5) == {"a": 1}
+
+
+async def test_a_connection_that_does_not_come_is_a_timeout(
+    serve: Serve, app_for: MakeApp, clock: FakeClock, monkeypatch: Any
+) -> None:
+    loop = asyncio.get_running_loop()
+    never = loop.create_future()
+    started = asyncio.Event()
+
+    async def connect(*_: Any) -> None:
+        started.set()
+        await never
+
+    monkeypatch.setattr(loop, "sock_connect", connect)
+    app = app_for("http://127.0.0.1:9", timeout=Timeout(connect=10), max_retries=0)
+    call = asyncio.ensure_future(app.invoke(INPUT))
+    await started.wait()
+    await clock.pass_by(9)
+    assert not call.done()
+    await clock.pass_by(2)
+    with pytest.raises(errors.ConnectTimeoutError, match="connect limit"):
+        await asyncio.wait_for(call, 5)
+
+
+async def test_an_errors_body_that_came_while_the_process_stood_still_is_read(
+    serve: Serve, app_for: MakeApp, clock: FakeClock
+) -> None:
+    peers: list[Peer] = []
+    refusal = make_response({"error": {"code": "bad_request", "message": "what was wrong"}}, 400)
+
+    async def handler(peer: Peer) -> None:
+        await peer.send(refusal[:-10])
+        peers.append(peer)
+        await peer.gone()
+
+    wire = await serve(handler)
+    call = asyncio.ensure_future(app_for(wire).invoke(INPUT))
+    await wire.asked()
+    await turns()
+    descriptor = peers[0].writer.get_extra_info("socket").fileno()
+    asyncio.get_running_loop().call_later(3, os.write, descriptor, refusal[-10:])
+    clock.ahead += 20
+    with pytest.raises(errors.BadRequestError, match="what was wrong"):
+        await asyncio.wait_for(call, 5)

@@ -187,9 +187,9 @@ async def test_a_cooldown_holds_it_back(serve: Serve, app_for: MakeApp, clock: F
     assert not wire.requests
 
 
-async def test_a_socket_takes_one_of_the_connections(serve: Serve, app_for: MakeApp) -> None:
+async def test_a_socket_takes_one_of_the_streams(serve: Serve, app_for: MakeApp) -> None:
     wire = await serve(talking(lambda socket: socket.gone()))
-    app = app_for(wire, max_connections=1)
+    app = app_for(wire, max_streams=1)
     async with app.connect():
         with pytest.raises(errors.PoolTimeoutError):
             await app.connect(timeout=Timeout(pool=0.01)).open()

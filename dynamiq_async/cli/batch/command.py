@@ -22,6 +22,7 @@ from msgspec import structs
 from dynamiq_async._http.bodies import root_body
 from dynamiq_async._http.client import api_of
 from dynamiq_async._http.request_options import RequestOptions
+from dynamiq_async._words import counted
 from dynamiq_async.batch import job_session
 from dynamiq_async.batch.displays import duration, line
 from dynamiq_async.batch.journal import SQLiteJournal
@@ -278,7 +279,9 @@ class Job:
             advice = "the same command with --retry-failed calls them again"
             if figures.unknown and self._arguments["journal"] is not None:
                 advice += f", --unknown retry also the {figures.unknown:,} of unknown outcome"
-        raise DynamiqError(f"{figures.failed:,} of {figures.done:,} inputs failed; {advice}")
+        raise DynamiqError(
+            f"{figures.failed:,} of {counted(figures.done, 'input', grouped=True)} failed; {advice}"
+        )
 
     def _inputs(self) -> FileInputs | StreamedInputs:
         if not self._reader.is_file:
@@ -322,8 +325,8 @@ class Job:
         in_flight, grace = self._progress().in_flight, self._arguments["grace"]
         if in_flight and grace:
             output.remark(
-                f"{self._stopped_by}: up to {grace:g} s for the {in_flight} calls under way; "
-                "once more ends at once"
+                f"{self._stopped_by}: up to {grace:g} s for the {counted(in_flight, 'call')} "
+                "under way; once more ends at once"
             )
 
     @contextlib.contextmanager

@@ -175,12 +175,23 @@ def as_bytes(shown: Any) -> bytes:
         InvalidArgumentError: it cannot be encoded as JSON.
     """
     if isinstance(shown, KeepsRaw):
-        return shown.raw
+        return named(shown.raw)
     if isinstance(shown, str):
         return shown.encode("utf-8", "replace")
     if isinstance(shown, bytes | bytearray | memoryview):
         return bytes(shown)
     return encode(shown, "map")
+
+
+# A string, also one without an end, or what Python writes for a number that JSON has no name for.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|-?(?:NaN|Infinity)', re.DOTALL)
+
+
+def named(data: bytes) -> bytes:
+    """JSON with null for NaN and the infinities, which browsers refuse; else `data` itself."""
+    if b"NaN" not in data and b"Infinity" not in data:
+        return data
+    return _TOKEN.sub(lambda found: found[0] if found[0][:1] == b'"' else b"null", data)
 
 
 def breaks(data: bytes) -> bool:

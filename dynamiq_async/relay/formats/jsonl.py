@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynamiq_async._json import encode
 from dynamiq_async.events.app_events import BrokenEvent
+from dynamiq_async.events.run_events import BrokenRunEvent
 from dynamiq_async.relay.formats.base import Format, as_bytes, unfit, with_breaks_as
 from dynamiq_async.relay.problems import ENDS
 from dynamiq_async.sse import ServerSentEvent
@@ -39,7 +40,7 @@ class JSONLines(Format):
     def event(self, event: Any) -> bytes:
         if isinstance(event, ServerSentEvent):
             raise unfit(event, "jsonl", "JSON")
-        if isinstance(event, BrokenEvent):
+        if isinstance(event, BrokenEvent | BrokenRunEvent):
             event = event.data
         data = encode(event, "map") if isinstance(event, str) else as_bytes(event)
         # JSON strings cannot contain line breaks; elsewhere they are white space.

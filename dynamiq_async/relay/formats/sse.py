@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 from dynamiq_async import errors
 from dynamiq_async.events.app_events import StreamEvent
 from dynamiq_async.events.run_events import RunEvent
-from dynamiq_async.relay.formats.base import Format, as_bytes, breaks, with_breaks_as
+from dynamiq_async.relay.formats.base import (
+    Format,
+    as_bytes,
+    breaks,
+    named,
+    with_breaks_as,
+)
 from dynamiq_async.relay.position import NO_POSITION
 from dynamiq_async.relay.problems import ENDS
 from dynamiq_async.sse import ServerSentEvent
@@ -46,12 +52,12 @@ class SSE(Format):
     def event(self, event: Any) -> bytes:
         # By far the most frequent case, so it is checked first.
         if type(event) is StreamEvent and event is self._context.event:
-            return b"data: %b\n\n" % with_breaks_as(_NEXT_LINE, event.raw)
+            return b"data: %b\n\n" % with_breaks_as(_NEXT_LINE, named(event.raw))
         if isinstance(event, ServerSentEvent):
             return self._explicit(event)
         if isinstance(event, RunEvent):
             name = event.type.encode("utf-8", "replace")
-            return self._frame(b"" if breaks(name) else name, event.raw)
+            return self._frame(b"" if breaks(name) else name, named(event.raw))
         data = as_bytes(event)
         return self._frame(b"", data) if data else b""
 
