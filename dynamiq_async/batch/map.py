@@ -282,25 +282,42 @@ def map_app(
         working = Call(app, call, given, output_type, outage)
     elif mode == "run" or job is not None:
         check_unused(root_only, "for runs")
-        if job is None:
-            session = run_session(session_id, retry, options.get("journal"))
-            pause = DEFAULT_SETTLE if settle is None else settle
-            working = RunToEnd(*common, session_id=session, settle=pause, on_leave=on_leave)
-        else:
-            other = {"mode": None if mode == "run" else mode, "session_id": session_id}
-            check_unused(other, "with job, which makes runs with sessions of their own")
-            check_unused({"on_leave": leaves}, "with job, whose runs are everybody's")
-            run_session(None, retry, None)
-            options["job"] = job_id(job)
-            pause = LIST_LAG if settle is None else settle
-            again = options.get("retry_failed", False)
-            working = JobRuns(*common, job=options["job"], retry_failed=again, settle=pause)
+        working = _runs(common, options, mode, job, session_id, retry, settle, on_leave)
     else:
         check_unused({"on_leave": leaves}, "in mode 'invoke', whose calls have no runs to cancel")
         fields |= root_only | {"session_id": session_id}
         working = Invoke(*common)
     told = fields | {"extra_headers": extra_headers, "extra_query": extra_query}
     return _map(app, inputs, working, outage, output_type, given=told, **options)
+
+
+def _runs(
+    common: tuple[Any, ...],
+    options: dict[str, Any],
+    mode: str | None,
+    job: str | None,
+    session_id: str | UUID | None,
+    retry: bool | None,
+    settle: float | None,
+    on_leave: OnLeave,
+) -> RunToEnd:
+    """What makes a run for each input; of a job, whose id is then one of the options."""
+    if job is None:
+        session = run_session(session_id, retry, options.get("journal"))
+        settle = DEFAULT_SETTLE if settle is None else settle
+        return RunToEnd(*common, session_id=session, settle=settle, on_leave=on_leave)
+    other = {"mode": None if mode == "run" else mode, "session_id": session_id}
+    check_unused(other, "with job, which makes runs with sessions of their own")
+    leaves = {"on_leave": None if on_leave == "detach" else on_leave}
+    check_unused(leaves, "with job, whose runs are everybody's")
+    run_session(None, retry, None)
+    options["job"] = job_id(job)
+    return JobRuns(
+        *common,
+        job=options["job"],
+        retry_failed=options.get("retry_failed", False),
+        settle=LIST_LAG if settle is None else settle,
+    )
 
 
 def _map(
