@@ -44,10 +44,9 @@ def _type(arrow: Any, kind: str) -> Any:
         return arrow.list_(_type(arrow, kind.removeprefix("list ")))
     if kind == "time":
         return arrow.timestamp("us", tz="UTC")
-    named = {"json": "string", "date": "date32", "duration": "duration"}
     if kind == "duration":
         return arrow.duration("us")
-    return arrow.type_for_alias(named.get(kind, kind))
+    return arrow.type_for_alias({"json": "string", "date": "date32"}.get(kind, kind))
 
 
 def record_batch(schema: Any, rows: Sequence[Sequence[Any]]) -> Any:
