@@ -335,8 +335,11 @@ class BatchStoppedError(DynamiqError):
     `cause` is the error that stopped it. `results` are those that `AsyncApp.batch` has, in the
     order of the inputs; `map` handed them out already, so there it is empty. `done` is how many
     inputs have a result, and `not_tried` how many were never begun: None where the inputs do not
-    tell how many they are. The same batch with a journal goes on from there.
+    tell how many they are. The same batch with a journal goes on from there. `table` is what
+    `to_arrow` has of it.
     """
+
+    table: Any = None
 
     def __init__(
         self,
@@ -353,6 +356,11 @@ class BatchStoppedError(DynamiqError):
         self.results = list(results)
         self.done = done
         self.not_tried = not_tried
+
+
+class JobConflictError(DynamiqError):
+    """The run that a job's key has (`run_id`) was made with another input: it is no answer to this
+    one. No other run counts for the key."""
 
 
 class JournalError(DynamiqError):

@@ -64,12 +64,14 @@ ARROWS = (
     ),
     ("relay", f"{GROUND} events sse streaming runs", "a backend relays what clients read"),
     ("callbacks", f"{GROUND} _http runs submission", "a backend receives what clients submit"),
+    ("integrations", f"{GROUND} app batch", "an engine's workers call an App with many inputs"),
     ("emulator", "_json", "a second opinion of the contract shares no code with the client"),
     ("pytest_plugin", "emulator", "a fixture of the emulator"),
 )
 TOPS = ("cli", "__main__", "__init__")  # they put everything together, and nothing imports them
 MAY_IMPORT = {room: set(rooms.split()) for room, rooms, _ in ARROWS}
 
+SLOW = ("aiohttp", "anyio", "httpx", "rich", "tqdm", "cyclopts", "websockets", "pyarrow", "ray")
 CLIENT_NAMES = {"ClientSession", "ClientTimeout", "ClientResponse", "TCPConnector"}
 SERVERS = {"emulator", "relay", "callbacks"}  # of aiohttp they know the server only
 
@@ -264,7 +266,16 @@ def test_only_the_transport_knows_aiohttps_client(module: Module) -> None:
 def test_nothing_slow_is_imported_before_it_is_needed(module: Module) -> None:
     slow = [
         i
-        for library in ("aiohttp", "anyio", "httpx", "rich", "cyclopts", "websockets")
+        for library in (
+            "aiohttp",
+            "anyio",
+            "httpx",
+            "rich",
+            "tqdm",
+            "cyclopts",
+            "websockets",
+            "pyarrow",
+        )
         for i in foreign(module, library)
         if i.at_import and not i.for_types
     ]
@@ -275,6 +286,11 @@ def test_nothing_slow_is_imported_before_it_is_needed(module: Module) -> None:
 def test_one_module_knows_the_websockets_package(module: Module) -> None:
     running = [i for i in foreign(module, "websockets") if not i.for_types]
     assert not running or module.name == f"{NAME}.websocket._frames"
+
+
+@each_module
+def test_one_module_knows_pyarrow(module: Module) -> None:
+    assert not foreign(module, "pyarrow") or module.name == f"{NAME}.batch._arrow"
 
 
 @each_module

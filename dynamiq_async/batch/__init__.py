@@ -13,10 +13,12 @@ from dynamiq_async.batch.models import (
     MapSuccess,
     StreamItem,
 )
+from dynamiq_async.batch.once import NS, job_session
 from dynamiq_async.batch.options import BatchOptions, FanOutOptions, MapOptions, StreamManyOptions
 from dynamiq_async.batch.stream_many import StreamMany
 
 __all__ = [
+    "NS",
     "BatchOptions",
     "BatchProgress",
     "Batching",
@@ -31,4 +33,5 @@ __all__ = [
     "StreamManyOptions",
     "collected",
     "fan_out",
+    "job_session",
 ]

@@ -58,7 +58,9 @@ class Batching(Client):
         Args:
             inputs: any iterable or async iterable, read lazily: a small multiple of the
                 concurrency is held. What its iterator raises ends the batch, when what was under
-                way has been handed out.
+                way has been handed out. Or a frame of pandas, polars, pyarrow or DuckDB, or
+                anything else with `__arrow_c_stream__` (with the extra `arrow`): each row is
+                a mapping, with numbers, times and missing values as JSON has them.
             concurrency: how many at a time (32); or `Adaptive(min=…, max=…)`, to find out how many
                 the service takes.
             ordered: hand the results out in the order of the inputs, rather than as they finish.
@@ -69,6 +71,24 @@ class Batching(Client):
                 that is noticed in any case, and with a journal always.
             mode: "invoke" for a synchronous call; "run" for a background run, which is followed to
                 its end. Its result has the `run_id`.
+            job: a name, the same in every start: each key has one run that counts, on any number
+                of machines. It implies `mode="run"`. The run's session is
+                `uuid5(uuid5(NS, job), str(key))`, of `dynamiq_async.batch`. A run that is there is
+                followed, whatever its state, rather than made: such a result says `found`. After
+                a create the session is looked at once more. Of several runs the first one counts
+                that was not canceled, by the time of its start and its id; the others are
+                canceled. A run of another input is a JobConflictError as the result. With
+                `retry_failed`, what failed has another run, whose session is made of
+                `f"{key}\\n{n}"`. What this cannot promise: while two live attempts meet within
+                the settling time, a second run can begin before it is canceled. It would take an
+                idempotency key at the service to rule that out.
+            shard: only a part of the inputs: "2/8" (or `(2, 8)`) for the second of eight. Which
+                part an input belongs to depends on its key alone, so it stays the same.
+            total: how many inputs there are, where they do not tell it themselves.
+            progress: True: show a bar at a terminal and in a notebook, by `rich` where that is
+                installed, else by `tqdm`; elsewhere, and without both, log a line every 10 s (at
+                INFO, to the logger `dynamiq_async`). Or a function that is called with the
+                `BatchProgress` twice a second, and at the end; what it raises ends the batch.
             call: instead, any coroutine function of the App and the input. The App it is given is
                 a view of this one, whose calls are as patient: one that makes requests while it
                 holds a stream open needs `max_connections` of more than the concurrency.
@@ -99,11 +119,12 @@ class Batching(Client):
                 0: such inputs fail after `max_retries`, and stop the batch.
             settle: seconds that a run is looked for whose create was not answered (10) before it
                 is created anew, and only in a later start. What remains possible: that the service
-                takes up a request so long after it was lost.
+                takes up a request so long after it was lost. With `job`: for how long at most the
+                service's lists may lag behind (2).
             on_leave: in mode "run", what becomes of a run that the batch does not follow to its
                 end, because it is closed, cancelled or stopped, or the run's `timeout` passes:
                 "detach" leaves it going, "cancel" cancels it. With a journal, a later start begins
-                one that was canceled anew.
+                one that was canceled anew. Not with `job`, whose runs are everybody's.
             timeout, max_retries: for each call instead of the client's. In mode "run", `timeout`
                 holds for the create and again for the run (an hour, unless one is set).
             user_id, session_id, last_node_output, error_on_node_failure, retry, extra_body,

@@ -12,31 +12,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from dynamiq_async import errors
 from dynamiq_async._tasks import anyio_shield, release_on
 from dynamiq_async._words import counted
-from dynamiq_async.batch.models import BatchProgress, MapResult
+from dynamiq_async.batch.models import BatchProgress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dynamiq_async._http.limiter import Demand, Limiter
     from dynamiq_async._http.outage import Outage
+    from dynamiq_async.batch.displays import Display
     from dynamiq_async.batch.inputs import Item, Items
-    from dynamiq_async.batch.stopping import StopRules
+    from dynamiq_async.batch.tally import Tally
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 HELD = 4
 """For each worker, the inputs and results that may be held; in order, how far some may be ahead."""
-
-SAMPLE_SECONDS = 1.0
-SAMPLES = 30
-"""The rate is measured over the last `SAMPLES` samples, taken `SAMPLE_SECONDS` apart."""
 
 
 class HaltError(Exception):
@@ -62,51 +58,6 @@ class Job(Protocol[R_co]):
         """Called after the last item."""
 
 
-class Tally:
-    """The figures of a batch, and the rules by which they stop it."""
-
-    def __init__(self, rules: StopRules) -> None:
-        self.rules = rules
-        self.started = self.done = self.failed = self.unknown = self.skipped = 0
-        self._worked = 0
-        self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
-        self._next_sample = 0.0
-        self._ended_at: float | None = None
-
-    def begin(self) -> None:
-        self._sample(perf_counter())
-
-    def end(self) -> None:
-        self._ended_at = perf_counter()
-
-    def count(self, result: MapResult[Any], time: float) -> None:
-        """Count a result that was finished at `time`, by `perf_counter`."""
-        self.done += 1
-        if result.error is not None:
-            self.failed += 1
-            self.unknown += isinstance(result.error, errors.AmbiguousOutcomeError)
-        if result.from_journal:
-            self.skipped += 1
-            return
-        self.rules.judge(result)
-        self._worked += 1
-        if time >= self._next_sample:
-            self._sample(time)
-
-    def _sample(self, time: float) -> None:
-        self._samples.append((time, self._worked))
-        self._next_sample = time + SAMPLE_SECONDS
-
-    @property
-    def rate(self) -> float:
-        """Recent results a second."""
-        if not self._samples:
-            return 0.0
-        time, worked = self._samples[0]
-        seconds = (perf_counter() if self._ended_at is None else self._ended_at) - time
-        return (self._worked - worked) / seconds if seconds > 0 else 0.0
-
-
 class Fanout(Generic[R]):
     """One batch while it runs.
 
@@ -118,6 +69,7 @@ class Fanout(Generic[R]):
         outage: where the calls wait while there is no connection.
         ordered: hand results out in the order of the items.
         grace: seconds that what is under way has to finish when the batch is closed.
+        display: shows the figures while the batch runs.
     """
 
     def __init__(
@@ -131,6 +83,7 @@ class Fanout(Generic[R]):
         *,
         ordered: bool = False,
         grace: float = 0.0,
+        display: Display | None = None,
     ) -> None:
         self._items = items
         self._job = job
@@ -139,9 +92,10 @@ class Fanout(Generic[R]):
         self._demand = demand
         self._outage = outage
         self._grace = grace
+        self._display = display
         self._room = HELD * demand.room
         self._ahead: dict[int, R] | None = {} if ordered else None
-        self._next_index = 0
+        self._next_place = 0
         self._out: list[R] = []
         self._handed = 0  # of the list that is being read
         self._held = 0
@@ -219,6 +173,8 @@ class Fanout(Generic[R]):
             failed=tally.failed,
             unknown=tally.unknown,
             skipped=tally.skipped,
+            found=tally.found,
+            usage=tally.usage,
             throttled=self._limiter.throttled - self._throttled if self._watch is not None else 0,
             cooldown=self._limiter.cooldown,
             offline=self._outage.seconds,
@@ -291,7 +247,7 @@ class Fanout(Generic[R]):
             try:
                 await self._job.open()
                 with self._limiter.demand(self._demand):
-                    await self._work_all()
+                    await self._work_shown()
             finally:
                 await self._items.aclose()
                 await self._job.aclose()
@@ -301,6 +257,29 @@ class Fanout(Generic[R]):
                 raise
         finally:
             self._finish()
+
+    async def _work_shown(self) -> None:
+        if self._display is None:
+            await self._work_all()
+            return
+        showing = asyncio.create_task(self._show(self._display))
+        try:
+            await self._work_all()
+        finally:
+            showing.cancel()
+            await asyncio.wait([showing])
+
+    async def _show(self, display: Display) -> None:
+        """Show the figures now and then, and at the end. What that raises ends the batch."""
+        try:
+            try:
+                while True:
+                    display.update(self.progress())
+                    await asyncio.sleep(display.seconds)
+            finally:
+                display.close(self.progress())
+        except Exception as error:  # noqa: BLE001 - of a caller's function
+            self._end(error, at_once=True)
 
     async def _work_all(self) -> None:
         if self._stopped:
@@ -375,7 +354,7 @@ class Fanout(Generic[R]):
                     result = await job(item)
                 finally:
                     self._busy -= 1
-                self._put(item.index, result)
+                self._put(item.place, result)
                 if tally.rules.cause is not None:
                     self._stop()
                 if self._starters:
@@ -418,15 +397,15 @@ class Fanout(Generic[R]):
         finally:
             self._stop()
 
-    def _put(self, index: int, result: R) -> None:
+    def _put(self, place: int, result: R) -> None:
         ahead = self._ahead
         if ahead is None:
             self._out.append(result)
         else:
-            ahead[index] = result
-            while self._next_index in ahead:
-                self._out.append(ahead.pop(self._next_index))
-                self._next_index += 1
+            ahead[place] = result
+            while self._next_place in ahead:
+                self._out.append(ahead.pop(self._next_place))
+                self._next_place += 1
         if self._reader is not None and self._out:
             self._notify()
 

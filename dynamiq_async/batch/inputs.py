@@ -17,15 +17,26 @@ from collections.abc import (
     Sized,
 )
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from msgspec import Struct
 
 from dynamiq_async._scalars import plain
+from dynamiq_async.batch.frames import FrameRows, is_frame
 from dynamiq_async.batch.models import Key
+from dynamiq_async.batch.shards import Shard, part_of
 from dynamiq_async.errors import InvalidArgumentError
+from dynamiq_async.options import check_count
 
-Inputs = Iterable[Any] | AsyncIterable[Any]
+
+class Frame(Protocol):
+    """What hands out its columns by the Arrow C stream, such as a frame of polars or pandas."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None, /) -> object:
+        """Its columns."""
+
+
+Inputs = Iterable[Any] | AsyncIterable[Any] | Frame
 KeyOf = Callable[[Any], Key] | str | None
 
 REMEMBERED_KEYS = 100_000
@@ -39,14 +50,18 @@ class Item(Struct):
     key: Key
     input: Any
     error: Exception | None = None
+    place: int = 0
 
 
 class Items:
     """The items of one job.
 
     Args:
-        inputs: any iterable or async iterable.
+        inputs: any iterable or async iterable, or a frame.
         key: a function of an input, or the name of a field; None for the index.
+        shard: the part of the inputs to work on; None for all.
+        texts: whether 1 and "1" are the same key, as they are in a journal.
+        total: how many there are, where the caller says it.
 
     Attributes:
         total: how many there are, where they tell; corrected at their end.
@@ -54,18 +69,33 @@ class Items:
         failure: what the inputs' own iterator raised, which ends them.
 
     Raises:
-        InvalidArgumentError: `inputs` or `key` is of no such type.
+        InvalidArgumentError: `inputs`, `key` or `shard` is of no such type.
     """
 
-    def __init__(self, inputs: Inputs, key: KeyOf) -> None:
+    def __init__(
+        self,
+        inputs: Inputs,
+        key: KeyOf,
+        *,
+        shard: Shard | None = None,
+        texts: bool = False,
+        total: int | None = None,
+    ) -> None:
         _check(inputs, key)
-        self.total = _length(inputs)
+        self._is_ours = None if shard is None else part_of(shard)
+        self._texts = texts
+        self._is_default = key is None and shard is None
+        self._inputs: Any = FrameRows(inputs) if is_frame(inputs) else inputs
+        self.total = total
+        if total is not None:
+            check_count(total, "total", least=0)
+        elif shard is None:
+            self.total = _length(self._inputs)
         self.waits = isinstance(inputs, AsyncIterable)
         self.failure: BaseException | None = None
-        self._inputs = inputs
         self._key_of = _field(key) if isinstance(key, str) else key
         self._keys = _Remembered()
-        self._count = 0
+        self._count = self._placed = 0
         self._iterator: Iterator[Any] = iter(())
         self._async_iterator: AsyncIterator[Any] | None = None
 
@@ -79,33 +109,37 @@ class Items:
 
     def take(self) -> Item | None:
         """The next item; None when there is none any more."""
-        try:
-            input = next(self._iterator)
-        except StopIteration:
-            self._correct_total()
-            return None
-        except Exception as error:  # noqa: BLE001 - the caller's own, raised to the caller later
-            self.failure = error
-            return None
-        return self._item(input)
+        while True:
+            try:
+                input = next(self._iterator)
+            except StopIteration:
+                self._correct_total()
+                return None
+            except Exception as error:  # noqa: BLE001 - the caller's own, raised to the caller later
+                self.failure = error
+                return None
+            if (item := self._item(input)) is not None:
+                return item
 
     async def wait(self) -> Item | None:
         """The same from an async iterable. One task asks, and closes: there may be a cancel scope
         in there, which belongs to its task."""
         assert self._async_iterator is not None  # noqa: S101 - `waits` says so
-        try:
-            input = await anext(self._async_iterator)
-        except StopAsyncIteration:
-            self._correct_total()
-            return None
-        except Exception as error:  # noqa: BLE001 - the same
-            self.failure = error
-            return None
-        return self._item(input)
+        while True:
+            try:
+                input = await anext(self._async_iterator)
+            except StopAsyncIteration:
+                self._correct_total()
+                return None
+            except Exception as error:  # noqa: BLE001 - the same
+                self.failure = error
+                return None
+            if (item := self._item(input)) is not None:
+                return item
 
     def _correct_total(self) -> None:
         if self.total is not None:
-            self.total = self._count
+            self.total = self._placed
 
     async def aclose(self) -> None:
         """Let go of the inputs. An async generator is closed, so that nothing of it is left."""
@@ -114,20 +148,33 @@ class Items:
         if inspect.isasyncgen(iterator):
             await iterator.aclose()
 
-    def _item(self, input: Any) -> Item:
+    def _item(self, input: Any) -> Item | None:
+        """The next item; None where it is another shard's."""
         index = self._count
         self._count = index + 1
+        if self._is_default:
+            self._placed = index + 1
+            return Item(index, index, input, None, index)
+        key, error = self._key(index, input)
+        if self._is_ours is not None and not self._is_ours(key):
+            return None
+        place = self._placed
+        self._placed = place + 1
+        if error is None and self._key_of is not None:
+            known = str(key) if self._texts else key
+            error = None if self._keys.add(known) else _twice(index, key)
+        return Item(index, key, input, error, place)
+
+    def _key(self, index: int, input: Any) -> tuple[Key, Exception | None]:
         if self._key_of is None:
-            return Item(index, index, input)
+            return index, None
         try:
             key = self._key_of(input)
             if type(key) is not str and type(key) is not int:
                 key = _plain_key(index, key)
         except Exception as error:  # noqa: BLE001 - the caller's own, which this item fails with
-            return Item(index, index, input, error)
-        if not self._keys.add(key):
-            return Item(index, key, input, _twice(index, key))
-        return Item(index, key, input)
+            return index, error
+        return key, None
 
 
 class _Remembered:
@@ -147,7 +194,7 @@ class _Remembered:
         return True
 
 
-def _length(inputs: Inputs) -> int | None:
+def _length(inputs: object) -> int | None:
     try:
         return len(inputs) if isinstance(inputs, Sized) else None
     except TypeError:  # what is sized in principle may not know
@@ -193,6 +240,7 @@ def _twice(index: int, key: Key) -> InvalidArgumentError:
 def _check(inputs: object, key: object) -> None:
     one = isinstance(inputs, str | bytes | Mapping)
     many = isinstance(inputs, Iterable | AsyncIterable) or hasattr(type(inputs), "__getitem__")
+    many = many or is_frame(inputs)
     if one or not many:
         raise InvalidArgumentError(
             "inputs must be an iterable or async iterable of inputs, such as a list of mappings, "

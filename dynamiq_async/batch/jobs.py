@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from dynamiq_async._http.sender import Sender
-    from dynamiq_async.batch.engine import Tally
     from dynamiq_async.batch.inputs import Item
     from dynamiq_async.batch.journal import Claim, Journal
     from dynamiq_async.batch.models import MapResult
     from dynamiq_async.batch.modes import Mode
+    from dynamiq_async.batch.tally import Tally
 
 OnError = Literal["return", "raise"]
 Unknown = Literal["raise", "retry", "skip"]
@@ -138,7 +138,7 @@ class JournaledJob(MapJob):
     async def _settle(self, result: Draft, prepared: Any, claim: Claim, started: float) -> None:
         """An earlier attempt was begun, and its end was not noted."""
         if self._mode.traceable:
-            recovering = self._mode.recover(result, claim.session_id, claim.record.run_id)
+            recovering = self._mode.recover(result, prepared, claim.session_id, claim.record.run_id)
             if await self._noted(result, claim, started, recovering):
                 return
         elif self._unknown != "retry":
@@ -207,6 +207,10 @@ class _Attempt:
     @property
     def session_id(self) -> str:
         return self._claim.session_id
+
+    @property
+    def fresh(self) -> bool:
+        return self._claim.state == "new" and not self._journal.is_new
 
     def note_run(self, run_id: str) -> None:
         record = self._claim.record

@@ -12,11 +12,14 @@ from dynamiq_async import errors
 from dynamiq_async._http.client import Client, api_of
 from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async._json import check_type
-from dynamiq_async.batch.engine import Fanout, Tally
+from dynamiq_async.batch.columns import Columns
+from dynamiq_async.batch.displays import ShowProgress, display_of
+from dynamiq_async.batch.engine import Fanout
 from dynamiq_async.batch.inputs import Inputs, Items, KeyOf
 from dynamiq_async.batch.jobs import JournaledJob, MapJob, OnError, Unknown
 from dynamiq_async.batch.models import BatchProgress, MapResult
 from dynamiq_async.batch.modes import Call, Invoke, Mode, RunToEnd, run_session
+from dynamiq_async.batch.once import LIST_LAG, JobRuns, job_id
 from dynamiq_async.batch.options import (
     FanOutOptions,
     check_one_of,
@@ -26,13 +29,16 @@ from dynamiq_async.batch.options import (
     outage_of,
 )
 from dynamiq_async.batch.stopping import StopRules
-from dynamiq_async.options import OnLeave
+from dynamiq_async.batch.tables import Rows
+from dynamiq_async.batch.tally import Tally
+from dynamiq_async.options import OnLeave, check_count
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from dynamiq_async._http.outage import Outage
     from dynamiq_async.batch.journal import Journal, JournalStore
+    from dynamiq_async.batch.shards import Shard
     from dynamiq_async.options import Adaptive
 
 T = TypeVar("T")
@@ -97,7 +103,82 @@ class Map(FanOutIterator[MapResult[T]]):
     It sets to work with the first read, or on entering `async with`. A read that is cancelled
     closes it. An exception of the inputs' own iterator is raised when what was under way has been
     handed out.
+
+    As tables, results have the columns `key` (as text), `state` ("done", "failed" or "unknown"),
+    `output` (as JSON), `error` (its message), `error_type`, `error_status`, `run_id`, `attempts`,
+    `started` and `seconds`; and one for each field where the `output_type` is a Struct, a dataclass
+    or a pydantic model: null where the field's type in Arrow cannot hold the value.
     """
+
+    def __init__(self, engine: Fanout[MapResult[T]], output_type: Any = Any) -> None:
+        super().__init__(engine)
+        self._output_type = output_type
+
+    def arrow_batches(self, rows: int = 10_000) -> ArrowBatches:
+        """The rest of the results as record batches of pyarrow, of so many rows at most each.
+
+            async for batch in results.arrow_batches(10_000):
+                writer.write_batch(batch)
+
+        No more of them is held than one batch. Behind an error that ends the results, those before
+        it were handed out.
+
+        Raises:
+            MissingExtraError: the extra `arrow` is not installed.
+            InvalidArgumentError: `rows` is no such number.
+        """
+        check_count(rows, "rows")
+        return ArrowBatches(self, Columns(self._output_type), rows)
+
+    async def to_arrow(self) -> Any:
+        """The rest of the results, all of them, as one `pyarrow.Table`.
+
+        Raises:
+            MissingExtraError: the extra `arrow` is not installed.
+            BatchStoppedError: its `table` has the results that there are. Reading may raise others.
+        """
+        batches = self.arrow_batches()
+        found: list[Any] = []
+        try:
+            async with self:
+                async for batch in batches:
+                    found.append(batch)  # noqa: PERF401 - they are kept, however it ends
+        except errors.BatchStoppedError as stopped:
+            stopped.table = batches.table(found)
+            raise
+        return batches.table(found)
+
+
+class ArrowBatches:
+    """Results as record batches, from `Map.arrow_batches`."""
+
+    def __init__(self, results: Map[Any], columns: Columns, rows: int) -> None:
+        self._results = results
+        self._columns = columns
+        self._rows = rows
+        self._waiting = Rows(columns)
+        self._failure: Exception | None = None
+        self.table = self._waiting.table
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        try:
+            async for result in self._results:
+                self._waiting.add(self._columns.of_result(result))
+                if len(self._waiting) >= self._rows:
+                    return self._waiting.take()
+        except Exception as error:
+            if not len(self._waiting):
+                raise
+            self._failure = error
+        if not len(self._waiting):
+            raise StopAsyncIteration
+        return self._waiting.take()
 
 
 async def collected(results: Map[T]) -> list[MapResult[T]]:
@@ -142,7 +223,9 @@ def fan_out(
     outage = outage_of(connect_patience)
     working = Call(client, call, RequestOptions(timeout, max_retries), output_type, outage)
     working.name = mode
-    return _map(client, inputs, working, outage, ordered=ordered, given=given, **options)
+    return _map(
+        client, inputs, working, outage, output_type, ordered=ordered, given=given, **options
+    )
 
 
 def map_app(
@@ -150,9 +233,10 @@ def map_app(
     inputs: Inputs,
     *,
     call: Callable[[C, Any], Awaitable[Any]] | None = None,
-    mode: Literal["invoke", "run"] = "invoke",
+    mode: Literal["invoke", "run"] | None = None,
+    job: str | None = None,
     output_type: Any = Any,
-    settle: float = DEFAULT_SETTLE,
+    settle: float | None = None,
     on_leave: OnLeave = "detach",
     user_id: str | None = None,
     session_id: str | UUID | None = None,
@@ -168,9 +252,9 @@ def map_app(
     **options: Any,
 ) -> Map[Any]:
     """`AsyncApp.map`; see there."""
-    check_one_of(mode, ("invoke", "run"), "mode")
+    check_one_of("invoke" if mode is None else mode, ("invoke", "run"), "mode")
     check_type(output_type)
-    check_seconds_or_zero(settle, "settle")
+    check_seconds_or_zero(0 if settle is None else settle, "settle")
     check_one_of(on_leave, ("detach", "cancel"), "on_leave")
     leaves = None if on_leave == "detach" else on_leave
     outage = outage_of(connect_patience)
@@ -183,30 +267,57 @@ def map_app(
     common = (app, given, fields, output_type, outage)
     working: Mode
     if call is not None:
-        unused = (
-            root_only
-            | fields
-            | {
-                "session_id": session_id,
-                "retry": retry,
-                "extra_headers": extra_headers,
-                "extra_query": extra_query,
-                "on_leave": leaves,
-                "mode": None if mode == "invoke" else mode,
-            }
-        )
+        unused = {
+            **root_only,
+            **fields,
+            "session_id": session_id,
+            "retry": retry,
+            "extra_headers": extra_headers,
+            "extra_query": extra_query,
+            "on_leave": leaves,
+            "mode": None if mode == "invoke" else mode,
+            "job": job,
+        }
         check_unused(unused, "beside call, which makes its own calls: say it there")
         working = Call(app, call, given, output_type, outage)
-    elif mode == "run":
+    elif mode == "run" or job is not None:
         check_unused(root_only, "for runs")
-        session = run_session(session_id, retry, options.get("journal"))
-        working = RunToEnd(*common, session_id=session, settle=settle, on_leave=on_leave)
+        working = _runs(common, options, mode, job, session_id, retry, settle, on_leave)
     else:
         check_unused({"on_leave": leaves}, "in mode 'invoke', whose calls have no runs to cancel")
         fields |= root_only | {"session_id": session_id}
         working = Invoke(*common)
     told = fields | {"extra_headers": extra_headers, "extra_query": extra_query}
-    return _map(app, inputs, working, outage, given=told, **options)
+    return _map(app, inputs, working, outage, output_type, given=told, **options)
+
+
+def _runs(
+    common: tuple[Any, ...],
+    options: dict[str, Any],
+    mode: str | None,
+    job: str | None,
+    session_id: str | UUID | None,
+    retry: bool | None,
+    settle: float | None,
+    on_leave: OnLeave,
+) -> RunToEnd:
+    """What makes a run for each input; of a job, whose id is then one of the options."""
+    if job is None:
+        session = run_session(session_id, retry, options.get("journal"))
+        settle = DEFAULT_SETTLE if settle is None else settle
+        return RunToEnd(*common, session_id=session, settle=settle, on_leave=on_leave)
+    other = {"mode": None if mode == "run" else mode, "session_id": session_id}
+    check_unused(other, "with job, which makes runs with sessions of their own")
+    leaves = {"on_leave": None if on_leave == "detach" else on_leave}
+    check_unused(leaves, "with job, whose runs are everybody's")
+    run_session(None, retry, None)
+    options["job"] = job_id(job)
+    return JobRuns(
+        *common,
+        job=options["job"],
+        retry_failed=options.get("retry_failed", False),
+        settle=LIST_LAG if settle is None else settle,
+    )
 
 
 def _map(
@@ -214,6 +325,7 @@ def _map(
     inputs: Inputs,
     mode: Mode,
     outage: Outage,
+    output_type: Any,
     *,
     concurrency: int | Adaptive = DEFAULT_CONCURRENCY,
     ordered: bool = False,
@@ -226,6 +338,10 @@ def _map(
     unknown: Unknown = "raise",
     retry_failed: bool = False,
     max_failures: float | None = None,
+    shard: Shard | None = None,
+    total: int | None = None,
+    progress: ShowProgress = False,
+    job: UUID | None = None,
     given: Mapping[str, Any] | None = None,
 ) -> Map[Any]:
     check_one_of(on_error, ("return", "raise"), "on_error")
@@ -234,27 +350,39 @@ def _map(
     demand = demand_of(concurrency, rate)
     api = api_of(client)
     tally = Tally(StopRules(max_failures, api.options.policy.max_wait))
-    job: MapJob
+    work: MapJob
     if journal is None:
-        job = MapJob(mode, tally, api.sender, on_error=on_error, include_input=include_input)
+        work = MapJob(mode, tally, api.sender, on_error=on_error, include_input=include_input)
     else:
-        job = JournaledJob(
+        work = JournaledJob(
             mode,
             tally,
             api.sender,
-            _opening(journal, mode.name, api.url, retry_failed=retry_failed),
+            _opening(journal, mode.name, api.url, job, retry_failed=retry_failed),
             given or {},
             on_error=on_error,
             include_input=include_input,
             unknown=unknown,
         )
-    items = Items(inputs, key)
+    items = Items(inputs, key, shard=shard, texts=job is not None, total=total)
+    display = display_of(progress)
     limiter = api.sender.limiter
-    return Map(Fanout(items, job, tally, limiter, demand, outage, ordered=ordered, grace=grace))
+    engine = Fanout(
+        *(items, work, tally, limiter, demand, outage),
+        ordered=ordered,
+        grace=grace,
+        display=display,
+    )
+    return Map(engine, output_type)
 
 
 def _opening(
-    journal: JournalStore | str | os.PathLike[str], mode: str, url: str, *, retry_failed: bool
+    journal: JournalStore | str | os.PathLike[str],
+    mode: str,
+    url: str,
+    job: UUID | None,
+    *,
+    retry_failed: bool,
 ) -> Callable[[], Awaitable[Journal]]:
     # With SQLite, so only where it is needed.
     from dynamiq_async.batch.journal import Journal, JournalStore
@@ -264,4 +392,6 @@ def _opening(
             f"journal must be the path of a file or a JournalStore, not {journal!r}",
             argument="journal",
         )
-    return partial(Journal.open, journal, mode=mode, app_url=url, retry_failed=retry_failed)
+    return partial(
+        Journal.open, journal, mode=mode, app_url=url, retry_failed=retry_failed, job=job
+    )

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Typ
 
 from msgspec import Struct
 
+from dynamiq_async.errors import AmbiguousOutcomeError, DynamiqError
+from dynamiq_async.events import Usage
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -27,6 +30,34 @@ class _Tried(Struct, kw_only=True):
     run_id: str | None = None
     seconds: float = 0.0
     from_journal: bool = False
+    found: bool = False
+    usage: Usage | None = None
+
+    def asdict(self) -> dict[str, Any]:
+        """The result as a plain dictionary, for a row of a frame.
+
+        `key`, `index`, `state` ("done", "failed" or "unknown"), `input`, `output`, `error` (its
+        message), `error_type`, `error_status` (of HTTP), `run_id`, `attempts`, `started` (in
+        UTC), `seconds`, `from_journal` and `found`.
+        """
+        error = getattr(self, "error", None)
+        message, kind, status = error_facts(error)
+        return {
+            "key": self.key,
+            "index": self.index,
+            "state": state_of(error),
+            "input": self.input,
+            "output": getattr(self, "output", None),
+            "error": message,
+            "error_type": kind,
+            "error_status": status,
+            "run_id": self.run_id,
+            "attempts": self.attempts,
+            "started": self.started_at,
+            "seconds": self.seconds,
+            "from_journal": self.from_journal,
+            "found": self.found,
+        }
 
 
 class MapSuccess(_Tried, Generic[T], kw_only=True):
@@ -42,6 +73,9 @@ class MapSuccess(_Tried, Generic[T], kw_only=True):
         started_at: when the input was taken up, in UTC.
         seconds: how long it took from there, waiting included.
         from_journal: it was done in an earlier start of the job; nothing was called for it now.
+        found: with `job=`, the run was there already, and was followed rather than made.
+        usage: what the run or the stream consumed, as far as its events told; None where they did
+            not, for synchronous calls and for what was over when it was found.
     """
 
     ok: ClassVar[Literal[True]] = True
@@ -83,10 +117,39 @@ class Draft(_Tried, kw_only=True):
 
     def finished(self) -> MapResult[Any]:
         """The result. An error counts, whatever came out."""
-        known = {name: getattr(self, name) for name in _Tried.__struct_fields__}
-        if self.error is not None:
-            return MapFailure(error=self.error, **known)
-        return MapSuccess(output=self.output, **known)
+        error = self.error
+        result: MapResult[Any]
+        if error is None:
+            result = MapSuccess(
+                key=self.key, index=self.index, started_at=self.started_at, output=self.output
+            )
+        else:
+            result = MapFailure(
+                key=self.key, index=self.index, started_at=self.started_at, error=error
+            )
+        result.input = self.input
+        result.attempts = self.attempts
+        result.run_id = self.run_id
+        result.seconds = self.seconds
+        result.from_journal = self.from_journal
+        result.found = self.found
+        result.usage = self.usage
+        return result
+
+
+def state_of(error: BaseException | None) -> str:
+    """What a journal calls a result with this error."""
+    if error is None:
+        return "done"
+    return "unknown" if isinstance(error, AmbiguousOutcomeError) else "failed"
+
+
+def error_facts(error: BaseException | None) -> tuple[str | None, str | None, int | None]:
+    """The message of an error, the name of its class, and the status of its HTTP response."""
+    if error is None:
+        return None, None, None
+    message = error.message if isinstance(error, DynamiqError) else str(error)
+    return message, type(error).__name__, getattr(error, "status", None)
 
 
 def _origin(traceback: TracebackType | None) -> TracebackType | None:
@@ -127,6 +190,8 @@ class BatchProgress(Struct, frozen=True, kw_only=True):
         failed: how many of these are errors.
         unknown: how many of those are of an unknown outcome (`AmbiguousOutcomeError`).
         skipped: how many of `done` came from the journal, without a call.
+        found: how many of them are of a job's runs that were there already.
+        usage: what all of them consumed, as far as they told.
         throttled: how often the service asked the client to slow down since the batch began.
         cooldown: seconds for which it asked that nothing be sent, from now.
         offline: for how long there has been no connection, in seconds; 0 when there is one.
@@ -142,6 +207,8 @@ class BatchProgress(Struct, frozen=True, kw_only=True):
     failed: int = 0
     unknown: int = 0
     skipped: int = 0
+    found: int = 0
+    usage: Usage | None = None
     throttled: int = 0
     cooldown: float = 0.0
     offline: float = 0.0

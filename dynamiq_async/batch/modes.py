@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async.batch.models import Draft
     from dynamiq_async.options import OnLeave
+    from dynamiq_async.runs.models import Run
 
 C = TypeVar("C", bound=Client)
 
@@ -46,6 +47,10 @@ class Attempt(Protocol):
     @property
     def session_id(self) -> str:
         """A session for this attempt alone."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether a journal that was used before knows that there was no attempt."""
 
     def note_run(self, run_id: str) -> None:
         """The attempt is this run."""
@@ -73,7 +78,9 @@ class Mode(Protocol):
     async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
         """Fill in `result`; with an `attempt`, return the output as JSON."""
 
-    async def recover(self, result: Draft, session_id: str, run_id: str | None) -> bytes | None:
+    async def recover(
+        self, result: Draft, prepared: Any, session_id: str, run_id: str | None
+    ) -> bytes | None:
         """Where that is possible, find the run of an earlier attempt and do the same with it;
         None when there is none."""
 
@@ -122,7 +129,9 @@ class Invoke:
             _keep_misfit(result, error)
         return response.body
 
-    async def recover(self, result: Draft, session_id: str, run_id: str | None) -> bytes | None:
+    async def recover(
+        self, result: Draft, prepared: Any, session_id: str, run_id: str | None
+    ) -> bytes | None:
         raise NotImplementedError
 
     def recall(self, output: bytes) -> Any:
@@ -163,7 +172,9 @@ class Call:
         result.output = output = await calling
         return None if attempt is None else encode(output, "call")
 
-    async def recover(self, result: Draft, session_id: str, run_id: str | None) -> bytes | None:
+    async def recover(
+        self, result: Draft, prepared: Any, session_id: str, run_id: str | None
+    ) -> bytes | None:
         raise NotImplementedError
 
     def recall(self, output: bytes) -> Any:
@@ -213,19 +224,22 @@ class RunToEnd:
 
     async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
         session = attempt.session_id if attempt is not None else self._session_id or str(uuid4())
-        run_id = await self._create(prepared, session, attempt)
+        run = await self._create(prepared, session, attempt)
         if attempt is not None:
-            attempt.note_run(run_id)
-        return await self._follow(result, run_id)
+            attempt.note_run(run.id)
+        return await self._follow(result, run.id)
 
-    async def recover(self, result: Draft, session_id: str, run_id: str | None) -> bytes | None:
+    async def recover(
+        self, result: Draft, prepared: Any, session_id: str, run_id: str | None
+    ) -> bytes | None:
         if run_id is None:
             try:
-                run_id = await self._find(session_id)
+                run = await self._find(session_id)
             except errors.DynamiqError as error:
-                raise _unseen(
+                raise unseen(
                     "it could not be found out whether a run was started", error
                 ) from error
+            run_id = None if run is None else run.id
         try:
             return None if run_id is None else await self._follow(result, run_id)
         except errors.RunCanceledError:
@@ -236,7 +250,7 @@ class RunToEnd:
     def recall(self, output: bytes) -> Any:
         return recalled(output, self._output_type)
 
-    async def _create(self, input: Any, session: str, attempt: Attempt | None) -> str:
+    async def _create(self, input: Any, session: str, attempt: Attempt | None) -> Run:
         request = self._service.create_request(
             input, self._given, session_id=session, background=True, **self._fields
         )
@@ -250,7 +264,7 @@ class RunToEnd:
                 await Leaving(self._service, session_id=session).finish(None)
             raise
         else:
-            return run.id
+            return run
         if self._session_id is None:
             try:
                 found = await self._find(session)
@@ -260,14 +274,13 @@ class RunToEnd:
                 return found
         raise lost
 
-    async def _find(self, session_id: str) -> str | None:
+    async def _find(self, session_id: str) -> Run | None:
         """The run of a session, which may take a while to show up.
 
         Raises:
             DynamiqError: nobody can tell.
         """
-        run = await self._service.search(session_id, self._options, settle=self._settle)
-        return None if run is None else run.id
+        return await self._service.search(session_id, self._options, settle=self._settle)
 
     async def _follow(self, result: Draft, run_id: str) -> bytes:
         result.run_id = run_id
@@ -276,17 +289,23 @@ class RunToEnd:
                 self._service, self._following, run_id=run_id, on_leave=self._on_leave
             )
             async with stream:
-                output: msgspec.Raw = await stream.output(output_type=msgspec.Raw)
+                try:
+                    output: msgspec.Raw = await stream.output(output_type=msgspec.Raw)
+                finally:
+                    result.usage = stream.usage
         except errors.RunError:
             raise
         except errors.DynamiqError as error:
-            raise _unseen(f"the end of run {run_id} was not seen", error, run_id) from error
+            raise unseen(f"the end of run {run_id} was not seen", error, run_id) from error
+        self._decode(result, output, run_id)
+        return bytes(output)
+
+    def _decode(self, result: Draft, output: msgspec.Raw, run_id: str) -> None:
         try:
             what = f"the output of run {run_id}"
             result.output = _json.decode_as(output, self._output_type, what, run_id=run_id)
         except errors.ResponseDecodeError as error:
             _keep_misfit(result, error)
-        return bytes(output)
 
 
 def run_session(session_id: str | UUID | None, retry: bool | None, journal: object) -> str | None:
@@ -347,9 +366,10 @@ def _keep_misfit(result: Draft, error: errors.ResponseDecodeError) -> None:
     result.error = error
 
 
-def _unseen(
+def unseen(
     what: str, error: errors.DynamiqError, run_id: str | None = None
 ) -> errors.AmbiguousOutcomeError:
+    """What became of a run is not known: `what`, because of `error`."""
     timed_out = isinstance(error, errors.APITimeoutError)
     kind = errors.AmbiguousTimeoutError if timed_out else errors.AmbiguousConnectionError
     return error.retold(kind, f"{what}: {error.message}", run_id=run_id)

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from dynamiq_async._http.request_options import TimeoutLike
+    from dynamiq_async.batch.displays import ShowProgress
     from dynamiq_async.batch.inputs import KeyOf
     from dynamiq_async.batch.jobs import OnError, Unknown
     from dynamiq_async.batch.journal import JournalStore
+    from dynamiq_async.batch.shards import Shard
     from dynamiq_async.runs.questions import OnQuestion
     from dynamiq_async.streaming.app_stream import FinalEvent
     from dynamiq_async.streaming.event_reader import OnBadEvent
@@ -37,13 +39,17 @@ class FanOutOptions(TypedDict, total=False):
     unknown: Unknown
     retry_failed: bool
     max_failures: float | None
+    shard: Shard | None
+    total: int | None
+    progress: ShowProgress
 
 
 class BatchOptions(FanOutOptions, total=False):
     """The arguments of `AsyncApp.batch` that have no part in its type."""
 
-    mode: Literal["invoke", "run"]
-    settle: float
+    mode: Literal["invoke", "run"] | None
+    job: str | None
+    settle: float | None
     on_leave: OnLeave
     connect_patience: float
     timeout: TimeoutLike

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dynamiq_async._http.client import api_of, patient_view
 from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
-from dynamiq_async.batch.engine import Fanout, Tally
+from dynamiq_async.batch.engine import Fanout
 from dynamiq_async.batch.inputs import Inputs, Items, KeyOf
 from dynamiq_async.batch.jobs import begun, check_open, keep, unless_ended
 from dynamiq_async.batch.map import CONNECT_PATIENCE, DEFAULT_CONCURRENCY, FanOutIterator
@@ -20,6 +20,7 @@ from dynamiq_async.batch.options import (
     outage_of,
 )
 from dynamiq_async.batch.stopping import StopRules
+from dynamiq_async.batch.tally import Tally
 from dynamiq_async.streaming.app_stream import AppStream
 
 if TYPE_CHECKING:
@@ -74,11 +75,14 @@ class _StreamJob:
             if item.error is not None:
                 raise item.error
             async with self._open_stream(item.input) as stream:
-                async for events in stream.batches():
-                    await self.emit(
-                        [StreamItem(key=key, index=index, event=event) for event in events]
-                    )
-                draft.output = await _output(stream)
+                try:
+                    async for events in stream.batches():
+                        await self.emit(
+                            [StreamItem(key=key, index=index, event=event) for event in events]
+                        )
+                    draft.output = await _output(stream)
+                finally:
+                    draft.usage = stream.usage
         except asyncio.CancelledError as error:
             keep(unless_ended(error), draft)
         except Exception as error:  # noqa: BLE001 - the stream's result

@@ -34,6 +34,7 @@ from .routes import all_services, destination
 
 if TYPE_CHECKING:
     import ssl
+    from collections import Counter
     from collections.abc import Callable, Collection, Mapping
 
     from .app.callbacks import Delivery
@@ -90,6 +91,8 @@ class Emulator:
         event_window: keep only so many of a run's newest events, so that memory stays flat; the App
             waits for a stream that is further behind. By default all are kept.
         max_file_bytes: the largest file that can be uploaded.
+        list_lag: seconds that a new run is missing in the list of runs, as where lists are read
+            from a copy of the database.
         keepalive_timeout: seconds after which an idle connection is closed, or one whose next
             request has not come whole.
         read_timeout: seconds that the first request of a connection may take to come, and as many
@@ -121,6 +124,7 @@ class Emulator:
         callback_ssl: ssl.SSLContext | None = None,
         event_window: int | None = None,
         max_file_bytes: int = 128 * 1024 * 1024,
+        list_lag: float = 0.0,
         keepalive_timeout: float = 75.0,
         read_timeout: float | None = 60.0,
         log_limit: int = 10_000,
@@ -142,6 +146,7 @@ class Emulator:
             callback_ssl=callback_ssl,
             event_window=event_window,
             max_file_bytes=max_file_bytes,
+            list_lag=list_lag,
         )
         named = {**BUILTIN, **{name: _app(given) for name, given in (apps or {}).items()}}
         self._deployments = deployments(_app(app), named)
@@ -296,6 +301,11 @@ class Emulator:
         return self._apps.executions
 
     @property
+    def execution_counts(self) -> Counter[str | None]:
+        """How many executions each session had; None: those without one. `reset` clears it."""
+        return self._apps.execution_counts
+
+    @property
     def deliveries(self) -> Log[Delivery]:
         """Every delivery of a callback, also those that failed."""
         return self._apps.deliveries
@@ -362,6 +372,7 @@ class Emulator:
         """Forget the logs, the script and the use of the quota. Runs and files stay."""
         self.requests.clear()
         self.executions.clear()
+        self.execution_counts.clear()
         self.deliveries.clear()
         self.clear_script()
         self._apps.invocations = 0

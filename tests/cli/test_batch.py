@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from dynamiq_async.__main__ import main
+from dynamiq_async.batch import displays
 from dynamiq_async.batch.journal import Journal
 from dynamiq_async.batch.models import BatchProgress
 from dynamiq_async.cli.batch import command
@@ -654,9 +655,9 @@ def test_the_figures_of_a_moment_are_shown() -> None:
         rate=12.34,
         eta=3723.0,
     )
-    assert progress_module.line(figures) == (
+    assert displays.line(figures) == (
         "1,234 of 12,345 done, 1,000 from the journal, 2 failed, slowed down 3 x, "
-        "7 of 8 under way, asked to wait 2 s, no connection for 7 s, 12.3/s, 1:02:03 left"
+        "7 of 8 under way, asked to slow down for 2 s, cannot connect for 7 s, 12.3/s, 1:02:03 left"
     )
 
 

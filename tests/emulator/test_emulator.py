@@ -345,3 +345,19 @@ async def test_a_token_is_looked_at_before_the_path(
         keys = {"/~management": emulator.management.token, "/~flowy": emulator.flowy_key}
         known = await client.call(method, service + path, key=keys.get(service, ""))
         assert known.status in (404, 405)
+
+
+async def test_lists_of_runs_can_lag_and_executions_are_counted() -> None:
+    session = "6f9619ff-8b86-4d11-b42d-00cf4fc964ff"
+    async with Emulator("echo", list_lag=60.0, log_limit=1) as emulator:
+        async with AsyncApp(emulator.url, access_key=emulator.access_key) as app:
+            run = await app.runs.create({"n": 1}, session_id=session)
+            await app.runs.create({"n": 2}, session_id=session)
+            await app.invoke({"n": 3})
+            assert (await app.runs.get(run.id)).id == run.id
+            assert not (await app.runs.list()).data
+            emulator.settings.list_lag = 0.0
+            assert len(await app.runs.list()) == 2
+        assert emulator.execution_counts == {session: 2, None: 1}
+        emulator.reset()
+        assert not emulator.execution_counts

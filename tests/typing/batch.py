@@ -86,3 +86,15 @@ async def streams(app: AsyncApp, inputs: list[dict[str, str]]) -> None:
     assert_type(app.stream_many(inputs), StreamMany[StreamEvent])
     async for item in app.stream_many(inputs, mode="run", dedupe=True):
         assert_type(item, StreamItem[RunEvent])
+
+
+async def frames(app: AsyncApp) -> None:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+    for frame in (pd.DataFrame(), pl.DataFrame(), pa.table({})):
+        await app.batch(frame, job="nightly", shard="2/8", progress=True)
+    app.map(pa.table({}), shard=(2, 8), total=7, progress=lambda figures: figures.done)
+    result = (await app.batch([{}], output_type=int))[0]
+    assert_type(result.asdict(), dict[str, Any])

@@ -9,9 +9,10 @@ A path stands for `SQLiteJournal`. `Journal.read` looks into such a file, also w
 it, and exports it as JSON lines.
 """
 
+from dynamiq_async.batch.journal.entry import Entry
 from dynamiq_async.batch.journal.error_codec import describe
 from dynamiq_async.batch.journal.memory import MemoryJournal
-from dynamiq_async.batch.journal.reader import Entry, JournalReader, json_line
+from dynamiq_async.batch.journal.reader import JournalReader, JournalReaders, json_line
 from dynamiq_async.batch.journal.sqlite import SQLiteJournal
 from dynamiq_async.batch.journal.state import Claim
 from dynamiq_async.batch.journal.store import Header, JournalStore, Record, RecordState
@@ -23,6 +24,7 @@ __all__ = [
     "Header",
     "Journal",
     "JournalReader",
+    "JournalReaders",
     "JournalStore",
     "MemoryJournal",
     "Record",

@@ -3,64 +3,151 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from contextlib import contextmanager
+from itertools import chain
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from uuid import UUID, uuid5
 
 import msgspec
 from msgspec import Struct
 
 from dynamiq_async import _json
 from dynamiq_async._files import replacing
-from dynamiq_async.batch.journal import error_codec, sqlite_file
+from dynamiq_async.batch.columns import Columns
+from dynamiq_async.batch.journal import sqlite_file
+from dynamiq_async.batch.journal.entry import Entry
 from dynamiq_async.batch.journal.sqlite_file import SELECTED
 from dynamiq_async.batch.journal.state import session_of
 from dynamiq_async.batch.journal.store import Record
+from dynamiq_async.batch.tables import TableFormat, format_of, table_file
 from dynamiq_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from dynamiq_async.errors import DynamiqError
 
 _AT_ONCE = 500
 
 
-class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a journal holds of one key.
+class Entries:
+    """What one journal holds, or several.
 
-    Attributes:
-        state: "done", "failed", "running" (or it was when its process died) or "unknown": it was
-            sent, and nobody knows its outcome.
-        attempt: how often it was begun.
-        session_id: of the last attempt, where runs are made.
-        run_id: of its run.
-        output: what came out.
-        error: what went wrong, with the name of the error's class as `type`.
-        attempts: how many requests the last attempt took; `seconds`: how long.
-        started_at, finished_at: Unix time.
+    Use it as `with Journal.read(...) as journal:`, or call `close` when done. Iterate it for its
+    entries.
     """
 
-    key: str
-    state: str
-    attempt: int
-    session_id: str | None = None
-    run_id: str | None = None
-    output: msgspec.Raw | None = None
-    error: msgspec.Raw | None = None
-    attempts: int | None = None
-    seconds: float | None = None
-    started_at: float | None = None
-    finished_at: float | None = None
+    def __enter__(self) -> Self:
+        return self
 
-    @property
-    def failure(self) -> DynamiqError | None:
-        """The error, as it was raised."""
-        return None if self.error is None else error_codec.decode(bytes(self.error))
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Entry]:
+        return self.entries()
+
+    def close(self) -> None:
+        """Let go of the file. May be called twice."""
+        raise NotImplementedError
+
+    def counts(self) -> dict[str, int]:
+        """How many keys are in each state: "done", "failed", "running" and "unknown"."""
+        raise NotImplementedError
+
+    def entries(self, state: str | None = None) -> Iterator[Entry]:
+        """The entries that are in this state; None: all of them."""
+        raise NotImplementedError
+
+    def export(
+        self,
+        target: str | PathLike[str] | BinaryIO,
+        *,
+        state: str | None = None,
+        format: TableFormat | None = None,
+        output_type: Any = Any,
+    ) -> int:
+        """Write the entries, or those in one state; return how many there were.
+
+        Args:
+            target: a binary file, or a path. The file at a path (or where a symbolic link leads)
+                is replaced when it is complete, and until then left as it is; it keeps its mode.
+                A device or a pipe is written as it is.
+            format: "parquet", "arrow" (with the extra `arrow`), "csv" or "jsonl"; by default what
+                the path ends in, else "jsonl". Parquet is written in groups of rows, so memory
+                stays flat.
+            output_type: what the outputs are: a column for each of its fields, as in `Map`, whose
+                columns the tables have.
+
+        Raises:
+            JournalError: the journal is damaged.
+            InvalidArgumentError: the file cannot be written, or there is no such format.
+            MissingExtraError: the format needs the extra `arrow`.
+        """
+        if not isinstance(target, str | PathLike):
+            return self._write(target, state, format_of("", format), output_type)
+        chosen = format_of(target, format)
+        try:
+            with replacing(target) as file:
+                return self._write(file, state, chosen, output_type)
+        except OSError as error:
+            raise InvalidArgumentError(
+                f"{target} cannot be written: {error.strerror}", argument="target"
+            ) from error
+
+    def _write(
+        self, file: BinaryIO, state: str | None, format: TableFormat, output_type: Any
+    ) -> int:
+        count = 0
+        if format == "jsonl":
+            for entry in self.entries(state):
+                file.write(json_line(entry))
+                count += 1
+            return count
+        columns = Columns(output_type)
+        table = table_file(file, format, columns)
+        for entry in self.entries(state):
+            table.add(columns.of_entry(entry))
+            count += 1
+        table.close()
+        return count
 
 
-class JournalReader:
+class JournalReaders(Entries):
+    """Several journals, such as those of a job's shards, one behind the other.
+
+    Attributes:
+        journals: each of them.
+    """
+
+    def __init__(self, paths: Iterable[str | PathLike[str]]) -> None:
+        self.journals: list[JournalReader] = []
+        try:
+            for path in paths:
+                self.journals.append(JournalReader(path))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the files. May be called twice."""
+        for journal in self.journals:
+            journal.close()
+
+    def counts(self) -> dict[str, int]:
+        """The sums of all journals."""
+        sums: Counter[str] = Counter()
+        for journal in self.journals:
+            sums.update(journal.counts())
+        return dict(sums)
+
+    def entries(self, state: str | None = None) -> Iterator[Entry]:
+        """The entries in this state, or all, of one journal after the other."""
+        return chain.from_iterable(journal.entries(state) for journal in self.journals)
+
+
+class JournalReader(Entries):
     """A look into a journal in a file. It never changes it, and does not hold up who writes it.
 
     Reads are short and block; use a thread where that matters. Iterate it for its entries, in the
@@ -84,12 +171,6 @@ class JournalReader:
         self.job, self.mode, self.app_url = header.job, header.mode, header.app_url
         self.created_at = header.created_at
 
-    def __enter__(self) -> JournalReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Let go of the file. May be called twice."""
         self._connection.close()
@@ -98,9 +179,6 @@ class JournalReader:
         """How many keys are in each state: "done", "failed", "running" and "unknown"."""
         found = self._rows("SELECT state, count(*) FROM entry GROUP BY state")
         return dict.fromkeys(("done", "failed", "running", "unknown"), 0) | dict(found)
-
-    def __iter__(self) -> Iterator[Entry]:
-        return self.entries()
 
     def entries(self, state: str | None = None) -> Iterator[Entry]:
         """The entries that are in this state; None: all of them."""
@@ -115,38 +193,11 @@ class JournalReader:
             for _, *values in rows:
                 yield self._entry(Record(*values))
 
-    def export(self, target: str | PathLike[str] | BinaryIO, *, state: str | None = None) -> int:
-        """Write the entries, or those in one state, as JSON lines; return how many there were.
-
-        Args:
-            target: a binary file, or a path. The file at a path (or where a symbolic link leads)
-                is replaced when it is complete, and until then left as it is; it keeps its mode.
-                A device or a pipe is written as it is.
-
-        Raises:
-            JournalError: the journal is damaged.
-            InvalidArgumentError: the file cannot be written.
-        """
-        if not isinstance(target, str | PathLike):
-            return self._write(target, state)
-        try:
-            with replacing(target) as file:
-                return self._write(file, state)
-        except OSError as error:
-            raise InvalidArgumentError(
-                f"{target} cannot be written: {error.strerror}", argument="target"
-            ) from error
-
-    def _write(self, file: BinaryIO, state: str | None) -> int:
-        count = 0
-        for entry in self.entries(state):
-            file.write(json_line(entry))
-            count += 1
-        return count
-
     def _entry(self, record: Record) -> Entry:
         session = None
-        if self.mode == "run":
+        if self.mode == "job":
+            session = str(uuid5(UUID(self.job), record.key))
+        elif self.mode == "run":
             session = session_of(self.job, record.key, record.attempt)
         return Entry(
             key=record.key,

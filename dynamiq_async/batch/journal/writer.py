@@ -11,10 +11,10 @@ import copy
 import os
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 from uuid import uuid4
 
-from dynamiq_async.batch.journal.reader import JournalReader
+from dynamiq_async.batch.journal.reader import JournalReader, JournalReaders
 from dynamiq_async.batch.journal.sqlite import SQLiteJournal
 from dynamiq_async.batch.journal.state import Claim, JournalState
 from dynamiq_async.batch.journal.store import Header, JournalStore, Record
@@ -22,9 +22,13 @@ from dynamiq_async.errors import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
+    from uuid import UUID
 
 TURNS = 8
 """Turns of the event loop that a group may take to gather."""
+
+NEW_SECONDS = 1.0
+"""A journal that is no older was made by this start."""
 
 
 class _Group:
@@ -81,9 +85,13 @@ class Journal:
 
     Of one event loop. Use it as `async with await Journal.open(...) as journal:`, or call `aclose`
     when done.
+
+    Attributes:
+        is_new: whether nothing used it before: then it cannot tell what others did.
     """
 
-    def __init__(self, store: JournalStore, state: JournalState) -> None:
+    def __init__(self, store: JournalStore, state: JournalState, *, is_new: bool = False) -> None:
+        self.is_new = is_new
         self._store = store
         self._state = state
         self._loop = asyncio.get_running_loop()
@@ -101,6 +109,7 @@ class Journal:
         mode: str,
         app_url: str,
         retry_failed: bool = False,
+        job: UUID | None = None,
     ) -> Journal:
         """Open the journal that `store` keeps, or the file at this path; or begin a new one.
 
@@ -108,6 +117,7 @@ class Journal:
             mode: how the batch calls the App, such as "invoke" or "run".
             app_url: of the App. A journal is for one mode and one App.
             retry_failed: begin what failed again, rather than to report it.
+            job: what the journal is for, where that has a UUID of its own.
 
         Raises:
             JournalError: there is something that is no journal, or one that is damaged, for
@@ -115,32 +125,52 @@ class Journal:
         """
         if isinstance(store, str | os.PathLike):
             store = SQLiteJournal(store)
-        header = Header(job=str(uuid4()), mode=mode, app_url=app_url, created_at=time.time())
+        new = Header(job=str(job or uuid4()), mode=mode, app_url=app_url, created_at=time.time())
         try:
-            header = await store.load(header)
-            fits = (header.mode, header.app_url) == (mode, app_url)
+            header = await store.load(new)
+            same_job = job is None or header.job == str(job)
+            fits = (header.mode, header.app_url) == (mode, app_url) and same_job
             if not fits:
                 await store.close()
         except JournalError:
             raise
         except Exception as error:
             raise _complaint(store, error) from error
+        if not fits and not same_job and header.mode == mode:
+            raise JournalError(f"the journal {store} is for another job; use one journal for each")
         if not fits:
             raise JournalError(
                 f"the journal {store} is for mode {header.mode!r} at {header.app_url}, not for "
                 f"mode {mode!r} at {app_url}; use another journal for that"
             )
         opening = secrets.randbits(53)  # as large an integer as every JSON reader keeps
-        return cls(store, JournalState(header.job, opening, retry_failed=retry_failed))
+        state = JournalState(header.job, opening, retry_failed=retry_failed)
+        # A store may keep the time less precisely; to look once more is the safe mistake.
+        is_new = header.created_at > new.created_at - NEW_SECONDS
+        return cls(store, state, is_new=is_new)
 
+    @overload
     @staticmethod
-    def read(path: str | os.PathLike[str]) -> JournalReader:
+    def read(path: str | os.PathLike[str]) -> JournalReader: ...
+    @overload
+    @staticmethod
+    def read(
+        path: str | os.PathLike[str], *more: str | os.PathLike[str]
+    ) -> JournalReader | JournalReaders: ...
+    @staticmethod
+    def read(
+        path: str | os.PathLike[str], *more: str | os.PathLike[str]
+    ) -> JournalReader | JournalReaders:
         """Look into the journal in the file at `path`, also while a batch writes it.
+
+        Args:
+            more: the paths of others, such as those of other shards, which are listed, counted and
+                exported together with it.
 
         Raises:
             JournalError: there is none, or it is damaged.
         """
-        return JournalReader(path)
+        return JournalReaders([path, *more]) if more else JournalReader(path)
 
     async def __aenter__(self) -> Journal:
         return self

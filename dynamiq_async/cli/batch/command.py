@@ -23,6 +23,8 @@ from dynamiq_async._http.bodies import root_body
 from dynamiq_async._http.client import api_of
 from dynamiq_async._http.request_options import RequestOptions
 from dynamiq_async._words import counted
+from dynamiq_async.batch import job_session
+from dynamiq_async.batch.displays import duration, line
 from dynamiq_async.batch.journal import SQLiteJournal
 from dynamiq_async.batch.models import BatchProgress
 from dynamiq_async.cli import output
@@ -41,7 +43,7 @@ from dynamiq_async.cli.batch.options import (
     Pace,
     Reading,
 )
-from dynamiq_async.cli.batch.progress import duration, line, show_progress
+from dynamiq_async.cli.batch.progress import show_progress
 from dynamiq_async.cli.batch.results import Results
 from dynamiq_async.cli.options import (
     CALL,
@@ -83,8 +85,9 @@ def batch(
         str,
         Parameter(
             allow_leading_hyphen=True,
-            help="JSON lines (an object with the Input node's fields on each) or CSV (with a "
-            "header, separated by commas, semicolons or tabs); `-` for stdin.",
+            help="JSON lines (an object with the Input node's fields on each), CSV (with a "
+            "header, separated by commas, semicolons, tabs or bars), Parquet or Arrow; `-` for "
+            "stdin.",
         ),
     ],
     /,
@@ -96,7 +99,8 @@ def batch(
             group=OUTPUT,
             allow_leading_hyphen=True,
             help="Where the results go, as JSON lines: a file, which is there when it is complete "
-            "(a device or a pipe is written as it is), or `-` for stdout. [default: -]",
+            "(a device or a pipe is written as it is), or `-` for stdout. A name that ends in "
+            ".parquet, .arrow or .csv is a table's. [default: -]",
         ),
     ] = "-",
     with_input: Annotated[
@@ -123,19 +127,21 @@ def batch(
     dynamiq-async batch inputs.jsonl -o results.jsonl --concurrency 64 --journal job.db
     dynamiq-async batch inputs.jsonl -o results.jsonl --journal job.db --retry-failed
     dynamiq-async batch questions.csv --key id --rate 60/m --adaptive > results.jsonl
+    dynamiq-async batch in.parquet -o out.parquet --key id --job nightly-2026-11-28
+    dynamiq-async batch in.parquet -o out-2.parquet --key id --job nightly --shard 2/8
     ```
     """
-    reader = RecordReader(inputs, format=reading.input_format, key=reading.key, limit=reading.limit)
+    reader = reading.reader(inputs)
     journal = Path(os.path.realpath(journaling.journal)) if journaling.journal else None
     fields = {"user_id": user_id, **nodes.arguments()}
     if dry_run:
-        asyncio.run(_show_requests(reader, connection, pace.mode, fields))
+        asyncio.run(_show_requests(reader, connection, pace.mode, journaling.job, fields))
         return
     arguments = pace.arguments() | journaling.arguments() | limits.arguments() | fields
     arguments["include_input"] = with_input
     target = Target(
         out,
-        may_replace=journal is not None,
+        may_replace=journal is not None or journaling.job is not None,
         input=reader.path or Path(_STDIN),
         journal=journal,
         key_file=connection.key_file,
@@ -247,6 +253,8 @@ class Job:
             parts.append(f"the results so far are in {self._results.unfinished}")
         if journal is not None:
             parts.append(f"the same command goes on where it was, with {journal}")
+        elif self._arguments["job"] is not None:
+            parts.append("the same command finds the runs of the job again")
         else:
             parts.append("without a --journal, the same command begins anew")
         output.remark("; ".join(parts))
@@ -267,9 +275,9 @@ class Job:
         for complaint in self._results.complaints():
             output.remark(f"  {complaint}")
         advice = "with a --journal, they could be called again alone"
-        if self._arguments["journal"] is not None:
+        if self._arguments["journal"] is not None or self._arguments["job"] is not None:
             advice = "the same command with --retry-failed calls them again"
-            if figures.unknown:
+            if figures.unknown and self._arguments["journal"] is not None:
                 advice += f", --unknown retry also the {figures.unknown:,} of unknown outcome"
         raise DynamiqError(
             f"{figures.failed:,} of {counted(figures.done, 'input', grouped=True)} failed; {advice}"
@@ -349,22 +357,29 @@ class Job:
 
 
 async def _show_requests(
-    reader: RecordReader, connection: Connection, mode: str, fields: dict[str, Any]
+    reader: RecordReader,
+    connection: Connection,
+    mode: str | None,
+    job: str | None,
+    fields: dict[str, Any],
 ) -> None:
     """Print the first requests as they would be sent, without the key."""
     async with replace(connection, public=True).open() as app:
-        for _, value in itertools.islice(reader.records(), _SHOWN_REQUESTS):
+        for key, value in itertools.islice(reader.records(), _SHOWN_REQUESTS):
             if isinstance(value, BrokenLineError):
                 raise InvalidArgumentError(f"{reader.name}, {value.message}", argument="input")
-            request = _request_of(app, value, mode, fields)
+            session = None if mode != "run" else "(one for each run)"
+            if job is not None:
+                session = job_session(job, key)
+            request = _request_of(app, value, session, fields)
             output.write_line(f"{request.method} {request.url}")
             output.print_json(msgspec.Raw(cast("bytes", request.body)))  # no files go with it
 
 
-def _request_of(app: AsyncApp, input: Any, mode: str, fields: dict[str, Any]) -> Request:
+def _request_of(app: AsyncApp, input: Any, session: str | None, fields: dict[str, Any]) -> Request:
     api, given = api_of(app), RequestOptions()
-    if mode == "run":
+    if session is not None:
         return RunRequests(api).create_request(
-            input, given, session_id="(one for each run)", background=True, **fields
+            input, given, session_id=session, background=True, **fields
         )
     return api.request("POST", "", body=root_body(input, **fields), given=given)

@@ -1,4 +1,4 @@
-"""The inputs of `batch`: JSON lines or CSV, from a file or stdin, read one record at a time.
+"""The inputs of `batch`: JSON lines, CSV, Parquet or Arrow, read one record at a time.
 
 A file is checked before anything is sent, which finds its bad lines and counts its inputs. What
 cannot be read twice (stdin, a pipe) is read as it comes, in a thread that nobody waits for. A bad
@@ -17,25 +17,29 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import msgspec
 
+from dynamiq_async.batch.shards import Shard, part_of
+from dynamiq_async.batch.tables import format_of, read_table
+from dynamiq_async.cli.batch.cells import Cells
 from dynamiq_async.cli.writing import named
 from dynamiq_async.errors import DynamiqError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-Format = Literal["jsonl", "csv"]
+Format = Literal["jsonl", "csv", "parquet", "arrow"]
 Key = str | int
 
 _SHOWN_LINES = 5  # in the message that a file has bad lines
 _READ_AHEAD = 256  # records from stdin
 _LONGEST_FIELD = 2**31 - 1
 _SHOWN_FIELDS = 20
-_DELIMITERS = ",;\t"
+_DELIMITERS = ",;\t|"
 _NOT_UTF8 = "not UTF-8; save it as UTF-8, or convert it: iconv -f latin1 -t utf-8"
 
 _DECODE = msgspec.json.Decoder().decode
@@ -69,20 +73,29 @@ class RecordReader:
         format: None: by the file's name.
         key: the field whose value is the key of an input; None: the number of its line.
         limit: how many to read; None: all.
+        shard: which part of these; None: all.
+        cells: what the cells of CSV are.
 
     Raises:
         InvalidArgumentError: the file cannot be read.
     """
 
     def __init__(
-        self, given: str, *, format: Format | None, key: str | None, limit: int | None
+        self,
+        given: str,
+        *,
+        format: Format | None,
+        key: str | None,
+        limit: int | None,
+        shard: Shard | None = None,
+        cells: Cells | None = None,
     ) -> None:
         self.path = None if given == "-" else Path(given)
         self.name = "stdin" if given == "-" else given
-        csv_name = self.path is not None and self.path.suffix.lower() in (".csv", ".tsv")
-        self._parse = _csv if (format or ("csv" if csv_name else "jsonl")) == "csv" else _jsonl
+        self._parse = _parser(format or _format_of(self.path), cells)
         self._key = key
         self._limit = limit
+        self._is_ours = None if shard is None else part_of(shard)
         if self.path is not None and self.path.is_dir():
             raise InvalidArgumentError(f"{given} is a folder", argument="input")
 
@@ -95,7 +108,9 @@ class RecordReader:
         """Each record with its key. One that is no input is a BrokenLineError."""
         with self._open() as file:
             for line, value in itertools.islice(self._parse(file), self._limit):
-                yield self._record(line, value)
+                record = self._record(line, value)
+                if self._is_ours is None or self._is_ours(record[0]):
+                    yield record
 
     def check(self) -> int:
         """How many records there are, if all of them are inputs.
@@ -260,6 +275,22 @@ class StreamedInputs(Inputs):
             self._loop.call_soon_threadsafe(self._news.set)
 
 
+def _format_of(path: Path | None) -> Format:
+    suffix = "" if path is None else path.suffix.lower()
+    return "csv" if suffix == ".tsv" else format_of(f"inputs{suffix}")
+
+
+def _parser(format: Format, cells: Cells | None) -> Callable[[BinaryIO], Iterator[tuple[int, Any]]]:
+    if format == "csv":
+        return partial(_csv, cells=cells or Cells())
+    if cells is not None:
+        raise InvalidArgumentError(
+            f"types and empty_null are about the cells of CSV, and these inputs are {format}",
+            argument="types",
+        )
+    return _jsonl if format == "jsonl" else partial(read_table, format)
+
+
 def _jsonl(file: BinaryIO) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(file, 1):
         text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
@@ -272,7 +303,7 @@ def _jsonl(file: BinaryIO) -> Iterator[tuple[int, Any]]:
         yield number, value
 
 
-def _csv(file: BinaryIO) -> Iterator[tuple[int, Any]]:
+def _csv(file: BinaryIO, cells: Cells) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(_LONGEST_FIELD)
     text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
     try:
@@ -290,8 +321,9 @@ def _csv(file: BinaryIO) -> Iterator[tuple[int, Any]]:
                 return
             if header is None:
                 header = _header(row)
+                cells.check(header)
             elif row:
-                yield line, _fields(line, header, row)
+                yield line, _fields(line, header, row, cells)
     finally:
         text.detach()  # else the file would be closed with it, and stdin is not ours to close
 
@@ -317,13 +349,18 @@ def _header(row: list[str]) -> list[str]:
     return row
 
 
-def _fields(line: int, header: list[str], row: list[str]) -> dict[str, str] | BrokenLineError:
+def _fields(
+    line: int, header: list[str], row: list[str], cells: Cells
+) -> dict[str, Any] | BrokenLineError:
     if len(row) != len(header):
         fields = f"{len(row)} field{'s' * (len(row) != 1)}"
         return _broken_line(line, f"{fields}, while the header has {len(header)}")
     if not _is_text(row):
         return _broken_line(line, _NOT_UTF8)
-    return dict(zip(header, row, strict=True))
+    try:
+        return cells.read(header, row)
+    except ValueError as error:
+        return _broken_line(line, str(error))
 
 
 def _is_text(row: list[str]) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from dynamiq_async.batch.journal import Journal, JournalReader
+from dynamiq_async.batch.journal import Journal, JournalReader, JournalReaders
 from dynamiq_async.cli import output
 from dynamiq_async.cli.options import OUTPUT
 from dynamiq_async.cli.writing import Target
@@ -17,7 +17,7 @@ from dynamiq_async.cli.writing import Target
 def journal(
     path: Annotated[Path, Parameter(help="The file that --journal named.")],
     /,
-    *,
+    *more: Annotated[Path, Parameter(help="Those of other shards, to be taken together.")],
     out: Annotated[
         str | None,
         Parameter(
@@ -25,7 +25,8 @@ def journal(
             group=OUTPUT,
             allow_leading_hyphen=True,
             help="Write what is known of each input there, as JSON lines: a file, which is "
-            "replaced when it is complete, or `-` for stdout.",
+            "replaced when it is complete, or `-` for stdout. A name that ends in .parquet, .arrow "
+            "or .csv is a table's.",
         ),
     ] = None,
     state: Annotated[
@@ -45,11 +46,13 @@ def journal(
     ```
     dynamiq-async journal job.db
     dynamiq-async journal job.db -o everything.jsonl
+    dynamiq-async journal job.db -o everything.parquet
+    dynamiq-async journal shard-1.db shard-2.db -o everything.jsonl
     dynamiq-async journal job.db --state failed | jq -r .error.message
     ```
     """
     target = None if out is None else Target(out, may_replace=True, journal=path)
-    with Journal.read(path) as reader:
+    with Journal.read(path, *more) as reader:
         if out is None and output.is_terminal():
             _print_counts(reader)
         elif target is None or target.path is None:
@@ -60,8 +63,10 @@ def journal(
             output.remark(f"{count:,} written to {out}")
 
 
-def _print_counts(reader: JournalReader) -> None:
-    created = datetime.fromtimestamp(reader.created_at).astimezone()
-    output.write_line(f"mode {reader.mode} at {reader.app_url}, since {created:%Y-%m-%d %H:%M}")
+def _print_counts(reader: JournalReader | JournalReaders) -> None:
+    for journal in [reader] if isinstance(reader, JournalReader) else reader.journals:
+        created = datetime.fromtimestamp(journal.created_at).astimezone()
+        about = f"mode {journal.mode} at {journal.app_url}"
+        output.write_line(f"{about}, since {created:%Y-%m-%d %H:%M}")
     for name, count in reader.counts().items():
         output.write_line(f"{name:8} {count:>10,}")

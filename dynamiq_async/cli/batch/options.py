@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from dynamiq_async.cli.batch.inputs import Format
+from dynamiq_async.cli.batch.cells import Cells
+from dynamiq_async.cli.batch.inputs import Format, RecordReader
 from dynamiq_async.errors import InvalidArgumentError
 from dynamiq_async.options import Adaptive
 
@@ -24,8 +25,19 @@ class Reading:
 
     input_format: Annotated[
         Format | None,
-        Parameter(help="jsonl or csv. [default: csv for a name that ends so, else jsonl]"),
+        Parameter(
+            help="jsonl, csv, parquet or arrow (the last two with the extra arrow). [default: what "
+            "the name ends in, else jsonl]"
+        ),
     ] = None
+    types: Annotated[
+        str | None,
+        Parameter(
+            help="What columns of CSV are, such as age=int,score=float: text, int, float, bool or "
+            "json. [default: text]"
+        ),
+    ] = None
+    empty_null: Annotated[bool, Parameter(help="An empty cell of CSV is null.")] = False
     key: Annotated[
         str | None,
         Parameter(
@@ -36,6 +48,13 @@ class Reading:
     limit: Annotated[
         int | None, Parameter(validator=Number(gte=1), help="Only the first N inputs.")
     ] = None
+    shard: Annotated[
+        str | None,
+        Parameter(
+            help="Only a part of the inputs, such as 2/8 for the second of eight. Which part an "
+            "input belongs to depends on its key alone."
+        ),
+    ] = None
     check: Annotated[
         bool,
         Parameter(
@@ -44,6 +63,19 @@ class Reading:
             "then a failed one, as it is on stdin, and the time left is not known.",
         ),
     ] = True
+
+    def reader(self, inputs: str) -> RecordReader:
+        """Reads the inputs from where the command line says they are."""
+        return RecordReader(
+            inputs,
+            format=self.input_format,
+            key=self.key,
+            limit=self.limit,
+            shard=self.shard,
+            cells=Cells(self.types, empty_null=self.empty_null)
+            if self.types is not None or self.empty_null
+            else None,
+        )
 
 
 @Parameter(name="*", group=BATCH)
@@ -62,9 +94,11 @@ class Pace:
         Parameter(help="At most so many requests: 5 (a second), 5/s, 60/m or 1000/h."),
     ] = None
     mode: Annotated[
-        Literal["invoke", "run"],
-        Parameter(help="run: background runs, followed to their end. [default: invoke]"),
-    ] = "invoke"
+        Literal["invoke", "run"] | None,
+        Parameter(
+            help="run: background runs, followed to their end. [default: invoke; with --job, run]"
+        ),
+    ] = None
     ordered: Annotated[bool, Parameter(help="Results in the order of the inputs.")] = False
     grace: Annotated[
         float,
@@ -111,6 +145,13 @@ class Pace:
 class Journaling:
     """What is remembered of an earlier start."""
 
+    job: Annotated[
+        str | None,
+        Parameter(
+            help="A name, the same in every start: each input has one run that counts, on any "
+            "number of machines and after any crash. A run that is there is followed, not made."
+        ),
+    ] = None
     journal: Annotated[
         str | None,
         Parameter(
@@ -130,18 +171,19 @@ class Journaling:
         ),
     ] = "raise"
     settle: Annotated[
-        float,
+        float | None,
         Parameter(
             validator=Number(gte=0),
-            help="Seconds for which a run is looked for when the answer to its creation was lost. "
-            "[default: 10]",
+            help="Seconds for which a run is looked for when the answer to its creation was lost; "
+            "with --job, by which the service's lists may lag. [default: 10; with --job, 2]",
         ),
-    ] = 10.0
+    ] = None
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of `AsyncApp.map`."""
-        if self.journal is None and (self.retry_failed or self.unknown != "raise"):
-            argument = "retry_failed" if self.retry_failed else "unknown"
+        retries = self.retry_failed and self.job is None
+        if self.journal is None and (retries or self.unknown != "raise"):
+            argument = "retry_failed" if retries else "unknown"
             raise InvalidArgumentError(
                 f"{argument} is about what a journal says; name it with --journal",
                 argument=argument,

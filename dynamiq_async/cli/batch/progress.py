@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from dynamiq_async.batch.displays import line
 from dynamiq_async.cli import output
 
 if TYPE_CHECKING:
@@ -52,35 +53,3 @@ async def _log(progress: Callable[[], BatchProgress]) -> None:
     while True:
         await asyncio.sleep(LOG_SECONDS)
         output.remark(line(progress()))
-
-
-def line(figures: BatchProgress, *, ended: bool = False) -> str:
-    """The figures in one line; when the batch has ended, without those of the moment."""
-    done = f"{figures.done:,}"
-    if figures.total is not None:
-        done += f" of {figures.total:,}"
-    parts = [f"{done} done"]
-    if figures.skipped:
-        parts.append(f"{figures.skipped:,} from the journal")
-    if figures.failed:
-        parts.append(f"{figures.failed:,} failed")
-    if figures.throttled:
-        parts.append(f"slowed down {figures.throttled} x")
-    if not ended:
-        parts.append(f"{figures.in_flight} of {figures.limit} under way")
-        if figures.cooldown:
-            parts.append(f"asked to wait {figures.cooldown:.0f} s")
-        if figures.offline:
-            parts.append(f"no connection for {figures.offline:.0f} s")
-        if figures.rate:
-            parts.append(f"{figures.rate:.1f}/s")
-        if figures.eta is not None:
-            parts.append(f"{duration(figures.eta)} left")
-    return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Such as 0:07, 12:34 or 1:02:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

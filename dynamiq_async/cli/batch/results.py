@@ -1,13 +1,17 @@
-"""What `batch` writes: one line of JSON for each input, to stdout or to a file."""
+"""What `batch` writes: a line of JSON for each input, or a row of a table where a file's name says
+so."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from dynamiq_async._failures import failed_nodes
+from dynamiq_async.batch.columns import Columns
 from dynamiq_async.batch.journal import describe
+from dynamiq_async.batch.tables import check_installed, format_of, table_file
 from dynamiq_async.cli import output
 from dynamiq_async.cli.writing import PATIENCE, ROOM
 
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dynamiq_async.batch.models import Key, MapResult
+    from dynamiq_async.batch.tables import TableFile
     from dynamiq_async.cli.writing import Target, Writer
 
 _SHOWN_KINDS = 3
@@ -36,6 +41,11 @@ class Results:
         self._target = target
         self._with_input = with_input
         self._writer: Writer | None = None
+        self._format = format_of(target.given)
+        self._columns = Columns(with_input=with_input)
+        self._table: TableFile | None = None
+        if self._format in ("parquet", "arrow"):
+            check_installed()
         self._failures: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
         self.with_failed_nodes = 0
@@ -64,6 +74,8 @@ class Results:
         if self._writer is None and self._target.path is not None:
             self._writer = self._target.writer()
             await self._writer.drain()
+            if self._format != "jsonl":
+                self._table = table_file(_Sink(self._writer), self._format, self._columns)
 
     async def drain(self, *, whole: bool = False) -> None:
         """Wait while more lines than a few were not taken, or while any was not.
@@ -92,6 +104,8 @@ class Results:
             output.give_up()
             return
         try:
+            if self._table is not None:
+                self._table.close()
             writer.flush(None if complete else PATIENCE)
         finally:
             writer.close()
@@ -99,22 +113,35 @@ class Results:
 
     def write(self, result: MapResult[Any]) -> None:
         """Write a result's line."""
+        if self._table is not None:
+            self._count(result)
+            self._table.add(self._columns.of_result(result))
+            return
         line: dict[str, Any] = {"key": result.key}
         if self._with_input:
             line["input"] = result.input
         if result.error is None:
             line["output"] = result.output
-            self.with_failed_nodes += bool(failed_nodes(result.output))
         else:
-            line["error"] = self._failure(result.error)
+            line["error"] = describe(result.error)
+        self._count(result)
         if result.run_id is not None:
             line["run_id"] = result.run_id
+        if result.found:
+            line["found"] = True
+        if result.usage is not None:
+            line["usage"] = result.usage
         line |= {"attempts": result.attempts, "seconds": round(result.seconds, 6)}
         self._write(line)
 
     def write_broken(self, key: Key, error: Exception) -> None:
         """Write the line of a record that is no input."""
-        self._write({"key": key, "error": self._failure(error)})
+        if self._table is not None:
+            self._failure(error)
+            self._table.add(self._columns.of_error(key, error))
+            return
+        self._failure(error)
+        self._write({"key": key, "error": describe(error)})
 
     def complaints(self) -> list[str]:
         """The commonest kinds of failure, each with the first one's message."""
@@ -123,11 +150,16 @@ class Results:
             for kind, count in self._failures.most_common(_SHOWN_KINDS)
         ]
 
-    def _failure(self, error: Exception) -> dict[str, Any]:
+    def _count(self, result: MapResult[Any]) -> None:
+        if result.error is None:
+            self.with_failed_nodes += bool(failed_nodes(result.output))
+        else:
+            self._failure(result.error)
+
+    def _failure(self, error: Exception) -> None:
         kind = type(error).__name__
         self._failures[kind] += 1
         self._examples.setdefault(kind, str(error))
-        return describe(error)
 
     def _write(self, line: dict[str, Any]) -> None:
         data = output.json_line(line)
@@ -135,3 +167,18 @@ class Results:
             output.write(data)
         else:
             self._writer.put(data)
+
+
+class _Sink(io.RawIOBase):
+    """A file that a writer writes."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        copied = bytes(data)
+        self._writer.put(copied)
+        return len(copied)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ class Run:
         error: why it failed; that the API shows it is our guess.
         feed: its events; `feed.events` are those that are kept.
         task: runs the App.
+        created: when, on the clock that `age` is by.
     """
 
     id: str
@@ -50,6 +52,12 @@ class Run:
     ended_at: datetime | None = None
     questions: list[Question] = field(default_factory=list)
     task: asyncio.Task[None] = field(init=False, repr=False)
+    created: float = field(default_factory=time.monotonic, repr=False)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was created."""
+        return time.monotonic() - self.created
 
     @property
     def terminal(self) -> bool:

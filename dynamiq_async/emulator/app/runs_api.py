@@ -78,13 +78,18 @@ async def list_runs(exchange: AppExchange) -> None:
     """`GET /v1/runs`."""
     query = exchange.record.query
     app_id = deployment_of(exchange).id
+    lag = exchange.state.settings.list_lag
     statuses = set(query.getall("status", []))
     if not statuses <= _STATUSES:
         raise bad_fields({"status": "must be a valid value"})
+    runs = exchange.state.runs
+    some = exchange.state.sessions.get(query["session_id"], []) if "session_id" in query else None
     found = [
         run
-        for run in exchange.state.runs.values()
+        for run in (runs.values() if some is None else some)
         if run.app_id == app_id
+        and run.id in runs
+        and not (lag and run.age < lag)
         and (not statuses or run.status in statuses or run.shown_status in statuses)
         and query.get("user_id", run.user_id) == run.user_id
         and query.get("session_id", run.session_id) == run.session_id
@@ -167,6 +172,8 @@ def _start(
         feed=Feed(state.settings.event_window),
     )
     state.runs[run.id] = run
+    if session_id is not None:
+        state.sessions.setdefault(session_id, []).append(run)
     context = RunContext(
         id=run.id,
         app=run.app,

@@ -28,3 +28,4 @@ class Settings:
     callback_ssl: ssl.SSLContext | None
     event_window: int | None
     max_file_bytes: int
+    list_lag: float

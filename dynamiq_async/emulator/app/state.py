@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -49,8 +50,10 @@ class AppState:
 
     Attributes:
         folder: where uploaded files are stored; it is made when the emulator starts.
+        sessions: the runs of each session; lists of one session are asked for often.
         invocations: how many of the quota are used up.
         history: the executions as the service keeps them: no reset of the logs touches it.
+        execution_counts: how many executions each session had; the log forgets, these do not.
     """
 
     def __init__(
@@ -71,8 +74,10 @@ class AppState:
         self.requirements = Requirements()
         self.executions: Log[Execution] = Log(log_limit)
         self.history: Log[Execution] = Log(log_limit)
+        self.execution_counts: Counter[str | None] = Counter()
         self.deliveries: Log[Delivery] = Log(log_limit)
         self.runs: dict[str, Run] = {}
+        self.sessions: dict[str, list[Run]] = {}
         self.files: dict[str, InputFile] = {}
 
     def charge(self) -> None:
@@ -88,6 +93,7 @@ class AppState:
         execution.artifacts, execution.usage = context.artifacts, context.usage
         self.executions.add(execution)
         self.history.add(execution)
+        self.execution_counts[execution.session_id] += 1
         self.changes.notify()
         try:
             await execute(app, execution, context, self.settings.outputs)

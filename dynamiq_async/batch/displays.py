@@ -1,0 +1,215 @@
+"""What `progress=` shows of a batch: a bar, lines in the log, or whatever a function makes of it.
+
+The libraries for bars are imported when a bar is asked for, and are nobody's dependency.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dynamiq_async.batch.models import BatchProgress
+from dynamiq_async.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from dynamiq_async.events import Usage
+
+ShowProgress = bool | Callable[[BatchProgress], object]
+
+BAR_SECONDS = 0.2
+CALL_SECONDS = 0.5
+LOG_SECONDS = 10.0
+
+log = logging.getLogger("dynamiq_async")
+
+
+class Display(Protocol):
+    """Shows the figures of one batch.
+
+    Attributes:
+        seconds: between two updates.
+    """
+
+    seconds: float
+
+    def update(self, figures: BatchProgress) -> None:
+        """Show these."""
+
+    def close(self, figures: BatchProgress) -> None:
+        """Show the last ones, and leave no bar."""
+
+
+def display_of(progress: ShowProgress) -> Display | None:
+    """What shows the progress; None where nothing is to be.
+
+    Raises:
+        InvalidArgumentError: `progress` is no bool and no function.
+    """
+    if progress is True:
+        return _bar_or_log()
+    if progress is False:
+        return None
+    if callable(progress):
+        return CallDisplay(progress)
+    raise InvalidArgumentError(
+        f"progress must be True, False or a function of a BatchProgress, not {progress!r}",
+        argument="progress",
+    )
+
+
+def _bar_or_log() -> Display:
+    notebook = "ipykernel" in sys.modules
+    if not (notebook or (sys.stderr is not None and sys.stderr.isatty())):
+        return LogDisplay()
+    # In a notebook, both draw with ipywidgets, and complain where that is not installed.
+    widgets = not notebook or _is_installed("ipywidgets")
+    if _is_installed("rich") and widgets:
+        return RichDisplay()
+    if _is_installed("tqdm"):
+        return TqdmDisplay(widgets=notebook and widgets)
+    return LogDisplay()
+
+
+def _is_installed(name: str) -> bool:
+    return find_spec(name) is not None
+
+
+class CallDisplay:
+    """Calls a function with the figures."""
+
+    seconds = CALL_SECONDS
+
+    def __init__(self, call: Callable[[BatchProgress], object]) -> None:
+        self._call = call
+
+    def update(self, figures: BatchProgress) -> None:
+        self._call(figures)
+
+    def close(self, figures: BatchProgress) -> None:
+        self._call(figures)
+
+
+class LogDisplay:
+    """Logs a line now and then, and one at the end."""
+
+    seconds = LOG_SECONDS
+
+    def __init__(self) -> None:
+        self._began = False
+
+    def update(self, figures: BatchProgress) -> None:
+        if self._began:  # at the beginning there is nothing to tell
+            log.info("batch: %s", line(figures))
+        self._began = True
+
+    def close(self, figures: BatchProgress) -> None:
+        log.info("batch: %s", line(figures, ended=True))
+
+
+class RichDisplay:
+    """A bar by rich, in a terminal or a notebook."""
+
+    seconds = BAR_SECONDS
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+        text = TextColumn("{task.description}", markup=False)
+        self._bar = Progress(SpinnerColumn(), BarColumn(20), text, console=Console(stderr=True))
+        self._task: Any = None
+
+    def update(self, figures: BatchProgress, *, ended: bool = False) -> None:
+        if self._task is None:
+            self._bar.start()
+            self._task = self._bar.add_task("", total=figures.total)
+        self._bar.update(
+            self._task,
+            completed=figures.done,
+            total=figures.total,
+            description=line(figures, ended=ended),
+        )
+
+    def close(self, figures: BatchProgress) -> None:
+        self.update(figures, ended=True)
+        self._bar.stop()
+
+
+class TqdmDisplay:
+    """A bar by tqdm.
+
+    Args:
+        widgets: draw it with a notebook's widgets.
+    """
+
+    seconds = BAR_SECONDS
+
+    def __init__(self, *, widgets: bool) -> None:
+        self._widgets = widgets
+        self._bar: Any = None
+
+    def update(self, figures: BatchProgress, *, ended: bool = False) -> None:
+        if self._bar is None:
+            module = import_module("tqdm.notebook" if self._widgets else "tqdm")
+            self._bar = module.tqdm(total=figures.total, bar_format="{bar:20} {desc}")
+        self._bar.total = figures.total
+        self._bar.n = figures.done
+        self._bar.set_description_str(line(figures, ended=ended))
+
+    def close(self, figures: BatchProgress) -> None:
+        self.update(figures, ended=True)
+        self._bar.close()
+
+
+def line(figures: BatchProgress, *, ended: bool = False) -> str:
+    """The figures in one line; when the batch has ended, without those of the moment."""
+    done = f"{figures.done:,}"
+    if figures.total is not None:
+        done += f" of {figures.total:,}"
+    parts = [f"{done} done"]
+    if figures.skipped:
+        parts.append(f"{figures.skipped:,} from the journal")
+    if figures.found:
+        parts.append(f"{figures.found:,} found")
+    if figures.failed:
+        parts.append(f"{figures.failed:,} failed")
+    if figures.throttled:
+        parts.append(f"slowed down {figures.throttled} x")
+    if figures.usage is not None:
+        parts += _consumed(figures.usage)
+    if not ended:
+        parts += _of_the_moment(figures)
+    return ", ".join(parts)
+
+
+def _of_the_moment(figures: BatchProgress) -> list[str]:
+    parts = [f"{figures.in_flight} of {figures.limit} under way"]
+    if figures.cooldown:
+        parts.append(f"asked to slow down for {figures.cooldown:.0f} s")
+    if figures.offline:
+        parts.append(f"cannot connect for {figures.offline:.0f} s")
+    if figures.rate:
+        parts.append(f"{figures.rate:.1f}/s")
+    if figures.eta is not None:
+        parts.append(f"{duration(figures.eta)} left")
+    return parts
+
+
+def _consumed(usage: Usage) -> list[str]:
+    parts = []
+    if usage.total_tokens is not None:
+        parts.append(f"{usage.total_tokens:,} tokens")
+    if usage.cost is not None:
+        parts.append(f"${usage.cost:,.2f}")
+    return parts
+
+
+def duration(seconds: float) -> str:
+    """Such as 0:07, 12:34 or 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

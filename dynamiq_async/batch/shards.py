@@ -1,0 +1,44 @@
+"""Shards: a stable part of the inputs, for each of many processes that share a job."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any
+
+from dynamiq_async.batch.models import Key
+from dynamiq_async.errors import InvalidArgumentError
+
+Shard = str | tuple[int, int]
+
+
+def shard_of(shard: Shard) -> tuple[int, int]:
+    """Which part of how many, from 1.
+
+    Raises:
+        InvalidArgumentError: `shard` says no such thing.
+    """
+    parts: Any = shard
+    if isinstance(shard, str):
+        written = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", shard)
+        parts = tuple(map(int, written.groups())) if written else ()
+    if isinstance(parts, tuple | list) and len(parts) == 2:
+        number, count = parts
+        if type(number) is type(count) is int and 1 <= number <= count:
+            return number, count
+    raise InvalidArgumentError(
+        f"shard must be such as '2/8' or (2, 8), counted from 1, not {shard!r}", argument="shard"
+    )
+
+
+def part_of(shard: Shard) -> Callable[[Key], bool]:
+    """Whether a key is of this part of the inputs."""
+    number, count = shard_of(shard)
+
+    def is_ours(key: Key) -> bool:
+        # What another process computes must be the same, so it cannot be `hash`.
+        digest = blake2b(str(key).encode(errors="surrogatepass"), digest_size=8).digest()
+        return int.from_bytes(digest) % count == number - 1
+
+    return is_ours
