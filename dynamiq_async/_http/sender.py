@@ -22,9 +22,9 @@ from dynamiq_async._http.retry import RetryPolicy, parse_retry_after, server_tim
 from dynamiq_async._http.slots import lack_of, slot_of
 from dynamiq_async._http.status import (
     Outcome,
+    as_ambiguous,
     asks_to_slow_down,
     lacks_files,
-    may_have_run,
     meaning_of,
 )
 from dynamiq_async._http.timers import TaskLimits, Timer, deadline_in
@@ -235,7 +235,7 @@ class Sender:
             free = spare and options.queued
             if delay is None or not (free or _fits(delay, deadline)):
                 try:
-                    raise _as_ambiguous(failure, request)
+                    raise as_ambiguous(failure, request)
                 finally:
                     del failure  # which holds this frame
             log.debug("%s: %s; retrying in %.2f s", request, type(failure).__name__, delay)
@@ -481,24 +481,3 @@ def _expired(request: Request, limits: TaskLimits) -> errors.APITimeoutError:
     else:
         kind, when = errors.ConnectTimeoutError, "before the request was sent"
     return kind(f"{request}: {said} {when}", limit=limits.limit, seconds=limits.seconds)
-
-
-_AMBIGUOUS: tuple[tuple[type[errors.DynamiqError], type[errors.AmbiguousOutcomeError]], ...] = (
-    (errors.APITimeoutError, errors.AmbiguousTimeoutError),
-    (errors.APIStatusError, errors.AmbiguousStatusError),
-    (errors.APIConnectionError, errors.AmbiguousConnectionError),
-)
-
-
-def _as_ambiguous(failure: errors.DynamiqError, request: Request) -> errors.DynamiqError:
-    """`failure`, or where the request may have run, an error that says so."""
-    if request.idempotent or not may_have_run(failure):
-        return failure
-    kind = next(to for base, to in _AMBIGUOUS if isinstance(failure, base))
-    ambiguous = failure.retold(
-        kind,
-        f"{failure.message}. The App may have run all the same, so it was not sent again; "
-        "look for its effect, or pass retry=True for calls that are safe to repeat",
-    )
-    ambiguous.__cause__ = failure
-    return ambiguous
