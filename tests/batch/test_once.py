@@ -58,7 +58,7 @@ def test_the_session_of_a_run_is_made_of_the_job_and_the_key_alone() -> None:
 async def test_the_second_start_finds_what_the_first_one_made(serve: Serve) -> None:
     served = await serve(doubled)
     made = await served.app.batch(inputs(20), job=JOB, concurrency=4)
-    assert [r.unwrap()["node-1"]["output"]["n"] for r in made] == [2 * n for n in range(20)]
+    assert [r.unwrap()["n"] for r in made] == [2 * n for n in range(20)]
     assert not any(r.found for r in made)
     async with other_client(served) as other:
         results = other.map(inputs(20), job=JOB, mode="run", ordered=True)
@@ -78,7 +78,7 @@ async def test_a_run_under_way_is_followed(serve: Serve) -> None:
     )
     [result] = await served.app.batch([{"n": 1, "seconds": 0.2}], job=JOB, key=lambda _: "a")
     assert (result.run_id, result.found) == (run.id, True)
-    assert result.unwrap()["node-1"]["output"] == {"n": 2}
+    assert result.unwrap() == {"n": 2}
     assert len(served.emulator.runs) == 1
 
 

@@ -157,7 +157,7 @@ async def test_each_field_of_a_typed_output_has_a_column(serve: Serve, output_ty
 
     async def only_output(app: AsyncApp, input: Any) -> Any:
         run = await app.runs.create(input)
-        return output_type(**run.output["node-1"]["output"])
+        return output_type(**run.output)
 
     table = await served.app.map(
         [{"n": n} for n in range(3)], call=only_output, output_type=output_type, ordered=True
