@@ -106,34 +106,37 @@ class AGUI(PartsFormat):
         return end + sse({"type": "REASONING_END", "messageId": id})
 
     def call_started(self, call: Call) -> bytes:
-        return sse({"type": "TOOL_CALL_START", "toolCallId": call.id, "toolCallName": call.name})
+        id = self._id(call)
+        return sse({"type": "TOOL_CALL_START", "toolCallId": id, "toolCallName": call.name})
+
+    def _id(self, call: Call) -> str:
+        # Calls of a thread must not have the same id, and those of two runs may.
+        return f"{self._prefix}-{call.id}"
 
     def call_piece(self, call: Call, piece: str) -> bytes:
-        if not piece:
-            return b""
-        return sse({"type": "TOOL_CALL_ARGS", "toolCallId": call.id, "delta": piece})
+        return sse({"type": "TOOL_CALL_ARGS", "toolCallId": self._id(call), "delta": piece})
 
     def call_whole(self, call: Call, input: Any) -> bytes:
         frames = b"" if call.state else self.call_started(call)
         if not call.pieces:
             frames += self.call_piece(call, encode(input, "map").decode())
-        return frames + sse({"type": "TOOL_CALL_END", "toolCallId": call.id})
+        return frames + sse({"type": "TOOL_CALL_END", "toolCallId": self._id(call)})
 
     def call_returned(self, call: Call, output: Any) -> bytes:
-        return _result(call.id, output)
+        return _result(self._id(call), output)
 
     def call_failed(self, call: Call, sentence: str) -> bytes:
-        return _result(call.id, sentence)
+        return _result(self._id(call), sentence)
 
     def asked_elsewhere(self, question: Question) -> bytes:
         self._number += 1
-        return self._tool(Asked(f"{self._prefix}-question-{self._number}", question))
+        return self._tool(Asked(f"question-{self._number}", question))
 
     def asked(self, asked: Asked) -> bytes:
         return b"" if asked.wants_text else self._tool(asked)
 
     def _tool(self, asked: Asked) -> bytes:
-        return self.call_whole(Call(asked.id, asked.tool), asked.input)
+        return self.call_whole(_call(asked), asked.input)
 
     def next_step(self) -> bytes:
         return b""
@@ -146,7 +149,7 @@ class AGUI(PartsFormat):
             schema = _approval(asked.question.editable_params)
             interrupt |= {
                 "reason": "tool_call",
-                "toolCallId": asked.id,
+                "toolCallId": self._id(_call(asked)),
                 "responseSchema": schema,
             }
         outcome = {"type": "interrupt", "interrupts": [interrupt]}
@@ -155,7 +158,7 @@ class AGUI(PartsFormat):
     def answered(self, asked: Asked, answer: Answered) -> bytes:
         if asked.wants_text:
             return b""
-        return _result(asked.id, {"approved": answer.approved})
+        return _result(self._id(_call(asked)), {"approved": answer.approved})
 
     def unknown(self, event: StreamEvent | RunEvent) -> bytes:
         return sse({"type": "RAW", "event": event.data, "source": "dynamiq"})
@@ -164,7 +167,11 @@ class AGUI(PartsFormat):
         return sse(dict(value)) if value.get("type") in _STANDALONE else None
 
     def result(self, event: StreamEvent | RunEvent) -> None:
-        if isinstance(event, RunEvent):
+        # Of nodes, what came out of them: their inputs and failures are not for the page.
+        if nodes := event.nodes:
+            came = {id: node.output for id, node in nodes.items() if node.status == "success"}
+            self._output = came
+        elif isinstance(event, RunEvent):
             self._output = event.state.output if event.state is not None else None
         else:
             self._output = event.data
@@ -194,6 +201,11 @@ _FEEDBACK = {
     "properties": {"feedback": {"type": "string"}},
     "required": ["feedback"],
 }
+
+
+def _call(asked: Asked) -> Call:
+    """The call that shows a question. The run is in the ids of all calls already."""
+    return Call(f"question-{asked.id.rpartition(':')[2]}", asked.tool)
 
 
 def _approval(editable: list[str]) -> dict[str, Any]:

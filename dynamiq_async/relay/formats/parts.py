@@ -3,16 +3,16 @@
 A page's library refuses a piece of a part that was not opened, and an end while a part is open. So
 this is one state machine for both wires; a wire only says how each step is written. Its table:
 
-| event | step |
+| event | what is written |
 |---|---|
-| text, reasoning | `part_opened` once, then `part_pieces`; each node has at most one open part |
-| a step of a tool call | `call_started`, `call_piece`, `call_whole`, `call_returned`, `call_failed` |
-| a question of a run | all parts are closed, then `question`, then `paused`: the response is complete |
-| a question that was answered | all parts are closed, then `question`, then `next_step` |
-| the answer to a question | `answered` |
-| usage | added up, and told at the end |
-| any other | `unknown`, if that was asked for |
-| the end, an error | all that is open is closed, then `ended` or `broken` |
+| text, reasoning | a part of its node, opened once; each node has at most one open part |
+| a step of a tool call | the call's start, pieces of its input, its input, its output or failure |
+| a question of a run | all is closed, then the question: the response is complete |
+| a question that was answered | all is closed, then the question, then a new step |
+| the answer to a question | that the question is answered |
+| usage | it is added up, and told at the end |
+| any other | nothing, or the event as it is, if that was asked for |
+| the end, an error | all that is open is closed, then the end |
 
 Parts are numbered in the order of the events, so their ids are the same whenever a run is relayed
 from its beginning.
@@ -238,18 +238,26 @@ class PartsFormat(Format):
             if isinstance(source, RunEvent) and source.sequence <= self._behind:
                 self._frames(event)
                 return b""
-            self._behind = None
+            self._go_on()
         if self._begun:
             return self._frames(event)
         return self._begin() + self._frames(event)
 
+    def _go_on(self) -> None:
+        """From here on everything is sent, so nothing may be open that the page does not have."""
+        if self._behind is not None:
+            self._close_all()
+            self._behind = None
+
     def end(self, kind: EndKind) -> bytes:
+        self._go_on()
         frames = self._begin() + self._close_all()
         for asked in self._asked:
             frames += self._answer(asked, Answered(None, None))
         return frames + self.finished(kind)
 
     def failure(self, problem: Problem, position: str | None) -> bytes:
+        self._go_on()
         return self._begin() + self._close_all() + self.broken(problem)
 
     def _begin(self) -> bytes:
@@ -365,9 +373,8 @@ class PartsFormat(Format):
         call = self._call_of(told)
         if told.status == "completed":
             frames += self._whole(call, told.input)
-            if call.state == "whole":
-                call.state = "ended"
-                frames += self.call_returned(call, told.output)
+            call.state = "ended"
+            frames += self.call_returned(call, told.output)
         elif told.status == "failed":
             frames += self._fail(call, TOOL_FAILED, told.input)
         elif told.status == "called":
@@ -375,21 +382,22 @@ class PartsFormat(Format):
         else:
             frames += self._begin_call(call)
             piece = told.input
-            if told.status == "input" and call.state == "started" and piece is not None:
+            if told.status == "input" and call.state == "started" and piece:
                 call.pieces = True
                 text = piece if isinstance(piece, str) else encode(piece, "map").decode()
                 frames += self.call_piece(call, text)
         return frames
 
     def _call_of(self, told: ToolCall) -> Call:
-        """The call that this is a step of. One without an id is told from others by its name; once
-        it has ended, the next step is of another call."""
+        """The call that this is a step of. One without an id is told from others by its name. Once
+        a call has ended, the next step is of another call, whatever its id."""
         key = told.id or f" {told.name}"
         call = self._calls.get(key)
-        if call is None or (not told.id and call.state == "ended"):
+        if call is None or call.state == "ended":
             self._number += 1
-            call = Call(told.id or f"call-{self._number}", told.name or "tool")
-            self._calls[key] = call
+            is_new = told.id and call is None
+            id = told.id if is_new else f"{told.id or 'call'}-{self._number}"
+            call = self._calls[key] = Call(id, told.name or "tool")
         return call
 
     def _begin_call(self, call: Call) -> bytes:
