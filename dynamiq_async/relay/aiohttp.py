@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from dynamiq_async.errors import DynamiqError
+from dynamiq_async.errors import DynamiqError, StreamClosedError
 from dynamiq_async.relay.chats import MAX_BODY, Chats, check_json, too_large
 from dynamiq_async.relay.core import Relay, relay
 from dynamiq_async.relay.position import last_event_id
@@ -91,8 +91,15 @@ async def relay_response(
     async def sending() -> None:
         await body.open(last_event_id=last_event_id(request.headers))
         await _begin(request, response, body)
-        async for piece in body:
-            await _there(response.write(piece))
+        try:
+            async for piece in body:
+                await _there(response.write(piece))
+        except StreamClosedError:
+            if not body.must_break:
+                raise
+            if request.transport is not None:
+                request.transport.close()  # behind what was written, and without the body's end
+            return
         await _there(response.write_eof())
 
     if request.method == "HEAD":

@@ -66,6 +66,12 @@ class Relay:
         return self.headers.get("Content-Type", "").partition(";")[0]
 
     @property
+    def must_break(self) -> bool:
+        """Whether the server stops, and the body is to end by a connection that breaks. That is
+        how the format ends it, and no mistake."""
+        return self._pump.stopped and self._pump.ended and not self.told
+
+    @property
     def error(self) -> Exception | None:
         return self._pump.failure
 
