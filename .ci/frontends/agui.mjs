@@ -8,6 +8,9 @@ import { createInterface } from "node:readline";
 const [, , library, url, threadId] = process.argv;
 const { HttpAgent } = await import(library);
 
+// A connection that breaks rejects a promise that the client leaves alone.
+process.on("unhandledRejection", () => {});
+
 const agent = new HttpAgent({ url, threadId });
 let seen = [];
 let failures = [];

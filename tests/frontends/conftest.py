@@ -73,8 +73,9 @@ async def _page(script: str, library: str, url: str, chat: str) -> AsyncIterator
     try:
         yield Page(process)
     finally:
-        process.kill()
-        await process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @pytest_asyncio.fixture
