@@ -22,7 +22,18 @@ from benchmarks._server import serving
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-AREAS = ("decoder", "streams", "slow", "invoke", "batch", "relay", "scaling", "memory", "imports")
+AREAS = (
+    "decoder",
+    "streams",
+    "slow",
+    "invoke",
+    "batch",
+    "relay",
+    "formats",
+    "scaling",
+    "memory",
+    "imports",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
