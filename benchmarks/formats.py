@@ -1,24 +1,24 @@
 """The cost of one event in each format of a relay, without a network.
 
 "raw bytes" frames what came, without a look at it. "pydantic-ai" is that library's adapter for the
-AI SDK, given its own event of a text's piece.
+AI SDK, whole: from its own event of a text's piece, which is decoded already.
 """
 
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from benchmarks._measure import Settings, Work, measure
+from benchmarks._measure import Settings, Work, expect, measure
 from benchmarks._results import OURS, Goal, compared
 from benchmarks.peers import optional
 from dynamiq_async import StreamEvent
 from dynamiq_async.relay.formats import Context, FormatName, format_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from benchmarks._results import Comparison
 
@@ -47,7 +47,7 @@ def run(settings: Settings) -> Iterator[Comparison]:
         AGUI: Work(_formatting("ag-ui", events), count),
         SSE: Work(_formatting("sse", events), count),
     }
-    if (adapter := _pydantic_ai(count)) is not None:
+    if (adapter := _pydantic_ai(settings, count)) is not None:
         works[PYDANTIC_AI] = Work(adapter, count)
     yield compared(
         "formats",
@@ -82,14 +82,29 @@ def _formatting(name: FormatName, events: list[StreamEvent]) -> Callable[[], Any
     return work
 
 
-def _pydantic_ai(count: int) -> Callable[[], Any] | None:
-    """The library's encoder, without the loop around it: it has less to do than ours."""
-    library = optional("pydantic_ai.ui.vercel_ai.response_types")
+def _pydantic_ai(settings: Settings, count: int) -> Callable[[], Any] | None:
+    """The library's adapter, from its own events to the bytes of the AI SDK's wire."""
+    library, messages = optional("pydantic_ai.ui.vercel_ai"), optional("pydantic_ai.messages")
     if library is None:
         return None
-    chunk = cast("Any", library).TextDeltaChunk
+    runner = next(iter(settings.runners.values()))
+    body = b'{"trigger":"submit-message","id":"c","messages":[]}'
+    asked = library.VercelAIAdapter.build_run_input(body)
+    start = messages.PartStartEvent(index=0, part=messages.TextPart("Hello f"))
+    piece = messages.PartDeltaEvent(index=0, delta=messages.TextPartDelta("Hello f"))
+
+    async def told() -> AsyncIterator[Any]:
+        yield start
+        for _ in range(count):
+            yield piece
+
+    async def adapt() -> list[str]:
+        stream = library.VercelAIEventStream(run_input=asked)
+        return [frame async for frame in stream.encode_stream(stream.transform_stream(told()))]
 
     def work() -> list[str]:
-        return [f"data: {chunk(id='t', delta='Hello f').encode(6)}\n\n" for _ in range(count)]
+        frames: list[str] = runner.run(adapt())
+        expect(len(frames) > count, True, "as whether everything was told")
+        return frames
 
     return work

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,10 @@ class Page:
 
     def __init__(self, chrome: Chrome) -> None:
         if not (FOLDER / "built" / "page.js").exists():
-            pytest.skip("the example's pages are not built (examples/usechat/start.sh does it)")
+            reason = "the example's pages are not built (examples/usechat/start.sh does it)"
+            if os.environ.get("DYNAMIQ_TEST_FRONTENDS") == "required":
+                pytest.fail(reason)
+            pytest.skip(reason)
         self._chrome = chrome
 
     async def open(self, port: int, path: str = "/") -> None:
