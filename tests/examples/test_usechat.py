@@ -158,7 +158,7 @@ async def test_the_backend_uploads_and_keeps_what_was_asked(
         body = b'{"id":"c","messages":[{"role":"user","parts":[{"type":"text","text":"hi"}]}]}'
         browser = await Browser.ask(network.port, "/api/chat", method="POST", body=body, **cookie)
         assert b"[DONE]" in await browser.body()
-        browser = await Browser.ask(network.port, "/api/chat/c/history", **cookie)
+        browser = await Browser.ask(network.port, "/api/chat/c/history", Cookie="user=ann")
         assert b'"text":"hi"' in await browser.piece()
         for path, method in (("/api/chat/c/history", "GET"), ("/api/files?name=a", "POST")):
             browser = await Browser.ask(network.port, path, method=method)
