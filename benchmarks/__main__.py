@@ -31,6 +31,7 @@ AREAS = (
     "jobs",
     "frames",
     "relay",
+    "formats",
     "scaling",
     "memory",
     "imports",

@@ -32,6 +32,10 @@ TERMINAL_EVENTS = frozenset({COMPLETED, FAILED, CANCELED})
 REASONING_DELTA, RESPONSE_DELTA = "agent.reasoning.delta", "agent.response.delta"
 DELTAS = frozenset({REASONING_DELTA, RESPONSE_DELTA})
 QUESTION_EVENTS = frozenset({"agent.human_feedback.requested", "approval_request.created"})
+# Of these only the names are known, and those second-hand.
+APPROVED, REJECTED = "run.approval_request.confirmed", "run.approval_request.rejected"
+FEEDBACK_RECEIVED = "run.human_feedback.received"
+ANSWER_EVENTS = frozenset({APPROVED, REJECTED, FEEDBACK_RECEIVED})
 
 _KINDS = {"approval_request": "approval", "human_feedback": "feedback"}
 

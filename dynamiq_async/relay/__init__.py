@@ -7,6 +7,8 @@
     async def events(run: str, request: Request):
         return RelayResponse(resume(app.runs, run, request.headers))
 
+For pages of `useChat` (the AI SDK) or AG-UI, `chat_routes` of the adapters makes all endpoints.
+
 `relay` is the core, for any framework: an async iterator of bytes with a status and headers.
 `dynamiq_async.relay.starlette` (also for FastAPI), `.aiohttp` and `.asgi` send it. A format encodes
 the events; `dynamiq_async.relay.formats` has the built-in ones and the base class for your own.
@@ -22,17 +24,27 @@ A relay promises:
 - The errors that the browser receives name no host, no key and no details of the run.
 """
 
+from dynamiq_async.relay.chat import Chat, ChatAnswer, ChatFile, Start, session_for
+from dynamiq_async.relay.chat_requests import read_run_agent_input, read_ui_request
 from dynamiq_async.relay.core import Relay, relay
 from dynamiq_async.relay.position import Headers, Position, resume, resume_position
-from dynamiq_async.relay.problems import ErrorReply, error_reply
+from dynamiq_async.relay.problems import ErrorReply, RefusedRequestError, error_reply
 
 __all__ = [
+    "Chat",
+    "ChatAnswer",
+    "ChatFile",
     "ErrorReply",
     "Headers",
     "Position",
+    "RefusedRequestError",
     "Relay",
+    "Start",
     "error_reply",
+    "read_run_agent_input",
+    "read_ui_request",
     "relay",
     "resume",
     "resume_position",
+    "session_for",
 ]

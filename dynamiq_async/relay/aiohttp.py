@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from dynamiq_async.errors import DynamiqError
+from dynamiq_async.errors import DynamiqError, StreamClosedError
+from dynamiq_async.relay.chats import MAX_BODY, Chats, check_json, too_large
 from dynamiq_async.relay.core import Relay, relay
 from dynamiq_async.relay.position import last_event_id
 from dynamiq_async.relay.problems import error_reply
@@ -16,9 +17,14 @@ from dynamiq_async.relay.sending import LeftError, send_while_there
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 
+    from dynamiq_async.options import OnLeave
+    from dynamiq_async.relay.chat import Chat
+    from dynamiq_async.relay.chats import Client, Relayed, Wire
+    from dynamiq_async.relay.formats.ui_message_stream import SDKVersion
+
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-__all__ = ["error_middleware", "relay_response", "setup"]
+__all__ = ["chat_routes", "error_middleware", "relay_response", "setup"]
 
 LOOK_SECONDS = 0.25
 """How often the connection is checked, in seconds. aiohttp reports a disconnected browser only when
@@ -85,8 +91,15 @@ async def relay_response(
     async def sending() -> None:
         await body.open(last_event_id=last_event_id(request.headers))
         await _begin(request, response, body)
-        async for piece in body:
-            await _there(response.write(piece))
+        try:
+            async for piece in body:
+                await _there(response.write(piece))
+        except StreamClosedError:
+            if not body.must_break:
+                raise
+            if request.transport is not None:
+                request.transport.close()  # behind what was written, and without the body's end
+            return
         await _there(response.write_eof())
 
     if request.method == "HEAD":
@@ -145,3 +158,84 @@ async def _leaving(request: web.Request) -> None:
     # aiohttp offers no event to wait for.
     while (there := request.transport) is not None and not there.is_closing():  # noqa: ASYNC110
         await asyncio.sleep(LOOK_SECONDS)
+
+
+def chat_routes(
+    client: Client | Callable[[web.Request], Client],
+    *,
+    input: Callable[[Chat], Any],
+    owner: Callable[[web.Request, str], Awaitable[str | None]],
+    path: str = "/api/chat",
+    wire: Wire = "ui-message-stream",
+    sdk_version: SDKVersion = 6,
+    stop: bool = False,
+    resume_within: float = 60.0,
+    on_leave: OnLeave = "detach",
+    max_body: int = MAX_BODY,
+    heartbeat: float | None = 15.0,
+) -> list[web.RouteDef]:
+    """The endpoints of a chat page: `application.add_routes(chat_routes(…))`. Call `setup` too.
+
+    The arguments and endpoints are those of `dynamiq_async.relay.starlette.chat_routes`.
+
+    Raises:
+        InvalidArgumentError: an argument cannot be used.
+    """
+    chats = Chats(
+        client,
+        input=input,
+        owner=owner,
+        wire=wire,
+        sdk_version=sdk_version,
+        resume_within=resume_within,
+        max_body=max_body,
+    )
+
+    async def respond(request: web.Request, relayed: Relayed) -> web.StreamResponse:
+        stream, format = relayed
+        return await relay_response(
+            request, stream, format=format, heartbeat=heartbeat, on_leave=on_leave
+        )
+
+    async def post(request: web.Request) -> web.StreamResponse:
+        return await respond(request, await chats.chat(request, _Body(request)))
+
+    async def resume(request: web.Request) -> web.StreamResponse:
+        relayed = await chats.resume(request, request.match_info["chat_id"], request.query)
+        return web.Response(status=204) if relayed is None else await respond(request, relayed)
+
+    async def cancel(request: web.Request) -> web.StreamResponse:
+        await chats.stop(request, request.match_info["chat_id"])
+        return web.Response(status=204)
+
+    routes = [
+        web.post(path, _told(post)),
+        web.get(f"{path}/{{chat_id}}/{chats.resume_path}", _told(resume)),
+    ]
+    if stop:
+        routes.append(web.post(f"{path}/{{chat_id}}/stop", _told(cancel)))
+    return routes
+
+
+def _told(handler: Handler) -> Handler:
+    """The handler, with this package's errors as responses."""
+
+    async def call(request: web.Request) -> web.StreamResponse:
+        return await error_middleware(request, handler)
+
+    return call
+
+
+class _Body:
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+
+    async def read(self, limit: int) -> bytes:
+        check_json(self._request.headers.get("Content-Type", ""))
+        pieces, size = [], 0
+        async for piece in self._request.content.iter_any():
+            size += len(piece)
+            if size > limit:
+                raise too_large(limit)
+            pieces.append(piece)
+        return b"".join(pieces)

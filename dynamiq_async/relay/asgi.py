@@ -63,8 +63,13 @@ async def respond(
             async for piece in body:
                 await put(_piece(piece))
         except Exception as error:
-            if not body.told and not isinstance(error, LeftError):
-                await _break_off(send, error)
+            if body.told or isinstance(error, LeftError):
+                raise
+            if not body.must_break:
+                log.error("a response was broken off", exc_info=error)
+            rejected = await _break_off(send, error)
+            if body.must_break and rejected:
+                return  # without the end of the body: uvicorn says so in one line, and closes
             raise
         await put(_piece(b"", more=False))
 
@@ -79,15 +84,18 @@ async def respond(
             await put(_piece(b"", more=False))
 
 
-async def _break_off(send: Send, error: Exception) -> None:
+async def _break_off(send: Send, error: Exception) -> bool:
     """Make the server break the connection, so that a truncated response does not look complete.
 
     In ASGI only an exception does that, but Starlette's `BaseHTTPMiddleware` ends the response
     properly before it raises one. So this sends a message that the middleware, and every server,
-    rejects as invalid."""
-    log.error("a response was broken off", exc_info=error)
-    with contextlib.suppress(Exception):
+    rejects as invalid. Returns whether it was rejected at once, as by a server; a middleware does
+    so later, and would take a return for the end of the response."""
+    try:
         await send({"type": "http.response.broken_off", "error": error})
+    except Exception:  # noqa: BLE001 - that was the purpose
+        return True
+    return False
 
 
 def _start(body: Relay, scope: MutableMapping[str, Any], headers: RawHeaders) -> Message:

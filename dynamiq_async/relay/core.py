@@ -66,6 +66,12 @@ class Relay:
         return self.headers.get("Content-Type", "").partition(";")[0]
 
     @property
+    def must_break(self) -> bool:
+        """Whether the server stops, and the body is to end by a connection that breaks. That is
+        how the format ends it, and no mistake."""
+        return self._pump.stopped and self._pump.ended and not self.told
+
+    @property
     def error(self) -> Exception | None:
         return self._pump.failure
 
@@ -153,6 +159,9 @@ class Relay:
 
     def _ending(self, failure: Exception | None) -> list[bytes | Exception]:
         """What follows the events: the last frame, then the error to raise, if any."""
+        if self._format.complete:
+            self.told = True
+            return []
         frame = self._end("completed") if failure is None else self._failure(failure)
         self.told = bool(frame) or failure is None
         steps: list[bytes | Exception] = [frame] if frame else []
@@ -165,6 +174,7 @@ class Relay:
             return self._end(kind)
         if self._pump.stopped and self._format.on_shutdown == "abort":
             return b""
+        self._context.stopping = self._pump.stopped
         problem = problem_of(failure)
         position = None if problem.lasting else self._context.position
         return self._format.failure(problem, position)
@@ -221,15 +231,18 @@ def relay(
         stream: `app.stream(...)`, its `text()`, `app.runs.follow(...)`, `app.runs.stream(...)`, or
             any async iterable of events, texts or JSON values. It need not be open, and is closed
             by the relay.
-        format: "sse", "jsonl" (a line of JSON for each event), "text" (the reader's text only), or
-            a `Format` of yours, which belongs to this relay.
+        format: "sse", "jsonl" (a line of JSON for each event), "text" (the reader's text only),
+            "ui-message-stream" (`useChat` of the AI SDK), "ag-ui" (CopilotKit and others), or a
+            `Format` of yours, which belongs to this relay. The last two tell pages the texts,
+            thoughts, tool calls and questions of the events; `dynamiq_async.relay.formats` has
+            their options.
         map: called with each event; its result, awaited if it is awaitable, is sent in the event's
             place: any JSON value, text, bytes, a `ServerSentEvent`, an event, or None to send
             nothing. Without it, "sse" and "jsonl" send events byte for byte as they arrived,
             including all details of the App and of its failures.
         heartbeat: seconds of silence after which the format's heartbeat is sent, so that proxies
-            keep the connection; None for never. Of the built-in formats only "sse" has a heartbeat,
-            a comment.
+            keep the connection; None for never. "jsonl" and "text" have no heartbeat; that of the
+            others is a comment.
         retry: seconds after which an `EventSource` that lost its connection reconnects; None
             leaves it to the browser.
         on_leave: whether a run continues ("detach") or is canceled ("cancel") when the browser

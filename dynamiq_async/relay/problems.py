@@ -10,6 +10,7 @@ not leave the backend. The error goes to the log of `dynamiq_async`.
 | 404, 410 for a run | the same, `not_found` |
 | an argument that pages pass on: an id, a page, a status, an answer's changes | 400 `bad_request` |
 | an upload that is too large | 413 `bad_request` |
+| a request that a chat's routes refuse | 400, 404, 409, 413, 415, with what is wrong with it |
 | 409 | 409 `conflict` |
 | 429 | 429 `rate_limited`, with `Retry-After` |
 | 402, the monthly quota, 503, no free connection, a client that is closed | 503 `unavailable` |
@@ -33,6 +34,23 @@ POSITION_HEADER = "Last-Event-ID"
 
 EndKind = Literal["completed", "failed", "canceled"]
 """How a run ended, according to its stream."""
+
+
+class RefusedRequestError(errors.DynamiqError):
+    """A request of a browser that cannot be used. Its `status` and `code` are for the response.
+
+    Attributes:
+        shown: what is wrong with the request, for the browser to see.
+    """
+
+    shown = ""
+
+
+def refused(shown: str, *, status: int = 400, code: str = "bad_request") -> RefusedRequestError:
+    """The error for a request, whose sentence is shown to the browser as it is."""
+    error = RefusedRequestError(shown, status=status, code=code)
+    error.shown = shown
+    return error
 
 
 class Problem(NamedTuple):
@@ -138,6 +156,9 @@ def problem_of(error: BaseException) -> Problem:
     # A plain StreamError, not a subclass, is raised for programming mistakes only.
     if not isinstance(error, errors.DynamiqError) or type(error) is errors.StreamError:
         return _INTERNAL
+    if isinstance(error, RefusedRequestError):
+        found = Problem(400, "bad_request", error.shown or _REFUSED, lasting=True)
+        return found._replace(status=error.status or 400, code=error.code or found.code)
     if isinstance(error, errors.InvalidArgumentError):
         return _argument_problem(error.argument)
     found = next((problem for kind, problem in _PROBLEMS if isinstance(error, kind)), _UPSTREAM)

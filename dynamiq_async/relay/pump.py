@@ -205,7 +205,11 @@ class Pump:
                 break
             if self._over:
                 continue
+            if self._format.asks:
+                self._context.answered |= await upstream.answered(batch)
             await self._frame(batch)
+            if self._format.complete:
+                return
             while self._size >= LOOK_AHEAD and not self._over:
                 self._room = self._loop.create_future()
                 await self._room

@@ -5,12 +5,14 @@ Any async iterable can be relayed; the streams of an App or a run also have posi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any
 
 from dynamiq_async import errors
-from dynamiq_async.events.run_events import RunEvent
+from dynamiq_async.events.run_events import ANSWER_EVENTS, RunEvent
 from dynamiq_async.relay.position import NO_POSITION, Position, can_be_told, parse
+from dynamiq_async.runs.questions import QuestionEvent
 from dynamiq_async.runs.stream import RunStream
 from dynamiq_async.streaming.app_stream import WorkflowStream
 from dynamiq_async.streaming.event_stream import Batches, EventStream, View
@@ -51,6 +53,10 @@ class Upstream:
         """The next events, at least one; None at the end."""
         item = await anext(self._items, _END)
         return None if item is _END else [item]
+
+    async def answered(self, batch: list[Any]) -> set[int]:
+        """The sequence numbers of those questions in `batch` that no longer wait for an answer."""
+        return set()
 
     async def aclose(self) -> None:
         try:
@@ -122,6 +128,23 @@ class RunUpstream(WorkflowUpstream):
         self.before_close = stream.before_close
         self.restarts = stream.starts_run
         self.start = None if stream.starts_run else self._position(stream.sequence or 0)
+
+    async def answered(self, batch: list[Any]) -> set[int]:
+        found: set[int] = set()
+        # Two questions may have one id, so answers among the events are a better witness than the
+        # service's list of what is open; each is the answer to the question before it.
+        answers: Counter[str] = Counter()
+        for event in reversed(batch):
+            if event.type in ANSWER_EVENTS and isinstance(event.data, dict):
+                answers[str(event.data.get("request_id"))] += 1
+            elif isinstance(event, QuestionEvent):
+                question = event.question
+                if answers[question.id]:
+                    answers[question.id] -= 1
+                    found.add(event.sequence)
+                elif question.answered or not await question.is_open():
+                    found.add(event.sequence)
+        return found
 
     @property
     def can_cancel(self) -> bool:

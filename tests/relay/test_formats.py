@@ -13,6 +13,7 @@ from dynamiq_async.emulator import Fault, WorkflowCanceledError, WorkflowFailedE
 from dynamiq_async.relay import relay
 from dynamiq_async.relay.asgi import respond
 from dynamiq_async.relay.formats import (
+    AGUI,
     FORMATS,
     SSE,
     Context,
@@ -21,6 +22,7 @@ from dynamiq_async.relay.formats import (
     JSONLines,
     Problem,
     Text,
+    UIMessageStream,
     as_bytes,
     format_of,
 )
@@ -535,7 +537,13 @@ async def test_what_has_ended_or_was_left_is_not_shut_down(emulate: Emulate) -> 
 
 
 def test_ours_go_by_their_names() -> None:
-    assert dict(FORMATS) == {"sse": SSE, "jsonl": JSONLines, "text": Text}
+    assert dict(FORMATS) == {
+        "sse": SSE,
+        "jsonl": JSONLines,
+        "text": Text,
+        "ui-message-stream": UIMessageStream,
+        "ag-ui": AGUI,
+    }
     for name, kind in FORMATS.items():
         assert type(format_of(name)) is kind  # type: ignore[arg-type]
     mine = Parts()
@@ -553,7 +561,7 @@ async def test_one_reader_gets_nothing_of_another() -> None:
 
 @pytest.mark.parametrize("given", ["xml", Parts, None, []])
 def test_what_is_no_format_is_named(given: Any) -> None:
-    with pytest.raises(errors.InvalidArgumentError, match="'sse', 'jsonl', 'text' or a Format"):
+    with pytest.raises(errors.InvalidArgumentError, match=r"'sse', .*, 'ag-ui' or a Format"):
         relay(items(), format=given)
 
 

@@ -100,6 +100,20 @@ async def connected(port: int, process: asyncio.subprocess.Process, path: str) -
     return await Browser.ask(port, path)
 
 
+BROKEN = b"<broken>"
+
+
+async def rest(browser: Browser) -> bytes:
+    """The rest of the body, and a mark if the connection broke."""
+    seen = b""
+    try:
+        while piece := await browser.piece():
+            seen += piece
+    except (EOFError, ConnectionError):
+        seen += BROKEN
+    return seen
+
+
 async def stopped(
     folder: Path, server: str, format: str, leave: str, grace: float | None
 ) -> tuple[bytes, bytes, str, str]:
@@ -131,7 +145,7 @@ async def stopped(
             if server == "hypercorn":
                 browser.leave()
             else:
-                seen += await browser.body()
+                seen += await rest(browser)
                 browser.leave()
             assert process.stderr is not None
             printed = await process.stderr.read()
@@ -164,6 +178,27 @@ async def test_streams_end_with_their_position_and_runs_that_are_due_are_cancele
     assert f'"last_event_id":"{run}:2"'.encode() in seen
     assert b"Traceback" not in printed, printed.decode()
     assert status == ("canceled" if leave == "cancel" else "started")
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "aiohttp"])
+async def test_a_page_of_usechat_sees_a_connection_that_broke(tmp_path: Path, server: str) -> None:
+    """It resumes by itself from no other end."""
+    seen, printed, run, _ = await stopped(tmp_path, server, "ui-message-stream", "detach", None)
+    assert f'"messageId":"run-{run}"'.encode() in seen
+    assert b"[DONE]" not in seen
+    assert seen.endswith(BROKEN)
+    printed_errors = [line for line in printed.splitlines() if line.startswith(b"ERROR")]
+    wanted = [b"ERROR:    ASGI callable returned without completing response."]
+    assert printed_errors == (wanted if server == "uvicorn" else [])
+    assert b"Traceback" not in printed, printed.decode()
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "aiohttp"])
+async def test_an_ag_ui_page_is_told_of_the_restart(tmp_path: Path, server: str) -> None:
+    seen, printed, _, _ = await stopped(tmp_path, server, "ag-ui", "detach", None)
+    assert b'"type":"RUN_ERROR"' in seen
+    assert b'"code":"restart"' in seen
+    assert b"Traceback" not in printed, printed.decode()
 
 
 async def test_a_cancelled_response_cancels_its_run_before_the_client_closes(

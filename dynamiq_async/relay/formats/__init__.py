@@ -22,16 +22,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from dynamiq_async.errors import InvalidArgumentError
+from dynamiq_async.relay.formats.ag_ui import AGUI
 from dynamiq_async.relay.formats.base import Context, Format, OnShutdown, as_bytes
 from dynamiq_async.relay.formats.jsonl import JSONLines
 from dynamiq_async.relay.formats.sse import SSE
 from dynamiq_async.relay.formats.text import Text
+from dynamiq_async.relay.formats.ui_message_stream import UIMessageStream
 from dynamiq_async.relay.problems import EndKind, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "AGUI",
     "FORMATS",
     "SSE",
     "Context",
@@ -42,13 +45,20 @@ __all__ = [
     "OnShutdown",
     "Problem",
     "Text",
+    "UIMessageStream",
     "as_bytes",
     "format_of",
 ]
 
-FormatName = Literal["sse", "jsonl", "text"]
+FormatName = Literal["sse", "jsonl", "text", "ui-message-stream", "ag-ui"]
 
-FORMATS: Mapping[str, type[Format]] = {"sse": SSE, "jsonl": JSONLines, "text": Text}
+FORMATS: Mapping[str, type[Format]] = {
+    "sse": SSE,
+    "jsonl": JSONLines,
+    "text": Text,
+    "ui-message-stream": UIMessageStream,
+    "ag-ui": AGUI,
+}
 
 
 def format_of(given: FormatName | Format) -> Format:

@@ -35,17 +35,22 @@ class Context:
         restarts: whether a reader that reconnects would start the stream again, not resume it. This
             is true for all streams except those that follow a run.
         of_run: whether it is the stream of a run, which can be canceled and answered by its id.
+        answered: the sequence numbers of questions that are known to be answered. It is kept up to
+            date before `event` for formats whose `asks` is True.
+        stopping: whether the server that sends the response has to stop.
     """
 
     __slots__ = (
         "_start",
         "_upstream",
+        "answered",
         "ended",
         "event",
         "heartbeat",
         "of_run",
         "restarts",
         "retry",
+        "stopping",
     )
 
     def __init__(self, upstream: Upstream, *, heartbeat: float | None, retry: float | None) -> None:
@@ -53,6 +58,8 @@ class Context:
         self._start = upstream.start  # taken now, because it advances with each read
         self.event: Any = None
         self.ended = False
+        self.answered: set[int] = set()
+        self.stopping = False
         self.heartbeat = heartbeat
         self.retry = retry
         self.restarts = upstream.restarts
@@ -93,12 +100,19 @@ class Format(ABC):
         on_shutdown: how a response ends when the server that sends it has to stop (see
             `Relay.shut_down`). "frame" sends what `failure` returns and ends the body properly.
             "abort" breaks the connection, for readers that reconnect only then.
+        asks: whether it lets a person answer a run's questions, so that it has to know which ones
+            are still open.
+        complete: set by the format when the response is complete although the stream goes on, as
+            that of a run that waits for an answer. Nothing more is read or sent, `end` and
+            `failure` are not called, and the run is not canceled.
     """
 
     media_type: str
     headers: Mapping[str, str] = MappingProxyType({})
     heartbeat: bytes = b""
     on_shutdown: OnShutdown = "frame"
+    asks = False
+    complete = False
     _taken = False
 
     def opening(self, context: Context) -> bytes:
