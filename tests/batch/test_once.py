@@ -31,6 +31,17 @@ async def doubled(input: dict[str, Any], run: Any) -> Any:
     return {"n": 2 * input["n"]}
 
 
+class Held:
+    """The same, but that no run ends before `over` is set."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+
+    async def __call__(self, input: dict[str, Any], run: Any) -> Any:
+        await self.over.wait()
+        return {"n": 2 * input["n"]}
+
+
 def inputs(count: int, **more: Any) -> list[dict[str, Any]]:
     return [{"n": n, **more} for n in range(count)]
 
@@ -152,19 +163,23 @@ def test_what_is_the_same_input(one: Any, other: Any, same: bool) -> None:
 
 async def test_two_live_attempts_end_with_one_run(serve: Serve) -> None:
     """Neither sees the other's run before it makes its own, because the list lags behind."""
-    served = await serve(doubled, list_lag=0.3)
+    held = Held()
+    served = await serve(held, list_lag=3600)
+    emulator = served.emulator
     async with other_client(served) as zombie:
-        given = inputs(8, seconds=1.0)
-        both = await asyncio.gather(
-            *(app.batch(given, job=JOB, settle=2.0) for app in (served.app, zombie))
+        working = asyncio.gather(
+            *(app.batch(inputs(8), job=JOB, settle=60) for app in (served.app, zombie))
         )
+        await emulator.wait_until(lambda: len(emulator.runs) == 16, timeout=60)
+        emulator.settings.list_lag = 0
+        await emulator.wait_until(lambda: set(live(emulator).values()) == {1}, timeout=60)
+        held.over.set()
+        both = await working
     for one, other in zip(*both, strict=True):
         assert one.run_id == other.run_id
         assert one.unwrap() == other.unwrap()
         assert one.found or other.found
-    assert len(served.emulator.runs) == 16
-    assert set(live(served.emulator).values()) == {1}
-    assert len(live(served.emulator)) == 8
+    assert len(live(emulator)) == 8
 
 
 async def test_the_first_by_its_start_counts_and_then_by_its_id(serve: Serve) -> None:
@@ -190,41 +205,52 @@ async def test_the_first_by_its_start_counts_and_then_by_its_id(serve: Serve) ->
 
 async def test_who_sees_a_second_run_cancels_it(serve: Serve) -> None:
     """Its own worker may have died before it could."""
-    served = await serve(doubled)
+    held = Held()
+    served = await serve(held)
     session = job_session(JOB, 0)
-    slow = {"n": 1, "seconds": 0.4}
     first, second = [
-        await served.app.runs.create(slow, session_id=session, background=True) for _ in range(2)
+        await served.app.runs.create({"n": 1}, session_id=session, background=True)
+        for _ in range(2)
     ]
-    [result] = await served.app.batch([slow], job=JOB)
+    working = asyncio.create_task(served.app.batch([{"n": 1}], job=JOB))
+    seconds = served.emulator.runs[second.id]
+    await served.emulator.wait_until(lambda: seconds.status == "canceled", timeout=60)
+    held.over.set()
+    [result] = await working
     assert result.run_id == first.id
     assert result.ok
-    assert served.emulator.runs[second.id].status == "canceled"
 
 
 async def test_a_cancel_that_fails_is_said_and_costs_no_result(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    served = await serve(doubled)
-    slow = {"n": 1, "seconds": 0.1}
+    held = Held()
+    served = await serve(held)
     for _ in range(2):
-        await served.app.runs.create(slow, session_id=job_session(JOB, 0), background=True)
+        await served.app.runs.create({"n": 1}, session_id=job_session(JOB, 0), background=True)
     served.emulator.script(Fault(status=404), match="POST /v1/runs/*/cancel")
-    [result] = await served.app.batch([slow], job=JOB)
+    working = asyncio.create_task(served.app.batch([{"n": 1}], job=JOB))
+    await served.emulator.wait_until(lambda: not served.emulator.pending_faults, timeout=60)
+    held.over.set()
+    [result] = await working
     assert result.ok
     assert "is not the one that counts" in caplog.text
 
 
 async def test_whose_run_is_canceled_follows_the_one_that_counts(serve: Serve) -> None:
     """Two that begin at one moment may both take their own for the first."""
-    served = await serve(doubled)
-    app, emulator = served
-    given = [{"n": 1, "seconds": 0.5}]
+    held = Held()
+    app, emulator = await serve(held)
+    given = [{"n": 1}]
     mine = asyncio.create_task(app.batch(given, job=JOB))
-    await emulator.wait_until(lambda: looks(emulator) >= 2)
+    # Its stream is open, so both looks are over.
+    await emulator.wait_until(
+        lambda: any(r.endpoint.endswith("/stream") for r in emulator.requests), timeout=60
+    )
     [own] = emulator.runs
     run = await app.runs.create(given[0], session_id=job_session(JOB, 0), background=True)
     await app.runs.cancel(own)
+    held.over.set()
     [result] = await mine
     assert (result.run_id, result.found, result.ok) == (run.id, True, True)
 
@@ -328,13 +354,15 @@ async def test_a_journal_is_of_one_job(serve: Serve) -> None:
 
 @pytest.mark.parametrize("made", [True, False])
 async def test_an_attempt_that_was_cut_off_is_found_or_made(serve: Serve, made: bool) -> None:
-    served = await serve(doubled)
+    held = Held()
+    served = await serve(held)
     journal = MemoryJournal()
-    async with served.app.map(inputs(1, seconds=0.3), job=JOB, journal=journal):
-        await served.emulator.wait_until(lambda: served.emulator.runs)
+    async with served.app.map(inputs(1), job=JOB, journal=journal):
+        await served.emulator.wait_until(lambda: served.emulator.runs, timeout=60)
+    held.over.set()
     if not made:
         served.emulator.runs.clear()
-    [result] = await served.app.batch(inputs(1, seconds=0.3), job=JOB, journal=journal, settle=0.1)
+    [result] = await served.app.batch(inputs(1), job=JOB, journal=journal, settle=0.1)
     assert (result.ok, result.found) == (True, made)
     assert len(served.emulator.runs) == 1
 
@@ -342,26 +370,30 @@ async def test_an_attempt_that_was_cut_off_is_found_or_made(serve: Serve, made: 
 async def test_a_search_for_a_cut_off_attempt_that_fails_is_no_reason_to_make_another(
     serve: Serve,
 ) -> None:
-    served = await serve(doubled)
+    held = Held()
+    served = await serve(held)
     journal = MemoryJournal()
-    async with served.app.map(inputs(1, seconds=0.3), job=JOB, journal=journal):
-        await served.emulator.wait_until(lambda: served.emulator.runs)
+    async with served.app.map(inputs(1), job=JOB, journal=journal):
+        await served.emulator.wait_until(lambda: served.emulator.runs, timeout=60)
+    held.over.set()
     served.emulator.script(Fault(status=404), match="GET /v1/runs")
-    [result] = await served.app.batch(inputs(1, seconds=0.3), job=JOB, journal=journal)
+    [result] = await served.app.batch(inputs(1), job=JOB, journal=journal)
     assert isinstance(result.error, errors.AmbiguousOutcomeError)
     [changed] = await served.app.batch([{"n": 7}], job="two", journal=MemoryJournal())
     assert changed.ok
 
 
 async def test_a_conflict_behind_a_cut_off_attempt_is_told(serve: Serve) -> None:
-    served = await serve(doubled)
+    held = Held()
+    served = await serve(held)
     journal = MemoryJournal()
-    async with served.app.map(inputs(1, seconds=0.3), job=JOB, journal=journal):
-        await served.emulator.wait_until(lambda: served.emulator.runs)
+    async with served.app.map(inputs(1), job=JOB, journal=journal):
+        await served.emulator.wait_until(lambda: served.emulator.runs, timeout=60)
+    held.over.set()
     for run in served.emulator.runs.values():
         run.input = {"n": "changed"}
     for _ in range(2):
-        [result] = await served.app.batch(inputs(1, seconds=0.3), job=JOB, journal=journal)
+        [result] = await served.app.batch(inputs(1), job=JOB, journal=journal)
         assert isinstance(result.error, errors.JobConflictError)
 
 
