@@ -94,11 +94,13 @@ async def test_an_answer_goes_on_after_a_restart(page: Open, tmp_path: Path, how
     async with Emulator(leading) as emulator:
         async with started(file, port, emulator) as process:
             chat = await page("usechat.mjs", "ai", f"{url}/chat")
-            agent = await page("agui.mjs", "@ag-ui/client", f"{url}/agent")
+            agent = await page("agui.mjs", "@ag-ui/client", f"{url}/agent", "thread-1")
             asked = asyncio.ensure_future(agent.do("send", text="wait"))
             state = await chat.do("begin", text="wait")
-            while len(emulator.runs) < 2 or not state["messages"][1:]:
-                state = await chat.do("state", wait=False)
+            async with asyncio.timeout(30):
+                while len(emulator.runs) < 2 or not state["messages"][1:]:
+                    assert state["status"] != "error", state
+                    state = await chat.do("state", wait=False)
             process.send_signal(how)
             await process.communicate()
         state = await chat.do("state")
@@ -112,6 +114,9 @@ async def test_an_answer_goes_on_after_a_restart(page: Open, tmp_path: Path, how
             assert state["status"] == "ready"
             assert state["messages"][-1]["parts"][-1]["text"] == "It is on its way."
             assert len(state["messages"]) == 2
+            known = await agent.do("state")
+            asked_before = [m for m in known["messages"] if m["role"] == "user"]
+            await agent.do("load", messages=asked_before)  # a replay is appended to what is there
             known = await agent.do("connect", version="1.0")
             assert known["failures"] == []
             assert known["messages"][-1]["content"] == "It is on its way."
