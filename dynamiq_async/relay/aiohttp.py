@@ -95,10 +95,9 @@ async def relay_response(
             async for piece in body:
                 await _there(response.write(piece))
         except StreamClosedError:
-            if not body.must_break:
+            if not body.must_break or request.transport is None:
                 raise
-            if request.transport is not None:
-                request.transport.close()  # behind what was written, and without the body's end
+            request.transport.close()  # behind what was written, and without the body's end
             return
         await _there(response.write_eof())
 

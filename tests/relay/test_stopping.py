@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
+from dynamiq_async import errors
 from dynamiq_async.emulator import Fault
 from dynamiq_async.relay import relay
 from dynamiq_async.relay.aiohttp import relay_response, setup
@@ -78,6 +79,59 @@ async def test_relays_end_when_their_server_was_told_to_stop(
     assert b'"code":"unavailable"' in b"".join(sent)
     assert f'"last_event_id":"{run}:2"'.encode() in b"".join(sent)
     assert emulator.runs[run].status == ("canceled" if on_leave == "cancel" else "started")
+    emulator.runs[run].cancel()
+
+
+@pytest.mark.parametrize("rejects", [True, False])
+async def test_a_connection_is_broken_for_pages_that_go_on_only_then(
+    rejects: bool, emulate: Emulate, server: Server
+) -> None:
+    """A server rejects the message that breaks it, and nothing more is to be said. A middleware
+    takes it first, so that only an exception gets through."""
+    app, emulator, run = await spoken(emulate)
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        await asyncio.get_running_loop().create_future()
+        return {}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+        if b"hello" in message.get("body", b""):
+            signal.raise_signal(signal.SIGTERM)
+        if rejects and message["type"] == "http.response.broken_off":
+            raise RuntimeError("no such message")
+
+    response = RelayResponse(app.runs.follow(run), format="ui-message-stream")
+    scope = {"type": "http", "method": "GET", "headers": []}
+    async with asyncio.timeout(10):
+        if rejects:
+            await response(scope, receive, send)
+        else:
+            with pytest.raises(errors.StreamClosedError):
+                await response(scope, receive, send)
+    assert sent[-1]["type"] == "http.response.broken_off"
+    assert not any(b"[DONE]" in message.get("body", b"") for message in sent)
+    emulator.runs[run].cancel()
+
+
+async def test_aiohttp_breaks_a_connection_for_pages_that_go_on_only_then(
+    emulate: Emulate,
+) -> None:
+    app, emulator, run = await spoken(emulate)
+
+    async def events(request: web.Request) -> web.StreamResponse:
+        return await relay_response(request, app.runs.follow(run), format="ui-message-stream")
+
+    backend = web.Application()
+    setup(backend)
+    backend.add_routes([web.get("/", events)])
+    async with aiohttp_serving(backend) as port, asyncio.timeout(10):
+        browser = await Browser.ask(port)
+        await browser.until(b"hello")
+        await backend.shutdown()
+        with pytest.raises(EOFError):
+            await browser.body()
     emulator.runs[run].cancel()
 
 
