@@ -88,6 +88,8 @@ class Heads:
         if head is not None and head.is_for(headers):
             return head
         found = _URL.fullmatch(request.url)
+        if request.method == "HEAD":  # whose response has no body, whatever its head says
+            return None
         if found is None or not _SESSION_S.isdisjoint(name.lower() for name in headers):
             return None
         if len(self._heads) >= MAX_HEADS:

@@ -45,6 +45,7 @@ async def workflow(input: dict[str, Any], run: RunContext) -> Any:
     for tokens in input.get("tokens", ()):
         usage = {"prompt_tokens": tokens, "completion_tokens": 1, "total_tokens": tokens + 1}
         await run.emit({"choices": [], "usage": usage}, entity_id="a")
+        await run.event("model.usage", {"usage": usage, "entity_id": "a"})  # runs show no chunk
     await run.event("agent.response.delta", {"delta": "!", "entity_id": "b"})
     if "fail" in input:
         raise WorkflowFailedError(input["fail"])
@@ -56,7 +57,7 @@ async def workflow(input: dict[str, Any], run: RunContext) -> Any:
 @asynccontextmanager
 async def opened(kind: str, workflow: Any = workflow) -> AsyncIterator[Start]:
     async with (
-        Emulator(workflow) as emulator,
+        Emulator(workflow, outputs="nodes") as emulator,
         AsyncApp(emulator.url, access_key=emulator.access_key) as app,
         app.connect() as socket,
     ):
