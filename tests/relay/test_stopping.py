@@ -17,7 +17,7 @@ from dynamiq_async.relay.starlette import RelayResponse
 from tests.support.backends import Browser, aiohttp_serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping
+    from collections.abc import AsyncIterator, Iterator, MutableMapping
 
     from dynamiq_async import AsyncApp
     from dynamiq_async.emulator import Emulator
@@ -133,6 +133,29 @@ async def test_aiohttp_breaks_a_connection_for_pages_that_go_on_only_then(
         with pytest.raises(EOFError):
             await browser.body()
     emulator.runs[run].cancel()
+
+
+async def test_a_stream_that_was_closed_elsewhere_is_an_error_of_the_handler() -> None:
+    async def gone() -> AsyncIterator[str]:
+        yield "hello"
+        raise errors.StreamClosedError("closed elsewhere")
+
+    raised: list[Exception] = []
+
+    async def events(request: web.Request) -> web.StreamResponse:
+        try:
+            return await relay_response(request, gone(), format="text")
+        except errors.StreamClosedError as error:
+            raised.append(error)
+            raise
+
+    backend = web.Application()
+    backend.add_routes([web.get("/", events)])
+    async with aiohttp_serving(backend) as port, asyncio.timeout(10):
+        browser = await Browser.ask(port)
+        with pytest.raises(EOFError):
+            await browser.body()
+    assert len(raised) == 1
 
 
 async def test_a_relay_that_begins_while_aiohttp_stops_ends_at_once(emulate: Emulate) -> None:
