@@ -47,11 +47,10 @@ class Timer:
         self._handle: asyncio.TimerHandle | None = None
 
     def check_at(self, limits: TimeLimits, when: float) -> None:
-        """Call `limits.check()` at `when`, in the loop's time, unless an earlier call is due."""
-        if when < limits.planned:
-            self._checks[limits] = limits.planned = when
-            if self._handle is None or when < self._handle.when():
-                self._arm(when)
+        """Call `limits.check()` at `when`, in the loop's time, which is before what was planned."""
+        self._checks[limits] = limits.planned = when
+        if self._handle is None or when < self._handle.when():
+            self._arm(when)
 
     def forget(self, limits: TimeLimits) -> None:
         if limits.planned < inf:

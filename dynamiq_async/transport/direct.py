@@ -123,10 +123,8 @@ class DirectTransport(AiohttpTransport):
     ) -> DirectHandler:
         try:
             return await connector.open(head.target, self._timeout(connect_timeout))
-        except TimeoutError as error:
-            if error.errno is not None:  # the system's
-                raise
-        raise aiohttp.ConnectionTimeoutError
+        except TimeoutError:
+            raise aiohttp.ConnectionTimeoutError from None
 
     def _has_proxy(self, url: str) -> bool:
         return self._trust_env and proxy_for(url, None, trust_env=True) is not None

@@ -300,7 +300,7 @@ async def test_what_is_added_to_a_request_is_a_mapping(
 
 
 async def test_limits_of_connecting_are_not_kept_for_ever(serve: Serve, app_for: MakeApp) -> None:
-    app = app_for(await serve(script(make_response({}))))
+    app = app_for(await serve(script(make_response({}))), transport="session")
     for count in range(200):
         await app.invoke({}, timeout=Timeout(connect=10 + count / 1000))
     transport: Any = app._api.sender._transport

@@ -21,6 +21,7 @@ from urllib.error import HTTPError
 import pytest
 
 from dynamiq_async.__main__ import main
+from dynamiq_async.cli import app_sources
 from dynamiq_async.emulator import DEFAULT_KEY
 
 from .conftest import piped_stdout
@@ -330,3 +331,12 @@ def test_a_port_in_use_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["serve", "--port", str(taken.getsockname()[1])]) == 1
     assert "address already in use" in capsys.readouterr().err
     gc.collect()
+
+
+def test_an_app_may_be_any_callable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "callable_apps.py").write_text(
+        "class Own:\n    async def __call__(self, input, run): return input\nown = Own()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert callable(app_sources.find_app("callable_apps:own"))

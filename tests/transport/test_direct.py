@@ -18,7 +18,7 @@ from aioresponses import aioresponses
 
 from dynamiq_async import AsyncApp, Timeout, Upload, errors
 from dynamiq_async.transport import Request, _aiohttp_private, choice
-from dynamiq_async.transport._direct_connections import DirectConnector
+from dynamiq_async.transport._direct_connections import DirectConnector, DirectHandler
 from dynamiq_async.transport._direct_heads import MAX_HEADS, Heads
 from dynamiq_async.transport.aiohttp import AiohttpTransport
 from dynamiq_async.transport.direct import DirectResponse, DirectTransport
@@ -667,3 +667,9 @@ def test_the_direct_transport_is_the_default() -> None:
 def _quiet() -> Iterator[None]:
     yield
     gc.collect()
+
+
+async def test_what_cannot_be_written_is_an_error_of_the_connection() -> None:
+    handler = DirectHandler(asyncio.get_running_loop())
+    with pytest.raises(aiohttp.ClientConnectionResetError, match="closing transport"):
+        handler._put(b"x")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dynamiq_async.emulator import Approval, Emulator, Feedback, Question, RunContext
+from dynamiq_async.emulator.app.questions import is_question
 
 PARAMS = {"to": "ann@example.com", "text": "hi"}
 ONE = {"question_id": "0", "selected": ["Q1"], "custom_text": None}
@@ -218,3 +219,8 @@ async def test_a_run_can_pause_and_go_on_at_any_time(connect: Any) -> None:
         asked, last = (await client.stream()).events
         assert asked["data"]["prompt"] == "?"
         assert last["data"]["node-1"]["output"] == "root"
+
+
+@pytest.mark.parametrize("data", [None, "prompt", ["prompt"], {"prompt": "?"}])
+def test_what_asks_nothing_is_no_question(data: Any) -> None:
+    assert not is_question({"data": data})
