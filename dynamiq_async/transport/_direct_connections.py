@@ -28,6 +28,7 @@ from dynamiq_async.transport._aiohttp_connections import (
     OwnHandler,
 )
 from dynamiq_async.transport._aiohttp_response import READ_AHEAD
+from dynamiq_async.transport._plain_responses import plain_response
 
 if TYPE_CHECKING:
     from dynamiq_async.transport._direct_heads import Head, Target
@@ -117,8 +118,8 @@ class DirectHandler(OwnHandler):
     # --- the request ----------------------------------------------------------------------------
 
     def write(self, head: Head, request: Request) -> asyncio.Future[Any]:
-        """Send a request. The future gives the head of its response and its body, or None for
-        a response without one."""
+        """Send a request. The future gives the status of its response, the headers and the body:
+        a reader, None where there is none, or bytes where all of it is here."""
         transport: Any = self.transport
         if transport is None or transport.is_closing():  # the server has closed it at once
             self._should_close = self.is_over = True
@@ -185,6 +186,12 @@ class DirectHandler(OwnHandler):
             if self._direct:
                 self._settle()
             return
+        if self._head is not None and not self._begun and (plain := plain_response(data)):
+            head, self._head, self._fresh = self._head, None, False
+            if not head.done():
+                head.set_result(plain)
+            self._finish()
+            return
         if data:  # or else what was held back is parsed
             self._behind_head += len(data)
             self._ends_line = data[-1] == _LF
@@ -225,7 +232,7 @@ class DirectHandler(OwnHandler):
         self._body = self._payload = payload
         self._chunked = message.chunked
         if not head.done():
-            head.set_result((message, payload))
+            head.set_result((status, message.headers, payload))
 
     def _refused(self, data: bytes, error: Exception) -> None:
         """The parser does not take what came."""

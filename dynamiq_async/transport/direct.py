@@ -34,40 +34,50 @@ _ENCODED = istr("Content-Encoding")
 
 
 class DirectResponse(ContentResponse):
-    """A response on a direct connection; `_content` is None where it has no body."""
+    """A response on a direct connection."""
 
-    __slots__ = ("_connection", "_failure")
+    __slots__ = ("_connection", "_failure", "_whole")
 
     def __init__(
-        self, connection: DirectHandler, message: Any, body: Any, request: Request, key: str | None
+        self,
+        connection: DirectHandler,
+        answer: tuple[int, Any, Any],
+        request: Request,
+        key: str | None,
     ) -> None:
         # Not by `super()`, for every call makes one.
-        self.status = message.code
-        self._headers = headers = message.headers
-        self._content = body
+        self.status, self._headers, body = answer
         self._request = request
         self._key = key
-        self._decoder = decoder_for(headers[_ENCODED]) if _ENCODED in headers else None
         self._connection = connection
         self._failure: Exception | None = None
+        self._whole: bytes | None = None
+        self._content = self._decoder = None
+        if type(body) is bytes:
+            self._whole = body
+            return
+        self._content = body
+        if _ENCODED in self._headers:
+            self._decoder = decoder_for(self._headers[_ENCODED])
 
     async def _read_raw(self) -> bytes:
         if self._failure is not None:
             raise self._failure
         body = self._content
         if body is None:
-            return b""
+            whole, self._whole = self._whole, None
+            return whole or b""
         if private.has_arrived(body):  # ahead of a break, too
             return private.rest_of(body)
         arrived: bytes = await body.readany()
         return arrived
 
     def arrived(self) -> bytes | None:
-        content = self._content
-        if self._decoder is not None or self._failure is not None:
+        if self._failure is not None or self._decoder is not None:
             return None
+        content = self._content
         if content is None:
-            return b""
+            return self._whole or b""
         return private.whole_of(content) if content.is_eof() else None
 
     def fail(self, error: Exception) -> None:
@@ -101,8 +111,8 @@ class DirectTransport(AiohttpTransport):
             connection = connector.take(head.target.connection_key)
             if connection is None:
                 connection = await self._open(connector, head, connect_timeout)
-            message, body = await connection.write(head, request)
-            response = DirectResponse(connection, message, body, request, self._key)
+            answer = await connection.write(head, request)
+            response = DirectResponse(connection, answer, request, self._key)
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError, zlib.error) as error:
             failure = translated(error, str(request), ca=self._ca_name(), key=self._key)
         except BaseException:

@@ -444,9 +444,8 @@ async def test_what_came_ahead_of_a_break_is_handed_out(
 
 
 async def test_a_response_without_a_body_can_be_asked_anything() -> None:
-    message: Any = type("Message", (), {"code": 204, "headers": {}})
     connection: Any = None
-    response = DirectResponse(connection, message, None, Request("GET", "http://h/", {}), None)
+    response = DirectResponse(connection, (204, {}, None), Request("GET", "http://h/", {}), None)
     assert await response.read() == b""
     assert response.arrived() == b""
     response.fail(errors.APIConnectionError("x"))
