@@ -115,17 +115,18 @@ async def patient_timeout(seconds: float | None, *, turns: int = 2) -> AsyncIter
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:
         expiry: list[asyncio.Handle] = []
-
-        def expire(left: int) -> None:
-            if left:
-                expiry[0] = loop.call_soon(expire, left - 1)
-            else:
-                limit.reschedule(loop.time())
-
         if seconds is not None:
-            expiry.append(loop.call_later(seconds, expire, turns))
+            expiry.append(loop.call_later(seconds, _expire, limit, expiry, turns))
         try:
             yield
         finally:
             for handle in expiry:
-                handle.cancel()
+                handle.cancel()  # which also ends its cycle with the task and the task's error
+
+
+def _expire(limit: asyncio.Timeout, expiry: list[asyncio.Handle], turns: int) -> None:
+    loop = asyncio.get_running_loop()
+    if turns:
+        expiry[0] = loop.call_soon(_expire, limit, expiry, turns - 1)
+    else:
+        limit.reschedule(loop.time())

@@ -209,10 +209,8 @@ class TaskLimits(TimeLimits):
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+        task = self._task
+        del self._task  # which will hold an error whose traceback leads to these limits
         # The task may have been cancelled by somebody else too. Then that cancellation counts.
-        if (
-            self._passed
-            and self._task.uncancel() <= self._cancelling
-            and kind is asyncio.CancelledError
-        ):
+        if self._passed and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error

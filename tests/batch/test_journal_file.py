@@ -9,10 +9,12 @@ import gc
 import io
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -568,6 +570,36 @@ async def test_a_journal_where_nothing_can_be_written_is_read(
     monkeypatch.setattr(sqlite_file, "_connect", noted)
     assert states(path) == {"a": "done"}
     assert modes == ["ro&immutable=1"]
+
+
+async def test_what_was_killed_is_read_where_nothing_can_be_written(
+    path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite cannot make the index of a `-wal` on media that are read-only."""
+    folder = tmp_path_factory.mktemp("media")
+    temporary = tmp_path_factory.mktemp("temporary")
+    copy = folder / path.name
+    async with await opened(path) as journal:
+        await work(journal, "a", output=b"1")
+        for name in (path.name, f"{path.name}-wal"):
+            shutil.copyfile(path.with_name(name), folder / name)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    for no_index in (False, True):
+        if no_index:
+            monkeypatch.setattr(sqlite_file, "_connect", unreadable)
+        assert states(copy) == {"a": "done"}
+        assert names(temporary) == []
+
+
+def unreadable(path: Path, mode: str) -> sqlite3.Connection:
+    """A connection that fails when it is read."""
+
+    class Unreadable(sqlite3.Connection):
+        def execute(self, *_: object) -> sqlite3.Cursor:
+            raise sqlite3.OperationalError("unable to open database file")
+
+    return Unreadable(":memory:")
 
 
 @pytest.mark.parametrize("name", ["job.db", "job.db-wal"])

@@ -277,7 +277,7 @@ def test_a_wait_of_nothing_is_no_hot_loop(mode: Any, asked: str) -> None:
                 await asyncio.wait_for(anext(results), 60)
 
     travel(work)
-    assert 3 * 5 <= transport.sent <= 3 * 20
+    assert 3 * 3 <= transport.sent <= 3 * 20  # the backoff is a random one
 
 
 def outage(first: int, last: int, cause: BaseException | None = None) -> Scripted:

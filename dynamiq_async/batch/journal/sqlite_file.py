@@ -6,11 +6,14 @@ Nothing here changes a file before it is known to be a journal of ours, or to ho
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import sys
+import tempfile
 import threading
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import convert
@@ -26,7 +29,6 @@ else:
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 APPLICATION_ID = 0x44594A4C  # "DYJL"
 FORMAT = 2
@@ -179,14 +181,41 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 def open_quietly(path: Path) -> sqlite3.Connection:
     """A connection that changes nothing, and leaves no file behind that was not there."""
+    can_write = os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK)
     if _has_wal(path):
-        return _connect(path, "ro")
-    if not (os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK)):
+        connection = _connect(path, "ro")
+        return connection if can_write else _readable(path, connection)
+    if not can_write:
         return _connect(path, "ro&immutable=1")  # SQLite cannot make its files beside it
     # Only who could write removes on closing what SQLite makes for reading.
     connection = _connect(path, "rw")
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def _readable(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
+    """`connection`, or one to a copy: to read a `-wal`, SQLite may have to write beside it."""
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.OperationalError:
+        connection.close()
+        return _Copy(path)
+    return connection
+
+
+class _Copy(sqlite3.Connection):
+    """A connection to a copy of a journal and its `-wal`, which is removed when it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="dynamiq-async-")
+        copy = Path(self._folder.name, path.name)
+        shutil.copyfile(path, copy)
+        shutil.copyfile(_wal(path), _wal(copy))
+        super().__init__(copy, isolation_level=None, check_same_thread=False)
+
+    def close(self) -> None:
+        super().close()
+        self._folder.cleanup()
 
 
 def _wal(path: Path) -> Path:
