@@ -118,12 +118,18 @@ class AsyncApp(Batching):
             the hosts, addresses and networks in `NO_PROXY`; names in lower case win. SOCKS is not
             supported.
         allow_http: send the key over plain http to other machines too.
+        open_telemetry: whether calls are spans and measured, in a program that has configured
+            OpenTelemetry; by default True, unless `DYNAMIQ_OPEN_TELEMETRY` is `false`. Inputs and
+            outputs are never told. The App's host, and no other, is sent `traceparent` and
+            `tracestate`. A mapping may hold `baggage` (True sends that too), `agent_name` (what
+            spans call the App; by default its host), `tracer_provider` and `meter_provider`.
 
     Raises:
         InvalidArgumentError: an argument cannot be used; `argument` names it.
     """
 
     _url_argument = "host_or_url"
+    _propagates = True
 
     def __init__(
         self,
@@ -235,11 +241,12 @@ class AsyncApp(Batching):
             extra_body=extra_body,
         )
         request = self._api.request("POST", "", body=body, given=given)
-        response = await self._api.sender.fetch(request, self._api.options.for_call(given))
-        key = self._api.sender.key
-        return await decode_output(
-            str(request), response, output_type, key=key, on_failure=on_failure
-        )
+        sender, options = self._api.sender, self._api.options.for_call(given)
+        with sender.telemetry.calling(request):
+            response = await sender.fetch(request, options)
+            return await decode_output(
+                str(request), response, output_type, key=sender.key, on_failure=on_failure
+            )
 
     @overload
     def stream(self, input: Any, **options: Unpack[_StreamOptions]) -> AppStream[Any]: ...

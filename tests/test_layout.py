@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 PACKAGE = Path(dynamiq_async.__file__).parent
 NAME = PACKAGE.name
 
-GROUND = "errors options _words _scalars _json _credentials _failures _files _hosts _tasks _version"
+GROUND = (
+    "errors options _words _scalars _json _credentials _failures _files _hosts _tasks _telemetry "
+    "_version"
+)
 CALLS = f"{GROUND} _http sse events streaming"
 
 # A room, what it may import beside itself, and why no more. From the ground up.
@@ -39,6 +42,7 @@ ARROWS = (
     ("_files", "", "the system's files, whoever writes them"),
     ("_hosts", "", "names and addresses, of whatever service"),
     ("_tasks", "errors", "tasks and finalisers serve every room above"),
+    ("_telemetry", "errors _version", "calls are told of whatever they are; content never is"),
     ("sse", "errors _json", "the decoder is sans-IO: bytes in, events out"),
     ("events", "errors _json _failures", "events are data, whichever way they came"),
     ("transport", GROUND, "the seam to the network knows no client and no service"),

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import enum
 import errno
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dynamiq_async import errors
+
+if TYPE_CHECKING:
+    from dynamiq_async._http.request import Request
 
 
 class Outcome(enum.Enum):
@@ -96,3 +99,24 @@ def may_pass(error: errors.DynamiqError) -> bool:
         return (error.status or 0) >= 500 or meaning_of(error).outcome is not Outcome.FINAL
     # A 2xx of another content type, such as a page of HTML, comes from a proxy.
     return isinstance(error, errors.APIConnectionError | errors.ContentTypeError)
+
+
+_AMBIGUOUS: tuple[tuple[type[errors.DynamiqError], type[errors.AmbiguousOutcomeError]], ...] = (
+    (errors.APITimeoutError, errors.AmbiguousTimeoutError),
+    (errors.APIStatusError, errors.AmbiguousStatusError),
+    (errors.APIConnectionError, errors.AmbiguousConnectionError),
+)
+
+
+def as_ambiguous(failure: errors.DynamiqError, request: Request) -> errors.DynamiqError:
+    """`failure`, or where the request may have run, an error that says so."""
+    if request.idempotent or not may_have_run(failure):
+        return failure
+    kind = next(to for base, to in _AMBIGUOUS if isinstance(failure, base))
+    ambiguous = failure.retold(
+        kind,
+        f"{failure.message}. The App may have run all the same, so it was not sent again; "
+        "look for its effect, or pass retry=True for calls that are safe to repeat",
+    )
+    ambiguous.__cause__ = failure
+    return ambiguous

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from dynamiq_async._http.limiter import Demand, Limiter
     from dynamiq_async._http.outage import Outage
+    from dynamiq_async._telemetry import Batch, Telemetry
     from dynamiq_async.batch.inputs import Item, Items
     from dynamiq_async.batch.stopping import StopRules
 
@@ -65,8 +66,10 @@ class Job(Protocol[R_co]):
 class Tally:
     """The figures of a batch, and the rules by which they stop it."""
 
-    def __init__(self, rules: StopRules) -> None:
+    def __init__(self, rules: StopRules, telemetry: Telemetry) -> None:
         self.rules = rules
+        self.telemetry = telemetry
+        self.batch: Batch | None = None
         self.started = self.done = self.failed = self.unknown = self.skipped = 0
         self._worked = 0
         self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
@@ -85,6 +88,8 @@ class Tally:
         if result.error is not None:
             self.failed += 1
             self.unknown += isinstance(result.error, errors.AmbiguousOutcomeError)
+        if self.batch is not None:
+            self.batch.count(result)
         if result.from_journal:
             self.skipped += 1
             return
@@ -287,6 +292,17 @@ class Fanout(Generic[R]):
     # --- the task that watches over the others ---------------------------------------------------
 
     async def _run(self) -> None:
+        with self._tally.telemetry.batch() as self._tally.batch:
+            await self._run_all()
+            if self._tally.batch is not None:
+                self._tell(self._tally.batch)
+
+    def _tell(self, batch: Batch) -> None:
+        tally = self._tally
+        counts = {"done": tally.done, "failed": tally.failed, "skipped": tally.skipped}
+        batch.told(self._failure, total=self._items.total, **counts)
+
+    async def _run_all(self) -> None:
         try:
             try:
                 await self._job.open()

@@ -21,6 +21,7 @@ from dynamiq_async._http.request import Request
 from dynamiq_async._http.request_options import UNSET, RequestOptions
 from dynamiq_async._http.response import decode_output
 from dynamiq_async._json import encode, encode_object
+from dynamiq_async._telemetry import INVOKE
 from dynamiq_async.batch.engine import HaltError
 from dynamiq_async.runs.leaving import Leaving
 from dynamiq_async.runs.options import checked_session
@@ -111,16 +112,17 @@ class Invoke:
     async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
         model = self._model
         request = Request("POST", model.url, model.headers, prepared, idempotent=model.idempotent)
-        with _withdrawn_unsent(request, attempt):
-            response = await self._sender.fetch(request, self._options)
-        result.attempts = response.attempts
-        try:
-            result.output = await decode_output(
-                self._label, response, self._output_type, key=self._sender.key
-            )
-        except errors.ResponseDecodeError as error:
-            _keep_misfit(result, error)
-        return response.body
+        with self._sender.telemetry.calling(request):
+            with _withdrawn_unsent(request, attempt):
+                response = await self._sender.fetch(request, self._options)
+            result.attempts = response.attempts
+            try:
+                result.output = await decode_output(
+                    self._label, response, self._output_type, key=self._sender.key
+                )
+            except errors.ResponseDecodeError as error:
+                _keep_misfit(result, error)
+            return response.body
 
     async def recover(self, result: Draft, session_id: str, run_id: str | None) -> bytes | None:
         raise NotImplementedError
@@ -213,10 +215,14 @@ class RunToEnd:
 
     async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
         session = attempt.session_id if attempt is not None else self._session_id or str(uuid4())
-        run_id = await self._create(prepared, session, attempt)
-        if attempt is not None:
-            attempt.note_run(run_id)
-        return await self._follow(result, run_id)
+        telemetry = self._service.api.sender.telemetry
+        with telemetry.composed(INVOKE, CONVERSATION=session, STREAM=True) as call:
+            run_id = await self._create(prepared, session, attempt)
+            if attempt is not None:
+                attempt.note_run(run_id)
+            if call is not None:
+                call.told(RESPONSE_ID=run_id)
+            return await self._follow(result, run_id)
 
     async def recover(self, result: Draft, session_id: str, run_id: str | None) -> bytes | None:
         if run_id is None:

@@ -12,6 +12,7 @@ from dynamiq_async._http.limiter import Limiter
 from dynamiq_async._http.rates import Quota
 from dynamiq_async._http.request_options import RequestOptions
 from dynamiq_async._http.timers import deadline_in
+from dynamiq_async._telemetry import INVOKE
 from dynamiq_async.batch import FanOutOptions, Map, collected, fan_out
 from dynamiq_async.downloads import Downloader
 from dynamiq_async.flowy.apps import FlowyApps
@@ -161,16 +162,17 @@ class AsyncFlowy(Client):
         given = RequestOptions(max_retries=max_retries, retry=retry)
         requests, runs = self._requests, self._shared.runs
         options = requests.api.options.for_call(given).with_total(timeout)
-        request = await requests.start_request(app, inputs, check, given, extra_body, deadline)
-        if not wait:
-            return await requests.start(request, options, deadline)
-        await requests.acquire_run(deadline)
-        try:
-            run = await requests.start(request, options, deadline)
-            runs.succeeded()
-            return await requests.wait(run.run_id, timeout, deadline, started=run)
-        finally:
-            runs.release()
+        with requests.api.sender.telemetry.composed(INVOKE):
+            request = await requests.start_request(app, inputs, check, given, extra_body, deadline)
+            if not wait:
+                return await requests.start(request, options, deadline)
+            await requests.acquire_run(deadline)
+            try:
+                run = await requests.start(request, options, deadline)
+                runs.succeeded()
+                return await requests.wait(run.run_id, timeout, deadline, started=run)
+            finally:
+                runs.release()
 
     def map(
         self,
