@@ -65,6 +65,7 @@ ARROWS = (
     ("management", f"{GROUND} _http app", "it makes clients of Apps, and not the reverse"),
     ("relay", f"{GROUND} events sse streaming runs", "a backend relays what clients read"),
     ("callbacks", f"{GROUND} _http runs submission", "a backend receives what clients submit"),
+    ("integrations", f"{GROUND} _http events runs tools app", "other kinds of programs call Apps"),
     ("emulator", "_json", "a second opinion of the contract shares no code with the client"),
     ("pytest_plugin", "emulator", "a fixture of the emulator"),
 )

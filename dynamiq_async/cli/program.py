@@ -25,6 +25,7 @@ from dynamiq_async.cli import (
 from dynamiq_async.cli.batch.command import batch
 from dynamiq_async.cli.batch.journal import journal
 from dynamiq_async.cli.demo import demo
+from dynamiq_async.cli.mcp import mcp
 from dynamiq_async.cli.options import OTHER
 from dynamiq_async.cli.serve import serve
 from dynamiq_async.errors import DynamiqError
@@ -62,7 +63,7 @@ app["--help"].help = "Show this and exit."
 app["--version"].help = "Show the version and exit."
 for command in (
     *(demo, calls.invoke, calls.stream, calls.submit),
-    *(batch, journal, runs.app, files.app, apps.app, flowy.app, serve),
+    *(batch, journal, runs.app, files.app, apps.app, flowy.app, mcp, serve),
 ):
     app.command(command)
 

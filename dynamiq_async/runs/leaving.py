@@ -208,6 +208,10 @@ class CancelableStream(OutputStream[RunEvent, T_co]):
         await self._requests.cancel(self._id())
         self._stay()
 
+    def detach(self) -> None:
+        """Let the run go on when this stream is left, whatever `on_leave` says."""
+        self._stay()
+
     @property
     def before_close(self) -> set[Callable[[], Awaitable[None]]]:
         """What the client awaits before it closes: cancels that are due, for example."""

@@ -75,6 +75,14 @@ class Inputs:
             for name, item in given.items()
             if (field := self._by_name[name]) and not (item is None and field.left_out)
         }
+        return self.checked(fields)
+
+    def checked(self, fields: Mapping[str, Any]) -> Any:
+        """What is sent for fields by their names in JSON.
+
+        Raises:
+            InvalidArgumentError: they do not fit the type.
+        """
         try:
             value = _json.decode(_json.encode(fields, "input"), self.kind)
         except _json.DECODE_ERRORS as error:

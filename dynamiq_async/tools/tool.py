@@ -105,6 +105,16 @@ def make_tool(
     return tool
 
 
+def check_name(name: object) -> None:
+    """Raise InvalidArgumentError unless a model can call a tool so."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise errors.InvalidArgumentError(
+            "name must be a letter and then letters, digits, _ or -, 64 at most, as the interfaces "
+            f"of models take it, not {name!r}",
+            argument="name",
+        )
+
+
 def _check(
     name: str,
     output: Any,
@@ -115,12 +125,7 @@ def _check(
     on_event: object,
     asks: object,
 ) -> None:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise errors.InvalidArgumentError(
-            "name must be a letter and then letters, digits, _ or -, 64 at most, as the interfaces "
-            f"of models take it, not {name!r}",
-            argument="name",
-        )
+    check_name(name)
     check_one_of(mode, ("invoke", "run"), "mode")
     check_one_of(on_error, ("raise", "return"), "on_error")
     check_one_of(on_leave, ("detach", "cancel"), "on_leave")
