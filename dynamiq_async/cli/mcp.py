@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from dynamiq_async.app import URL_VARIABLE
 from dynamiq_async.cli import inputs
 from dynamiq_async.cli.options import (
     DEFAULT_NETWORK,
@@ -30,7 +32,8 @@ def mcp(
     app: Annotated[
         tuple[str, ...],
         Parameter(
-            help="An App's hostname, URL, name or id. Repeatable. [default: all of the project]"
+            help="An App's hostname, URL, name or id; by default that in DYNAMIQ_APP_URL, else all "
+            "Apps of the project. Repeatable."
         ),
     ] = (),
     name: Annotated[
@@ -73,11 +76,13 @@ def mcp(
     """
     from dynamiq_async.integrations.mcp import make_server, serve_http, serve_stdio
 
+    if not app and URL_VARIABLE in os.environ:
+        app = (os.environ[URL_VARIABLE],)
     options: dict[str, Any] = {"on_leave": "cancel" if cancel else "detach", "timeout": timeout}
     for given, argument in ((name, "name"), (describe, "describe")):
         if given and len(given) != len(app):
             raise InvalidArgumentError(f"--{argument} goes with each --app", argument=argument)
-    read = _Schemas(schema)
+    read = Schemas(schema)
 
     async def run() -> None:
         async with AsyncExitStack() as stack:
@@ -133,13 +138,13 @@ def _named(called: str, tools: list[AppTool]) -> str:
     return tool_name(called, [tool.name for tool in tools])
 
 
-def _tool(client: Any, name: str, told: str, read: _Schemas, options: Mapping[str, Any]) -> AppTool:
+def _tool(client: Any, name: str, told: str, read: Schemas, options: Mapping[str, Any]) -> AppTool:
     from dynamiq_async.integrations.mcp import AppTool
 
     return AppTool(client, name, told, schema=read.of(name), **options)
 
 
-class _Schemas:
+class Schemas:
     """The schemas in a file: one, or one for each tool."""
 
     def __init__(self, path: Path | None) -> None:

@@ -205,6 +205,15 @@ async def test_an_answer_that_is_refused_is_an_error(serve: Serve) -> None:
     assert "text cannot be edited" in text(result)
 
 
+async def test_an_answer_that_the_service_refuses_is_an_error(serve: Serve) -> None:
+    served = await serve("feedback")
+    served.emulator.script(Fault(status=400), match="POST /v1/runs/*/input")
+    person = Person(feedback="blue")
+    async with Client(server_of(served), elicitation_callback=person) as client:
+        result = await client.call_tool("bot", {"topic": "x"})
+    assert "did not accept the input" in text(result)
+
+
 @both
 async def test_errors_are_scrubbed(serve: Serve, mode: Mode) -> None:
     served = await serve("failing")
