@@ -265,7 +265,7 @@ async def test_inputs_that_cannot_be_iterated_after_all_raise(app: AsyncApp) -> 
 
 async def test_an_input_that_cannot_be_sent_is_that_items_error(serve: Serve) -> None:
     app, emulator = await serve(plain)
-    results = await app.batch([{"n": 0}, {"n": object()}, "text", {"n": float("nan")}, {"n": 4}])
+    results = await app.batch([{"n": 0}, {"n": object()}, "text", {"n": [float("nan")]}, {"n": 4}])
     assert [r.ok for r in results] == [True, False, False, False, True]
     assert all(isinstance(r.error, errors.InvalidArgumentError) for r in results if not r.ok)
     assert emulator.requests.total == 2

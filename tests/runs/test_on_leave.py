@@ -347,7 +347,7 @@ async def test_a_run_that_ended_meanwhile_is_left_alone(serve: Serve) -> None:
 
 
 async def test_a_request_that_was_never_sent_has_made_no_run(serve: Serve) -> None:
-    served = await serve(waits, client={"max_connections": 1})
+    served = await serve(waits, client={"max_streams": 1})
     async with served.app.runs.stream({}) as other:
         await anext(other)
         await timed_out(served.app.runs.stream({}, on_leave="cancel"))

@@ -321,10 +321,10 @@ async def test_errors_say_where_the_proxy_was_named(
 # --- client certificates -------------------------------------------------------------------------
 
 
-@pytest.fixture
-def strict(ca: trustme.CA) -> Iterator[int]:
+@pytest.fixture(params=["resets"])
+def strict(ca: trustme.CA, request: pytest.FixtureRequest) -> Iterator[int]:
     """The port of a server that wants a client certificate. It sends its alerts as servers do;
-    asyncio's own does not send them."""
+    asyncio's own does not send them. What it has not read when it closes becomes a reset."""
     context = server_context(ca)
     context.verify_mode = ssl.CERT_REQUIRED
     ca.configure_trust(context)
@@ -335,8 +335,13 @@ def strict(ca: trustme.CA) -> Iterator[int]:
             while True:
                 connection, _ = listening.accept()
                 connection.settimeout(5)
-                with connection, suppress(OSError):
-                    context.wrap_socket(connection, server_side=True)
+                with context.wrap_socket(
+                    connection, server_side=True, do_handshake_on_connect=False
+                ) as tls:
+                    with suppress(OSError):
+                        tls.do_handshake()
+                    while request.param == "reads" and socket.socket.recv(tls, 65536):
+                        pass
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -361,6 +366,7 @@ async def test_a_client_certificate_that_is_missing_is_named_and_nothing_was_sen
     assert caught.value.attempts == 2
 
 
+@pytest.mark.parametrize("strict", ["reads"], indirect=True)
 async def test_a_client_certificate_that_is_missing_on_a_given_session(
     ca: trustme.CA, strict: int, app_for: MakeApp
 ) -> None:
