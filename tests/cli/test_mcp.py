@@ -27,7 +27,7 @@ def environment(emulator: Emulator) -> dict[str, str]:
         **os.environ,
         "DYNAMIQ_ACCESS_KEY": emulator.access_key or "",
         "DYNAMIQ_API_BASE_URL": emulator.management_url,
-        "DYNAMIQ_API_TOKEN": emulator.management.token,
+        "DYNAMIQ_API_TOKEN": emulator.management.token or "",
         "DYNAMIQ_PROJECT_ID": DEFAULT_PROJECT,
     }
 

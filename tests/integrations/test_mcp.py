@@ -43,7 +43,7 @@ class Person:
         self._result = ElicitResult(action=action, content=content or None)
         self.asked: list[Any] = []
 
-    async def __call__(self, _: Any, params: Any) -> ElicitResult:
+    async def __call__(self, context: Any, params: Any) -> ElicitResult:
         self.asked.append(params)
         return self._result
 
@@ -79,8 +79,8 @@ async def test_progress_tells_what_happens_and_nothing_of_the_content(
     served = await serve("agent")
     told: list[tuple[float, str | None]] = []
 
-    async def progress(done: float, total: float | None, message: str | None) -> None:
-        told.append((done, message))
+    async def progress(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, message))
 
     async with Client(server_of(served), mode=mode) as client:
         await client.call_tool("bot", {"topic": "tea"}, progress_callback=progress)
@@ -233,7 +233,7 @@ async def test_a_call_that_its_client_cancels(serve: Serve, on_leave: Any) -> No
     served = await serve(waits)
     started = asyncio.Event()
 
-    async def progress(*_: Any) -> None:
+    async def progress(progress: float, total: float | None, message: str | None) -> None:
         started.set()
 
     async with Client(server_of(served, on_leave=on_leave)) as client:
