@@ -84,8 +84,8 @@ async def test_progress_tells_what_happens_and_nothing_of_the_content(
 
     async with Client(server_of(served), mode=mode) as client:
         await client.call_tool("bot", {"topic": "tea"}, progress_callback=progress)
-    assert told[0] == (1, "run.started")
-    assert told[-1][1] == "run.completed"
+    messages = [message for _, message in told]
+    assert (messages[0], messages[-1]) == ("run.started", "run.completed")
     assert [done for done, _ in told] == sorted({done for done, _ in told})
     assert "tea" not in str(told)
 

@@ -62,7 +62,7 @@ class Recorded:
                 above = None if span.parent is None else span.parent.span_id
                 if above == parent:
                     lines.append("  " * depth + _line(span))
-                    add(span.get_span_context().span_id, depth + 1)
+                    add(span.context.span_id if span.context else None, depth + 1)
 
         add(None, 0)
         return lines
