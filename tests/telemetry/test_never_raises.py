@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dynamiq_async import AsyncApp, errors
+from dynamiq_async._telemetry import outside
 from dynamiq_async._telemetry.names import operation_of
 from tests.support.network import KEY
 from tests.support.run_apps import numbers
@@ -141,4 +142,19 @@ async def test_within_a_call_there_is_no_other(serve: Serve) -> None:
     with telemetry.composed("outer"), telemetry.composed("inner") as inner:
         assert inner is None
     assert [span.name for span in recorded.spans] == ["outer"]
+    recorded.close()
+
+
+async def test_a_call_ends_once(serve: Serve) -> None:
+    recorded = Recorded()
+    telemetry = (
+        await serve("echo", client={"open_telemetry": recorded.options})
+    ).app._api.sender.telemetry
+    call = telemetry.begin_stream(None)
+    assert call is not None
+    call.end()
+    call.end(errors.DynamiqError("late"))
+    assert recorded.span().status.is_ok
+    with outside():
+        assert not recorded.spans[1:]
     recorded.close()
