@@ -18,7 +18,7 @@ from dynamiq_async._version import __version__
 from dynamiq_async.app import AsyncApp
 from dynamiq_async.batch import Map, StreamMany
 from dynamiq_async.batch.models import BatchProgress, MapFailure, MapResult, MapSuccess, StreamItem
-from dynamiq_async.errors import DynamiqError
+from dynamiq_async.errors import DynamiqError, ToolError
 from dynamiq_async.events import Event, Question, RunEvent, StreamEvent, ToolCall, Usage
 from dynamiq_async.files import File
 from dynamiq_async.options import Adaptive, Timeout
@@ -118,6 +118,7 @@ __all__ = [
     "StreamMany",
     "Timeout",
     "ToolCall",
+    "ToolError",
     "Trace",
     "Upload",
     "Usage",

@@ -6,6 +6,7 @@ The wire facts and their sources are in docs/contract.md.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from dynamiq_async import errors
@@ -24,6 +25,7 @@ from dynamiq_async.runs.runs import Runs
 from dynamiq_async.streaming.app_stream import AppStream, FinalEvent, FinalEvents
 from dynamiq_async.streaming.event_reader import OnBadEvent
 from dynamiq_async.submission import Accepted, Callback, callback_objects
+from dynamiq_async.tools.tool import Calls, Tool, ToolOptions, make_tool
 from dynamiq_async.websocket import AppSocket
 from dynamiq_async.websocket.handshake import Handshake
 from dynamiq_async.websocket.protocol import SocketProtocol
@@ -118,12 +120,18 @@ class AsyncApp(Batching):
             the hosts, addresses and networks in `NO_PROXY`; names in lower case win. SOCKS is not
             supported.
         allow_http: send the key over plain http to other machines too.
+        open_telemetry: whether calls are spans and measured, in a program that has configured
+            OpenTelemetry; by default True, unless `DYNAMIQ_OPEN_TELEMETRY` is `false`. Inputs and
+            outputs are never told. The App's host, and no other, is sent `traceparent` and
+            `tracestate`. A mapping may hold `baggage` (True sends that too), `agent_name` (what
+            spans call the App; by default its host), `tracer_provider` and `meter_provider`.
 
     Raises:
         InvalidArgumentError: an argument cannot be used; `argument` names it.
     """
 
     _url_argument = "host_or_url"
+    _propagates = True
 
     def __init__(
         self,
@@ -235,9 +243,12 @@ class AsyncApp(Batching):
             extra_body=extra_body,
         )
         request = self._api.request("POST", "", body=body, given=given)
-        response = await self._api.sender.fetch(request, self._api.options.for_call(given))
-        key = self._api.sender.key
-        return await decode_output(request, response, output_type, key=key, on_failure=on_failure)
+        sender, options = self._api.sender, self._api.options.for_call(given)
+        with sender.telemetry.calling(request):
+            response = await sender.fetch(request, options)
+            return await decode_output(
+                request, response, output_type, key=sender.key, on_failure=on_failure
+            )
 
     @overload
     def stream(self, input: Any, **options: Unpack[_StreamOptions]) -> AppStream[Any]: ...
@@ -310,6 +321,71 @@ class AsyncApp(Batching):
             max_event_bytes=self._api.max_event_bytes,
             output_type=output_type,
         )
+
+    @overload
+    def tool(
+        self, name: str, description: str, *, input: Any, **options: Unpack[ToolOptions]
+    ) -> Callable[..., Coroutine[Any, Any, str]]: ...
+    @overload
+    def tool(
+        self,
+        name: str,
+        description: str,
+        *,
+        input: Any,
+        output: type[T],
+        **options: Unpack[ToolOptions],
+    ) -> Callable[..., Coroutine[Any, Any, T]]: ...
+    @overload
+    def tool(
+        self,
+        name: str,
+        description: str,
+        *,
+        input: Any,
+        output: Any,
+        **options: Unpack[ToolOptions],
+    ) -> Tool: ...
+    def tool(
+        self, name: str, description: str, *, input: Any, output: Any = str, **options: Any
+    ) -> Tool:
+        """The App as a tool for an agent: a coroutine function whose signature and docstring tell
+        what it takes, as pydantic-ai, openai-agents, LangChain, anthropic, google-genai and mcp
+        read them.
+
+        Args:
+            name: what the model calls it.
+            description: what the model is told of it.
+            input: the fields of the workflow's Input node, which become the parameters:
+                a TypedDict, msgspec Struct, dataclass, pydantic model or a mapping of names to
+                types. Descriptions of fields (`msgspec.Meta`, pydantic's `Field`, a text in
+                `Annotated`) go into the docstring. Arguments that do not fit are not sent.
+            output: `str`: the App's output if it is a text, else its `output` if that is one, else
+                its JSON. Any other type: what the output is decoded to. Frameworks that are built
+                on pydantic can write no Struct: for them, use a dataclass or a model.
+            mode: "invoke" waits for the response. "run" starts a run and follows it, so that
+                `on_event`, `on_question` and `on_leave` mean something, and a lost connection is
+                gone on with.
+            on_event: called with each `RunEvent`, and awaited if it is async: for the reasoning and
+                the tool calls behind the answer.
+            on_question: as for `runs.stream`. Without it, a question ends the call.
+            on_leave: as for `runs.stream`: with "cancel", the run of a call that is cancelled or
+                out of time is canceled.
+            on_error: "raise" a `ToolError`; or "return" its message, for frameworks that end the
+                agent's run when a tool raises (pydantic-ai, LangChain).
+            user_id, session_id, timeout, max_retries, extra_body, extra_headers, extra_query: for
+                each call, as for `invoke`.
+
+        Returns:
+            A coroutine function. It raises `ToolError`, whose message is for the model: it says
+            whether trying again is safe, and nothing that a server said; its `__cause__` is what
+            `invoke` or `runs.stream` raised.
+
+        Raises:
+            InvalidArgumentError: an argument cannot be used.
+        """
+        calls = Calls(self.invoke, self.runs.stream)
+        return make_tool(calls, name, description, input=input, output=output, **options)
 
     def connect(
         self,

@@ -10,7 +10,7 @@ hold the access key.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -324,6 +324,28 @@ class RunCanceledError(RunError):
 
 class OutputMissingError(RunError):
     """There is no such output: no final event, or no such node."""
+
+
+class ToolError(DynamiqError):
+    """A tool made by `AsyncApp.tool` has no result. The message is for a language model.
+
+    It names no host, no node and nothing that a server said. What happened is its `__cause__`.
+
+    Attributes:
+        retry: what trying again would do. "safe": nothing was run, so it may be tried again.
+            "unsafe": the App ran or may have run, so it might run twice. "useless": it would go
+            wrong again.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        retry: Literal["safe", "unsafe", "useless"] = "unsafe",
+        **known: Any,
+    ) -> None:
+        super().__init__(message, **known)
+        self.retry = retry
 
 
 # --- batches -----------------------------------------------------------------------------------

@@ -208,9 +208,10 @@ class Requirements:
             given=given,
         )
         sender = self._api.sender
-        response = await sender.fetch(request, self._api.options.for_call(given))
-        if response.body:  # a 204 has none; a login page has, and means that nothing was done
-            decode_body(str(request), response, Any, key=sender.key)
+        with sender.telemetry.calling(request):
+            response = await sender.fetch(request, self._api.options.for_call(given))
+            if response.body:  # a 204 has none; a login page has, and means that nothing was done
+                decode_body(str(request), response, Any, key=sender.key)
 
     async def _fetch(
         self, read: Callable[[Any], T], method: str, *path: str, given: RequestOptions, **more: Any

@@ -25,6 +25,7 @@ NAME = PACKAGE.name
 
 GROUND = (
     "errors options _words _scalars _types _json _credentials _failures _files _hosts _tasks "
+    "_telemetry "
     "_version"
 )
 CALLS = f"{GROUND} _http sse events streaming"
@@ -43,6 +44,7 @@ ARROWS = (
     ("_files", "", "the system's files, whoever writes them"),
     ("_hosts", "", "names and addresses, of whatever service"),
     ("_tasks", "errors", "tasks and finalisers serve every room above"),
+    ("_telemetry", "errors _version", "calls are told of whatever they are; content never is"),
     ("sse", "errors _json", "the decoder is sans-IO: bytes in, events out"),
     ("events", "errors _json _failures", "events are data, whichever way they came"),
     ("transport", GROUND, "the seam to the network knows no client and no service"),
@@ -54,8 +56,13 @@ ARROWS = (
     ("submission", f"{GROUND} _http", "one part of an App's API, beside the others"),
     ("runs", CALLS, "one part of an App's API, beside the others"),
     ("websocket", f"{CALLS} transport", "one part of an App's API, beside the others"),
+    ("tools", f"{CALLS} runs", "an App's calls as functions, whoever has the client"),
     ("batch", f"{CALLS} runs", "many calls of what is below, and of any client"),
-    ("app", f"{CALLS} batch runs files requirements submission websocket", "one App, put together"),
+    (
+        "app",
+        f"{CALLS} batch runs files requirements submission tools websocket",
+        "one App, put together",
+    ),
     ("flowy", f"{GROUND} _http downloads transport batch runs", "another service"),
     (
         "management",
@@ -64,7 +71,11 @@ ARROWS = (
     ),
     ("relay", f"{GROUND} events sse streaming runs", "a backend relays what clients read"),
     ("callbacks", f"{GROUND} _http runs submission", "a backend receives what clients submit"),
-    ("integrations", f"{GROUND} app batch", "an engine's workers call an App with many inputs"),
+    (
+        "integrations",
+        f"{GROUND} _http events runs tools app batch",
+        "other kinds of programs call Apps",
+    ),
     ("emulator", "_json", "a second opinion of the contract shares no code with the client"),
     ("pytest_plugin", "emulator", "a fixture of the emulator"),
 )

@@ -121,5 +121,7 @@ class Api:
         Raises:
             DynamiqError: what `AsyncApp.invoke` raises for any request.
         """
-        response = await self.sender.fetch(request, options, deadline=deadline)
-        return await decode_apart(request, response, type, key=self.sender.key)
+        sender = self.sender
+        with sender.telemetry.calling(request):
+            response = await sender.fetch(request, options, deadline=deadline)
+            return await decode_apart(request, response, type, key=sender.key)

@@ -40,6 +40,7 @@ from dynamiq_async._http.request_options import (
 from dynamiq_async._http.retry import RetryPolicy
 from dynamiq_async._http.sender import Sender
 from dynamiq_async._http.urls import parse_base_url, without_userinfo
+from dynamiq_async._telemetry import OpenTelemetryOptions, Telemetry, portable, settings_of
 from dynamiq_async.options import check_count, check_seconds
 from dynamiq_async.transport.choice import Network, TransportLike
 
@@ -76,6 +77,7 @@ class ClientOptions(TypedDict, total=False):
     proxy: str | None
     trust_env: bool
     allow_http: bool
+    open_telemetry: bool | OpenTelemetryOptions | None
 
 
 class _EndpointOptions(TypedDict, total=False):
@@ -91,6 +93,7 @@ class Client:
 
     _credential: ClassVar[Credential] = ACCESS_KEY
     _url_argument: ClassVar[str] = "base_url"
+    _propagates: ClassVar[bool] = False  # whether the service is told of the program's trace
     _api: Api
     _owner = False  # until the constructor is through
 
@@ -124,6 +127,7 @@ class Client:
         proxy: str | None = None,
         trust_env: bool = False,
         allow_http: bool = False,
+        open_telemetry: bool | OpenTelemetryOptions | None = None,
     ) -> None:
         key = hidden(key)
         url = parse_base_url(url, allow_http=allow_http, argument=self._url_argument)
@@ -147,6 +151,7 @@ class Client:
             credential=self._credential,
             max_response_bytes=check_count(max_response_bytes, "max_response_bytes"),
             is_slow=self._network.is_slow_to_open,
+            telemetry=Telemetry(settings_of(open_telemetry), url, propagates=self._propagates),
         )
         self._api = Api(
             url,
@@ -163,6 +168,7 @@ class Client:
             "max_retry_after": max_retry_after,
             **self._network.settings(),
             "allow_http": allow_http,
+            "open_telemetry": portable(open_telemetry),
         }
         self._owner = True
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from dynamiq_async import errors
 from dynamiq_async._http.limiter import now
+from dynamiq_async._telemetry import extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +54,9 @@ class Outage:
         """A connection was made: whoever waits may go on."""
         self._reached = True
         if self.down:
-            log.warning("the service can be reached again, after %.0f s", self.seconds)
+            log.warning(
+                "the service can be reached again, after %.0f s", self.seconds, extra=extra()
+            )
             self.down = False
             self._over.set()
 
@@ -103,6 +106,7 @@ class Outage:
             "%s; the batch waits up to %.0f s for a connection, and tries with one call at a time",
             failure.message,
             self._patience,
+            extra=extra(failure),
         )
         self.down, self._over = True, asyncio.Event()
         self._began, self._pause = now(), FIRST_PAUSE

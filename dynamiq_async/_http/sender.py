@@ -29,6 +29,7 @@ from dynamiq_async._http.status import (
 )
 from dynamiq_async._http.timers import TaskLimits, Timer, deadline_in
 from dynamiq_async._tasks import in_thread, patient_timeout
+from dynamiq_async._telemetry import Telemetry, extra
 from dynamiq_async.options import NO_TIMEOUT, Timeout
 
 if TYPE_CHECKING:
@@ -52,10 +53,11 @@ ERROR_BODY_SECONDS = 5.0
 class OpenResponse:
     """A 2xx response whose body is still to be read, and the client's slot that it occupies."""
 
-    __slots__ = ("_limiter", "attempts", "response")
+    __slots__ = ("_limiter", "attempts", "response", "status")
 
     def __init__(self, response: ClientResponse, limiter: Limiter) -> None:
         self.response = response
+        self.status = response.status
         self.attempts = 1
         self._limiter: Limiter | None = limiter
 
@@ -77,6 +79,7 @@ class Sender:
         credential: what messages call it.
         max_response_bytes: the most that a whole response may have, in bytes.
         is_slow: whether `connect` takes more than a moment, so that it has to run in a thread.
+        telemetry: what it tells OpenTelemetry; None: nothing.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Sender:
         credential: Credential = ACCESS_KEY,
         max_response_bytes: int,
         is_slow: Callable[[], bool] = lambda: False,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._connect = connect
         self._is_slow = is_slow
@@ -97,6 +101,7 @@ class Sender:
         self.key: str | None = secret
         self.max_response_bytes = max_response_bytes
         self.credential = credential
+        self.telemetry = telemetry or Telemetry()
         self.closed = False
         self.before_close: set[Callable[[], Awaitable[None]]] = set()
         self._timer: Timer | None = None
@@ -151,11 +156,13 @@ class Sender:
         self, request: Request, options: SendOptions, *, deadline: float | None = None
     ) -> BufferedResponse:
         """Send and read the whole response."""
-        with request.held():
+        with request.held(), self.telemetry.requesting(request) as call:
             if options.outage is None:
                 buffered = await self._retrying(request, options, deadline, whole=True)
             else:
                 buffered = await self._outlasting(request, options, deadline, whole=True)
+            if call is not None:
+                call.answered(buffered.status, buffered.attempts)
         assert isinstance(buffered, BufferedResponse)  # noqa: S101 - tells the type checker what `whole` means
         return buffered
 
@@ -163,8 +170,10 @@ class Sender:
         self, request: Request, options: SendOptions, *, deadline: float | None = None
     ) -> OpenResponse:
         """Send and return with the headers; the body is the caller's to read and to close."""
-        with request.held():
+        with request.held(), self.telemetry.requesting(request) as call:
             opened = await self._outlasting(request, options, deadline, whole=False)
+            if call is not None:
+                call.answered(opened.status, opened.attempts)
         assert isinstance(opened, OpenResponse)  # noqa: S101 - the same
         return opened
 
@@ -238,7 +247,7 @@ class Sender:
                     raise as_ambiguous(failure, request)
                 finally:
                     del failure  # which holds this frame
-            log.debug("%s: %s; retrying in %.2f s", request, type(failure).__name__, delay)
+            _note_retry(request, failure, delay)
             began = now()
             await asyncio.sleep(delay)
             if free:
@@ -275,9 +284,12 @@ class Sender:
                 failure.url,
                 asked,
                 longest,
+                extra=extra(failure),
             )
         own = min(policy.backoff(0) if delay is None else delay, policy.cap)
-        self.limiter.note_refusal(failure.method, min(max(asked, own), longest))
+        seconds = min(max(asked, own), longest)
+        self.limiter.note_refusal(failure.method, seconds)
+        self.telemetry.cooled_down(seconds)
 
     async def _attempt(
         self,
@@ -459,6 +471,11 @@ def _fits(seconds: float, deadline: float | None) -> bool:
     return deadline is None or asyncio.get_running_loop().time() + seconds < deadline
 
 
+def _note_retry(request: Request, failure: errors.DynamiqError, delay: float) -> None:
+    name = type(failure).__name__
+    log.debug("%s: %s; retrying in %.2f s", request, name, delay, extra=extra(failure))
+
+
 def _trace(request: Request, response: Response, started: float) -> None:
     log.debug(
         "%s: %d after %.0f ms, request id %s",
@@ -466,6 +483,7 @@ def _trace(request: Request, response: Response, started: float) -> None:
         response.status,
         (time.perf_counter() - started) * 1000,
         request_id(response.headers),
+        extra=extra(status=response.status),
     )
 
 

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from dynamiq_async._telemetry import extra
+
 if TYPE_CHECKING:
     from dynamiq_async._http.limiter import Limiter
     from dynamiq_async._http.request import Request
@@ -39,6 +41,7 @@ def _warn(limiter: Limiter, request: Request) -> None:
             WARNING_SECONDS,
             lacking,
             advice,
+            extra=extra(),
         )
 
 

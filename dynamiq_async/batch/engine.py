@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from dynamiq_async._http.limiter import Demand, Limiter
     from dynamiq_async._http.outage import Outage
+    from dynamiq_async._telemetry import Batch
     from dynamiq_async.batch.displays import Display
     from dynamiq_async.batch.inputs import Item, Items
     from dynamiq_async.batch.tally import Tally
@@ -243,6 +244,17 @@ class Fanout(Generic[R]):
     # --- the task that watches over the others ---------------------------------------------------
 
     async def _run(self) -> None:
+        with self._tally.telemetry.batch() as self._tally.batch:
+            await self._run_all()
+            if self._tally.batch is not None:
+                self._tell(self._tally.batch)
+
+    def _tell(self, batch: Batch) -> None:
+        tally = self._tally
+        counts = {"done": tally.done, "failed": tally.failed, "skipped": tally.skipped}
+        batch.told(self._failure, total=self._items.total, **counts)
+
+    async def _run_all(self) -> None:
         try:
             try:
                 await self._job.open()

@@ -349,7 +349,8 @@ def _map(
     check_seconds_or_zero(grace, "grace")
     demand = demand_of(concurrency, rate)
     api = api_of(client)
-    tally = Tally(StopRules(max_failures, api.options.policy.max_wait))
+    rules = StopRules(max_failures, api.options.policy.max_wait)
+    tally = Tally(rules, api.sender.telemetry)
     work: MapJob
     if journal is None:
         work = MapJob(mode, tally, api.sender, on_error=on_error, include_input=include_input)

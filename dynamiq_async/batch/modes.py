@@ -21,6 +21,7 @@ from dynamiq_async._http.request import Request
 from dynamiq_async._http.request_options import UNSET, RequestOptions
 from dynamiq_async._http.response import decode_output
 from dynamiq_async._json import encode, encode_object
+from dynamiq_async._telemetry import INVOKE
 from dynamiq_async.batch.engine import HaltError
 from dynamiq_async.runs.leaving import Leaving
 from dynamiq_async.runs.options import checked_session
@@ -118,16 +119,17 @@ class Invoke:
     async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
         model = self._model
         request = Request("POST", model.url, model.headers, prepared, idempotent=model.idempotent)
-        with _withdrawn_unsent(request, attempt):
-            response = await self._sender.fetch(request, self._options)
-        result.attempts = response.attempts
-        try:
-            result.output = await decode_output(
-                self._label, response, self._output_type, key=self._sender.key
-            )
-        except errors.ResponseDecodeError as error:
-            _keep_misfit(result, error)
-        return response.body
+        with self._sender.telemetry.calling(request):
+            with _withdrawn_unsent(request, attempt):
+                response = await self._sender.fetch(request, self._options)
+            result.attempts = response.attempts
+            try:
+                result.output = await decode_output(
+                    self._label, response, self._output_type, key=self._sender.key
+                )
+            except errors.ResponseDecodeError as error:
+                _keep_misfit(result, error)
+            return response.body
 
     async def recover(
         self, result: Draft, prepared: Any, session_id: str, run_id: str | None
@@ -224,10 +226,14 @@ class RunToEnd:
 
     async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
         session = attempt.session_id if attempt is not None else self._session_id or str(uuid4())
-        run = await self._create(prepared, session, attempt)
-        if attempt is not None:
-            attempt.note_run(run.id)
-        return await self._follow(result, run.id)
+        telemetry = self._service.api.sender.telemetry
+        with telemetry.composed(INVOKE, CONVERSATION=session, STREAM=True) as call:
+            run = await self._create(prepared, session, attempt)
+            if attempt is not None:
+                attempt.note_run(run.id)
+            if call is not None:
+                call.told(RESPONSE_ID=run.id)
+            return await self._follow(result, run.id)
 
     async def recover(
         self, result: Draft, prepared: Any, session_id: str, run_id: str | None

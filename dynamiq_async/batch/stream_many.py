@@ -131,7 +131,8 @@ def stream_app(
 
     open_stream({})  # sends nothing, and finds what is wrong with the options
     api = api_of(app)
-    sender, tally = api.sender, Tally(StopRules(max_failures, api.options.policy.max_wait))
+    sender, rules = api.sender, StopRules(max_failures, api.options.policy.max_wait)
+    tally = Tally(rules, sender.telemetry)
     job = _StreamJob(open_stream, tally, sender, include_input=include_input)
     demand = demand_of(concurrency, rate)
     engine = Fanout(Items(inputs, key), job, tally, sender.limiter, demand, outage, grace=grace)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dynamiq_async import errors
 
 if TYPE_CHECKING:
+    from dynamiq_async._telemetry import Batch, Telemetry
     from dynamiq_async.batch.models import MapResult
     from dynamiq_async.batch.stopping import StopRules
     from dynamiq_async.events import Usage
@@ -21,8 +22,10 @@ SAMPLES = 30
 class Tally:
     """The figures of a batch, and the rules by which they stop it."""
 
-    def __init__(self, rules: StopRules) -> None:
+    def __init__(self, rules: StopRules, telemetry: Telemetry) -> None:
         self.rules = rules
+        self.telemetry = telemetry
+        self.batch: Batch | None = None
         self.started = self.done = self.failed = self.unknown = self.skipped = self.found = 0
         self.usage: Usage | None = None
         self._worked = 0
@@ -45,6 +48,8 @@ class Tally:
         if result.error is not None:
             self.failed += 1
             self.unknown += isinstance(result.error, errors.AmbiguousOutcomeError)
+        if self.batch is not None:
+            self.batch.count(result)
         if result.from_journal:
             self.skipped += 1
             return

@@ -128,7 +128,7 @@ class Connection:
         if self.app and _is_name(self.app):
             client = await self._open_by_name(self.app)
         else:
-            client = AsyncApp(self.app, access_key=self._key(), **self.network.arguments())
+            client = AsyncApp(self.app, access_key=self.key(), **self.network.arguments())
         async with client:
             yield client
 
@@ -136,14 +136,14 @@ class Connection:
         try:
             async with AsyncManagement(**self.network.arguments()) as management:
                 app = await management.find(name)
-                key = self._key(public=app.is_public)
+                key = self.key(public=app.is_public)
                 return await management.open(app, access_key=key)
         except InvalidArgumentError as error:
             if error.argument in ("app", "project_id"):
                 error.argument = "host_or_url"  # which is `--app`, as given to this command
             raise
 
-    def _key(self, *, public: bool = False) -> str | Literal[False]:
+    def key(self, *, public: bool = False) -> str | Literal[False]:
         """The key to send. A `public` App gets False, for none, where no key is given."""
         if self.public:
             return False

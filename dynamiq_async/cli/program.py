@@ -26,6 +26,7 @@ from dynamiq_async.cli import (
 from dynamiq_async.cli.batch.command import batch
 from dynamiq_async.cli.batch.journal import journal
 from dynamiq_async.cli.demo import demo
+from dynamiq_async.cli.mcp import mcp
 from dynamiq_async.cli.options import OTHER
 from dynamiq_async.cli.serve import serve
 from dynamiq_async.cli.whoami import whoami
@@ -65,7 +66,7 @@ app["--version"].help = "Show the version and exit."
 for command in (
     *(demo, calls.invoke, calls.stream, calls.submit),
     *(batch, journal, runs.app, files.app),
-    *(apps.app, history.traces_app, history.sessions_app, whoami, flowy.app, serve),
+    *(apps.app, history.traces_app, history.sessions_app, whoami, flowy.app, mcp, serve),
 ):
     app.command(command)
 

@@ -10,6 +10,7 @@ from dynamiq_async._http.client import ClientOptions
 from dynamiq_async._http.rates import Quota
 from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async._http.timers import deadline_in
+from dynamiq_async._telemetry import INVOKE
 from dynamiq_async.batch import FanOutOptions, Map, collected, fan_out
 from dynamiq_async.downloads import DownloadingClient
 from dynamiq_async.flowy.advice import advice
@@ -194,15 +195,16 @@ class AsyncFlowy(DownloadingClient):
         given = RequestOptions(max_retries=max_retries, retry=retry)
         requests = self._requests
         options = requests.api.options.for_call(given).with_total(timeout)
-        request = await requests.start_request(
-            app, inputs, check, inputs_form, given, extra_body, deadline
-        )
-        if not wait:
-            return await requests.start(request, options, deadline)
-        async with requests.room(deadline) as room:
-            run = await requests.start(request, options, deadline)
-            room.succeeded()
-            return await requests.wait(run.run_id, timeout, deadline, started=run)
+        with requests.api.sender.telemetry.composed(INVOKE):
+            request = await requests.start_request(
+                app, inputs, check, inputs_form, given, extra_body, deadline
+            )
+            if not wait:
+                return await requests.start(request, options, deadline)
+            async with requests.room(deadline) as room:
+                run = await requests.start(request, options, deadline)
+                room.succeeded()
+                return await requests.wait(run.run_id, timeout, deadline, started=run)
 
     def map(
         self,

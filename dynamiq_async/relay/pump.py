@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynamiq_async import errors
 from dynamiq_async._tasks import release_on
+from dynamiq_async._telemetry import extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,7 +180,12 @@ class Pump:
         if not self.opened.done():
             self.opened.set_result(False)
         if isinstance(failure, errors.DynamiqError):
-            log.info("a relay broke off: %s: %s", type(failure).__name__, _visible(failure))
+            log.info(
+                "a relay broke off: %s: %s",
+                type(failure).__name__,
+                _visible(failure),
+                extra=extra(failure if isinstance(failure, errors.DynamiqError) else None),
+            )
         elif failure is not None and self.left:
             log.error("an error in a relay whose reader has left", exc_info=failure)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynamiq_async import errors
 from dynamiq_async._tasks import outlast, release_on
+from dynamiq_async._telemetry import extra
 from dynamiq_async.events.run_events import RunEvent
 from dynamiq_async.options import OnLeave, check_one_of
 from dynamiq_async.streaming.output_stream import OutputStream, T_co
@@ -140,7 +141,13 @@ class Leaving:
         except (errors.DynamiqError, TimeoutError) as error:
             # Its text may quote what a server sent.
             kind = type(error).__name__
-            log.info("a run whose reader has left could not be canceled: %s", kind)
+            log.info(
+                "a run whose reader has left could not be canceled: %s",
+                kind,
+                extra=extra(
+                    error if isinstance(error, errors.DynamiqError) else None, run_id=self._run_id
+                ),
+            )
         finally:
             if reader is not None:
                 reader.close()
@@ -203,6 +210,10 @@ class CancelableStream(OutputStream[RunEvent, T_co]):
         await self._requests.cancel(self._id())
         self._stay()
 
+    def detach(self) -> None:
+        """Let the run go on when this stream is left, whatever `on_leave` says."""
+        self._stay()
+
     @property
     def before_close(self) -> set[Callable[[], Awaitable[None]]]:
         """What the client awaits before it closes: cancels that are due, for example."""
@@ -244,5 +255,6 @@ class CancelableStream(OutputStream[RunEvent, T_co]):
         if leaving is None or not leaving.due or self._loop is None or self._loop.is_closed():
             super().__del__()
             return
+        self._end_call()
         reader, self._reader = self._reader, None
         release_on(self._loop, partial(leaving.start, reader))

@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from dynamiq_async import _json
+from dynamiq_async._telemetry import outside
 from dynamiq_async.errors import BadRequestError, ConflictError, InvalidArgumentError
 from dynamiq_async.events import Question, RunEvent
 
@@ -232,9 +233,10 @@ async def ask(handler: OnQuestion, question: RunQuestion) -> None:
     A handler may take long. If meanwhile the question was answered elsewhere or the run ended, the
     service refuses the answer; that is no error.
     """
-    verdict = handler(question)
-    if inspect.isawaitable(verdict):
-        verdict = await verdict
+    with outside():
+        verdict = handler(question)
+        if inspect.isawaitable(verdict):
+            verdict = await verdict
     try:
         await _send(verdict, question)
     except (BadRequestError, ConflictError):

@@ -330,7 +330,12 @@ class RunRequests:
 
     async def cancel(self, run_id: str) -> None:
         request = self.about(run_id, "POST", "cancel", urgent=True, retry=True)
-        await self.api.sender.fetch(request, self.api.options)
+        await self._send(request)
+
+    async def _send(self, request: Request) -> None:
+        sender = self.api.sender
+        with sender.telemetry.calling(request):
+            await sender.fetch(request, self.api.options)
 
     async def send_input(
         self, run_id: str, body: Mapping[str, Any], extra: Mapping[str, Any] | None
@@ -338,7 +343,7 @@ class RunRequests:
         """Send `POST /v1/runs/{id}/input`; fields in `extra` replace those in `body`."""
         encoded = encode({**body, **(extra or {})}, "params")
         request = self.about(run_id, "POST", "input", body=encoded, urgent=True)
-        await self.api.sender.fetch(request, self.api.options)
+        await self._send(request)
 
 
 def _broken_event(data: bytes) -> BrokenRunEvent:

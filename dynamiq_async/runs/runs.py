@@ -13,6 +13,7 @@ from dynamiq_async._http.paging import Page, Pages
 from dynamiq_async._http.request_options import UNSET, RequestOptions, SendOptions, TimeoutLike
 from dynamiq_async._http.timers import deadline_in
 from dynamiq_async._json import check_type
+from dynamiq_async._telemetry import FETCH
 from dynamiq_async.options import OnLeave, check_count, check_id
 from dynamiq_async.runs.options import (
     CreateOptions,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from dynamiq_async._http.api import Api
+    from dynamiq_async._http.request import Request
     from dynamiq_async.events.run_events import RunEvent
     from dynamiq_async.runs.models import Run
     from dynamiq_async.runs.questions import OnQuestion
@@ -122,21 +124,27 @@ class Runs(Answering):
             background=background or None,
             extra_body=extra_body,
         )
+        with self._requests.api.sender.telemetry.calling(request) as call:
+            only = session if dedupe else None
+            run = await self._create(request, options, only, background=background)
+            if call is not None:
+                call.told(RESPONSE_ID=run.id, RESPONSE_STATUS=run.status)
+            return run if output_type is None else run.unwrap(output_type)
+
+    async def _create(
+        self, request: Request, options: SendOptions, session: str | None, *, background: bool
+    ) -> Run:
+        """The run that `request` creates. If its answer is lost, the run of `session`, which was
+        made for it alone."""
         deadline = deadline_in(options.timeout.total)
         try:
-            run = await self._requests.create(request, options, deadline)
+            return await self._requests.create(request, options, deadline)
         except errors.AmbiguousOutcomeError as error:
             lost = error
-        else:
-            return run if output_type is None else run.unwrap(output_type)
-        found = (
-            await self._requests.find(session, options, deadline) if dedupe and session else None
-        )
+        found = await self._requests.find(session, options, deadline) if session else None
         if found is None:
             raise lost
-        if not background:
-            found = await self.wait(found.id, timeout=_seconds_left(deadline))
-        return found if output_type is None else found.unwrap(output_type)
+        return found if background else await self.wait(found.id, timeout=_seconds_left(deadline))
 
     @overload
     def stream(self, input: Any, **options: Unpack[StreamOptions]) -> RunStream[Any]: ...
@@ -293,8 +301,12 @@ class Runs(Answering):
             RunFailedError, RunCanceledError: with `output_type`, the run failed or was canceled.
         """
         check_type(output_type)
-        run = await wait_for(self._requests, check_id(run_id, "run_id"), timeout, on_question)
-        return run if output_type is None else run.unwrap(output_type)
+        known, requests = check_id(run_id, "run_id"), self._requests
+        with requests.api.sender.telemetry.composed(FETCH, RESPONSE_ID=known) as call:
+            run = await wait_for(requests, known, timeout, on_question)
+            if call is not None:
+                call.told(RESPONSE_STATUS=run.status)
+            return run if output_type is None else run.unwrap(output_type)
 
     async def get(
         self, run_id: str, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None

@@ -18,6 +18,7 @@ from dynamiq_async._failures import Failure
 from dynamiq_async._http.error_responses import masked_json
 from dynamiq_async._http.status import may_have_run, may_pass
 from dynamiq_async._http.timers import deadline_in
+from dynamiq_async._telemetry import extra
 from dynamiq_async._words import counted
 from dynamiq_async.events.run_events import (
     DELTAS,
@@ -25,7 +26,7 @@ from dynamiq_async.events.run_events import (
     RunEvent,
 )
 from dynamiq_async.options import DEFAULT_TIMEOUT, OnLeave, Timeout
-from dynamiq_async.runs.leaving import CancelableStream
+from dynamiq_async.runs.leaving import CancelableStream, log
 from dynamiq_async.runs.models import Run, ended
 from dynamiq_async.runs.questions import OnQuestion, QuestionEvent, RunQuestion, ask
 from dynamiq_async.runs.resumption import Cursor, Gap, Hole
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from dynamiq_async._http.request import Request
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async._http.response import ResponseInfo
+    from dynamiq_async._telemetry import Call
     from dynamiq_async.runs.requests import RunRequests
 
 IDLE_SECONDS = 60.0
@@ -165,6 +167,18 @@ class RunStream(CancelableStream[T_co]):
             message = f"{error.message}; it is not the map of a workflow's nodes"
             raise error.retold(errors.OutputMissingError, message) from error.__cause__
 
+    def _begin_call(self) -> Call | None:
+        telemetry, run_id = self._requests.api.sender.telemetry, self.run_id
+        if self._create is not None:
+            return telemetry.begin_stream(self._create)
+        request = self._requests.stream_request(self._id(), self._cursor.sequence)
+        return telemetry.begin_stream(request, RESPONSE_ID=run_id, CURSOR=self.sequence)
+
+    def _facts(self) -> dict[str, Any]:
+        status = None if self.final is None else self.final.type.removeprefix("run.")
+        at = {"SEQUENCE": self.sequence, "RECONNECTS": self.reconnects or None}
+        return {**super()._facts(), **at, "RESPONSE_STATUS": status}
+
     # Connections.
 
     async def _open(self) -> None:
@@ -235,7 +249,7 @@ class RunStream(CancelableStream[T_co]):
             if self._closed:
                 raise self._closed_error()
             self._drop_connection()
-            await self._in_task(self._resume_after(broken))
+            await self._in_task(self._told(self._resume_after(broken)))
         return None
 
     async def _go_on(self) -> None:
@@ -346,7 +360,7 @@ class RunStream(CancelableStream[T_co]):
             stored.extend(await found)
 
         try:
-            await self._in_task(look_up())
+            await self._in_task(self._told(look_up()))
         except (errors.APIStatusError, errors.APIResponseError) as error:
             if hole.after_break or may_pass(error):
                 error.add_note(f"Events {hole.first} to {hole.last} of run {run_id} are missing.")
@@ -387,6 +401,7 @@ class RunStream(CancelableStream[T_co]):
                 return
             if self._failures >= self._max_resumes:
                 raise self._given_up(broken) from broken
+            log.debug("%s: it broke off; connecting again", self._label, extra=self._fields(broken))
             await self._pause(broken)
             self._failures += 1
             try:
@@ -396,6 +411,10 @@ class RunStream(CancelableStream[T_co]):
             else:
                 self.reconnects += 1
                 return
+
+    def _fields(self, broken: errors.DynamiqError) -> dict[str, Any]:
+        attempt = self._failures + 1
+        return extra(broken, run_id=self.run_id, sequence=self.sequence, attempt=attempt)
 
     async def _pause(self, broken: errors.DynamiqError) -> None:
         policy = self._options.policy

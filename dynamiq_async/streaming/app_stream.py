@@ -17,6 +17,7 @@ from dynamiq_async import errors
 from dynamiq_async._failures import Failure
 from dynamiq_async._http.error_responses import beginning, stream_error
 from dynamiq_async._http.timers import deadline_in
+from dynamiq_async._telemetry import extra
 from dynamiq_async.events.app_events import (
     AGENT_TYPE,
     BrokenEvent,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from dynamiq_async._http.request_options import SendOptions
     from dynamiq_async._http.response import ResponseInfo
     from dynamiq_async._http.sender import Sender
+    from dynamiq_async._telemetry import Call
 
 FinalEvent = Literal["auto", "required", "optional"]
 
@@ -79,6 +81,7 @@ class FinalEvents:
                 "since no stream of this client has shown one yet; final_event='required' makes "
                 "that an error, and final_event='optional' is for an App whose streams have none",
                 label,
+                extra=extra(),
             )
 
 
@@ -118,6 +121,9 @@ class WorkflowStream(OutputStream[StreamEvent, T_co]):
         raise NotImplementedError
 
     # What EventStream requires.
+
+    def _begin_call(self) -> Call | None:
+        return self._sender.telemetry.begin_stream(None)
 
     async def _next(self) -> list[StreamEvent] | None:
         reader = self._reader
@@ -254,6 +260,9 @@ class AppStream(WorkflowStream[T_co]):
         }
 
     # What EventStream requires.
+
+    def _begin_call(self) -> Call | None:
+        return self._sender.telemetry.begin_stream(self._request)
 
     async def _open(self) -> None:
         self._reader, self.response = await open_events(

@@ -8,14 +8,16 @@ reads, so it may be read and closed from different tasks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from dynamiq_async import errors
 from dynamiq_async._tasks import Openable, release_on
 from dynamiq_async.errors import untraced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
+
+    from dynamiq_async._telemetry import Call
 
 
 E = TypeVar("E")
@@ -39,6 +41,7 @@ class EventStream(Openable, Generic[E]):
     """The lifecycle of a stream. The subclass defines what is read and when it is complete."""
 
     _reader: Source | None = None
+    _call: Call | None = None  # also for a stream whose constructor failed
 
     def __init__(self, label: str) -> None:
         super().__init__(label)
@@ -65,6 +68,18 @@ class EventStream(Openable, Generic[E]):
 
     async def _left(self, error: BaseException | None) -> None:
         """The reader leaves: by `error`, or by closing the stream. The connection is still open."""
+
+    def _begin_call(self) -> Call | None:
+        """What tells OpenTelemetry of this stream."""
+        return None
+
+    def _facts(self) -> dict[str, Any]:
+        """What is known at the stream's end, by the names of attributes."""
+        return {}
+
+    def _outcome(self) -> BaseException | None:
+        """The error that the last event reports, where it was seen."""
+        return None
 
     # The iterator.
 
@@ -113,9 +128,12 @@ class EventStream(Openable, Generic[E]):
         self._reading = True
         try:
             if not self._opened:
-                await self._in_task(self._open())
+                self._call = self._begin_call()
+                await self._in_task(self._told(self._open()))
                 self._opened = True
             batch = [] if opening else await self._next()
+            if batch and self._call is not None:
+                self._call.first_chunk()
             if self._closed:
                 raise self._closed_error()
         except BaseException as error:
@@ -125,13 +143,25 @@ class EventStream(Openable, Generic[E]):
                 await self._left(error)
             finally:
                 self._release()
+                self._end_call(error)
             raise
         finally:
             self._reading = False
         if batch is None:
             self._ended = True
+            self._end_call()
             await self._drain()
         return batch
+
+    def _told(self, work: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
+        """`work`, whose requests are a part of this stream's call."""
+        return work if self._call is None else self._call.within(work)
+
+    def _end_call(self, error: BaseException | None = None) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.told(**self._facts())
+            call.end(error or self._outcome())
 
     # The lifecycle.
 
@@ -167,6 +197,7 @@ class EventStream(Openable, Generic[E]):
             await self._left(None)
         finally:
             self._release()
+            self._end_call()
 
     @property
     def closed(self) -> bool:
@@ -185,6 +216,7 @@ class EventStream(Openable, Generic[E]):
             reader.close()
 
     def __del__(self) -> None:
+        self._end_call()
         reader = self._reader
         if reader is None:
             return

@@ -132,6 +132,18 @@ class OutputStream(EventStream[E], Generic[E, T_co]):
     def _complete(self) -> bool:
         return self.final is not None or self._ended
 
+    def _facts(self) -> dict[str, Any]:
+        used = self._usage
+        return {
+            "RESPONSE_ID": self.run_id,
+            "INPUT_TOKENS": None if used is None else used.prompt_tokens,
+            "OUTPUT_TOKENS": None if used is None else used.completion_tokens,
+        }
+
+    def _outcome(self) -> BaseException | None:
+        final = self.final
+        return None if final is None or final.error is None else self._failed(final)
+
     # Inside.
 
     async def _read_to_end(self) -> None:

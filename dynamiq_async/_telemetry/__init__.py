@@ -1,0 +1,24 @@
+"""OpenTelemetry for the programs that use it, and the fields of log records for all.
+
+Nothing is imported here that the program did not import, and nothing that OpenTelemetry does can
+fail a call.
+"""
+
+from dynamiq_async._telemetry.calls import Call, outside
+from dynamiq_async._telemetry.logs import extra
+from dynamiq_async._telemetry.names import FETCH, INVOKE
+from dynamiq_async._telemetry.settings import OpenTelemetryOptions, portable, settings_of
+from dynamiq_async._telemetry.telemetry import Batch, Telemetry
+
+__all__ = [
+    "FETCH",
+    "INVOKE",
+    "Batch",
+    "Call",
+    "OpenTelemetryOptions",
+    "Telemetry",
+    "extra",
+    "outside",
+    "portable",
+    "settings_of",
+]

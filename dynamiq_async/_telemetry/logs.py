@@ -1,0 +1,26 @@
+"""The fields of the records of the logger `dynamiq_async`, for formatters that write them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dynamiq_async.errors import DynamiqError
+
+
+def extra(
+    error: DynamiqError | None = None,
+    *,
+    run_id: str | None = None,
+    sequence: int | None = None,
+    attempt: int | None = None,
+    status: int | None = None,
+) -> dict[str, Any]:
+    """`extra=` of a record: the run, the position in its stream, which attempt it was and the HTTP
+    status. None stands for what is not known; an `error` tells what is not given."""
+    if error is not None:
+        run_id = error.run_id if run_id is None else run_id
+        sequence = error.sequence if sequence is None else sequence
+        attempt = error.attempts if attempt is None else attempt
+        status = error.status if status is None else status
+    return {"run_id": run_id, "sequence": sequence, "attempt": attempt, "status": status}
