@@ -24,6 +24,7 @@ from dynamiq_async._http.status import (
     Outcome,
     as_ambiguous,
     asks_to_slow_down,
+    is_success,
     lacks_files,
     meaning_of,
 )
@@ -315,7 +316,7 @@ class Sender:
                 response = await send(request, connect_timeout=timeout.connect)
                 if log.isEnabledFor(logging.DEBUG):
                     _trace(request, response, started)
-                success = _is_success(request, response.status)
+                success = is_success(request, response.status)
                 if self.limiter.quota is not None:
                     _observe(self.limiter.quota, response, success=success)
                 if not success:
@@ -448,11 +449,6 @@ async def read_beginning(response: Response) -> bytes:
     except (TimeoutError, errors.APIConnectionError):
         log.debug("the body of an error was cut off after %d bytes", size)
     return b"".join(pieces)
-
-
-def _is_success(request: Request, status: int) -> bool:
-    """Whether the status is 2xx, or the 101 that a request for another protocol asks for."""
-    return 200 <= status < 300 or (status == 101 and request.upgrades)
 
 
 def _until_files(options: SendOptions, waited: float) -> float | None:

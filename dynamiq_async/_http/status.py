@@ -66,6 +66,11 @@ def meaning_of(error: errors.DynamiqError) -> Meaning:
     return _FINAL
 
 
+def is_success(request: Request, status: int) -> bool:
+    """Whether the status is 2xx, or the 101 that a request for another protocol asks for."""
+    return 200 <= status < 300 or (status == 101 and request.upgrades)
+
+
 def may_have_run(error: errors.DynamiqError) -> bool:
     """Whether the request may have run: it was sent, and its outcome is not known."""
     return meaning_of(error).outcome is Outcome.UNKNOWN
