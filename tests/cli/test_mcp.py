@@ -53,7 +53,7 @@ async def test_over_stdio(tmp_path: Path) -> None:
         (tool,) = (await client.list_tools()).tools
         assert (tool.name, tool.input_schema) == ("bot", shape)
         result = await client.call_tool("bot", {"topic": "tea"})
-        assert result.structured_content["output-1"]["output"] == {"topic": "tea"}
+        assert result.structured_content == {"topic": "tea"}
 
 
 async def test_by_default_every_app_of_the_project_is_a_tool() -> None:
@@ -86,7 +86,7 @@ async def test_over_http() -> None:
             await listening(port)
             async with Client(f"http://127.0.0.1:{port}/mcp") as client:
                 result = await client.call_tool("bot", {"topic": "tea"})
-            assert result.structured_content["output-1"]["output"] == {"topic": "tea"}
+            assert result.structured_content == {"topic": "tea"}
         finally:
             process.send_signal(signal.SIGINT)
             await asyncio.wait_for(process.wait(), 60)
