@@ -71,15 +71,15 @@ class EventStream(Openable, Generic[E]):
 
     def _begin_call(self) -> Call | None:
         """What tells OpenTelemetry of this stream."""
-        return None
+        raise NotImplementedError
 
     def _facts(self) -> dict[str, Any]:
         """What is known at the stream's end, by the names of attributes."""
-        return {}
+        raise NotImplementedError
 
     def _outcome(self) -> BaseException | None:
         """The error that the last event reports, where it was seen."""
-        return None
+        raise NotImplementedError
 
     # The iterator.
 

@@ -60,6 +60,7 @@ async def test_by_default_every_app_of_the_project_is_a_tool() -> None:
     async with Emulator("echo") as emulator:
         emulator.management.add("Support bot")
         emulator.management.add("Support-bot")
+        emulator.management.add("Draft", fields={"hostname": None})  # never deployed
         async with Client(started(emulator)) as client:
             tools = (await client.list_tools()).tools
             assert {"support_bot", "support_bot_2", "agent"} <= {tool.name for tool in tools}
