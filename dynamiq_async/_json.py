@@ -79,8 +79,17 @@ class KeepsRaw:
 
 
 def keep(value: Any, data: Buffer) -> None:
-    """Have a value keep the JSON it was decoded from."""
-    keep_line(value, LINE, bytes(data) + b"\n" if data[-1:] == b"\n" else data)
+    """Have a value keep the JSON it was decoded from.
+
+    Of an event, `bytes` stand for what msgspec has read. Anything else may hold NaN or Infinity.
+    """
+    line = bytes(data) + b"\n" if data[-1:] == b"\n" else data
+    keep_line(value, LINE, line if type(data) is bytes else memoryview(line))
+
+
+def is_sound(value: Any) -> bool:
+    """Whether the JSON that an event keeps is known to have no NaN or Infinity in it."""
+    return type(getattr(value, LINE, b"")) is bytes
 
 
 def kept(value: Any) -> Buffer | None:

@@ -195,7 +195,7 @@ class QuestionEvent(RunEvent, frozen=True, kw_only=True, dict=True):
     def of(cls, event: RunEvent, question: RunQuestion) -> Self:
         asking = cls(**_fields(event, RunEvent))
         vars(asking)["question"] = question  # not a field: it holds a client
-        _json.keep(asking, event.raw)
+        _json.keep_line(asking, _json.LINE, _json.kept(event) or event.raw)
         return asking
 
     @property

@@ -359,7 +359,7 @@ class SSEDecoder(Generic[E]):
         if self._read_error is not None and event in ERROR_LINES:
             if (decoded := self._called(self._read_error, bytes(data))) is not None:
                 if isinstance(decoded, _json.KeepsRaw):
-                    _json.keep(decoded, data)
+                    _json.keep(decoded, memoryview(data))
                 self._events.append(decoded)
             return
         try:
@@ -369,7 +369,7 @@ class SSEDecoder(Generic[E]):
             if decoded is None:
                 return
             if isinstance(decoded, _json.KeepsRaw):
-                _json.keep(decoded, data)
+                _json.keep(decoded, memoryview(data))
         else:
             if self._keeps_raw and type(data) is not bytearray:
                 keep_line(decoded, LINE, data)

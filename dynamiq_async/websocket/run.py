@@ -186,7 +186,7 @@ class RunReader:
         except _json.DECODE_ERRORS as error:
             event = self._recover(message, error)
         if event is not None:
-            _json.keep(event, message)
+            _json.keep(event, memoryview(message))
         return event
 
     def _takes(self, event: StreamEvent) -> bool:

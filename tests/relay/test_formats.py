@@ -648,5 +648,21 @@ def test_numbers_that_json_has_no_name_for_are_null_to_browsers(
     assert as_bytes(SSEDecoder(StreamEvent).feed(b"data: " + raw + b"\n\n")[0]) == (shown or raw)
 
 
+@pytest.mark.parametrize("kind", [StreamEvent, RunEvent])
+async def test_it_is_so_in_a_relay(kind: Any) -> None:
+    odd = b'{"type": "custom", "sequence": 7, "data": {"n": NaN}}'
+    events = SSEDecoder(kind).feed(
+        b"data: " + odd + b"\n\ndata: " + odd.replace(b"NaN", b"0") + b"\n\ndata: " + odd + b"\n\n"
+    )
+
+    async def stream() -> AsyncIterator[Any]:
+        for event in events:
+            yield event
+
+    sent = await whole(relay(stream()))
+    assert sent.count(b'{"type": "custom", "sequence": 7, "data": {"n": null}}') == 2
+    assert b"NaN" not in sent
+
+
 def test_a_text_without_an_end_takes_no_longer_than_others() -> None:
     assert named(b'NaN "' + b'\\"' * 200_000) == b'null "' + b'\\"' * 200_000

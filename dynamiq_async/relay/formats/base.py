@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from dynamiq_async import errors
-from dynamiq_async._json import KeepsRaw, encode
+from dynamiq_async._json import KeepsRaw, encode, is_sound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -189,7 +189,7 @@ def as_bytes(shown: Any) -> bytes:
         InvalidArgumentError: it cannot be encoded as JSON.
     """
     if isinstance(shown, KeepsRaw):
-        return named(shown.raw)
+        return shown.raw if is_sound(shown) else named(shown.raw)
     if isinstance(shown, str):
         return shown.encode("utf-8", "replace")
     if isinstance(shown, bytes | bytearray | memoryview):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dynamiq_async import errors
+from dynamiq_async._json import is_sound
 from dynamiq_async.events.app_events import StreamEvent
 from dynamiq_async.events.run_events import RunEvent
 from dynamiq_async.relay.formats.base import (
@@ -52,12 +53,14 @@ class SSE(Format):
     def event(self, event: Any) -> bytes:
         # By far the most frequent case, so it is checked first.
         if type(event) is StreamEvent and event is self._context.event:
-            return b"data: %b\n\n" % with_breaks_as(_NEXT_LINE, named(event.raw))
+            raw = event.raw if is_sound(event) else named(event.raw)
+            return b"data: %b\n\n" % with_breaks_as(_NEXT_LINE, raw)
         if isinstance(event, ServerSentEvent):
             return self._explicit(event)
         if isinstance(event, RunEvent):
             name = event.type.encode("utf-8", "replace")
-            return self._frame(b"" if breaks(name) else name, named(event.raw))
+            raw = event.raw if is_sound(event) else named(event.raw)
+            return self._frame(b"" if breaks(name) else name, raw)
         data = as_bytes(event)
         return self._frame(b"", data) if data else b""
 
