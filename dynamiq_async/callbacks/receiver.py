@@ -14,6 +14,8 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from dynamiq_async._json import IN_PLACE_BYTES
+from dynamiq_async._tasks import in_thread
 from dynamiq_async.errors import InvalidArgumentError
 from dynamiq_async.options import check_seconds
 
@@ -111,7 +113,7 @@ class CallbackReceiver:
         """
         try:
             self._verifier.check_head(headers, method=method)
-            first = await self._handle_once(parse_result(await self._read_body(body)))
+            first = await self._handle_once(await _parsed(await self._read_body(body)))
         except CallbackRefusedError as refused:
             log.debug("refused a callback with %s: %s", refused.status, refused)
             return refused.reply
@@ -187,6 +189,13 @@ class CallbackReceiver:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _POLL_SECONDS[1])
         return claim == "claimed"
+
+
+async def _parsed(body: bytes) -> CallbackResult:
+    """The result in a body, which is read in a thread where that would hold up the loop."""
+    if len(body) <= IN_PLACE_BYTES:
+        return parse_result(body)
+    return await in_thread(parse_result, body)
 
 
 def _unavailable(message: str) -> CallbackRefusedError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
+import threading
 import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from dynamiq_async.callbacks import (
     SQLiteStore,
 )
 from dynamiq_async.callbacks import receiver as module
+from dynamiq_async.callbacks.verifier import parse_result
 from dynamiq_async.errors import InvalidArgumentError
 from tests.support.callback_senders import TOKEN, callback
 
@@ -441,3 +444,21 @@ def test_arguments_that_cannot_be_used_are_refused(
     with pytest.raises(InvalidArgumentError) as caught:
         CallbackReceiver(**given)
     assert caught.value.argument == argument
+
+
+async def test_a_large_body_is_read_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def noted(body: bytes) -> CallbackResult:
+        threads.append(threading.get_ident())
+        return parse_result(body)
+
+    monkeypatch.setattr(module, "parse_result", noted)
+    handler = Handler()
+    large = {"numbers": [math.nan], "text": "x" * 100_000}  # as Python's json writes it
+    taken = receiver(handler)
+    assert (await deliver(taken, "run-1", output={})).status == 200
+    assert (await deliver(taken, "run-2", output=large)).status == 200
+    assert threads[0] == threading.get_ident() != threads[1]
+    assert math.isnan(handler.results[1].output["numbers"][0])
+    assert (await taken.receive(HEAD, b"{" * 100_000)).status == 400
