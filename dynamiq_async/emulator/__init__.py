@@ -40,6 +40,7 @@ from .core import FOREVER, HTML_PAGE, Fault, Log, Part, RequestRecord
 from .emulator import DEFAULT_KEY, Emulator
 from .flowy import Flowy, FlowyApp, FlowyContent, FlowyFailedError
 from .management import DEFAULT_ORG, DEFAULT_PROJECT, DEFAULT_TOKEN, DEFAULT_USER, ManagedApp
+from .tape import Player, Recorder, TapeError
 
 __all__ = [
     "BUILTIN",
@@ -65,10 +66,13 @@ __all__ = [
     "Log",
     "ManagedApp",
     "Part",
+    "Player",
     "Question",
+    "Recorder",
     "RequestRecord",
     "Run",
     "RunContext",
+    "TapeError",
     "WorkflowCanceledError",
     "WorkflowFailedError",
     "WorkflowOutput",
