@@ -203,9 +203,11 @@ class Emulator:
     # --- tapes ---------------------------------------------------------------------------------
 
     @staticmethod
-    def record(app: str, to: str | Path, *, mask: Collection[str] = ()) -> Recorder:
+    def record(
+        app: str, to: str | Path, *, mask: Collection[str] = (), access_key: str | None = None
+    ) -> Recorder:
         """A proxy in front of a real App, which writes what passes to a tape: see `Recorder`."""
-        return Recorder(app, to, mask=mask)
+        return Recorder(app, to, mask=mask, access_key=access_key)
 
     @staticmethod
     def replay(

@@ -82,6 +82,9 @@ class Player(TapeServer):
             self._by_request.setdefault(asked, []).append(taken)
         self._played: dict[Asked, int] = {}
 
+    def __str__(self) -> str:
+        return f"Replaying {self.path}"
+
     @property
     def access_key(self) -> str:
         """Something to give to clients that want a key. The tape asks for none."""

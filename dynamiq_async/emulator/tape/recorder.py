@@ -95,6 +95,7 @@ class Recorder(TapeServer):
         app: the URL of the App.
         to: the tape, which must not be there yet.
         mask: names of fields whose values are kept off the tape (see `Mask`).
+        access_key: what clients are to send; the recorder only has it to show.
         trust: verifies the App's certificate; by default with what the system trusts.
         host, port: see `TapeServer`.
     """
@@ -105,6 +106,7 @@ class Recorder(TapeServer):
         to: str | Path,
         *,
         mask: Collection[str] = (),
+        access_key: str | None = None,
         trust: ssl.SSLContext | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -113,11 +115,15 @@ class Recorder(TapeServer):
         self.app = URL(app)
         if self.app.scheme not in ("http", "https") or not self.app.raw_host:
             raise ValueError(f"{app!r} is not the URL of an App")
+        self.access_key = access_key
         self.path = Path(to)
         self._names = tuple(sorted(mask))
         self._trust = trust
         self._file: TextIO | None = None
         self._count = 0
+
+    def __str__(self) -> str:
+        return f"Recording {self.app.with_user(None)} to {self.path}"
 
     async def start(self) -> None:
         """Begin the tape, and listen. Raises `FileExistsError` if it is there."""
