@@ -86,12 +86,10 @@ async def test_a_generation_that_failed_is_a_value_and_says_why(flowy: Served) -
 async def test_one_that_does_not_end_is_given_up_with_its_id(flowy: Served) -> None:
     flowy.service.generation_seconds = 60
     with pytest.raises(errors.APITimeoutError) as caught:
-        await flowy.client.generations.run("image", "a cat", timeout=0.3)
+        await flowy.client.generations.run("image", "a cat", timeout=2)
     (id,) = flowy.service.generations
     assert caught.value.run_id == id
-    assert f"generation {id} was not over within 0.3 s; its status is processing" in str(
-        caught.value
-    )
+    assert f"generation {id} was not over within 2 s; its status is processing" in str(caught.value)
     assert f"flowy.generations.wait('{id}')" in str(caught.value)
 
 
@@ -112,7 +110,7 @@ async def test_generations_are_among_the_runs_in_flight(serve: Serve) -> None:
     first = asyncio.create_task(flowy.client.generations.run("image", "a cat"))
     await flowy.emulator.wait_until(lambda: flowy.service.generations)
     with pytest.raises(errors.APITimeoutError, match="no run was started"):
-        await flowy.client.run("haiku", {"Topic": "x"}, timeout=0.02)
+        await flowy.client.run("haiku", {"topic-1": "x"}, timeout=0.02, check=False)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
