@@ -69,6 +69,7 @@ SERVERS = {"emulator", "relay", "callbacks"}  # of aiohttp they know the server 
 FOREIGN_PRIVATES = {
     "_replace": "a method that NamedTuple documents",
     "_asdict": "a method that NamedTuple documents",
+    "_fields": "an attribute that NamedTuple documents",
     "_get_running_loop": "asyncio's own, documented for libraries: it does not raise",
 }
 
