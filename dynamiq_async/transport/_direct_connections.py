@@ -9,6 +9,7 @@ which reads line by line and overlooks what can be overlooked.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import select
 from contextlib import aclosing
 from functools import partial
@@ -16,6 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpResponseParser
 
@@ -41,6 +43,9 @@ PARSER: dict[str, Any] = {
     "max_field_size": MAX_LINE,
     "max_headers": 512,
 }
+
+_TAKEN = inspect.signature(ResponseHandler.set_response_params).parameters
+_INHERITED_PARSER = {name: value for name, value in PARSER.items() if name in _TAKEN}
 
 _BODYLESS = (204, 304)
 _LF = b"\n"[0]
@@ -162,12 +167,12 @@ class DirectHandler(OwnHandler):
             view = memoryview(body)
             for start in range(0, len(view), PIECE):
                 self._put(view[start : start + PIECE])
-                await self._drain_helper()
+                await private.drain(self)
             return
         async with aclosing(aiter(body)) as pieces:
             async for piece in pieces:
                 self._put(b"%x\r\n%b\r\n" % (len(piece), piece) if length is None else piece)
-                await self._drain_helper()
+                await private.drain(self)
         if length is None:
             self._put(b"0\r\n\r\n")
 
@@ -239,7 +244,7 @@ class DirectHandler(OwnHandler):
         if self._head is not None:
             data, self._begun = self._begun + data, b""
             self._feed = self._own_parser = None
-            self.set_response_params(read_bufsize=READ_AHEAD, **PARSER)
+            self.set_response_params(read_bufsize=READ_AHEAD, **_INHERITED_PARSER)
             self.data_received(data)
         elif self._body is None or self._body.is_eof():
             self._finish(surplus=True)

@@ -344,6 +344,27 @@ async def test_a_connection_that_is_closed_at_once_was_sent_nothing(
     assert len(wire.requests) == 1
 
 
+@pytest.mark.parametrize("answer", [OK, CHUNKED + chunk(ONE)])
+async def test_a_response_that_comes_with_the_cancellation_is_nobody_s(
+    answer: bytes, serve: Serve, app_for: MakeApp
+) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.gone()
+
+    wire = await serve(handler)
+    app = app_for(wire)
+    call = asyncio.ensure_future(app.invoke(INPUT))
+    while not wire.requests:
+        await asyncio.sleep(0)
+    connector: Any = next(iter(app._api.sender._transport._sessions.values())).client.connector  # type: ignore[union-attr]
+    (connection,) = connector._acquired
+    call.cancel()
+    connection.data_received(answer)  # in the same turn of the loop
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert not connector._acquired
+
+
 # --- responses --------------------------------------------------------------------------------
 
 JSON = "Content-Type: application/json"
