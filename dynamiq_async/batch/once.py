@@ -26,6 +26,7 @@ from dynamiq_async import _json, errors
 from dynamiq_async._http.status import may_pass
 from dynamiq_async._json import encode_object
 from dynamiq_async.batch.modes import RunToEnd, unseen
+from dynamiq_async.runs.models import time_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -279,11 +280,7 @@ def _withdrawn(attempt: Attempt | None) -> Iterator[None]:
 
 def _place(run: Run) -> tuple[datetime, str]:
     """By what runs are put in order, the same for everybody who sees them."""
-    try:
-        started = datetime.fromisoformat(run.started_at or "")
-    except ValueError:
-        return _LAST, run.id
-    return (started if started.tzinfo else started.replace(tzinfo=UTC)), run.id
+    return time_of(run.started_at) or _LAST, run.id
 
 
 def _checked_key(key: Key) -> str:

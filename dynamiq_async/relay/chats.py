@@ -20,6 +20,7 @@ from dynamiq_async.relay.chat_requests import MAX_ID, read_run_agent_input, read
 from dynamiq_async.relay.formats import AGUI, UIMessageStream
 from dynamiq_async.relay.position import parse
 from dynamiq_async.relay.problems import RefusedRequestError, refused
+from dynamiq_async.runs.models import time_of
 
 if TYPE_CHECKING:
     from dynamiq_async.events import Question
@@ -274,12 +275,3 @@ def _edits(question: Question, params: dict[str, Any] | None) -> dict[str, Any] 
 
 def _no_question() -> RefusedRequestError:
     return refused("There is no such question.", status=404, code="not_found")
-
-
-def time_of(text: str | None) -> datetime | None:
-    """An RFC 3339 time; None if it is none."""
-    try:
-        time = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

@@ -7,6 +7,7 @@ unless a docstring says otherwise.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
 
 import msgspec
@@ -122,6 +123,15 @@ def run_of(data: Raw) -> Run:
         run = _fitting(content)
     _json.keep(run, bytes(data))
     return run
+
+
+def time_of(text: str | None) -> datetime | None:
+    """An RFC 3339 time, such as a run's `started_at`; None if it is none."""
+    try:
+        time = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _fitting(content: dict[str, Any]) -> Run:
