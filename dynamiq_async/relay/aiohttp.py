@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from dynamiq_async.errors import DynamiqError, StreamClosedError
-from dynamiq_async.relay.chats import MAX_BODY, Chats, check_json, too_large
+from dynamiq_async.relay.chats import MAX_BODY, Chats
 from dynamiq_async.relay.core import Relay, relay
 from dynamiq_async.relay.position import last_event_id
 from dynamiq_async.relay.problems import error_reply
@@ -197,7 +197,9 @@ def chat_routes(
         )
 
     async def post(request: web.Request) -> web.StreamResponse:
-        return await respond(request, await chats.chat(request, _Body(request)))
+        content_type = request.headers.get("Content-Type", "")
+        relayed = await chats.chat(request, content_type, request.content.iter_any())
+        return await respond(request, relayed)
 
     async def resume(request: web.Request) -> web.StreamResponse:
         relayed = await chats.resume(request, request.match_info["chat_id"], request.query)
@@ -223,18 +225,3 @@ def _told(handler: Handler) -> Handler:
         return await error_middleware(request, handler)
 
     return call
-
-
-class _Body:
-    def __init__(self, request: web.Request) -> None:
-        self._request = request
-
-    async def read(self, limit: int) -> bytes:
-        check_json(self._request.headers.get("Content-Type", ""))
-        pieces, size = [], 0
-        async for piece in self._request.content.iter_any():
-            size += len(piece)
-            if size > limit:
-                raise too_large(limit)
-            pieces.append(piece)
-        return b"".join(pieces)

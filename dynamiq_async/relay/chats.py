@@ -7,7 +7,7 @@ here: to resume is to look up the session's newest run and to relay it from its 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
@@ -82,22 +82,27 @@ class Chats(Generic[R]):
         if resume_within != 0:
             check_seconds(resume_within, "resume_within")
         self._resume_within = resume_within
-        self.max_body = check_count(max_body, "max_body")
+        self._max_body = check_count(max_body, "max_body")
 
     @property
     def resume_path(self) -> str:
         """What follows the chat's id in the path of a resume."""
         return "stream" if self._wire == "ui-message-stream" else "connect"
 
-    async def chat(self, request: R, body: Body) -> Relayed:
+    async def chat(self, request: R, content_type: str, body: AsyncIterable[bytes]) -> Relayed:
         """Start a run with the person's text, or go on with one whose question was answered.
+
+        Args:
+            content_type: the request's header.
+            body: its pieces, which are read up to `max_body` bytes.
 
         Raises:
             RefusedRequestError: the request cannot be used, or this is not the user's chat.
             What `Runs.create`, `get`, `events` and `answer` raise.
         """
         read = read_ui_request if self._wire == "ui-message-stream" else read_run_agent_input
-        chat = read(await body.read(self.max_body))
+        _check_json(content_type)
+        chat = read(await _whole(body, self._max_body))
         user = await self._user(request, chat.id)
         chat = structs.replace(chat, user=user)
         runs = self._runs(request)
@@ -177,22 +182,19 @@ class Chats(Generic[R]):
         )
 
 
-class Body(Protocol):
-    """A request's body, as an adapter has it."""
-
-    async def read(self, limit: int) -> bytes:
-        """All of it. Raises RefusedRequestError if it is longer than `limit`, or no JSON by its
-        content type."""
-
-
-def check_json(content_type: str) -> None:
+def _check_json(content_type: str) -> None:
     """Refuse what a form of another site could send with this user's cookies."""
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise refused("The content type is not application/json.", status=415)
 
 
-def too_large(limit: int) -> RefusedRequestError:
-    return refused(f"The body is larger than {limit} bytes.", status=413)
+async def _whole(body: AsyncIterable[bytes], limit: int) -> bytes:
+    whole = bytearray()
+    async for piece in body:
+        whole += piece
+        if len(whole) > limit:
+            raise refused(f"The body is larger than {limit} bytes.", status=413)
+    return bytes(whole)
 
 
 async def _answer(runs: Runs, session: str, answers: list[ChatAnswer]) -> tuple[str, int]:

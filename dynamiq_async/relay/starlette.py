@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynamiq_async import errors
 from dynamiq_async.relay.asgi import respond
-from dynamiq_async.relay.chats import MAX_BODY, Chats, check_json, too_large
+from dynamiq_async.relay.chats import MAX_BODY, Chats
 from dynamiq_async.relay.core import relay
 from dynamiq_async.relay.problems import error_reply
 
@@ -133,7 +133,8 @@ def chat_routes(
         return RelayResponse(stream, format=format, heartbeat=heartbeat, on_leave=on_leave)
 
     async def post(request: Request) -> Response:
-        return respond(await chats.chat(request, _Body(request)))
+        content_type = request.headers.get("content-type", "")
+        return respond(await chats.chat(request, content_type, request.stream()))
 
     async def resume(request: Request) -> Response:
         chat_id = request.path_params["chat_id"]
@@ -163,18 +164,3 @@ def _told(endpoint: Callable[[Request], Awaitable[Response]]) -> Any:
             return await error_response(request, error)
 
     return call
-
-
-class _Body:
-    def __init__(self, request: Request) -> None:
-        self._request = request
-
-    async def read(self, limit: int) -> bytes:
-        check_json(self._request.headers.get("content-type", ""))
-        pieces, size = [], 0
-        async for piece in self._request.stream():
-            size += len(piece)
-            if size > limit:
-                raise too_large(limit)
-            pieces.append(piece)
-        return b"".join(pieces)
