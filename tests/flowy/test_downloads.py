@@ -114,7 +114,7 @@ async def test_a_folder_that_cannot_be_written_to_is_found_before_anything_is_se
         raise PermissionError(13, "Permission denied")
 
     output = await output_of(flowy, b"x")
-    monkeypatch.setattr(downloads, "create", refuse)
+    monkeypatch.setattr(downloads.files, "create", refuse)
     with pytest.raises(PermissionError):
         await output.save(tmp_path / "x.png")
     assert not flowy.downloads
@@ -728,7 +728,7 @@ async def test_who_leaves_during_a_step_in_a_thread_leaves_nothing(
     flowy: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, cancels: int
 ) -> None:
     output = await output_of(flowy)
-    where: Any = downloads if step == "check_destination" else downloads.PartFile
+    where: Any = downloads.files if step == "check_destination" else downloads.PartFile
     inside, go_on = threading.Event(), threading.Event()
     original: Callable[..., Any] = getattr(where, step)
 

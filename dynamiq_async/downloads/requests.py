@@ -1,4 +1,4 @@
-"""Downloads of outputs by their links: into memory or to a file, whole or not at all.
+"""The requests of downloads.
 
 A link is signed, expires, and leads to another host than the API's. So downloads have connections
 and a limit of their own. Their requests have headers of their own too: neither the key nor any
@@ -7,20 +7,14 @@ other header of the client is sent to that host. Retries and limits of time are 
 
 from __future__ import annotations
 
-import mimetypes
-import os
 import re
 import string
-import unicodedata
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
-from urllib.parse import quote, unquote, urljoin, urlsplit
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+from urllib.parse import quote, urljoin, urlsplit
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import hidden
-from dynamiq_async._files import create, give_name
 from dynamiq_async._hosts import Reach, reach_of
 from dynamiq_async._http.client import Client
 from dynamiq_async._http.error_responses import (
@@ -36,7 +30,6 @@ from dynamiq_async._http.request import Request
 from dynamiq_async._http.response import BufferedResponse
 from dynamiq_async._http.retry import parse_retry_after
 from dynamiq_async._http.sender import Sender, read_beginning
-from dynamiq_async._tasks import in_thread
 from dynamiq_async.options import check_count
 
 if TYPE_CHECKING:
@@ -46,8 +39,6 @@ if TYPE_CHECKING:
     from dynamiq_async._http.timers import TaskLimits
     from dynamiq_async.transport import Response
 
-
-T = TypeVar("T")
 
 DEFAULT_MAX_BYTES = 1024 * 1024 * 1024
 """The most that is downloaded unless more is allowed, in bytes."""
@@ -63,18 +54,8 @@ _HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "ident
 _WHOLE = frozenset({200, 203})
 """The statuses of a whole content: 206 is a part, 202 comes before there is any."""
 
-_WRITE_BYTES = 1024 * 1024
-_MAX_NAME_BYTES = 150
 _HOST = re.compile(r"[0-9a-z._~-]+|[0-9a-f:.]+")
 _SIZE = re.compile(r"[0-9]{1,18}")
-_UNUSABLE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\ud800-\udfff]')
-_RESERVED = re.compile(
-    r"(?i)(con|prn|aux|nul|con(in|out)\$|clock\$|(com|lpt)[\d¹²³]) *(\.|$)"
-)  # by Windows
-_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # such as what turns the direction of a text
-
-
-# --- requests --------------------------------------------------------------------------------
 
 
 class Sink(Protocol):
@@ -307,178 +288,3 @@ def _length(headers: Mapping[str, str]) -> int | None:
     """The size of the content in bytes, where it is known: that of a compressed one is not."""
     text = headers.get("content-length", "")
     return int(text) if _SIZE.fullmatch(text) and "content-encoding" not in headers else None
-
-
-# --- sinks ---------------------------------------------------------------------------------------
-
-
-class Memory:
-    """Content in memory."""
-
-    def __init__(self) -> None:
-        self.content = bytearray()
-
-    async def restart(self) -> None:
-        self.content.clear()
-
-    async def write(self, piece: bytes) -> None:
-        self.content += piece
-
-
-class PartFile:
-    """A file without a name, or under a temporary one where the system cannot do that, until it is
-    whole and published under its own.
-
-    Where it is not published, `discard` removes it. Work on the file is done in threads.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._path = folder / f".{uuid4().hex}.part"
-        self._buffer = bytearray()
-        self._file: Any = None
-        self._named = False
-
-    async def create(self) -> None:
-        """Create it, so that a folder that cannot be written to is found before a request."""
-        await in_thread(self._create)
-
-    def _create(self) -> None:
-        descriptor, self._named = create(self._path)
-        self._file = os.fdopen(descriptor, "r+b", buffering=0)
-
-    async def restart(self) -> None:
-        self._buffer.clear()
-        await in_thread(self._truncate)
-
-    def _truncate(self) -> None:
-        self._file.seek(0)
-        self._file.truncate()
-
-    async def write(self, piece: bytes) -> None:
-        self._buffer += piece
-        if len(self._buffer) >= _WRITE_BYTES:
-            await in_thread(self._flush)
-
-    def _flush(self) -> None:
-        view = memoryview(self._buffer)
-        while view:
-            view = view[self._file.write(view) :]
-        view.release()
-        self._buffer = bytearray()
-
-    async def publish(self, path: Path) -> Path:
-        """Rename it to `path`, which it replaces if it is there."""
-        return await in_thread(self._publish, path)
-
-    async def publish_beside(self, name: str) -> Path:
-        """Rename it to `name`, or to that with a number where there is such a file."""
-        return await in_thread(self._publish_beside, name)
-
-    def _publish(self, path: Path) -> Path:
-        self._complete()
-        return self._path.replace(path)
-
-    def _complete(self) -> None:
-        self._flush()
-        if not self._named:
-            give_name(self._file.fileno(), self._path)
-            self._named = True
-        self._file.close()
-
-    def _publish_beside(self, name: str) -> Path:
-        self._complete()  # before the name is reserved, so that a full disk leaves no empty file
-        path, number = self._folder / name, 1
-        while True:
-            try:
-                path.open("xb").close()  # reserves the name
-            except FileExistsError:
-                number += 1
-                path = (self._folder / name).with_stem(f"{Path(name).stem}-{number}")
-            else:
-                return self._path.replace(path)
-
-    def discard(self) -> None:
-        """Remove it, unless it was published."""
-        if self._file is not None:
-            self._file.close()
-            if self._named:
-                self._path.unlink(missing_ok=True)
-
-
-async def save(
-    path: str | os.PathLike[str],
-    load: Callable[[Sink], Awaitable[Downloaded]],
-    name: Callable[[Downloaded], str],
-) -> Path:
-    """Write what `load` writes to a file, which is there once it is whole; its path.
-
-    Args:
-        path: the file, or a folder, in which `name` names the file, with a number where there is
-            such a file.
-
-    Raises:
-        InvalidArgumentError: `path` cannot be used; nothing was loaded.
-        OSError: the file cannot be written.
-        What `load` raises.
-    """
-    destination, is_folder = await in_thread(check_destination, path)
-    part = PartFile(destination if is_folder else destination.parent)
-    try:
-        await part.create()
-        loaded = await load(part)
-        if not is_folder:
-            return await part.publish(destination)
-        return await part.publish_beside(name(loaded))
-    finally:
-        part.discard()
-
-
-# --- names ---------------------------------------------------------------------------------------
-
-
-def file_name(url: str, media_type: str, fallback: str) -> str:
-    """A name for what came from `url`: on any system it is a file's name, and never a path."""
-    last = unquote(urlsplit(url).path).replace("\\", "/").rstrip("/").rpartition("/")[2]
-    name = _clean(last) or _clean(fallback) or "output"
-    extension = mimetypes.guess_extension(media_type) or ""
-    return name if Path(name).suffix else _clean(f"{name}{extension}")
-
-
-def _clean(name: str) -> str:
-    name = _UNUSABLE.sub("_", name.replace("/", "_").replace("\\", "_"))
-    shown = ("_" if unicodedata.category(letter) in _INVISIBLE else letter for letter in name)
-    name = "".join(shown).strip(" .")
-    if _RESERVED.match(name) or name.startswith("-"):  # programs take the latter for an option
-        name = f"_{name}"
-    stem, dot, extension = name.rpartition(".")
-    if dot and len(extension.encode()) <= _MAX_NAME_BYTES // 4:
-        room = _MAX_NAME_BYTES - len(extension.encode()) - 1
-        return f"{_cut(stem, room)}.{extension}"
-    return _cut(name, _MAX_NAME_BYTES)
-
-
-def _cut(text: str, size: int) -> str:
-    return text.encode()[:size].decode("utf-8", "ignore")
-
-
-def check_destination(path: str | os.PathLike[str]) -> tuple[Path, bool]:
-    """`path`, and whether it is a folder.
-
-    Raises:
-        InvalidArgumentError: it is neither a folder nor in a folder that exists.
-    """
-    try:
-        place, text = Path(path), os.fspath(path)
-        is_folder = place.is_dir()
-        known = is_folder or (place.parent.is_dir() and not text.endswith(os.sep))
-        known = known and "\0" not in text
-    except (TypeError, OSError) as error:
-        raise errors.InvalidArgumentError(
-            f"path cannot be used: {error}", argument="path"
-        ) from error
-    if not known:
-        raise errors.InvalidArgumentError(
-            f"path {place} is in no folder that exists: make it first", argument="path"
-        )
-    return place, is_folder

@@ -1,0 +1,27 @@
+"""Downloads of what links lead to: into memory or to a file, whole or not at all."""
+
+from dynamiq_async.downloads.files import Memory, PartFile, save
+from dynamiq_async.downloads.names import file_name
+from dynamiq_async.downloads.requests import (
+    DEFAULT_MAX_BYTES,
+    EXPIRED_STATUS,
+    MAX_WAIT,
+    Downloaded,
+    Downloader,
+    DownloadingClient,
+    Sink,
+)
+
+__all__ = [
+    "DEFAULT_MAX_BYTES",
+    "EXPIRED_STATUS",
+    "MAX_WAIT",
+    "Downloaded",
+    "Downloader",
+    "DownloadingClient",
+    "Memory",
+    "PartFile",
+    "Sink",
+    "file_name",
+    "save",
+]

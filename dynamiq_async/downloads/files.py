@@ -1,0 +1,163 @@
+"""Where downloads go: memory, or a file that is there once it is whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from dynamiq_async import errors
+from dynamiq_async._files import create, give_name
+from dynamiq_async._tasks import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dynamiq_async.downloads.requests import Downloaded, Sink
+
+_WRITE_BYTES = 1024 * 1024
+
+
+class Memory:
+    """Content in memory."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+
+    async def restart(self) -> None:
+        self.content.clear()
+
+    async def write(self, piece: bytes) -> None:
+        self.content += piece
+
+
+class PartFile:
+    """A file without a name, or under a temporary one where the system cannot do that, until it is
+    whole and published under its own.
+
+    Where it is not published, `discard` removes it. Work on the file is done in threads.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / f".{uuid4().hex}.part"
+        self._buffer = bytearray()
+        self._file: Any = None
+        self._named = False
+
+    async def create(self) -> None:
+        """Create it, so that a folder that cannot be written to is found before a request."""
+        await in_thread(self._create)
+
+    def _create(self) -> None:
+        descriptor, self._named = create(self._path)
+        self._file = os.fdopen(descriptor, "r+b", buffering=0)
+
+    async def restart(self) -> None:
+        self._buffer.clear()
+        await in_thread(self._truncate)
+
+    def _truncate(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+
+    async def write(self, piece: bytes) -> None:
+        self._buffer += piece
+        if len(self._buffer) >= _WRITE_BYTES:
+            await in_thread(self._flush)
+
+    def _flush(self) -> None:
+        view = memoryview(self._buffer)
+        while view:
+            view = view[self._file.write(view) :]
+        view.release()
+        self._buffer = bytearray()
+
+    async def publish(self, path: Path) -> Path:
+        """Rename it to `path`, which it replaces if it is there."""
+        return await in_thread(self._publish, path)
+
+    async def publish_beside(self, name: str) -> Path:
+        """Rename it to `name`, or to that with a number where there is such a file."""
+        return await in_thread(self._publish_beside, name)
+
+    def _publish(self, path: Path) -> Path:
+        self._complete()
+        return self._path.replace(path)
+
+    def _complete(self) -> None:
+        self._flush()
+        if not self._named:
+            give_name(self._file.fileno(), self._path)
+            self._named = True
+        self._file.close()
+
+    def _publish_beside(self, name: str) -> Path:
+        self._complete()  # before the name is reserved, so that a full disk leaves no empty file
+        path, number = self._folder / name, 1
+        while True:
+            try:
+                path.open("xb").close()  # reserves the name
+            except FileExistsError:
+                number += 1
+                path = (self._folder / name).with_stem(f"{Path(name).stem}-{number}")
+            else:
+                return self._path.replace(path)
+
+    def discard(self) -> None:
+        """Remove it, unless it was published."""
+        if self._file is not None:
+            self._file.close()
+            if self._named:
+                self._path.unlink(missing_ok=True)
+
+
+async def save(
+    path: str | os.PathLike[str],
+    load: Callable[[Sink], Awaitable[Downloaded]],
+    name: Callable[[Downloaded], str],
+) -> Path:
+    """Write what `load` writes to a file, which is there once it is whole; its path.
+
+    Args:
+        path: the file, or a folder, in which `name` names the file, with a number where there is
+            such a file.
+
+    Raises:
+        InvalidArgumentError: `path` cannot be used; nothing was loaded.
+        OSError: the file cannot be written.
+        What `load` raises.
+    """
+    destination, is_folder = await in_thread(check_destination, path)
+    part = PartFile(destination if is_folder else destination.parent)
+    try:
+        await part.create()
+        loaded = await load(part)
+        if not is_folder:
+            return await part.publish(destination)
+        return await part.publish_beside(name(loaded))
+    finally:
+        part.discard()
+
+
+def check_destination(path: str | os.PathLike[str]) -> tuple[Path, bool]:
+    """`path`, and whether it is a folder.
+
+    Raises:
+        InvalidArgumentError: it is neither a folder nor in a folder that exists.
+    """
+    try:
+        place, text = Path(path), os.fspath(path)
+        is_folder = place.is_dir()
+        known = is_folder or (place.parent.is_dir() and not text.endswith(os.sep))
+        known = known and "\0" not in text
+    except (TypeError, OSError) as error:
+        raise errors.InvalidArgumentError(
+            f"path cannot be used: {error}", argument="path"
+        ) from error
+    if not known:
+        raise errors.InvalidArgumentError(
+            f"path {place} is in no folder that exists: make it first", argument="path"
+        )
+    return place, is_folder
