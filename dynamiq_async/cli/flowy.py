@@ -22,8 +22,8 @@ from dynamiq_async.cli.flowy_client import (
     save_outputs,
 )
 from dynamiq_async.cli.options import CALL, RunId, commands
+from dynamiq_async.downloads import DEFAULT_MAX_BYTES
 from dynamiq_async.flowy import DEFAULT_WAIT, InputsForm
-from dynamiq_async.flowy.models import DEFAULT_MAX_BYTES
 from dynamiq_async.flowy.schema import find_named
 
 if TYPE_CHECKING:

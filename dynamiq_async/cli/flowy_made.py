@@ -21,8 +21,8 @@ from dynamiq_async.cli.flowy_client import (
     save_outputs,
 )
 from dynamiq_async.cli.options import CALL
+from dynamiq_async.downloads import DEFAULT_MAX_BYTES
 from dynamiq_async.flowy import DEFAULT_WAIT
-from dynamiq_async.flowy.models import DEFAULT_MAX_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,6 +1,6 @@
 """Downloads of what links lead to: into memory or to a file, whole or not at all."""
 
-from dynamiq_async.downloads.files import Memory, PartFile, save
+from dynamiq_async.downloads.files import Loader, PartFile
 from dynamiq_async.downloads.names import file_name
 from dynamiq_async.downloads.requests import (
     DEFAULT_MAX_BYTES,
@@ -19,9 +19,8 @@ __all__ = [
     "Downloaded",
     "Downloader",
     "DownloadingClient",
-    "Memory",
+    "Loader",
     "PartFile",
     "Sink",
     "file_name",
-    "save",
 ]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 
 from dynamiq_async import errors
 from dynamiq_async._files import create, give_name
 from dynamiq_async._tasks import in_thread
+from dynamiq_async.options import check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from dynamiq_async.downloads.requests import Downloaded, Sink
+    from dynamiq_async.downloads.requests import Downloaded, Progress, Sink
+
+C = TypeVar("C")
 
 _WRITE_BYTES = 1024 * 1024
 
@@ -113,7 +117,51 @@ class PartFile:
                 self._path.unlink(missing_ok=True)
 
 
-async def save(
+class Loader(Generic[C]):
+    """Saves and reads contents of one kind, such as a run's artifacts.
+
+    A subclass says how a content is loaded, and what its file is called in a folder.
+    """
+
+    def _name(self, content: C, loaded: Downloaded) -> str:
+        raise NotImplementedError
+
+    async def _load(
+        self,
+        content: C,
+        sink: Sink,
+        max_bytes: int,
+        timeout: float | None,
+        progress: Progress | None,
+    ) -> Downloaded:
+        raise NotImplementedError
+
+    async def save(
+        self,
+        content: C,
+        path: str | os.PathLike[str],
+        *,
+        max_bytes: int,
+        timeout: float | None,
+        progress: Progress | None,
+    ) -> Path:
+        check_seconds(timeout, "timeout")
+        return await _save(
+            path,
+            lambda sink: self._load(content, sink, max_bytes, timeout, progress),
+            partial(self._name, content),
+        )
+
+    async def read(
+        self, content: C, *, max_bytes: int, timeout: float | None, progress: Progress | None
+    ) -> bytes:
+        check_seconds(timeout, "timeout")
+        memory = Memory()
+        await self._load(content, memory, max_bytes, timeout, progress)
+        return bytes(memory.content)
+
+
+async def _save(
     path: str | os.PathLike[str],
     load: Callable[[Sink], Awaitable[Downloaded]],
     name: Callable[[Downloaded], str],

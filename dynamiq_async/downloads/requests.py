@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from dynamiq_async._http.timers import TaskLimits
     from dynamiq_async.transport import Response
 
+    Progress = Callable[[int, int | None], object]
+    """Called with how many bytes came, and with the size where it is known."""
+
 
 DEFAULT_MAX_BYTES = 1024 * 1024 * 1024
 """The most that is downloaded unless more is allowed, in bytes."""
@@ -77,7 +80,7 @@ class _DownloadRequest(Request):
         url: str,
         sink: Sink,
         max_bytes: int,
-        progress: Callable[[int, int | None], object] | None,
+        progress: Progress | None,
     ) -> None:
         super().__init__("GET", url, _HEADERS, idempotent=True)
         self.sink = sink

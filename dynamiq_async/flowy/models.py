@@ -7,53 +7,30 @@ service adds later, or leaves out, does not keep the rest from a caller.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct, structs
 
 from dynamiq_async import _json
 from dynamiq_async._http.paging import Pagination
+from dynamiq_async.downloads import DEFAULT_MAX_BYTES
 from dynamiq_async.errors import OutputMissingError, RunCanceledError, RunError, RunFailedError
 from dynamiq_async.flowy.schema import find_named, items_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
     from pathlib import Path
+
+    from dynamiq_async.downloads import Loader
+    from dynamiq_async.downloads.requests import Progress
 
 COMPLETED = "completed"
 CANCELED_STATUS = frozenset({"canceled", "cancelled"})  # our guess: no way to cancel is documented
 TERMINAL_STATUS = frozenset({COMPLETED, "failed"}) | CANCELED_STATUS
 
-DEFAULT_MAX_BYTES = 1024 * 1024 * 1024
-"""The largest output that is downloaded unless more is allowed, in bytes."""
-
 
 M = TypeVar("M", bound="FlowyRun | FlowyGeneration")
-
-
-class ContentLoader(Protocol):
-    """Loads the content of an output, by the client that the run came from."""
-
-    async def save(
-        self,
-        output: FlowyOutput,
-        path: str | os.PathLike[str],
-        *,
-        max_bytes: int,
-        timeout: float | None,
-        progress: Callable[[int, int | None], object] | None,
-    ) -> Path: ...
-
-    async def read(
-        self,
-        output: FlowyOutput,
-        *,
-        max_bytes: int,
-        timeout: float | None,
-        progress: Callable[[int, int | None], object] | None,
-    ) -> bytes: ...
 
 
 class FlowyOutput(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
@@ -94,7 +71,7 @@ class FlowyOutput(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
         *,
         max_bytes: int = DEFAULT_MAX_BYTES,
         timeout: float | None = None,
-        progress: Callable[[int, int | None], object] | None = None,
+        progress: Progress | None = None,
     ) -> Path:
         """Write the content to a file, as it arrives.
 
@@ -132,19 +109,19 @@ class FlowyOutput(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
         *,
         max_bytes: int = DEFAULT_MAX_BYTES,
         timeout: float | None = None,
-        progress: Callable[[int, int | None], object] | None = None,
+        progress: Progress | None = None,
     ) -> bytes:
         """The content, in memory. Arguments and errors are those of `save`; a text is UTF-8."""
         return await self._get_loader().read(
             self, max_bytes=max_bytes, timeout=timeout, progress=progress
         )
 
-    def bind(self, loader: ContentLoader) -> None:
+    def bind(self, loader: Loader[FlowyOutput]) -> None:
         """Set the loader of `save` and `read`, as a client does for the runs that it returns."""
         vars(self)["_loader"] = loader
 
-    def _get_loader(self) -> ContentLoader:
-        loader: ContentLoader | None = vars(self).get("_loader")
+    def _get_loader(self) -> Loader[FlowyOutput]:
+        loader: Loader[FlowyOutput] | None = vars(self).get("_loader")
         if loader is None:
             raise OutputMissingError(
                 "this output has no client, since it was made by hand or unpickled; get it again "

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dynamiq_async import downloads, errors
+from dynamiq_async import errors
 from dynamiq_async._http.timers import deadline_in
 from dynamiq_async.downloads import (
     EXPIRED_STATUS,
     MAX_WAIT,
     Downloaded,
     Downloader,
-    Memory,
+    Loader,
     Sink,
     file_name,
 )
-from dynamiq_async.options import check_count, check_seconds
+from dynamiq_async.options import check_count
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Awaitable, Callable, Sequence
-    from pathlib import Path
 
     from dynamiq_async._hosts import Reach
     from dynamiq_async._http.request_options import SendOptions
+    from dynamiq_async.downloads.requests import Progress
     from dynamiq_async.flowy.models import FlowyOutput
 
     FindLink = Callable[[FlowyOutput, float | None], Awaitable[str | None]]
     """Another link to an output, found by a deadline; None where there is none."""
 
 
-class OutputLoader:
-    """The `ContentLoader` of one output.
+class OutputLoader(Loader["FlowyOutput"]):
+    """Loads the content of one output.
 
     Args:
         whose: what it is an output of, for messages: a run, a generation or an asset.
@@ -57,35 +56,9 @@ class OutputLoader:
         self._near = near
         self._find_links = find_links
 
-    async def save(
-        self,
-        output: FlowyOutput,
-        path: str | os.PathLike[str],
-        *,
-        max_bytes: int,
-        timeout: float | None,
-        progress: Callable[[int, int | None], object] | None,
-    ) -> Path:
-        check_seconds(timeout, "timeout")
+    def _name(self, output: FlowyOutput, loaded: Downloaded) -> str:
         fallback = output.name or output.node_id or output.asset_id or "output"
-        return await downloads.save(
-            path,
-            lambda sink: self._load(output, sink, max_bytes, timeout, progress),
-            lambda it: file_name(it.url, it.media_type, fallback),
-        )
-
-    async def read(
-        self,
-        output: FlowyOutput,
-        *,
-        max_bytes: int,
-        timeout: float | None,
-        progress: Callable[[int, int | None], object] | None,
-    ) -> bytes:
-        check_seconds(timeout, "timeout")
-        memory = Memory()
-        await self._load(output, memory, max_bytes, timeout, progress)
-        return bytes(memory.content)
+        return file_name(loaded.url, loaded.media_type, fallback)
 
     async def _load(
         self,
@@ -93,7 +66,7 @@ class OutputLoader:
         sink: Sink,
         max_bytes: int,
         timeout: float | None,
-        progress: Callable[[int, int | None], object] | None,
+        progress: Progress | None,
     ) -> Downloaded:
         check_count(max_bytes, "max_bytes")
         # Beside the link to an image, a text, such as an empty one, is not the output.
@@ -144,7 +117,7 @@ class OutputLoader:
         text: str,
         sink: Sink,
         max_bytes: int,
-        progress: Callable[[int, int | None], object] | None,
+        progress: Progress | None,
     ) -> Downloaded:
         content = text.encode("utf-8", "replace")
         if len(content) > max_bytes:

@@ -7,27 +7,25 @@ from urllib.parse import urlsplit
 
 from msgspec import Raw, Struct
 
-from dynamiq_async import _json, downloads
+from dynamiq_async import _json
 from dynamiq_async._hosts import reach_of
 from dynamiq_async._http.request_options import UNSET
 from dynamiq_async._http.timers import deadline_in, seconds_left
-from dynamiq_async.downloads import DEFAULT_MAX_BYTES, MAX_WAIT, Memory, file_name
+from dynamiq_async.downloads import DEFAULT_MAX_BYTES, MAX_WAIT, Loader, file_name
 from dynamiq_async.errors import DynamiqError, OutputMissingError
 from dynamiq_async.management.lists import MAX_PAGE_SIZE, ListOptions, app_path, pages_of, reader
-from dynamiq_async.options import check_count, check_id, check_seconds
+from dynamiq_async.options import check_count, check_id
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
     from pathlib import Path
     from uuid import UUID
 
     from dynamiq_async._http.api import Api
     from dynamiq_async._http.paging import Pages
     from dynamiq_async.downloads import Downloaded, Downloader, Sink
+    from dynamiq_async.downloads.requests import Progress
     from dynamiq_async.management.models import App
-
-    Progress = Callable[[int, int | None], object]
 
 
 class Artifact(_json.KeepsRaw, Struct, frozen=True, kw_only=True, dict=True):
@@ -90,7 +88,9 @@ class Artifact(_json.KeepsRaw, Struct, frozen=True, kw_only=True, dict=True):
             OutputMissingError: there is no link.
             OSError: the file cannot be written.
         """
-        return await self._get_loader().save(self, path, max_bytes, timeout, progress)
+        return await self._get_loader().save(
+            self, path, max_bytes=max_bytes, timeout=timeout, progress=progress
+        )
 
     async def read(
         self,
@@ -100,7 +100,9 @@ class Artifact(_json.KeepsRaw, Struct, frozen=True, kw_only=True, dict=True):
         progress: Progress | None = None,
     ) -> bytes:
         """The content, in memory. Arguments and errors are those of `save`."""
-        return await self._get_loader().read(self, max_bytes, timeout, progress)
+        return await self._get_loader().read(
+            self, max_bytes=max_bytes, timeout=timeout, progress=progress
+        )
 
     def _get_loader(self) -> _Loader:
         loader: _Loader | None = vars(self).get(_LOADER)
@@ -151,7 +153,7 @@ class Artifacts:
         return pages_of(self._api, path, read, "artifact", **options)
 
 
-class _Loader:
+class _Loader(Loader[Artifact]):
     """Loads the content of one run's artifacts."""
 
     def __init__(self, api: Api, downloader: Downloader, path: tuple[str, ...]) -> None:
@@ -159,31 +161,10 @@ class _Loader:
         self._downloader = downloader
         self._path = path
 
-    async def save(
-        self,
-        artifact: Artifact,
-        path: str | os.PathLike[str],
-        max_bytes: int,
-        timeout: float | None,
-        progress: Progress | None,
-    ) -> Path:
-        def name(loaded: Downloaded) -> str:
-            link = "" if artifact.name else loaded.url
-            fallback = artifact.name or artifact.id or "artifact"
-            return file_name(link, artifact.mime_type or loaded.media_type, fallback)
-
-        check_seconds(timeout, "timeout")
-        return await downloads.save(
-            path, lambda sink: self._load(artifact, sink, max_bytes, timeout, progress), name
-        )
-
-    async def read(
-        self, artifact: Artifact, max_bytes: int, timeout: float | None, progress: Progress | None
-    ) -> bytes:
-        check_seconds(timeout, "timeout")
-        memory = Memory()
-        await self._load(artifact, memory, max_bytes, timeout, progress)
-        return bytes(memory.content)
+    def _name(self, artifact: Artifact, loaded: Downloaded) -> str:
+        link = "" if artifact.name else loaded.url
+        fallback = artifact.name or artifact.id or "artifact"
+        return file_name(link, artifact.mime_type or loaded.media_type, fallback)
 
     async def _load(
         self,
