@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import ACCESS_KEY, hidden
 from dynamiq_async._http.bodies import root_body
 from dynamiq_async._http.client import ClientOptions
 from dynamiq_async._http.limiter import Limiter
-from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
+from dynamiq_async._http.request_options import (
+    UNSET,
+    RequestOptions,
+    SendingOptions,
+    TimeoutLike,
+)
 from dynamiq_async._http.response import OnFailure, decode_output
 from dynamiq_async._json import check_type
 from dynamiq_async.batch import Batching
@@ -48,7 +53,7 @@ class AppOptions(ClientOptions, total=False):
     final_event: FinalEvent
 
 
-class _CallOptions(TypedDict, total=False):
+class _WorkflowOptions(SendingOptions, total=False):
     """The arguments that `invoke` and `stream` share, and that do not change what they return."""
 
     files: Any
@@ -57,20 +62,15 @@ class _CallOptions(TypedDict, total=False):
     last_node_output: bool | None
     error_on_node_failure: bool | None
     retry: bool | None
-    timeout: TimeoutLike
-    max_retries: int | None
-    extra_body: Mapping[str, Any] | None
-    extra_headers: Mapping[str, str] | None
-    extra_query: Mapping[str, Any] | None
 
 
-class _InvokeOptions(_CallOptions, total=False):
+class _InvokeOptions(_WorkflowOptions, total=False):
     """The arguments of `invoke` that do not change the type it returns."""
 
     on_failure: OnFailure
 
 
-class _StreamOptions(_CallOptions, total=False):
+class _StreamOptions(_WorkflowOptions, total=False):
     """The arguments of `stream` that have no part in its type."""
 
     event: str | None

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypedDict
 
 from msgspec import Struct, structs
 
 from dynamiq_async._http.outage import Outage
 from dynamiq_async._http.retry import RetryPolicy
 from dynamiq_async.options import DEFAULT_TIMEOUT, Timeout, as_timeout, check_count
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Unset:
@@ -25,6 +23,21 @@ UNSET = Unset()
 """The default of an argument where None means something."""
 
 TimeoutLike = Timeout | float | None | Unset
+
+
+class CallOptions(TypedDict, total=False):
+    """The arguments of every call: `timeout` and `max_retries`, instead of the client's."""
+
+    timeout: TimeoutLike
+    max_retries: int | None
+
+
+class SendingOptions(CallOptions, total=False):
+    """The arguments of every call that sends something: what else belongs in the request."""
+
+    extra_body: Mapping[str, Any] | None
+    extra_headers: Mapping[str, str] | None
+    extra_query: Mapping[str, Any] | None
 
 
 class RequestOptions(NamedTuple):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from dynamiq_async import errors
 from dynamiq_async._http.limiter import Demand
 from dynamiq_async._http.outage import Outage
+from dynamiq_async._http.request_options import SendingOptions
 from dynamiq_async.options import Adaptive, OnLeave, check_count, check_seconds, rate_interval
 from dynamiq_async.options import check_one_of as check_one_of
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
-    from dynamiq_async._http.request_options import TimeoutLike
     from dynamiq_async.batch.displays import ShowProgress
     from dynamiq_async.batch.inputs import KeyOf
     from dynamiq_async.batch.jobs import OnError, Unknown
@@ -44,7 +44,7 @@ class FanOutOptions(TypedDict, total=False):
     progress: ShowProgress
 
 
-class BatchOptions(FanOutOptions, total=False):
+class BatchOptions(FanOutOptions, SendingOptions, total=False):
     """The arguments of `AsyncApp.batch` that have no part in its type."""
 
     mode: Literal["invoke", "run"] | None
@@ -52,16 +52,11 @@ class BatchOptions(FanOutOptions, total=False):
     settle: float | None
     on_leave: OnLeave
     connect_patience: float
-    timeout: TimeoutLike
-    max_retries: int | None
     user_id: str | None
     session_id: str | UUID | None
     last_node_output: bool | None
     error_on_node_failure: bool | None
     retry: bool | None
-    extra_body: Mapping[str, Any] | None
-    extra_headers: Mapping[str, str] | None
-    extra_query: Mapping[str, Any] | None
 
 
 class MapOptions(BatchOptions, total=False):
@@ -70,7 +65,7 @@ class MapOptions(BatchOptions, total=False):
     ordered: bool
 
 
-class StreamManyOptions(TypedDict, total=False):
+class StreamManyOptions(SendingOptions, total=False):
     """The arguments that `AsyncApp.stream_many` hands on to `stream` or `runs.stream`."""
 
     event: str | None
@@ -88,11 +83,6 @@ class StreamManyOptions(TypedDict, total=False):
     user_id: str | None
     session_id: str | None
     retry: bool | None
-    timeout: TimeoutLike
-    max_retries: int | None
-    extra_body: Mapping[str, Any] | None
-    extra_headers: Mapping[str, str] | None
-    extra_query: Mapping[str, Any] | None
 
 
 def demand_of(concurrency: int | Adaptive, rate: float | str | None) -> Demand:

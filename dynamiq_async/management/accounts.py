@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Unpack
 from msgspec import Struct
 
 from dynamiq_async import _json, errors
+from dynamiq_async._http.request_options import CallOptions
 from dynamiq_async.management.lists import (
-    CallOptions,
     ListOptions,
     fetch_one,
     pages_of,

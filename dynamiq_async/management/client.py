@@ -15,13 +15,14 @@ from uuid import UUID
 from dynamiq_async import errors
 from dynamiq_async._credentials import Credential, hidden, is_personal
 from dynamiq_async._http.client import ClientOptions
+from dynamiq_async._http.request_options import CallOptions
 from dynamiq_async._http.urls import parse_base_url
 from dynamiq_async.app import KEY_VARIABLE, AppOptions, AsyncApp
 from dynamiq_async.downloads import DownloadingClient
 from dynamiq_async.management.accounts import Orgs, Projects, User, fetch_user
 from dynamiq_async.management.apps import Apps
 from dynamiq_async.management.artifacts import Artifacts
-from dynamiq_async.management.lists import MAX_PAGE_SIZE, CallOptions
+from dynamiq_async.management.lists import MAX_PAGE_SIZE
 from dynamiq_async.management.models import App, choose_app, describe_app
 from dynamiq_async.management.sessions import Sessions
 from dynamiq_async.management.settings import (

@@ -8,7 +8,7 @@ an item's `raw` is all that came.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -17,7 +17,7 @@ from msgspec import Raw, Struct
 from dynamiq_async import _json, errors
 from dynamiq_async._http.endpoints import identity_of
 from dynamiq_async._http.paging import Page, PageBody, Pages
-from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
+from dynamiq_async._http.request_options import UNSET, CallOptions, RequestOptions, TimeoutLike
 from dynamiq_async._http.response import read_with
 from dynamiq_async.management.models import App
 from dynamiq_async.options import check_count, check_id
@@ -32,13 +32,6 @@ S = TypeVar("S", bound=Struct)
 
 MAX_PAGE_SIZE = 500
 """The most items that the service puts on a page (seen in the vendor's library)."""
-
-
-class CallOptions(TypedDict, total=False):
-    """The arguments of every call here: `timeout` and `max_retries`, instead of the client's."""
-
-    timeout: TimeoutLike
-    max_retries: int | None
 
 
 class ListOptions(CallOptions, total=False):

@@ -12,11 +12,11 @@ from msgspec import Raw, Struct, structs
 
 from dynamiq_async import _json
 from dynamiq_async._failures import Failure, failure_of
+from dynamiq_async._http.request_options import CallOptions
 from dynamiq_async.errors import InvalidArgumentError, ResponseDecodeError, RunError
 from dynamiq_async.events import Usage
 from dynamiq_async.events.vocabulary import usage_of
 from dynamiq_async.management.lists import (
-    CallOptions,
     ListOptions,
     app_path,
     fetch_one,

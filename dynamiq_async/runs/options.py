@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from dynamiq_async import errors
+from dynamiq_async._http.request_options import CallOptions, SendingOptions
 from dynamiq_async.options import OnLeave, check_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from dynamiq_async._http.request_options import TimeoutLike
     from dynamiq_async.runs.questions import OnQuestion
     from dynamiq_async.streaming.event_reader import OnBadEvent
 
 
-class StartOptions(TypedDict, total=False):
+class StartOptions(SendingOptions, total=False):
+    """The arguments that `create` and `stream` share."""
+
     files: Any
     file_ids: Sequence[str] | None
     user_id: str | None
     session_id: str | UUID | None
     dedupe: bool
     retry: bool | None
-    timeout: TimeoutLike
-    max_retries: int | None
-    extra_body: Mapping[str, Any] | None
-    extra_headers: Mapping[str, str] | None
-    extra_query: Mapping[str, Any] | None
 
 
 class CreateOptions(StartOptions, total=False):
@@ -46,7 +43,7 @@ class StreamOptions(StartOptions, total=False):
     max_resumes: int
 
 
-class FollowOptions(TypedDict, total=False):
+class FollowOptions(CallOptions, total=False):
     """The arguments of `follow` that do not affect its return type."""
 
     after_sequence: int | None
@@ -55,8 +52,6 @@ class FollowOptions(TypedDict, total=False):
     on_bad_event: OnBadEvent
     resume: bool
     max_resumes: int
-    timeout: TimeoutLike
-    max_retries: int | None
 
 
 def session_to_send(

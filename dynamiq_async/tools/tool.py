@@ -9,9 +9,10 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dynamiq_async import _json, errors
+from dynamiq_async._http.request_options import SendingOptions
 from dynamiq_async._http.status import Outcome, meaning_of
 from dynamiq_async.events import RunEvent
 from dynamiq_async.options import OnLeave, check_one_of
@@ -20,10 +21,8 @@ from dynamiq_async.tools.parameters import Inputs, docstring, inputs_of
 from dynamiq_async.tools.types import holds_struct, portable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from uuid import UUID
 
-    from dynamiq_async._http.request_options import TimeoutLike
     from dynamiq_async.runs.stream import RunStream
 
 OnEvent = Callable[[RunEvent], Awaitable[None] | None]
@@ -35,21 +34,11 @@ Tool = Callable[..., Coroutine[Any, Any, Any]]
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
-class CallOptions(TypedDict, total=False):
-    """The arguments of `AsyncApp.tool` that it hands on to each call."""
+class ToolOptions(SendingOptions, total=False):
+    """The arguments of `AsyncApp.tool` that have no part in its type."""
 
     user_id: str | None
     session_id: str | UUID | None
-    timeout: TimeoutLike
-    max_retries: int | None
-    extra_body: Mapping[str, Any] | None
-    extra_headers: Mapping[str, str] | None
-    extra_query: Mapping[str, Any] | None
-
-
-class ToolOptions(CallOptions, total=False):
-    """The arguments of `AsyncApp.tool` that have no part in its type."""
-
     mode: Literal["invoke", "run"]
     on_event: OnEvent | None
     on_question: OnQuestion | None
