@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from dynamiq_async._http.paging import Page, Pages
-from dynamiq_async._http.request_options import UNSET, TimeoutLike
+from dynamiq_async._http.request_options import CallOptions
 from dynamiq_async.management.accounts import no_project_error
-from dynamiq_async.management.lists import fetch_one, pages_of
+from dynamiq_async.management.lists import ListOptions, fetch_one, pages_of
 from dynamiq_async.management.models import App, app_of
 from dynamiq_async.options import check_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from uuid import UUID
 
     from dynamiq_async._http.api import Api
@@ -33,12 +33,7 @@ class Apps:
         include_archived: bool | None = None,
         workflow_id: str | UUID | None = None,
         sort: str | None = None,
-        page: int = 1,
-        page_size: int | None = None,
-        prefetch: bool = False,
-        timeout: TimeoutLike = UNSET,
-        max_retries: int | None = None,
-        extra_query: Mapping[str, Any] | None = None,
+        **options: Unpack[ListOptions],
     ) -> Pages[App]:
         """A project's Apps, by name: await it for a page, iterate it for all.
 
@@ -49,12 +44,7 @@ class Apps:
             include_archived: archived Apps too, which are left out by default (the same).
             workflow_id: only Apps that were deployed from this workflow.
             sort: fields separated by commas, `-` for descending, such as `-created_at`.
-            page: the first page, counted from 1.
-            page_size: Apps on a page, at most 500; by default the service's choice, which is 25
-                (both seen in the vendor's library).
-            prefetch: while iterating, fetch the next page ahead.
-            timeout, max_retries: for each page, instead of the client's.
-            extra_query: added to the query, for what is not foreseen.
+            options: the arguments of every list here, as `ListOptions` says.
 
         Raises:
             InvalidArgumentError: an argument cannot be used. Where there is no project, awaiting
@@ -68,30 +58,12 @@ class Apps:
             "workflow_id": None if workflow_id is None else check_id(workflow_id, "workflow_id"),
             "sort": sort,
         }
-        pages = pages_of(
-            self._api,
-            ("v1", "apps"),
-            app_of,
-            "App",
-            query,
-            page=page,
-            page_size=page_size,
-            prefetch=prefetch,
-            timeout=timeout,
-            max_retries=max_retries,
-            extra_query=extra_query,
-        )
+        pages = pages_of(self._api, ("v1", "apps"), app_of, "App", query, **options)
         if project is None:
             pages.fetch = self._refuse
         return pages
 
-    async def get(
-        self,
-        app_id: str | UUID,
-        *,
-        timeout: TimeoutLike = UNSET,
-        max_retries: int | None = None,
-    ) -> App:
+    async def get(self, app_id: str | UUID, **options: Unpack[CallOptions]) -> App:
         """The App with an id.
 
         Raises:
@@ -100,9 +72,7 @@ class Apps:
             What `AsyncApp.invoke` raises.
         """
         path = ("v1", "apps", check_id(app_id, "app_id"))
-        return await fetch_one(
-            self._api, path, app_of, "App", timeout=timeout, max_retries=max_retries
-        )
+        return await fetch_one(self._api, path, app_of, "App", **options)
 
     async def _refuse(self, number: int) -> Page[App]:
         raise await no_project_error(self._api)
