@@ -18,15 +18,14 @@ from .app.state import AppState, deployments
 from .core.body_limits import max_body_bytes
 from .core.browsers import ANY_ORIGIN, allow, browser_headers, is_preflight
 from .core.callers import Callers
-from .core.connections import Connections, CountingServer
 from .core.fault_script import Script
-from .core.hosts import is_loopback
+from .core.listener import Listener
 from .core.log import Changes, Log
 from .core.refusals import RefusalError
 from .core.request_bodies import parse_into, read_body
 from .core.request_record import RequestRecord
 from .core.service import Admission
-from .core.tasks import Tasks, stop
+from .core.tasks import Tasks
 from .core.wire import DroppedError, Nowhere, Wire, pause
 from .flowy.state import Flowy
 from .management.apps import ManagedApp, Management
@@ -130,8 +129,6 @@ class Emulator:
         log_limit: int = 10_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.host = host
-        self.port = port
         self.settings = Settings(
             access_key=access_key,
             pace=pace,
@@ -150,9 +147,6 @@ class Emulator:
         )
         named = {**BUILTIN, **{name: _app(given) for name, given in (apps or {}).items()}}
         self._deployments = deployments(_app(app), named)
-        self._ssl = ssl_context
-        self._keepalive_timeout = keepalive_timeout
-        self._read_timeout = read_timeout
         self._callers = Callers(host, allow_hosts, allow_origins)
         self._requests: Log[RequestRecord] = Log(log_limit)
         self._script = Script()
@@ -171,9 +165,15 @@ class Emulator:
         self._flowy = Flowy(clock=clock)
         self._services = all_services(self._apps, self._management, self._flowy)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._listener: asyncio.Server | None = None
-        self._connections = Connections(self._changes.notify, read_timeout)
-        self._handlers: set[asyncio.Task[Any]] = set()
+        self._listener = Listener(
+            self._handle,
+            self._changes,
+            host=host,
+            port=port,
+            ssl_context=ssl_context,
+            keepalive_timeout=keepalive_timeout,
+            read_timeout=read_timeout,
+        )
 
     # --- its life ------------------------------------------------------------------------------
 
@@ -186,68 +186,34 @@ class Emulator:
 
     async def start(self) -> None:
         """Listen. After `aclose`: listen again, on the same port, with the runs and logs kept."""
-        if self._listener is not None:
-            raise RuntimeError("the emulator is running")
-        server = CountingServer(
-            self._handle, self._connections, keepalive_timeout=self._keepalive_timeout
-        )
-        self._listener = await self._listen(server)
+        await self._listener.start()
         self._folder = tempfile.TemporaryDirectory(prefix="dynamiq-emulator-")
         self._apps.folder = Path(self._folder.name)
-        addresses = [sock.getsockname() for sock in self._listener.sockets]
-        self.port = addresses[0][1]
-        self._callers.on_loopback = all(is_loopback(address[0]) for address in addresses)
-
-    async def _listen(self, server: CountingServer) -> asyncio.Server:
-        """Listen at every address of the host, and at one port."""
-        loop = asyncio.get_running_loop()
-        port, attempts = self.port, 10
-        while True:
-            try:
-                listener = await loop.create_server(
-                    server, self.host, port, ssl=self._ssl, backlog=1024
-                )
-            except OSError:  # the port that is free at one address may be taken at another
-                attempts -= 1
-                if port == self.port or not attempts:
-                    raise
-                port = self.port
-                continue
-            ports = {sock.getsockname()[1] for sock in listener.sockets}
-            if len(ports) == 1:
-                return listener
-            listener.close()
-            port = ports.pop()
+        self._callers.on_loopback = self._listener.on_loopback
 
     async def aclose(self) -> None:
         """Stop at once, and cancel everything that runs. May be called twice."""
-        listener, self._listener = self._listener, None
-        if listener is None or self._folder is None:
-            return
-        listener.close()
-        for _ in range(3):  # as many turns of the loop as a connection takes from accept to known
-            await asyncio.sleep(0)
-        await stop(self._tasks.running | self._handlers)
-        self._connections.abort()
-        await self.wait_until(lambda: not self.open_connections, timeout=None)
-        await listener.wait_closed()
-        self._folder.cleanup()
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            await self._listener.aclose(self._tasks.running)
+            folder.cleanup()
 
     # --- what a test or a program sees -----------------------------------------------------------
 
     @property
     def url(self) -> str:
         """The URL of the default App."""
-        if self._listener is None:
-            raise RuntimeError("the emulator is not running")
-        # Where it listens at every address, this machine reaches it at its own.
-        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
-        host = f"[{host}]" if ":" in host else host
-        return f"{self._scheme}://{host}:{self.port}"
+        return self._listener.url
 
     @property
-    def _scheme(self) -> str:
-        return "https" if self._ssl else "http"
+    def host(self) -> str:
+        """Where it listens."""
+        return self._listener.host
+
+    @property
+    def port(self) -> int:
+        """The port it listens at; once it has started, the one that it was given."""
+        return self._listener.port
 
     def url_for(self, name: str) -> str:
         """The URL of the App with this name."""
@@ -318,12 +284,12 @@ class Emulator:
     @property
     def connections(self) -> int:
         """How many connections were ever made."""
-        return self._connections.made
+        return self._listener.connections.made
 
     @property
     def open_connections(self) -> int:
         """How many of them are open."""
-        return len(self._connections.open)
+        return len(self._listener.connections.open)
 
     async def wait_until(
         self, condition: Callable[[], object], *, timeout: float | None = 5.0
@@ -381,7 +347,7 @@ class Emulator:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         handler = cast("asyncio.Task[Any]", asyncio.current_task())
-        self._handlers.add(handler)
+        self._listener.handlers.add(handler)
         record = self._record(request)
         admission = self._admit(record)
         try:
@@ -391,10 +357,10 @@ class Emulator:
                 await self._respond(record, wire, Nowhere(request, record), admission, refused)
             return wire.response
         except BaseException:
-            record.disconnected = request.transport is None and self._listener is not None
+            record.disconnected = request.transport is None and self._listener.running
             raise
         finally:
-            self._handlers.discard(handler)
+            self._listener.handlers.discard(handler)
             record.finished = True
             self._changes.notify()
 
@@ -402,7 +368,7 @@ class Emulator:
         path = request.rel_url.raw_path
         to = destination(path, self._services, self._deployments)
         record = RequestRecord(
-            connection=self._connections.heard(request.protocol),
+            connection=self._listener.connections.heard(request.protocol),
             method=request.method,
             path=path,
             query=request.rel_url.query,
@@ -422,7 +388,7 @@ class Emulator:
         if refused is None and is_preflight(record):
             return Admission(None, lambda wire, _: allow(wire, record.headers))
         host = record.headers.get("Host")
-        url = self.url if host is None else f"{self._scheme}://{host}"
+        url = self.url if host is None else f"{self._listener.scheme}://{host}"
         return self._services[record.service].admit(record, url, refused)
 
     async def _read(
@@ -431,7 +397,7 @@ class Emulator:
         """Read the body, which is not looked at if the request is refused by its head."""
         folder, limit = self._apps.folder, max_body_bytes(self.settings.max_file_bytes)
         try:
-            async with asyncio.timeout(self._read_timeout):
+            async with asyncio.timeout(self._listener.read_timeout):
                 body = await read_body(request, folder, limit, keep=refused is None)
             if refused is None:
                 parse_into(record, body)

@@ -7,7 +7,8 @@
 | lists, and event streams | `pages`, `feed`, `event_stream` |
 | the endpoints of a service | `service` |
 | faults | `faults`, `fault_script` |
-| what a test sees | `request_record`, `log`, `connections` |
+| a server, and who may call it | `listener`, `connections`, `callers` |
+| what a test sees | `request_record`, `log` |
 """
 
 from .faults import FOREVER, HTML_PAGE, Fault

@@ -1,0 +1,125 @@
+"""A server on a port of this machine: aiohttp reads its requests, and nothing of it is left behind.
+
+What answers them, the emulator or a tape, is a function that it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from .connections import Connections, CountingServer
+from .hosts import is_loopback
+from .tasks import stop
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable, Collection
+
+    from aiohttp import web
+
+    from .log import Changes
+
+
+class Listener:
+    """Listens, and has `handle` respond to each request.
+
+    Args:
+        host, port: where to listen; port 0 is any free one.
+        ssl_context: serve HTTPS with it.
+        keepalive_timeout: seconds after which an idle connection is closed.
+        read_timeout: seconds after which a connection without a first request is.
+
+    Attributes:
+        handlers: the tasks of the requests that are being responded to; `handle` keeps it.
+        on_loopback: whether only this machine can reach it.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        changes: Changes,
+        *,
+        host: str,
+        port: int,
+        ssl_context: ssl.SSLContext | None = None,
+        keepalive_timeout: float = 75.0,
+        read_timeout: float | None = 60.0,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.read_timeout = read_timeout
+        self.connections = Connections(changes.notify, read_timeout)
+        self.handlers: set[asyncio.Task[Any]] = set()
+        self.on_loopback = True
+        self._handle = handle
+        self._changes = changes
+        self._ssl = ssl_context
+        self._keepalive_timeout = keepalive_timeout
+        self._server: asyncio.Server | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it listens."""
+        return self._server is not None
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`."""
+        return "https" if self._ssl else "http"
+
+    @property
+    def url(self) -> str:
+        """Where it is reached from this machine."""
+        if self._server is None:
+            raise RuntimeError("the emulator is not running")
+        # Where it listens at every address, this machine reaches it at its own.
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        host = f"[{host}]" if ":" in host else host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen. After `aclose`: listen again, on the same port."""
+        if self._server is not None:
+            raise RuntimeError("the emulator is running")
+        counting = CountingServer(
+            self._handle, self.connections, keepalive_timeout=self._keepalive_timeout
+        )
+        self._server = await self._listen(counting)
+        addresses = [sock.getsockname() for sock in self._server.sockets]
+        self.port = addresses[0][1]
+        self.on_loopback = all(is_loopback(address[0]) for address in addresses)
+
+    async def _listen(self, counting: CountingServer) -> asyncio.Server:
+        """Listen at every address of the host, and at one port."""
+        loop = asyncio.get_running_loop()
+        port, attempts = self.port, 10
+        while True:
+            try:
+                server = await loop.create_server(
+                    counting, self.host, port, ssl=self._ssl, backlog=1024
+                )
+            except OSError:  # the port that is free at one address may be taken at another
+                attempts -= 1
+                if port == self.port or not attempts:
+                    raise
+                port = self.port
+                continue
+            ports = {sock.getsockname()[1] for sock in server.sockets}
+            if len(ports) == 1:
+                return server
+            server.close()
+            port = ports.pop()
+
+    async def aclose(self, tasks: Collection[asyncio.Task[None]] = ()) -> None:
+        """Stop at once, and cancel what responds, and `tasks`. May be called twice."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close()
+        for _ in range(3):  # as many turns of the loop as a connection takes from accept to known
+            await asyncio.sleep(0)
+        await stop({*tasks, *self.handlers})
+        self.connections.abort()
+        await self._changes.wait_until(lambda: not self.connections.open, None)
+        await server.wait_closed()
