@@ -90,7 +90,7 @@ class AppState:
 
     async def execute(self, app: App, execution: Execution, context: RunContext) -> None:
         """Run an App, and keep its execution in the log."""
-        execution.artifacts, execution.usage = context.artifacts, context.usage
+        execution.artifacts, execution.usage = context.artifacts, context.tokens
         self.executions.add(execution)
         self.history.add(execution)
         self.execution_counts[execution.session_id] += 1
