@@ -3,6 +3,7 @@
 | to find | look in |
 |---|---|
 | what an App is written against | `run_context`, `questions`, `messages`, `outputs`, `builtin` |
+| how it is called | `signatures`, `input_types` |
 | the root endpoint | `root_endpoint`, `root_streaming`, `callbacks` |
 | the WebSocket | `websocket` |
 | runs | `runs`, `run_events`, `runs_api` |
@@ -19,6 +20,7 @@ from .outputs import WorkflowOutput
 from .questions import Approval, Feedback, Question
 from .run_context import App, RunContext, WorkflowCanceledError, WorkflowFailedError
 from .runs import Run
+from .signatures import NotAnAppError, check_app
 
 __all__ = [
     "BUILTIN",
@@ -28,6 +30,7 @@ __all__ = [
     "Execution",
     "Feedback",
     "InputFile",
+    "NotAnAppError",
     "Question",
     "Run",
     "RunContext",
@@ -35,6 +38,7 @@ __all__ = [
     "WorkflowFailedError",
     "WorkflowOutput",
     "agent_chunk",
+    "check_app",
     "llm_source",
     "node_error",
     "node_result",

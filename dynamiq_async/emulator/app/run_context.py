@@ -1,5 +1,8 @@
 """An App is an async function of its input and of a `RunContext`.
 
+The input comes as a dict, or as the type that the function's parameter has, or field by field (see
+`signatures`).
+
 The function's return value is the workflow's output: either its map of nodes (`{"llm-1":
 {"status": "success", "input": …, "output": …}}`), of which the last is what callers get, or any
 other JSON value, which becomes the output of one node, `node-1`, or a `WorkflowOutput`, which says
@@ -9,7 +12,7 @@ both. An exception is the failure of that node.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import uuid4
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
 
 _TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
-App = Callable[[dict[str, Any], "RunContext"], Awaitable[Any]]
+App = Callable[..., Any]
+"""A function of an input and a `RunContext`, as `signatures` has it."""
 
 
 class WorkflowFailedError(Exception):

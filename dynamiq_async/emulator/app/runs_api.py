@@ -17,14 +17,14 @@ from .execution import Execution
 from .input_files import InputFile
 from .run_context import RunContext
 from .runs import TERMINAL, Run, RunChannel
-from .state import deployment_of
+from .state import deployment_of, require_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .questions import Question
-    from .run_context import App
     from .runs import Status
+    from .signatures import Signature
     from .state import AppExchange, AppState
 
 _STATUSES = {*TERMINAL, "created", "started", "paused", "awaiting_input"}
@@ -45,7 +45,7 @@ _ENDS: Mapping[str, Status] = {
 async def create(exchange: AppExchange) -> None:
     """`POST /v1/runs`. The run continues when the client leaves."""
     fields = Fields.of(exchange.record)
-    input = fields.require("input", dict)
+    input = require_input(exchange, fields)
     stream = fields.get("stream", bool)
     background = fields.get("background", bool)
     user_id = fields.get("user_id", str)
@@ -58,7 +58,7 @@ async def create(exchange: AppExchange) -> None:
     files += (InputFile.from_part(part) for part in fields.files if part.name == "files")
     fields.check()
     exchange.state.charge()
-    run = _start(exchange, input or {}, user_id=user_id, session_id=session_id, files=files)
+    run = _start(exchange, input, user_id=user_id, session_id=session_id, files=files)
     if background:
         await exchange.respond(202, {"data": run.public()})
         return
@@ -183,11 +183,11 @@ def _start(
         pace=state.settings.pace,
         channel=RunChannel(run, state.changes),
     )
-    run.task = state.tasks.spawn(_execute(state, deployment.app, run, context))
+    run.task = state.tasks.spawn(_execute(state, deployment.signature, run, context))
     return run
 
 
-async def _execute(state: AppState, app: App, run: Run, context: RunContext) -> None:
+async def _execute(state: AppState, app: Signature, run: Run, context: RunContext) -> None:
     execution = Execution(
         id=run.id,
         app=run.app,

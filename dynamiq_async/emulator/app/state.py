@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
 from ..core.exchange import Exchange
@@ -14,10 +14,12 @@ from ..core.refusals import RefusalError
 from ..core.tasks import Tasks
 from .execution import Execution, execute
 from .requirements import Requirements
+from .signatures import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..core.fields import Fields
     from .callbacks import Delivery
     from .input_files import InputFile
     from .run_context import App, RunContext
@@ -27,11 +29,18 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Deployment:
-    """An App under its name. Runs and files belong to it by its `id`."""
+    """An App under its name. Runs and files belong to it by its `id`.
+
+    Raises NotAnAppError for what cannot be an App.
+    """
 
     name: str
     app: App
     id: str = field(default_factory=lambda: str(uuid4()))
+    signature: Signature = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.signature = Signature(self.app)
 
 
 def deployments(default: App, named: Mapping[str, App]) -> dict[str, Deployment]:
@@ -88,7 +97,7 @@ class AppState:
             raise RefusalError(403, "subscription_limit_reached", message)
         self.invocations += 1
 
-    async def execute(self, app: App, execution: Execution, context: RunContext) -> None:
+    async def execute(self, app: Signature, execution: Execution, context: RunContext) -> None:
         """Run an App, and keep its execution in the log."""
         execution.artifacts, execution.usage = context.artifacts, context.tokens
         self.executions.add(execution)
@@ -108,3 +117,12 @@ AppExchange: TypeAlias = Exchange[AppState]
 def deployment_of(exchange: AppExchange) -> Deployment:
     """The App that a request is for."""
     return exchange.state.deployments[exchange.record.prefix]
+
+
+def require_input(exchange: AppExchange, fields: Fields) -> dict[str, Any]:
+    """The `input` of a request, which must be there, and must fit the App. Notes complaints."""
+    input = fields.require("input", dict)
+    if input is None:
+        return {}
+    fields.complaints.update(deployment_of(exchange).signature.complaints(input))
+    return input
