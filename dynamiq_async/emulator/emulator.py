@@ -14,6 +14,7 @@ from aiohttp import web
 
 from .app.builtin import BUILTIN
 from .app.settings import Settings
+from .app.signatures import check_app
 from .app.state import AppState, deployments
 from .core.body_limits import max_body_bytes
 from .core.browsers import ANY_ORIGIN, allow, browser_headers, is_preflight
@@ -459,6 +460,7 @@ def _managed(deployments: Mapping[str, Deployment], *, public: bool) -> list[Man
 
 def _app(given: str | App) -> App:
     if not isinstance(given, str):
+        check_app(given)
         return given
     if given not in BUILTIN:
         raise ValueError(f"no such App: {given!r}; there are {', '.join(BUILTIN)}")

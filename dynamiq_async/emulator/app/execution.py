@@ -13,11 +13,11 @@ from .artifacts import Artifact
 from .messages import NODE, node_error, node_result
 from .outputs import WorkflowOutput, is_node, workflow_output
 from .questions import Question
-from .run_context import RunContext, WorkflowCanceledError, WorkflowFailedError
+from .run_context import App, RunContext, WorkflowCanceledError, WorkflowFailedError
+from .signatures import Signature
 
 if TYPE_CHECKING:
     from .outputs import Outputs
-    from .signatures import Signature
 
 Status = Literal["running", "success", "failure", "canceled"]
 
@@ -99,15 +99,13 @@ class Execution:
         }
 
 
-async def execute(
-    app: Signature, execution: Execution, context: RunContext, outputs: Outputs
-) -> None:
+async def execute(app: App, execution: Execution, context: RunContext, outputs: Outputs) -> None:
     """Run `app` and note its end. Raises only `CancelledError`."""
     given = dict(execution.input)
     value: Any = None
     result: WorkflowOutput | None = None
     try:
-        value = app.call(given, context)
+        value = Signature.of(app).call(given, context)
         value = await value if inspect.isawaitable(value) else value
         result = workflow_output(value, given)
     except asyncio.CancelledError:

@@ -138,5 +138,5 @@ async def run(
         pace=state.settings.pace,
         channel=channel,
     )
-    await state.execute(deployment_of(exchange).signature, execution, context)
+    await state.execute(deployment_of(exchange).app, execution, context)
     channel.end(context.final)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .questions import Question
+    from .run_context import App
     from .runs import Status
-    from .signatures import Signature
     from .state import AppExchange, AppState
 
 _STATUSES = {*TERMINAL, "created", "started", "paused", "awaiting_input"}
@@ -183,11 +183,11 @@ def _start(
         pace=state.settings.pace,
         channel=RunChannel(run, state.changes),
     )
-    run.task = state.tasks.spawn(_execute(state, deployment.signature, run, context))
+    run.task = state.tasks.spawn(_execute(state, deployment.app, run, context))
     return run
 
 
-async def _execute(state: AppState, app: Signature, run: Run, context: RunContext) -> None:
+async def _execute(state: AppState, app: App, run: Run, context: RunContext) -> None:
     execution = Execution(
         id=run.id,
         app=run.app,

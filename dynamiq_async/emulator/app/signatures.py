@@ -45,8 +45,18 @@ class Signature:
         NotAnAppError: it cannot be called with the fields of an input, as its parameters are.
     """
 
+    @classmethod
+    def of(cls, app: Callable[..., Any]) -> Signature:
+        """Raises NotAnAppError. It is read once: that takes longer than a call."""
+        known = _KNOWN.get(id(app))
+        if known is None or known.app is not app:
+            if len(_KNOWN) >= _MOST_KNOWN:
+                _KNOWN.clear()
+            known = _KNOWN[id(app)] = cls(app)
+        return known
+
     def __init__(self, app: Callable[..., Any]) -> None:
-        self._app = app
+        self.app = app
         self._name = getattr(app, "__name__", type(app).__name__)
         self._whole: InputType | None = ANYTHING
         self._fields: dict[str, InputType] = {}
@@ -85,7 +95,7 @@ class Signature:
         self, found: list[inspect.Parameter], types: Mapping[str, InputType]
     ) -> str | None:
         """Which parameter takes the run: by its type, by its name, or as the second of two."""
-        named = [p.name for p in found if _is_run(p, self._app)]
+        named = [p.name for p in found if _is_run(p, self.app)]
         if len(named) > 1:
             raise self._refused(f"both {' and '.join(named)} take the run")
         if named:
@@ -99,10 +109,10 @@ class Signature:
 
     def _type_of(self, parameter: inspect.Parameter) -> InputType:
         annotation = parameter.annotation
-        if annotation is parameter.empty or _is_run(parameter, self._app):
+        if annotation is parameter.empty or _is_run(parameter, self.app):
             return ANYTHING
         try:
-            return InputType.of(_resolved(annotation, self._app))
+            return InputType.of(_resolved(annotation, self.app))
         except NameError as error:
             raise self._refused(
                 f"the type of {parameter.name} is not known when it runs: {error}; import it "
@@ -135,19 +145,23 @@ class Signature:
         Raises `MisfitError` for an input that does not fit.
         """
         if self._as_ever:
-            return self._app(input, run)
+            return self.app(input, run)
         given: dict[str, Any] = {} if self._run is None else {self._run: run}
         if self._whole is not None:
             given[self._input] = self._whole.convert(input)
         else:
             given |= {n: kind.convert(input[n]) for n, kind in self._given(input).items()}
         first = [given.pop(p.name, p.default) for p in self._positional]
-        return self._app(*first, **given)
+        return self.app(*first, **given)
+
+
+_KNOWN: dict[int, Signature] = {}
+_MOST_KNOWN = 1000
 
 
 def check_app(app: Callable[..., Any]) -> None:
     """Raises NotAnAppError for what cannot be an App."""
-    Signature(app)
+    Signature.of(app)
 
 
 def _whole(

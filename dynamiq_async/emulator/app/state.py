@@ -29,18 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Deployment:
-    """An App under its name. Runs and files belong to it by its `id`.
-
-    Raises NotAnAppError for what cannot be an App.
-    """
+    """An App under its name. Runs and files belong to it by its `id`."""
 
     name: str
     app: App
     id: str = field(default_factory=lambda: str(uuid4()))
-    signature: Signature = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self.signature = Signature(self.app)
 
 
 def deployments(default: App, named: Mapping[str, App]) -> dict[str, Deployment]:
@@ -97,7 +90,7 @@ class AppState:
             raise RefusalError(403, "subscription_limit_reached", message)
         self.invocations += 1
 
-    async def execute(self, app: Signature, execution: Execution, context: RunContext) -> None:
+    async def execute(self, app: App, execution: Execution, context: RunContext) -> None:
         """Run an App, and keep its execution in the log."""
         execution.artifacts, execution.usage = context.artifacts, context.tokens
         self.executions.add(execution)
@@ -124,5 +117,6 @@ def require_input(exchange: AppExchange, fields: Fields) -> dict[str, Any]:
     input = fields.require("input", dict)
     if input is None:
         return {}
-    fields.complaints.update(deployment_of(exchange).signature.complaints(input))
+    signature = Signature.of(deployment_of(exchange).app)
+    fields.complaints.update(signature.complaints(input))
     return input

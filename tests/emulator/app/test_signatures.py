@@ -26,7 +26,9 @@ from msgspec import Meta, Struct, field
 from dynamiq_async import AsyncApp, errors
 from dynamiq_async.emulator import Emulator, NotAnAppError
 from dynamiq_async.emulator import RunContext as Context
+from dynamiq_async.emulator.app import signatures
 from dynamiq_async.emulator.app.input_types import InputType, MisfitError
+from dynamiq_async.emulator.app.signatures import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -461,6 +463,14 @@ async def test_stray_fields_and_models_within(connect: Any) -> None:
         }
         right = await client.post("/nested", {"input": {"people": [{"question": "q"}], "note": {}}})
         assert right.json == {"people": ["q"]}
+
+
+def test_signatures_are_read_once_and_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Signature.of(whole) is Signature.of(whole)
+    monkeypatch.setattr("dynamiq_async.emulator.app.signatures._MOST_KNOWN", 2)
+    apps = [functools.partial(whole) for _ in range(5)]
+    assert [Signature.of(app).app for app in apps] == apps
+    assert len(signatures._KNOWN) <= 2
 
 
 def test_a_misfit_that_nobody_looked_for_is_an_error() -> None:
