@@ -12,10 +12,9 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from .app.builtin import BUILTIN
+from .app.names import AppNames
 from .app.settings import Settings
-from .app.signatures import check_app
-from .app.state import AppState, deployments
+from .app.state import AppState
 from .core.body_limits import max_body_bytes
 from .core.browsers import ANY_ORIGIN, allow, browser_headers, is_preflight
 from .core.callers import Callers
@@ -29,6 +28,7 @@ from .core.service import Admission
 from .core.tasks import Tasks
 from .core.wire import DroppedError, Nowhere, Wire, pause
 from .flowy.state import Flowy
+from .hosting import find_apps, place
 from .management.apps import ManagedApp, Management
 from .routes import all_services, destination
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .app.callbacks import Delivery
     from .app.execution import Execution
     from .app.outputs import Outputs
+    from .app.projects import Project
     from .app.requirements import Requirements
     from .app.run_context import App
     from .app.runs import Run
@@ -64,7 +65,8 @@ class Emulator:
         app: the App at the root: an async function (see `dynamiq_async.emulator.app.run_context`)
             or the name of a built-in one (`echo`, `llm`, `agent`, `parallel`, `failing`,
             `canceled`, `approval`, `feedback`).
-        apps: more Apps by name, each under the path `/<name>`, beside the built-in ones.
+        apps: more Apps by name, beside the built-in ones. `support` is at the path `/support`, and
+            at the hostname `support.localhost`.
         access_key: what clients must send; None: the Apps are public.
         host, port: where to listen; port 0 is any free one. On this machine's own addresses only
             requests for them and for `localhost` and `*.localhost` are served (else 421), so that
@@ -99,6 +101,8 @@ class Emulator:
             for the body of each request (else 408). None: without end.
         log_limit: how many requests and executions are remembered.
         clock: gives the Unix time by which Flowy works and signed links expire.
+        projects: put some of `apps` in other projects than the default one, whose keys they want
+            instead of `access_key`.
     """
 
     def __init__(
@@ -129,6 +133,7 @@ class Emulator:
         read_timeout: float | None = 60.0,
         log_limit: int = 10_000,
         clock: Callable[[], float] = time.time,
+        projects: Collection[Project] = (),
     ) -> None:
         self.settings = Settings(
             access_key=access_key,
@@ -146,8 +151,8 @@ class Emulator:
             max_file_bytes=max_file_bytes,
             list_lag=list_lag,
         )
-        named = {**BUILTIN, **{name: _app(given) for name, given in (apps or {}).items()}}
-        self._deployments = deployments(_app(app), named)
+        self._deployments = find_apps(app, apps or {})
+        self._names = AppNames(self._deployments, {host, *allow_hosts})
         self._callers = Callers(host, allow_hosts, allow_origins)
         self._requests: Log[RequestRecord] = Log(log_limit)
         self._script = Script()
@@ -163,6 +168,7 @@ class Emulator:
         managed = _managed(self._deployments, public=access_key is None)
         history = self._apps.history
         self._management = Management(apps=managed, executions=history, clock=clock)
+        place(projects, self._apps, self._management)
         self._flowy = Flowy(clock=clock)
         self._services = all_services(self._apps, self._management, self._flowy)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -216,11 +222,25 @@ class Emulator:
         """The port it listens at; once it has started, the one that it was given."""
         return self._listener.port
 
-    def url_for(self, name: str) -> str:
-        """The URL of the App with this name."""
+    def url_for(self, name: str, *, hostname: bool = False) -> str:
+        """The URL of the App with this name: that of its path or, if `hostname`, of its own host,
+        `http://<name>.localhost:<port>`, which our clients, browsers and curl reach without DNS.
+
+        Raises:
+            KeyError: there is no such App.
+            ValueError: its name is no name of a host.
+        """
         if name not in self._deployments:
             raise KeyError(name)
-        return f"{self.url}/{name}"
+        if hostname:
+            label = self._names.label_of(name)
+            return f"{self._listener.scheme}://{label}.localhost:{self.port}"
+        return f"{self.url}/{name}" if name else self.url
+
+    def key_for(self, name: str) -> str | None:
+        """The Access Key that the App with this name wants: that of its project. None: none."""
+        project = self._apps.projects.of(name)
+        return project.access_key if project else self.access_key
 
     @property
     def management_url(self) -> str:
@@ -366,15 +386,15 @@ class Emulator:
             self._changes.notify()
 
     def _record(self, request: web.BaseRequest) -> RequestRecord:
-        path = request.rel_url.raw_path
-        to = destination(path, self._services, self._deployments)
+        path, host = request.rel_url.raw_path, request.headers.get("Host")
+        to = destination(host, path, self._services, self._deployments, self._names)
         record = RequestRecord(
             connection=self._listener.connections.heard(request.protocol),
             method=request.method,
             path=path,
             query=request.rel_url.query,
             headers=request.headers,
-            app=self._deployments[to.app].name,
+            app=self._names.shown(to.app),
             service=to.service,
             prefix=to.app,
             endpoint=to.endpoint,
@@ -388,7 +408,7 @@ class Emulator:
         refused = self._callers.refused(record)
         if refused is None and is_preflight(record):
             return Admission(None, lambda wire, _: allow(wire, record.headers))
-        host = record.headers.get("Host")
+        host = self._names.without_app(record.headers.get("Host"))
         url = self.url if host is None else f"{self._listener.scheme}://{host}"
         return self._services[record.service].admit(record, url, refused)
 
@@ -456,12 +476,3 @@ def _managed(deployments: Mapping[str, Deployment], *, public: bool) -> list[Man
         for name, deployment in deployments.items()
         if name or deployment.app not in named
     ]
-
-
-def _app(given: str | App) -> App:
-    if not isinstance(given, str):
-        check_app(given)
-        return given
-    if given not in BUILTIN:
-        raise ValueError(f"no such App: {given!r}; there are {', '.join(BUILTIN)}")
-    return BUILTIN[given]

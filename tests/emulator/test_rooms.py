@@ -19,7 +19,11 @@ ARROWS = {
     "core": (set(), "every service stands on it, so it knows none"),
     **dict.fromkeys(SERVICES, ({"core"}, "a service is another host, and has a state of its own")),
     "routes": (SERVICES | {"core"}, "it puts the services together, and knows no server"),
-    "emulator": (SERVICES | {"core", "routes"}, "the server, which makes the services' states"),
+    "hosting": ({"app", "management"}, "which Apps there are, for those who call and manage them"),
+    "emulator": (
+        SERVICES | {"core", "routes", "hosting"},
+        "the server, which makes the services' states",
+    ),
     "library": ({"app"}, "a workflow of the vendor's library becomes an App, whatever serves it"),
     "": (SERVICES | {"core", "emulator"}, "the public names"),
 }

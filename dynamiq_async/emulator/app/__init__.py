@@ -8,7 +8,7 @@
 | the WebSocket | `websocket` |
 | runs | `runs`, `run_events`, `runs_api` |
 | files, and accounts of end users | `files_api`, `requirements_api` |
-| paths, and the Access Key | `routes` |
+| names, paths, and Access Keys | `names`, `routes`, `projects` |
 """
 
 from .builtin import BUILTIN
@@ -17,6 +17,7 @@ from .execution import Execution
 from .input_files import InputFile
 from .messages import agent_chunk, llm_source, node_error, node_result, node_source, tool_source
 from .outputs import WorkflowOutput
+from .projects import Project
 from .questions import Approval, Feedback, Question
 from .run_context import App, RunContext, WorkflowCanceledError, WorkflowFailedError
 from .runs import Run
@@ -31,6 +32,7 @@ __all__ = [
     "Feedback",
     "InputFile",
     "NotAnAppError",
+    "Project",
     "Question",
     "Run",
     "RunContext",

@@ -89,7 +89,7 @@ class InputType:
         info = kinds.type_info(self.kind)
         return (
             isinstance(info, kinds.DictType)
-            and isinstance(info.value_type, kinds.AnyType)
+            and _is_anything(info.value_type)
             and isinstance(info.key_type, kinds.AnyType | kinds.StrType)
         )
 
@@ -115,6 +115,10 @@ def _convert(value: Any, kind: Any) -> Any:
     return msgspec.convert(value, kind, dec_hook=_from_model)
 
 
+def _is_anything(info: kinds.Type) -> bool:
+    return isinstance(info, kinds.AnyType) or getattr(info, "cls", None) is object
+
+
 def _is_object(info: kinds.Type) -> bool:
     if isinstance(info, kinds.UnionType):
         return all(map(_is_object, info.types))
@@ -131,7 +135,7 @@ def _strangers(info: Any, seen: set[int]) -> Iterator[type]:
         return
     seen.add(id(info))
     if isinstance(info, kinds.CustomType):
-        if not _is_model(info.cls):
+        if not _is_model(info.cls) and not _is_anything(info):
             yield info.cls
     elif isinstance(info, kinds.Type | kinds.Field):
         for name in info.__struct_fields__:
@@ -211,7 +215,10 @@ def _said(complaint: Mapping[str, Any]) -> str:
 
 
 def _from_model(kind: Any, value: Any) -> Any:
-    """A model within another type. What does not fit raises a ValueError, as msgspec has it."""
+    """A model within another type, or anything. What does not fit raises a ValueError, as msgspec
+    has it."""
+    if kind is object:
+        return value
     if complaints := _model_complaints(kind, value, ""):
         raise ValueError("; ".join(f"{path[1:]} {said}" for path, said in complaints.items()))
     return kind.model_validate(value)

@@ -58,7 +58,7 @@ async def create(exchange: AppExchange) -> None:
     files += (InputFile.from_part(part) for part in fields.files if part.name == "files")
     fields.check()
     exchange.state.charge()
-    run = _start(exchange, input, user_id=user_id, session_id=session_id, files=files)
+    run = _start(exchange, input or {}, user_id=user_id, session_id=session_id, files=files)
     if background:
         await exchange.respond(202, {"data": run.public()})
         return

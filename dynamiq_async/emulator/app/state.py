@@ -13,6 +13,7 @@ from ..core.log import Changes, Log
 from ..core.refusals import RefusalError
 from ..core.tasks import Tasks
 from .execution import Execution, execute
+from .projects import Projects
 from .requirements import Requirements
 from .signatures import Signature
 
@@ -74,6 +75,7 @@ class AppState:
         self.folder = Path()
         self.invocations = 0
         self.requirements = Requirements()
+        self.projects = Projects()
         self.executions: Log[Execution] = Log(log_limit)
         self.history: Log[Execution] = Log(log_limit)
         self.execution_counts: Counter[str | None] = Counter()

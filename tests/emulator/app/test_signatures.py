@@ -403,15 +403,15 @@ async def test_what_tells_no_parameters_gets_both(connect: Any) -> None:
         assert (await client.post("/mock")).json == {"n": 1}
 
 
-async def test_types_that_are_no_texts_are_read_too(connect: Any) -> None:
+@pytest.mark.parametrize("kind", [Context, Context | None, ForwardRef("emulator.RunContext")])
+async def test_types_that_are_no_texts_are_read_too(connect: Any, kind: Any) -> None:
     async def app(question: str, context: Any) -> Any:
         return {"said": question, "by": context.app}
 
-    for context in (Context, Context | None, ForwardRef("emulator.RunContext")):
-        app.__annotations__ |= {"question": str, "context": context}
-        async with Emulator(app) as emulator:
-            body = (await (await connect(emulator)).post("/", {"input": {"question": "q"}})).json
-            assert body == {"said": "q", "by": "app"}
+    app.__annotations__ |= {"question": str, "context": kind}
+    async with Emulator(app) as emulator:
+        body = (await (await connect(emulator)).post("/", {"input": {"question": "q"}})).json
+        assert body == {"said": "q", "by": "app"}
 
 
 async def test_an_app_may_take_nothing(connect: Any) -> None:
@@ -444,8 +444,13 @@ def strict(input: Strict, run: RunContext) -> Any:
     return {}
 
 
-def nested(people: list[AsModel], note: dict[str, int], by: dict[str, AsModel] = {}) -> Any:  # noqa: B006
-    return {"people": [person.question for person in people]}
+def nested(
+    people: list[AsModel],
+    note: dict[str, int],
+    rest: list[object] = [],  # noqa: B006
+    by: dict[str, AsModel] = {},  # noqa: B006
+) -> Any:
+    return {"people": [person.question for person in people], "rest": rest}
 
 
 async def test_stray_fields_and_models_within(connect: Any) -> None:
@@ -461,8 +466,10 @@ async def test_stray_fields_and_models_within(connect: Any) -> None:
             "input.note[...]": "must be an integer",
             "input.by[...]": "question cannot be blank",
         }
-        right = await client.post("/nested", {"input": {"people": [{"question": "q"}], "note": {}}})
-        assert right.json == {"people": ["q"]}
+        right = await client.post(
+            "/nested", {"input": {"people": [{"question": "q"}], "note": {}, "rest": [1, {}]}}
+        )
+        assert right.json == {"people": ["q"], "rest": [1, {}]}
 
 
 def test_signatures_are_read_once_and_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
