@@ -166,8 +166,7 @@ class Emulator:
             log_limit=log_limit,
         )
         managed = _managed(self._deployments, public=access_key is None)
-        history = self._apps.history
-        self._management = Management(apps=managed, executions=history, clock=clock)
+        self._management = Management(apps=managed, executions=self._apps.history, clock=clock)
         place(projects, self._apps, self._management)
         self._flowy = Flowy(clock=clock)
         self._services = all_services(self._apps, self._management, self._flowy)
