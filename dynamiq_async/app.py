@@ -30,13 +30,13 @@ from dynamiq_async.runs.runs import Runs
 from dynamiq_async.streaming.app_stream import AppStream, FinalEvent, FinalEvents
 from dynamiq_async.streaming.event_reader import OnBadEvent
 from dynamiq_async.submission import Accepted, Callback, callback_objects
-from dynamiq_async.tools.tool import Calls, Tool, ToolOptions, make_tool
-from dynamiq_async.websocket import AppSocket
-from dynamiq_async.websocket.handshake import Handshake
-from dynamiq_async.websocket.protocol import SocketProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from dynamiq_async.tools.tool import Tool, ToolOptions
+    from dynamiq_async.websocket import AppSocket
+    from dynamiq_async.websocket.protocol import SocketProtocol
 
 
 T = TypeVar("T")
@@ -384,6 +384,8 @@ class AsyncApp(Batching):
         Raises:
             InvalidArgumentError: an argument cannot be used.
         """
+        from dynamiq_async.tools.tool import Calls, make_tool  # few programs have tools
+
         calls = Calls(self.invoke, self.runs.stream)
         return make_tool(calls, name, description, input=input, output=output, **options)
 
@@ -414,6 +416,10 @@ class AsyncApp(Batching):
             InvalidArgumentError: an argument cannot be used.
             MissingExtraError: the extra `websocket` is not installed.
         """
+        from dynamiq_async.websocket import AppSocket  # few programs have WebSockets
+        from dynamiq_async.websocket.handshake import Handshake
+        from dynamiq_async.websocket.protocol import SocketProtocol
+
         check_seconds(heartbeat, "heartbeat")
         given = RequestOptions(timeout, max_retries, None, extra_headers, extra_query)
         return AppSocket(

@@ -43,7 +43,7 @@ LIST_LAG = 2.0
 
 _PAGE_SIZE = 100
 _PAUSES = (0.05, 0.5)
-_RETRY = re.compile(r"\n[0-9]+\Z")
+_RETRY = r"\n[0-9]+\Z"
 _LAST = datetime.max.replace(tzinfo=UTC)
 
 log = logging.getLogger("dynamiq_async")
@@ -285,7 +285,7 @@ def _place(run: Run) -> tuple[datetime, str]:
 
 def _checked_key(key: Key) -> str:
     text = str(key)
-    if _RETRY.search(text):
+    if re.search(_RETRY, text):
         raise errors.InvalidArgumentError(
             f"the key {text!r} ends like that of a retry: with a line break and a number",
             argument="key",

@@ -5,7 +5,6 @@ Rows are written in groups as they come, so the memory that a file takes does no
 
 from __future__ import annotations
 
-import csv
 import io
 from datetime import date, datetime, timedelta
 from itertools import chain
@@ -139,6 +138,8 @@ class CSVFile:
     """A CSV file: a header, texts as they are, nothing where there is no value."""
 
     def __init__(self, file: BinaryIO | io.RawIOBase, columns: Columns) -> None:
+        import csv  # here, because few batches write one, and it slows the start
+
         self._file = file
         self._line = io.StringIO(newline="")
         self._rows = csv.writer(self._line)
