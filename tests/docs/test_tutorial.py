@@ -1,0 +1,137 @@
+"""What some blocks of the pages bring about, beyond running."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pytest
+from starlette.testclient import TestClient
+
+from tests.docs.pages import ROOT, Block, Page, load
+from tests.docs.running import place, run_commands, run_piece, run_program
+from tests.support.frontends import UIReader
+
+RECIPES = sorted((ROOT / "examples/engines").glob("*.py"))
+MANY_MACHINES = "docs/tutorial/many-machines.md"
+USECHAT = "docs/tutorial/usechat.md"
+
+
+def block_with(page: Page, words: str) -> Block:
+    """The block that holds these words."""
+    (found,) = (block for block in page.blocks if words in block.text)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+async def test_the_first_program_of_the_readme_prints_an_answer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = load("README.md")
+    (program,) = (block for block in readme.blocks if block.is_program)
+    async with place(readme, program.app, folder, monkeypatch) as here:
+        printed = await run_program(program, here)
+    assert printed.endswith("It is on its way.")
+
+
+async def test_a_frame_goes_in_and_a_frame_comes_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = load(MANY_MACHINES)
+    async with place(page, "echo", folder, monkeypatch) as here:
+        made = await run_piece(block_with(page, "pl.DataFrame(table)"), here)
+    assert isinstance(made["answers"], pl.DataFrame)
+    assert sorted(made["answers"]["key"]) == ["1", "2", "3"]
+
+
+async def test_the_commands_of_batches_answer_every_row(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = load(MANY_MACHINES)
+    async with place(page, "echo", folder, monkeypatch) as here:
+        for block in page.blocks:
+            if block.language == "console":
+                await run_commands(block.commands, here)
+    capsys.readouterr()
+    assert len(pd.read_parquet("answers.parquet")) == len(pd.read_csv("answers.csv")) == 40
+    assert len(pd.read_parquet("everything.parquet")) == 40
+    assert 0 < len(pd.read_parquet("out-2.parquet")) < 40
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_for_engines_are_those_that_are_tested(path: Path) -> None:
+    assert f"```python\n{path.read_text()}```" in load(MANY_MACHINES).text
+
+
+async def test_the_backend_of_the_readme_serves(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = load("README.md")
+    block = block_with(readme, "FastAPI(lifespan")
+
+    def visit(api: Any) -> tuple[int, str]:
+        with TestClient(api) as browser:
+            run = browser.post("/runs", params={"question": "Where is it?"}).json()["run"]
+            found = browser.get("/events", params={"run": run})
+            return browser.get("/events", params={"run": ".."}).status_code, found.text
+
+    async with place(readme, block.app, folder, monkeypatch) as here:
+        made = await run_piece(block, here)
+        status, text = await asyncio.to_thread(visit, made["api"])
+    assert '{"text":"on its way."}' in text
+    assert "event: end" in text
+    assert status == 400
+
+
+async def test_the_backend_of_usechat_serves_a_chat(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = load(USECHAT)
+    message = {"id": "m", "role": "user", "parts": [{"type": "text", "text": "Where is it?"}]}
+
+    def visit(api: Any) -> tuple[bytes, bytes, int]:
+        with TestClient(api) as browser:
+            ann = {"X-User": "ann"}
+            body = {"id": "chat", "messages": [message]}
+            answer = browser.post("/api/chat", json=body, headers=ann)
+            again = browser.get("/api/chat/chat/stream", headers=ann)
+            return answer.content, again.content, browser.post("/api/chat", json=body).status_code
+
+    async with place(page, "llm", folder, monkeypatch) as here:
+        made = await run_piece(block_with(page, "FastAPI("), here)
+        answer, again, status = await asyncio.to_thread(visit, made["api"])
+    assert UIReader(7).read(answer).parts[1]["text"].endswith("Where is it?")
+    assert again == answer
+    assert status == 404
+
+
+async def test_the_filter_of_usechat_leaves_out_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = load(USECHAT)
+    async with place(page, "llm", folder, monkeypatch) as here:
+        keep = (await run_piece(block_with(page, "addFilter"), here))["unless_broken_on_purpose"]
+    log = logging.getLogger("uvicorn.error")
+    line = log.makeRecord("uvicorn.error", logging.ERROR, "", 0, "%s", ("x",), None)
+    assert keep(line)
+    line.args = ("ASGI callable returned without completing response.",)
+    assert not keep(line)
+
+
+async def test_the_formats_of_usechat_work_without_the_routes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = load(USECHAT)
+    async with place(page, "llm", folder, monkeypatch) as here:
+        made = await run_piece(block_with(page, "UIMessageStream("), here)
+    headers = made["answer"](made["app"], "Where?").relay.headers
+    assert headers["x-vercel-ai-ui-message-stream"] == "v1"
