@@ -5,6 +5,8 @@ A comment before a block says how it is treated; `app` at the top of a page hold
     <!-- app: NAME -->        the App that it talks to: one of `tests.docs.apps`, or a built-in one
     <!-- not run: why -->     it is compiled only
     <!-- file: NAME -->       it is a file, which the page's other blocks find in their folder
+    <!-- from: PATH -->       it shows this file of the repository; `python -m tests.docs.pages`
+                              writes anew what has changed there
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,}) *(?P<language>[\w-]*)(?P<rest>.*)$")
-_COMMENT = re.compile(r"^ *<!-- *(?P<word>app|not run|file)\b(?P<colon>:?) *(?P<said>.*?) *-->$")
+_COMMENT = re.compile(
+    r"^ *<!-- *(?P<word>app|not run|file|from)\b(?P<colon>:?) *(?P<said>.*?) *-->$"
+)
 _HEADING = re.compile(r"^(#{1,6}) +(.+?)(?: +\{(?P<attributes>[^}]*)\})? *#* *$")
 _LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
 _TARGET = re.compile(r"^ {0,3}\[[^\]]+\]: +(\S+)", re.MULTILINE)
@@ -39,6 +43,7 @@ class Block:
         line: where it begins in its page.
         not_run: why it is not run, if it is not.
         file: the name of the file that it is.
+        source: the file of the repository that it shows.
     """
 
     page: str
@@ -48,6 +53,7 @@ class Block:
     app: str
     not_run: str | None = None
     file: str | None = None
+    source: str | None = None
 
     @property
     def name(self) -> str:
@@ -142,6 +148,7 @@ def _split(path: str, text: str) -> tuple[list[Block], str]:
                     said.get("app", page_app),
                     said.get("not run"),
                     said.get("file"),
+                    said.get("from"),
                 )
             )
             said = {}
@@ -165,6 +172,16 @@ def _body(lines: object, fence: str, where: str) -> str:
     raise PageError(f"{where}: the block has no end")
 
 
+def refreshed(page: Page) -> str:
+    """The page's text with the files that it shows as they are now."""
+    lines = page.text.splitlines(keepends=True)
+    for block in reversed(page.blocks):
+        if block.source:
+            end = block.line + block.text.count("\n")
+            lines[block.line : end] = [(ROOT / block.source).read_text("utf-8")]
+    return "".join(lines)
+
+
 def load(path: str) -> Page:
     return Page(path, (ROOT / path).read_text("utf-8"))
 
@@ -173,3 +190,8 @@ def all_pages() -> list[Page]:
     """The README, and every page under `docs/`."""
     found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     return [load(path.relative_to(ROOT).as_posix()) for path in found]
+
+
+if __name__ == "__main__":
+    for stale in all_pages():
+        (ROOT / stale.path).write_text(refreshed(stale), "utf-8")

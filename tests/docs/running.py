@@ -102,6 +102,7 @@ async def run_piece(block: Block, here: Place) -> dict[str, Any]:
     module = ModuleType("code_of_a_page")
     async with AsyncApp(here.emulator.url, access_key=here.emulator.access_key) as app:
         module.__dict__["app"] = app
+        module.__file__ = str(here.folder / (block.file or "page.py"))
         code = compiled(block, here.here(block.text))
         sys.modules[module.__name__] = module  # where what it defines is looked for
         try:

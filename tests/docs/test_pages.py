@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT, Block, Page, all_pages
+from tests.docs.pages import ROOT, Block, Page, all_pages, refreshed
 from tests.docs.running import compiled, place, run_commands, run_piece, run_program, run_tests
 
 PAGES = {page.path: page for page in all_pages()}
@@ -82,6 +82,11 @@ def test_commands_stand_where_they_are_run(page: Page) -> None:
                 line.startswith(("dynamiq-async ", "$ dynamiq-async "))
                 for line in block.text.splitlines()
             ), f"{block.name}: a command of ours that no test runs; make it a console block"
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=lambda page: page.path)
+def test_files_are_shown_as_they_are(page: Page) -> None:
+    assert page.text == refreshed(page), "write them anew: python -m tests.docs.pages"
 
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=lambda page: page.path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs import loopback
-from tests.docs.pages import Page, PageError, slug_of
+from tests.docs.pages import ROOT, Page, PageError, refreshed, slug_of
 from tests.docs.running import place, run_commands, run_piece, run_program, run_tests
 
 
@@ -67,6 +67,15 @@ def test_links_and_anchors_are_those_of_the_prose() -> None:
     assert {"a-b-c-d", "twice", "named", "own"} <= found.anchors
     assert "a-b" not in found.anchors
     assert slug_of("Your own `Format`, [linked](x.md)") == "your-own-format-linked"
+
+
+def test_a_file_that_has_changed_is_written_anew() -> None:
+    kept = (ROOT / "examples/engines/dask_job.py").read_text("utf-8")
+    comment = "<!-- from: examples/engines/dask_job.py -->"
+    stale = page(f"# T\n\n{comment}\n```python\nold\nolder\n```\n\n```python\nx\n```\n")
+    fresh = page(refreshed(stale))
+    assert [block.text for block in fresh.blocks] == [kept, "x\n"]
+    assert refreshed(fresh) == fresh.text
 
 
 async def test_a_piece_that_fails_fails_at_its_line(

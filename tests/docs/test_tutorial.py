@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from tests.docs.pages import ROOT, Block, Page, load
 from tests.docs.running import place, run_commands, run_piece, run_program
 from tests.support.frontends import UIReader
 
-RECIPES = sorted((ROOT / "examples/engines").glob("*.py"))
+EXAMPLES = "docs/examples.md"
 MANY_MACHINES = "docs/tutorial/many-machines.md"
 USECHAT = "docs/tutorial/usechat.md"
 
@@ -67,9 +69,12 @@ async def test_the_commands_of_batches_answer_every_row(
     assert 0 < len(pd.read_parquet("out-2.parquet")) < 40
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_the_recipes_for_engines_are_those_that_are_tested(path: Path) -> None:
-    assert f"```python\n{path.read_text()}```" in load(MANY_MACHINES).text
+@pytest.mark.parametrize(("page", "folder"), [(MANY_MACHINES, "engines"), (EXAMPLES, "usechat")])
+def test_every_file_of_an_example_is_shown(page: str, folder: str) -> None:
+    shown = {block.source for block in load(page).blocks}
+    files = {path for path in (ROOT / "examples" / folder).iterdir() if path.is_file()}
+    assert files
+    assert {path.relative_to(ROOT).as_posix() for path in files} <= shown
 
 
 async def test_the_backend_of_the_readme_serves(
@@ -135,3 +140,9 @@ async def test_the_formats_of_usechat_work_without_the_routes(
         made = await run_piece(block_with(page, "UIMessageStream("), here)
     headers = made["answer"](made["app"], "Where?").relay.headers
     assert headers["x-vercel-ai-ui-message-stream"] == "v1"
+
+
+def test_the_table_of_extras_has_each_extra() -> None:
+    table = re.findall(r"^\| `(\w+)` \|", load("docs/install.md").text, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert sorted(table) == sorted(project["optional-dependencies"])
