@@ -77,19 +77,20 @@ def test_every_file_of_an_example_is_shown(page: str, folder: str) -> None:
     assert {path.relative_to(ROOT).as_posix() for path in files} <= shown
 
 
-async def test_the_backend_of_the_readme_serves(
+async def test_the_backend_of_the_tutorial_serves_its_page(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readme = load("README.md")
-    block = block_with(readme, "FastAPI(lifespan")
+    page = load("docs/tutorial/web-backends.md")
+    block = block_with(page, "FastAPI(lifespan")
 
     def visit(api: Any) -> tuple[int, str]:
         with TestClient(api) as browser:
+            assert "new EventSource" in browser.get("/").text
             run = browser.post("/runs", params={"question": "Where is it?"}).json()["run"]
             found = browser.get("/events", params={"run": run})
             return browser.get("/events", params={"run": ".."}).status_code, found.text
 
-    async with place(readme, block.app, folder, monkeypatch) as here:
+    async with place(page, block.app, folder, monkeypatch) as here:
         made = await run_piece(block, here)
         status, text = await asyncio.to_thread(visit, made["api"])
     assert '{"text":"on its way."}' in text
@@ -146,3 +147,7 @@ def test_the_table_of_extras_has_each_extra() -> None:
     table = re.findall(r"^\| `([a-z]+)` \|", load("docs/install.md").text, re.MULTILINE)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert sorted(table) == sorted(project["optional-dependencies"])
+
+
+def test_the_readme_is_short() -> None:
+    assert len(load("README.md").text.splitlines()) <= 250
