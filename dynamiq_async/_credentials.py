@@ -105,6 +105,7 @@ class Secret(str):
         return secret
 
     def reveal(self) -> str:
+        """The text itself."""
         return self._reveal()
 
     def __repr__(self) -> str:

@@ -172,8 +172,6 @@ class AsyncApp(Batching):
         return Requirements(self._api)
 
     @overload
-    async def invoke(self, input: Any, **options: Unpack[_InvokeOptions]) -> Any: ...
-    @overload
     async def invoke(
         self, input: Any, *, output_type: type[T], **options: Unpack[_InvokeOptions]
     ) -> T: ...
@@ -181,6 +179,8 @@ class AsyncApp(Batching):
     async def invoke(
         self, input: Any, *, output_type: Any, **options: Unpack[_InvokeOptions]
     ) -> Any: ...
+    @overload
+    async def invoke(self, input: Any, **options: Unpack[_InvokeOptions]) -> Any: ...
     async def invoke(
         self,
         input: Any,
@@ -251,8 +251,6 @@ class AsyncApp(Batching):
             )
 
     @overload
-    def stream(self, input: Any, **options: Unpack[_StreamOptions]) -> AppStream[Any]: ...
-    @overload
     def stream(
         self, input: Any, *, output_type: type[T], **options: Unpack[_StreamOptions]
     ) -> AppStream[T]: ...
@@ -260,6 +258,8 @@ class AsyncApp(Batching):
     def stream(
         self, input: Any, *, output_type: Any, **options: Unpack[_StreamOptions]
     ) -> AppStream[Any]: ...
+    @overload
+    def stream(self, input: Any, **options: Unpack[_StreamOptions]) -> AppStream[Any]: ...
     def stream(
         self,
         input: Any,
@@ -324,10 +324,6 @@ class AsyncApp(Batching):
 
     @overload
     def tool(
-        self, name: str, description: str, *, input: Any, **options: Unpack[ToolOptions]
-    ) -> Callable[..., Coroutine[Any, Any, str]]: ...
-    @overload
-    def tool(
         self,
         name: str,
         description: str,
@@ -346,6 +342,10 @@ class AsyncApp(Batching):
         output: Any,
         **options: Unpack[ToolOptions],
     ) -> Tool: ...
+    @overload
+    def tool(
+        self, name: str, description: str, *, input: Any, **options: Unpack[ToolOptions]
+    ) -> Callable[..., Coroutine[Any, Any, str]]: ...
     def tool(
         self, name: str, description: str, *, input: Any, output: Any = str, **options: Any
     ) -> Tool:

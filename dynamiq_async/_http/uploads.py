@@ -61,14 +61,19 @@ class Upload:
         size: int | None = None,
     ) -> None:
         self._start: int | None = None
-        self.content = Path(content) if isinstance(content, str | os.PathLike) else content
+        self.content: Path | bytes | bytearray | memoryview | IO[bytes] | AsyncIterable[bytes] = (
+            Path(content) if isinstance(content, str | os.PathLike) else content
+        )
         measured = self._measure()
-        self.size = size if measured is None else measured
-        self.name = check_sendable(name or self._own_name(), "a file's name", "name")
+        self.size: int | None = size if measured is None else measured
+        self.name: str = check_sendable(name or self._own_name(), "a file's name", "name")
+
         import mimetypes  # here, because it takes 3 ms of a start
 
         guessed = mimetypes.guess_type(self.name)[0] or _DEFAULT_TYPE
-        self.mime_type = check_sendable(mime_type or guessed, "a file's mime_type", "mime_type")
+        self.mime_type: str = check_sendable(
+            mime_type or guessed, "a file's mime_type", "mime_type"
+        )
 
     def __repr__(self) -> str:
         told = {n: getattr(self, n, None) for n in ("name", "mime_type", "size")}  # as far as made

@@ -46,7 +46,7 @@ _PAUSES = (0.05, 0.5)
 _RETRY = r"\n[0-9]+\Z"
 _LAST = datetime.max.replace(tzinfo=UTC)
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 
 def job_id(job: str) -> UUID:
@@ -104,6 +104,7 @@ class JobRuns(RunToEnd):
         self._retry_failed = retry_failed
 
     async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
+        """Follow the run that counts for the key, or make it."""
         key = _checked_key(result.key)
         if attempt is not None and attempt.fresh:
             standing, session = None, _session(self._job, key, 0)

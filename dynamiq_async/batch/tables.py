@@ -119,6 +119,7 @@ class ArrowFile:
         self._characters = 0
 
     def add(self, row: Sequence[Any]) -> None:
+        """Take a row; write a group when there is enough for one."""
         self._rows.append(row)
         self._characters += sum(len(row[n] or "") for n in self._texts)
         if len(self._rows) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
@@ -129,6 +130,7 @@ class ArrowFile:
         self._writer.write_batch(_arrow.record_batch(self._schema, rows))
 
     def close(self) -> None:
+        """Write the rest, and the end of the file."""
         if self._rows:
             self._write()
         self._writer.close()
@@ -146,6 +148,7 @@ class CSVFile:
         self.add([column.name for column in columns.columns])
 
     def add(self, row: Sequence[Any]) -> None:
+        """Write a row."""
         self._rows.writerow(map(_cell, row))
         self._file.write(self._line.getvalue().encode(errors="replace"))
         self._line.seek(0)
@@ -183,6 +186,7 @@ class Rows:
         return len(self._rows)
 
     def add(self, row: Sequence[Any]) -> None:
+        """Take a row."""
         self._rows.append(row)
 
     def take(self) -> Any:

@@ -12,7 +12,7 @@ from dynamiq_async.errors import StreamClosedError
 if TYPE_CHECKING:
     from .results import CallbackResult
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 
 class Arrivals:
@@ -24,8 +24,8 @@ class Arrivals:
     """
 
     def __init__(self, limit: int) -> None:
-        self.count = 0
-        self.dropped = 0
+        self.count: int = 0
+        self.dropped: int = 0
         self._limit = limit
         self._closed = False
         self._kept: dict[int, CallbackResult] = {}  # by number from 1, without gaps

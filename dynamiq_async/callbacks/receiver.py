@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from .results import CallbackResult
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 OnResult = Callable[["CallbackResult"], Awaitable[object] | object]
 """Called with each result, once. An async function, or a plain one that does not block."""

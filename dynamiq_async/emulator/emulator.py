@@ -129,7 +129,7 @@ class Emulator:
         log_limit: int = 10_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.settings = Settings(
+        self.settings: Settings = Settings(
             access_key=access_key,
             pace=pace,
             heartbeat=heartbeat,

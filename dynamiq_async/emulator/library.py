@@ -119,7 +119,7 @@ class WorkflowApp:
     def __init__(self, workflow: Any, *, name: str | None = None) -> None:
         check_installed()
         self._workflow = workflow
-        self.__name__ = name or str(getattr(workflow, "name", None) or "workflow")
+        self.__name__: str = name or str(getattr(workflow, "name", None) or "workflow")
 
     def fresh(self) -> Any:
         """A workflow for one run."""

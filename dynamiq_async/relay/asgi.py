@@ -13,7 +13,7 @@ from dynamiq_async.relay.sending import LeftError, send_while_there
 if TYPE_CHECKING:
     from dynamiq_async.relay.core import Relay
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

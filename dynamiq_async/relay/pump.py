@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dynamiq_async.relay.formats.base import Context, Format
     from dynamiq_async.relay.upstream import Upstream
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 LOOK_AHEAD = 64 * 1024
 """Bytes that are buffered for a slow browser before reading of the upstream pauses."""
@@ -70,9 +70,9 @@ class Pump:
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
         self.opened: asyncio.Future[bool]
-        self.left = False
-        self.stopped = False
-        self.ended = False
+        self.left: bool = False
+        self.stopped: bool = False
+        self.ended: bool = False
         self.failure: Exception | None = None
 
     def start(self) -> None:

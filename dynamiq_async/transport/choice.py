@@ -24,7 +24,7 @@ TransportLike = Transport | Kind | None
 DEFAULT: Kind = "direct"
 """What None chooses, where nothing speaks against it."""
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 
 def _is(value: object, name: str) -> bool:
@@ -46,13 +46,14 @@ class ClientResponse(Response, Protocol):
 class ClientTransport(Protocol):
     """A transport as a client uses it: the client's own, or the user's within bounds."""
 
-    async def send(self, request: Request, *, connect_timeout: float | None) -> ClientResponse: ...
+    async def send(self, request: Request, *, connect_timeout: float | None) -> ClientResponse:
+        """See `Transport.send`."""
 
-    async def upgrade(
-        self, request: Request, *, connect_timeout: float | None
-    ) -> ClientResponse: ...
+    async def upgrade(self, request: Request, *, connect_timeout: float | None) -> ClientResponse:
+        """Send a request for another protocol."""
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """See `Transport.aclose`."""
 
     def abandon(self) -> bool:
         """Close what `aclose` closes from a finaliser, without awaiting; whether there was

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Recover = Callable[[bytes, Exception], StreamEvent | None]
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 
 class Line(NamedTuple):
@@ -57,6 +57,7 @@ class SocketRun(WorkflowStream[T_co]):
         final: the workflow's final event, once it has arrived.
     """
 
+    final: StreamEvent | None
     _reader: RunReader | None = None
     _advice = "The App may have run to its end all the same"
 
@@ -126,7 +127,7 @@ class RunReader:
         self._heard = False
         self.wire = wire
         self.run_id: str | None = None
-        self.complete = False  # whether the event that ends the run has come
+        self.complete: bool = False  # whether the event that ends the run has come
 
     async def batch(self) -> list[StreamEvent] | None:
         """The next events, at least one; None when the server has closed the socket.

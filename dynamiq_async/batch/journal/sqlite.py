@@ -36,7 +36,7 @@ S = TypeVar("S")
 _Act = Callable[["_Tables", Any], Any]
 _Call = tuple[_Act, Any, asyncio.Future[Any]]
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 HELD_PATIENCE = 600.0
 """Seconds that another program may hold the database, such as one that makes a copy."""
@@ -58,7 +58,7 @@ class SQLiteJournal:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._calls: list[_Call] = []
 
     def __str__(self) -> str:

@@ -69,9 +69,9 @@ class AppState:
         self.deployments = deployments
         self.changes = changes
         self.tasks = tasks
-        self.folder = Path()
-        self.invocations = 0
-        self.requirements = Requirements()
+        self.folder: Path = Path()
+        self.invocations: int = 0
+        self.requirements: Requirements = Requirements()
         self.executions: Log[Execution] = Log(log_limit)
         self.history: Log[Execution] = Log(log_limit)
         self.execution_counts: Counter[str | None] = Counter()
