@@ -3,7 +3,7 @@ vendor's library."""
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
 import sys
 from pathlib import Path
@@ -77,6 +77,8 @@ def _own(name: str) -> App | WorkflowApp:
     module_name, _, path = name.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
+        if importlib.util.find_spec(_LIBRARY) is not None:
+            _tell_to_wait()  # the module may import it
         found: Any = importlib.import_module(module_name)
         for attribute in path.split("."):
             found = getattr(found, attribute)
@@ -85,7 +87,6 @@ def _own(name: str) -> App | WorkflowApp:
             raise MissingExtraError(f"{name}: {INSTALL}") from error
         raise InvalidArgumentError(f"{name} cannot be loaded: {error}", argument="app") from error
     if is_workflow(found) or _makes_one(found):
-        _tell_to_wait()
         return WorkflowApp(found, name=path)
     if not callable(found):
         said = f"{name} is not a function, nor a workflow"
@@ -106,4 +107,4 @@ def _makes_one(found: Any) -> bool:
 
 
 def _tell_to_wait() -> None:
-    output.remark("loading the vendor's library; it takes some seconds")
+    output.remark("loading; the vendor's library takes some seconds")
