@@ -68,7 +68,7 @@ def _from_yaml(file: Path, workflow_id: str | None) -> WorkflowApp:
         raise MissingExtraError(str(error)) from error
     except Exception as error:  # whatever the library says of the file
         raise InvalidArgumentError(f"{file} cannot be loaded: {error}", argument="app") from error
-    return app
+    return _said_what_it_gives(app)
 
 
 def _own(name: str) -> App | WorkflowApp:
@@ -87,11 +87,21 @@ def _own(name: str) -> App | WorkflowApp:
             raise MissingExtraError(f"{name}: {INSTALL}") from error
         raise InvalidArgumentError(f"{name} cannot be loaded: {error}", argument="app") from error
     if is_workflow(found) or _makes_one(found):
-        return WorkflowApp(found, name=path)
+        return _said_what_it_gives(WorkflowApp(found, name=path))
     if not callable(found):
         said = f"{name} is not a function, nor a workflow"
         raise InvalidArgumentError(said, argument="app")
     app: App = found
+    return app
+
+
+def _said_what_it_gives(app: WorkflowApp) -> WorkflowApp:
+    """The App, after a word of warning where its callers get nothing."""
+    if not app.has_output:
+        output.remark(
+            "the workflow has no Output node: callers and runs get {}, as the vendor's checker "
+            "says; only a stream's end has what its nodes gave"
+        )
     return app
 
 

@@ -115,6 +115,11 @@ class WorkflowApp:
             return self._workflow()
         return self._workflow.model_copy(update={"flow": self._workflow.flow.clone()})
 
+    @property
+    def has_output(self) -> bool:
+        """Whether it has an Output node. Without one, callers get nothing."""
+        return any(node.type == _OUTPUT for node in self.fresh().flow.nodes)
+
     async def __call__(self, input: dict[str, Any], run: RunContext) -> WorkflowOutput:
         """Run it."""
         return await _Running(self.fresh(), input, run).to_its_end()
