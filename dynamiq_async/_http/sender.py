@@ -449,7 +449,10 @@ async def read_beginning(response: Response) -> bytes:
                 pieces.append(piece)
                 size += len(piece)
     except (TimeoutError, errors.APIConnectionError):
-        log.debug("the body of an error was cut off after %d bytes", size)
+        status = response.status
+        log.debug(
+            "the body of an error was cut off after %d bytes", size, extra=extra(status=status)
+        )
     return b"".join(pieces)
 
 

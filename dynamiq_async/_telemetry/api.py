@@ -12,6 +12,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from dynamiq_async._telemetry import names
+from dynamiq_async._telemetry.logs import extra
 from dynamiq_async._version import __version__
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def never_raises(work: Callable[P, R]) -> Callable[P, R | None]:
         try:
             return work(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is not the call's
-            log.debug("OpenTelemetry failed: %s", type(error).__name__)
+            log.debug("OpenTelemetry failed: %s", type(error).__name__, extra=extra(error))
             return None
 
     return call

@@ -12,6 +12,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dynamiq_async._telemetry import extra
 from dynamiq_async.batch.models import BatchProgress
 from dynamiq_async.errors import InvalidArgumentError
 
@@ -106,12 +107,12 @@ class LogDisplay:
     def update(self, figures: BatchProgress) -> None:
         """Log a line."""
         if self._began:  # at the beginning there is nothing to tell
-            log.info("batch: %s", line(figures))
+            log.info("batch: %s", line(figures), extra=extra())
         self._began = True
 
     def close(self, figures: BatchProgress) -> None:
         """Log the last line."""
-        log.info("batch: %s", line(figures, ended=True))
+        log.info("batch: %s", line(figures, ended=True), extra=extra())
 
 
 class RichDisplay:

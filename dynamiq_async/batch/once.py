@@ -25,6 +25,7 @@ import msgspec
 from dynamiq_async import _json, errors
 from dynamiq_async._http.status import may_pass
 from dynamiq_async._json import encode_object
+from dynamiq_async._telemetry import extra
 from dynamiq_async.batch.modes import RunToEnd, unseen
 from dynamiq_async.runs.models import time_of
 
@@ -243,7 +244,12 @@ class JobRuns(RunToEnd):
             await self._service.cancel(run_id)
         except errors.DynamiqError as error:
             # It may be over by now. What counts is another run in any case.
-            log.warning("run %s is not the one that counts, and canceling it: %s", run_id, error)
+            log.warning(
+                "run %s is not the one that counts, and canceling it: %s",
+                run_id,
+                error,
+                extra=extra(error, run_id=run_id),
+            )
 
     # --- what comes of it ------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING, NoReturn
 
+from dynamiq_async._telemetry import extra
 from dynamiq_async.errors import StreamClosedError
 
 if TYPE_CHECKING:
@@ -77,7 +78,11 @@ class Arrivals:
         if number in self._unasked:
             self._unasked.remove(number)
             self.dropped += 1
-            log.warning("dropped the result of run %s, which nobody asked for", result.id)
+            log.warning(
+                "dropped the result of run %s, which nobody asked for",
+                result.id,
+                extra=extra(run_id=result.id),
+            )
 
     async def _wait(self, key: str | None) -> CallbackResult | None:
         future: asyncio.Future[CallbackResult | None] = asyncio.get_running_loop().create_future()

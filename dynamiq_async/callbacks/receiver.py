@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from dynamiq_async._json import IN_PLACE_BYTES
 from dynamiq_async._tasks import in_thread
+from dynamiq_async._telemetry import extra
 from dynamiq_async.errors import InvalidArgumentError
 from dynamiq_async.options import check_seconds
 
@@ -115,7 +116,8 @@ class CallbackReceiver:
             self._verifier.check_head(headers, method=method)
             first = await self._handle_once(await _parsed(await self._read_body(body)))
         except CallbackRefusedError as refused:
-            log.debug("refused a callback with %s: %s", refused.status, refused)
+            status = refused.status
+            log.debug("refused a callback with %s: %s", status, refused, extra=extra(status=status))
             return refused.reply
         return _HANDLED if first else _REPEATED
 

@@ -184,10 +184,23 @@ class Pump:
                 "a relay broke off: %s: %s",
                 type(failure).__name__,
                 _visible(failure),
-                extra=extra(failure if isinstance(failure, errors.DynamiqError) else None),
+                extra=self._fields(failure),
             )
         elif failure is not None and self.left:
-            log.error("an error in a relay whose reader has left", exc_info=failure)
+            log.error(
+                "an error in a relay whose reader has left",
+                exc_info=failure,
+                extra=self._fields(failure),
+            )
+
+    def _fields(self, error: Exception) -> dict[str, Any]:
+        """Of a log record: the run and how far it was read, unless the error says more."""
+        known = extra(error)
+        run_id, sequence = self._upstream.run_id, self._upstream.sequence
+        return known | {
+            "run_id": known["run_id"] or run_id,
+            "sequence": sequence if known["sequence"] is None else known["sequence"],
+        }
 
     @property
     def _wanted(self) -> bool:
@@ -257,7 +270,11 @@ class Pump:
                     await self._upstream.aclose()
                     await self._upstream.cancel()
         except (errors.DynamiqError, TimeoutError) as error:
-            log.info("a run whose reader has left could not be canceled: %s", _visible(error))
+            log.info(
+                "a run whose reader has left could not be canceled: %s",
+                _visible(error),
+                extra=self._fields(error),
+            )
         finally:
             await self._upstream.aclose()
 

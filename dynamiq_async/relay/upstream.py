@@ -95,6 +95,11 @@ class Upstream:
         """The id of the run, once it is known."""
         return getattr(self._events, "run_id", None)
 
+    @property
+    def sequence(self) -> int | None:
+        """How far the stream of a run was read; None of another."""
+        return self._events.sequence if isinstance(self._events, RunStream) else None
+
     def position_of(self, event: Any) -> str | None:
         """The position to resume behind after `event`; None if there is none."""
         return None

@@ -144,9 +144,7 @@ class Leaving:
             log.info(
                 "a run whose reader has left could not be canceled: %s",
                 kind,
-                extra=extra(
-                    error if isinstance(error, errors.DynamiqError) else None, run_id=self._run_id
-                ),
+                extra=extra(error, run_id=self._run_id),
             )
         finally:
             if reader is not None:

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 
+from dynamiq_async._telemetry import extra
 from dynamiq_async.errors import InvalidArgumentError
 from dynamiq_async.transport.base import Response, Transport
 from dynamiq_async.transport.proxies import proxy_of
@@ -150,7 +151,7 @@ class Network(NamedTuple):
         kind: type[AiohttpTransport] = AiohttpTransport
         if (self.transport or DEFAULT) == "direct" and self.session is None and not self.proxy:
             if DIFFERENCE:
-                log.debug("calls go through aiohttp's session: %s", DIFFERENCE)
+                log.debug("calls go through aiohttp's session: %s", DIFFERENCE, extra=extra())
             else:
                 from dynamiq_async.transport.direct import DirectTransport
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamiq_async import _json, errors
 from dynamiq_async._http.timers import deadline_in
+from dynamiq_async._telemetry import extra
 from dynamiq_async.events.app_events import StreamEvent
 from dynamiq_async.streaming.app_stream import WorkflowStream, broken_event
 from dynamiq_async.streaming.event_reader import OnBadEvent, recovery
@@ -193,7 +194,11 @@ class RunReader:
     def _takes(self, event: StreamEvent) -> bool:
         """Note what an event of this run tells; False if it is none."""
         if not self._protocol.belongs(event, self.run_id, self._ended):
-            log.debug("an event of run %s was passed over: another is under way", event.wf_run_id)
+            log.debug(
+                "an event of run %s was passed over: another is under way",
+                event.wf_run_id,
+                extra=extra(run_id=event.wf_run_id),
+            )
             return False
         self._heard = True
         if self.run_id is None:

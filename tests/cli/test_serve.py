@@ -230,15 +230,34 @@ ORIGINS = ["http://localhost:3000", "https://shop.example", "https://evil.exampl
 # --- workflows of the vendor's library -----------------------------------------------------------
 
 LIBRARY = """
+class Node:
+    def __init__(self, kind):
+        self.type = kind
+
+
+class Flow:
+    def __init__(self, *kinds):
+        self.nodes = [Node(kind) for kind in kinds]
+
+    def clone(self):
+        return self
+
+
 class Workflow:
     name = "Asker"
-    flow = run_sync = None
+    run_sync = None
+
+    def __init__(self, *kinds):
+        self.flow = Flow(*kinds)
+
+    def model_copy(self, update):
+        return self
 
     @classmethod
     def from_yaml_file(cls, path, wf_id, init_components):
         if wf_id == "nope":
             raise ValueError("no such workflow")
-        return cls()
+        return cls("dynamiq.nodes.llms.OpenAI", "dynamiq.nodes.utils.Output")
 """
 
 
@@ -247,7 +266,11 @@ def library(own_module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Something that looks like the library, workflows of it, and the codes of `os._exit`."""
     (tmp_path / "dynamiq.py").write_text(LIBRARY)
     (tmp_path / "flows.py").write_text(
-        "from dynamiq import Workflow\nworkflow = Workflow()\ndef make(): return Workflow()\n"
+        "from dynamiq import Workflow\n"
+        "workflow = Workflow('dynamiq.nodes.utils.Output')\n"
+        "def make(): return workflow\n"
+        "plain = Workflow('dynamiq.nodes.llms.OpenAI')\n"
+        "def make_plain(): return plain\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("dynamiq", "flows"):
@@ -272,6 +295,23 @@ def test_the_library_is_said_to_take_its_time(
 ) -> None:
     serve("flows:workflow", visit=lambda visitor: visitor.url)
     assert "takes some seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "warned"),
+    [
+        ("flows:workflow", False),
+        ("flow.yaml", False),
+        ("flows:plain", True),
+        ("flows:make_plain", True),
+    ],
+)
+def test_a_workflow_that_gives_its_callers_nothing_is_warned_of(
+    library: list[int], name: str, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, _ = serve(name, visit=lambda visitor: visitor.url)
+    assert code == 0
+    assert ("has no Output node" in capsys.readouterr().err) == warned
 
 
 @pytest.mark.parametrize(

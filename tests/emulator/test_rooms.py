@@ -19,7 +19,11 @@ ARROWS = {
     "core": (set(), "every service stands on it, so it knows none"),
     **dict.fromkeys(SERVICES, ({"core"}, "a service is another host, and has a state of its own")),
     "routes": (SERVICES | {"core"}, "it puts the services together, and knows no server"),
-    "emulator": (SERVICES | {"core", "routes"}, "the server, which makes the services' states"),
+    "deployed": ({"app", "management"}, "what the management API deploys is an App"),
+    "emulator": (
+        SERVICES | {"core", "routes", "deployed"},
+        "the server, which makes the services' states",
+    ),
     "library": ({"app"}, "a workflow of the vendor's library becomes an App, whatever serves it"),
     "": (SERVICES | {"core", "emulator"}, "the public names"),
 }

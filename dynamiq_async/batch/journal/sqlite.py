@@ -22,6 +22,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dynamiq_async._telemetry import extra
 from dynamiq_async.batch.journal import sqlite_file
 from dynamiq_async.batch.journal.sqlite_file import SELECTED
 from dynamiq_async.batch.journal.store import RUNNING, Record
@@ -199,7 +200,11 @@ class _Tables:
             except sqlite3.OperationalError as error:
                 if not sqlite_file.is_busy(error) or time.monotonic() >= until:
                     raise
-                log.warning("another program holds the journal %s; waiting for it", self._path)
+                log.warning(
+                    "another program holds the journal %s; waiting for it",
+                    self._path,
+                    extra=extra(error),
+                )
             else:
                 return
 

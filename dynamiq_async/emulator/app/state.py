@@ -27,11 +27,18 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Deployment:
-    """An App under its name. Runs and files belong to it by its `id`."""
+    """An App under its name. Runs and files belong to it by its `id`.
+
+    Attributes:
+        public: whether it takes requests without a key, where others want one.
+        removed: whether it was deleted: its path leads nowhere then.
+    """
 
     name: str
     app: App
     id: str = field(default_factory=lambda: str(uuid4()))
+    public: bool = False
+    removed: bool = False
 
 
 def deployments(default: App, named: Mapping[str, App]) -> dict[str, Deployment]:
@@ -59,7 +66,7 @@ class AppState:
     def __init__(
         self,
         settings: Settings,
-        deployments: Mapping[str, Deployment],
+        deployments: dict[str, Deployment],
         *,
         changes: Changes,
         tasks: Tasks,
