@@ -48,6 +48,7 @@ class CallbackReply(Struct, frozen=True):
     def of(
         cls, status: int, content: Mapping[str, Any], headers: Mapping[str, str]
     ) -> CallbackReply:
+        """A response of this content, as JSON."""
         return cls(status, {"Content-Type": JSON_TYPE, **headers}, msgspec.json.encode(content))
 
 
