@@ -7,6 +7,7 @@ several names that share their words ("min, max: the bounds.") a row of its own.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import griffe
@@ -93,6 +94,9 @@ def show_fields(cls: griffe.Class) -> None:
     if cls.docstring is None or not fields:
         return
     section = section_of(cls.docstring, griffe.DocstringSectionAttributes)
+    for each in section.value:
+        if each.name in fields:
+            each.description += default_of(fields[each.name])
     told = {each.name: each for each in section.value}
     missing = [
         griffe.DocstringAttribute(name=name, annotation=field.annotation, description="")
@@ -103,6 +107,12 @@ def show_fields(cls: griffe.Class) -> None:
     rows = [*section.value, *missing]
     rows.sort(key=lambda each: order.index(each.name) if each.name in order else len(order))
     section.value = rows
+
+
+def default_of(field: griffe.Attribute) -> str:
+    """What is said of a field's default, where that is a number: an absent one says enough."""
+    default = str(field.value or "")
+    return f" By default `{default}`." if re.fullmatch(r"[\d._]+|True|False", default) else ""
 
 
 def is_plain_data(cls: griffe.Class) -> bool:
