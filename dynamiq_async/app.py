@@ -454,8 +454,7 @@ class AsyncApp(Batching):
 
         The other arguments are those of `invoke`.
 
-        Raises:
-            What `invoke` raises.
+        Raises what `invoke` raises.
         """
         given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
         body = root_body(

@@ -109,8 +109,7 @@ class CallbackReceiver:
                 headers are refused, and not read beyond `max_body_bytes`.
             method: of the request.
 
-        Raises:
-            Whatever `on_result`, the store or the reading of `body` raises: respond with a 500.
+        Raises whatever `on_result`, the store or the reading of `body` raises: respond with a 500.
         """
         try:
             self._verifier.check_head(headers, method=method)

@@ -48,7 +48,7 @@ class CallbackReply(Struct, frozen=True):
     def of(
         cls, status: int, content: Mapping[str, Any], headers: Mapping[str, str]
     ) -> CallbackReply:
-        """A reply whose body is `content` as JSON."""
+        """A response of this content, as JSON."""
         return cls(status, {"Content-Type": JSON_TYPE, **headers}, msgspec.json.encode(content))
 
 

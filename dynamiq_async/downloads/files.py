@@ -181,7 +181,8 @@ async def _save(
     Raises:
         InvalidArgumentError: `path` cannot be used; nothing was loaded.
         OSError: the file cannot be written.
-        What `load` raises.
+
+    And what `load` raises.
     """
     destination, is_folder = await in_thread(check_destination, path)
     part = PartFile(destination if is_folder else destination.parent)

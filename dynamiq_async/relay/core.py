@@ -92,7 +92,8 @@ class Relay:
 
         Raises:
             StreamClosedError: the relay was closed before.
-            An error of the backend's own, such as a wrong argument: respond with 500.
+
+        And an error of the backend's own, such as a wrong argument: respond with 500.
         """
         if self._pump.left:
             raise _closed()

@@ -106,7 +106,8 @@ class Runs(Answering):
 
         Raises:
             RunFailedError, RunCanceledError: with `output_type`, the run failed or was canceled.
-            What `AsyncApp.invoke` raises.
+
+        And what `AsyncApp.invoke` raises.
         """
         check_type(output_type)
         if background and output_type is not None:

@@ -135,8 +135,7 @@ class RunStream(CancelableStream[T_co]):
     async def run(self) -> Run:
         """Read the stream to its end, and get the run from the service.
 
-        Raises:
-            What iterating and `Runs.get` raise.
+        Raises what iterating and `Runs.get` raise.
         """
         await self._read_to_end()
         run = await self._requests.get(self._id(), self._options, self._deadline)
