@@ -4,7 +4,7 @@
 |---|---|
 | what a tape holds, and its file | `models` |
 | what is kept off it | `masks` |
-| recording | `recorder`, `upstream`, `responses` |
+| recording | `recorder`, `relay`, `takes`, `upstream`, `responses`, `codings` |
 | replaying | `player`, `matching` |
 | what both are | `server`, `writer`, `sockets` |
 """

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
+
+from .responses import Framing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +21,15 @@ VERSION = 1
 
 MAX_REQUEST = 1024 * 1024
 """Bytes. Of a longer request body, a file that is uploaded, only size and hash are kept."""
+
+_MAX_FIRST_LINE = 64 * 1024
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Bytes = Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)]
+Pair = tuple[
+    Annotated[str, msgspec.Meta(pattern=r"\A[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")],
+    Annotated[str, msgspec.Meta(pattern=r"\A[^\r\n\0]*\Z")],
+]
 
 End = Literal["whole", "cut", "reset", "error", "left"]
 """How a response ended: as HTTP asks for; by the end of the connection; by its reset; the App could
@@ -46,8 +57,14 @@ class Content(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     text: str | None = None
     base64: str | None = None
-    size: int | None = None
+    size: Bytes | None = None
     sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.base64 is not None:
+            base64.b64decode(self.base64, validate=True)
+        if self.text is not None:
+            self.text.encode()
 
     @classmethod
     def of(cls, data: bytes) -> Content:
@@ -75,7 +92,7 @@ class Request(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     method: str
     path: str
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[Pair, ...] = ()
     body: Content = msgspec.field(default_factory=Content)
 
     def header(self, name: str) -> str:
@@ -93,32 +110,34 @@ class Piece(msgspec.Struct, kw_only=True, omit_defaults=True):
         client: whether the client sent it; else the App did.
     """
 
-    at: float
+    at: Seconds
     content: Content
-    op: int | None = None
+    op: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
     client: bool = False
 
 
 class Response(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The head of a response, and when it came. `framing` is how its body said where it ends."""
+    """The head of a response, and when it came. `framing` is how its body says where it ends; its
+    length is that of its pieces, whatever `Content-Length` says."""
 
-    at: float
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    framing: Literal["chunked", "length", "close", "none", "socket"]
+    at: Seconds
+    status: Annotated[int, msgspec.Meta(ge=100, le=999)]
+    headers: tuple[Pair, ...]
+    framing: Framing
 
 
 class Ending(msgspec.Struct, kw_only=True, omit_defaults=True):
     """How a response ended, and when.
 
     Attributes:
-        missing: bytes that the last chunk had announced and that did not come.
-        message: what went wrong, for `error`.
+        missing: bytes that the last chunk, or the length of the body, had announced and that did
+            not come.
+        message: what went wrong.
     """
 
-    at: float
+    at: Seconds
     how: End
-    missing: int = 0
+    missing: Bytes = 0
     message: str | None = None
 
 
@@ -136,23 +155,30 @@ class TapeError(Exception):
     """A file is no tape, or of a version that is not known."""
 
 
+class _Version(msgspec.Struct):
+    tape: int
+
+
 def read_tape(path: Path) -> tuple[Header, list[Exchange]]:
     """A tape's first line, and its exchanges in the order of their requests.
 
     Raises `TapeError` for what is no tape, `OSError` where there is no file. A last line that was
     not written to its end, as when the recorder was killed, is left out.
     """
-    first, *rest = path.read_bytes().split(b"\n")
-    if rest:
-        rest.pop()  # what is behind the last end of a line: nothing, or a line that was cut short
-    try:
-        header = msgspec.json.decode(first, type=Header)
-        found = [msgspec.json.decode(line, type=Exchange) for line in rest]
-    except msgspec.MsgspecError as error:
-        raise TapeError(f"{path} is not a tape: {error}") from error
-    if header.tape != VERSION:
-        raise TapeError(f"{path} is a tape of version {header.tape}; this is for {VERSION}")
+    with path.open("rb") as file:
+        first = file.readline(_MAX_FIRST_LINE)
+        try:
+            version = msgspec.json.decode(first, type=_Version).tape
+            if version != VERSION:
+                raise TapeError(f"{path} is a tape of version {version}; this is for {VERSION}")
+            header = msgspec.json.decode(first, type=Header)
+            found = [_EXCHANGE.decode(line) for line in file if line.endswith(b"\n")]
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise TapeError(f"{path} is not a tape: {error}") from error
     return header, sorted(found, key=_number)
+
+
+_EXCHANGE = msgspec.json.Decoder(Exchange)
 
 
 def _number(exchange: Exchange) -> int:

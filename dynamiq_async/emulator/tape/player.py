@@ -1,9 +1,10 @@
 """Replays: a server that responds as a tape says, piece by piece, to the requests that it knows.
 
 A request is known by its method, path, query and body; its headers may be others, so that it needs
-no key. The same request again gets the next of its exchanges. Behind the last one a GET, which only
-looks, gets that again; anything else is an error. So is a request that the tape does not know: it
-gets a 404 whose message names the nearest one that it does, and `unknown` has that message.
+no key. The same request again gets the next of its exchanges. Behind the last one a request that
+only looks (GET, HEAD, OPTIONS) gets that again; anything else is an error. So is a request that the
+tape does not know: it gets a 404 whose message names the nearest one that it does, and `unknown`
+has that message.
 
 A response that its reader had left goes as far as it was recorded, and then stays open.
 """
@@ -22,7 +23,7 @@ from .masks import Mask
 from .matching import Asked, difference, explain
 from .models import Content, Request, read_tape
 from .server import TAPE_KEY, TapeServer, request_of, respond_json
-from .sockets import CLOSE, frame
+from .sockets import CLOSE, OF_HANDSHAKE, PING, PONG, frame, payload
 from .writer import HOP
 
 if TYPE_CHECKING:
@@ -33,8 +34,11 @@ if TYPE_CHECKING:
     from .models import Exchange, Piece
     from .writer import ResponseWriter
 
-_OF_HANDSHAKE = ("sec-websocket-accept", "sec-websocket-extensions", "sec-websocket-protocol")
+_REPEATED = ("GET", "HEAD", "OPTIONS")  # they only look
+_BY_ITSELF = (PING, PONG)  # each connection has its own of these
+_MESSAGES = (WSMsgType.TEXT, WSMsgType.BINARY)
 _POLICY = 1008  # the code of a close: what was said may not be
+_LONGEST_REASON = 123  # bytes (RFC 6455, 5.5)
 
 
 class Player(TapeServer):
@@ -102,13 +106,13 @@ class Player(TapeServer):
     ) -> None:
         """Respond as the tape says."""
         mask = self._mask()
-        asked = Asked.of(request_of(record, request.rel_url.raw_path_qs, body, mask), mask)
+        asked = Asked.of(request_of(record, request, body, mask), mask)
         taken = self._next(asked)
         if taken is None:
             message = self._why_not(asked)
             self.unknown.append(message)
             envelope = {"error": {"code": "not_on_tape", "message": message}}
-            await respond_json(writer, 404, envelope)
+            await respond_json(request, writer, 404, envelope)
             return
         began = asyncio.get_running_loop().time()
         if taken.response is not None and taken.response.framing == "socket":
@@ -116,7 +120,7 @@ class Player(TapeServer):
             return
         if taken.response is not None:
             await self.wait(began, taken.response.at)
-            writer.start(taken.response.status, taken.response.headers, taken.response.framing)
+            writer.start(taken.response.status, _headers(taken), taken.response.framing)
         for piece in taken.pieces:
             await self.wait(began, piece.at)
             await writer.write(piece.content.data)
@@ -125,7 +129,7 @@ class Player(TapeServer):
     def _next(self, asked: Asked) -> Exchange | None:
         exchanges = self._by_request.get(asked, [])
         played = self._played.get(asked, 0)
-        if played >= len(exchanges) and asked.method == "GET":
+        if played >= len(exchanges) and asked.method in _REPEATED:
             played = len(exchanges) - 1
         if not 0 <= played < len(exchanges):
             return None
@@ -176,40 +180,62 @@ class _PlayedSocket:
 
     async def play(self, mask: Mask) -> None:
         """Send what the App sent, and wait for what the client sent."""
-        socket = web.WebSocketResponse(autoclose=False, autoping=False)
-        for name, value in self._taken.response.headers if self._taken.response else ():
-            if name.lower() not in {*HOP, *_OF_HANDSHAKE}:
+        socket = web.WebSocketResponse(autoclose=False)
+        for name, value in _headers(self._taken):
+            if name.lower() not in {*HOP, *OF_HANDSHAKE}:
                 socket.headers.add(name, value)
         await socket.prepare(self._request)
         self._writer.upgraded()
         for piece in self._taken.pieces:
             if piece.client:
-                if (refused := await self._expect(socket, piece, mask)) is not None:
-                    self._player.unknown.append(refused)
-                    code = _POLICY.to_bytes(2) + refused.encode()[:123]
-                    await self._writer.write(frame(CLOSE, code))
+                if piece.op in _BY_ITSELF:
+                    continue
+                if not await self._expect(socket, piece, mask):
                     return
+            elif piece.op != PONG:
+                await self._player.wait(self._began, piece.at)
+                data = piece.content.data
+                await self._writer.write(data if piece.op is None else frame(piece.op, data))
+        if self._taken.end.how == "left":
+            while (await socket.receive()).type in _MESSAGES:
                 continue
-            await self._player.wait(self._began, piece.at)
-            data = piece.content.data
-            await self._writer.write(data if piece.op is None else frame(piece.op, data))
         await self._player.end(self._writer, self._taken, self._began)
 
-    async def _expect(self, socket: web.WebSocketResponse, piece: Piece, mask: Mask) -> str | None:
-        """Wait for a message of the client. Returns why it is not the one on the tape, if so."""
+    async def _expect(self, socket: web.WebSocketResponse, piece: Piece, mask: Mask) -> bool:
+        """Wait for a message of the client. Closes the socket unless it is the one on the tape."""
         said = await socket.receive()
         loop = asyncio.get_running_loop()
         # What follows takes as long behind the message as it took then.
         self._began = loop.time() - piece.at / self._player.speed
-        if said.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-            return None  # pings and ends are as they come
-        data = (
-            said.data.encode("utf-8", "surrogatepass") if isinstance(said.data, str) else said.data
-        )
+        if said.type not in _MESSAGES:
+            if piece.op == CLOSE:
+                return True
+            await self._close(1000, b"")
+            return False
         asked, taped = (
             Asked.of(Request(method="", path="", body=Content.of(message)), mask)
-            for message in (data, piece.content.data)
+            for message in (payload(said), piece.content.data)
         )
         if asked == taped:
-            return None
-        return f"the tape does not know this message of a WebSocket: {difference(asked, taped)}"
+            return True
+        refused = f"the tape does not know this message of a WebSocket: {difference(asked, taped)}"
+        self._player.unknown.append(refused)
+        await self._close(_POLICY, refused.encode())
+        return False
+
+    async def _close(self, code: int, reason: bytes) -> None:
+        text = reason[:_LONGEST_REASON].decode("utf-8", "ignore").encode()
+        await self._writer.write(frame(CLOSE, code.to_bytes(2) + text))
+
+
+def _headers(taken: Exchange) -> list[tuple[str, str]]:
+    """The headers of a response, with the length that its pieces have now: masked, or edited."""
+    response, end = taken.response, taken.end
+    if response is None:
+        return []
+    headers = list(response.headers)
+    if response.framing != "length" or end.how not in ("whole", "cut", "reset"):
+        return headers
+    length = sum(len(piece.content.data) for piece in taken.pieces) + end.missing
+    others = [pair for pair in headers if pair[0].lower() != "content-length"]
+    return [*others, ("Content-Length", str(length))]

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import os
 import secrets
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
-from aiohttp import WSMsgType, web
+from aiohttp import web
 from yarl import URL
 
 from .masks import Mask
-from .models import VERSION, Content, Ending, Exchange, Header, Piece, Response
-from .responses import ResponseReader
-from .server import TapeServer, request_of
-from .sockets import CLOSE, FrameReader, frame, payload
+from .models import VERSION, Header
+from .relay import relay
+from .server import TapeServer, is_socket, request_of
+from .sockets import OF_HANDSHAKE
+from .takes import Take
 from .upstream import Upstream
 from .writer import HOP
 
@@ -29,55 +28,11 @@ if TYPE_CHECKING:
 
     from ..core.multipart import Buffer
     from ..core.request_record import RequestRecord
-    from .models import End, Request
     from .writer import ResponseWriter
 
-MAX_RECORDED = 64 * 1024 * 1024
-"""Bytes of one response that are kept. What comes behind is passed on, and not on the tape."""
-
 _CONNECT_SECONDS = 30.0
-_MAX_MESSAGE = 16 * 1024 * 1024
-_NOT_PASSED = {*HOP, "host", "content-length", "accept-encoding", "expect"}
-_OF_HANDSHAKE = {
-    "sec-websocket-key",
-    "sec-websocket-extensions",
-    "sec-websocket-version",
-    "sec-websocket-accept",
-}
-_OPCODES = {
-    WSMsgType.TEXT: 0x81,
-    WSMsgType.BINARY: 0x82,
-    WSMsgType.PING: 0x89,
-    WSMsgType.PONG: 0x8A,
-    WSMsgType.CLOSE: CLOSE,
-}
-
-
-@dataclass
-class _Take:
-    """One exchange while it is recorded."""
-
-    began: float
-    pieces: list[tuple[float, bytes, int | None, bool]] = field(default_factory=list)
-    size: int = 0
-    response: Response | None = None
-    end: Ending | None = None
-
-    def add(self, at: float, data: bytes, op: int | None = None, *, client: bool = False) -> None:
-        """Keep a piece, while there is room."""
-        self.size += len(data)
-        if self.size <= MAX_RECORDED:
-            self.pieces.append((self.since(at), data, op, client))
-
-    def since(self, at: float) -> float:
-        return round(max(at - self.began, 0.0), 6)
-
-    def finish(self, how: End, missing: int = 0, message: str | None = None) -> None:
-        """Note how it ended."""
-        now = self.since(asyncio.get_running_loop().time())
-        if self.size > MAX_RECORDED:
-            how, message = "error", f"of {self.size} bytes the first {MAX_RECORDED} are here"
-        self.end = Ending(at=now, how=how, missing=missing, message=message)
+# aiohttp has taken the compression off the body of a request.
+_NOT_PASSED = {*HOP, "host", "content-length", "accept-encoding", "content-encoding", "expect"}
 
 
 class Recorder(TapeServer):
@@ -88,8 +43,10 @@ class Recorder(TapeServer):
         ...  # clients talk to recorder.url, with the App's own key
     ```
 
-    The key of the client goes to the App and not to the tape; cookies and signatures in queries do
-    not either. A response is asked for without compression, so that it can be looked at.
+    The key of the client goes to the App and not to the tape; cookies, the tokens of callbacks and
+    the signatures of links do not either. A response is asked for without compression, so that it
+    can be looked at. Where it comes with gzip or deflate nevertheless, that is taken off; of
+    another compression the body is passed on, and kept off the tape.
 
     Args:
         app: the URL of the App.
@@ -98,6 +55,8 @@ class Recorder(TapeServer):
         access_key: what clients are to send; the recorder only has it to show.
         trust: verifies the App's certificate; by default with what the system trusts.
         host, port: see `TapeServer`.
+
+    Raises ValueError for what is no URL of an App.
     """
 
     def __init__(
@@ -112,9 +71,7 @@ class Recorder(TapeServer):
         port: int = 0,
     ) -> None:
         super().__init__(host=host, port=port)
-        self.app = URL(app)
-        if self.app.scheme not in ("http", "https") or not self.app.raw_host:
-            raise ValueError(f"{app!r} is not the URL of an App")
+        self.app = _app_url(app)
         self.access_key = access_key
         self.path = Path(to)
         self._names = tuple(sorted(mask))
@@ -123,16 +80,16 @@ class Recorder(TapeServer):
         self._count = 0
 
     def __str__(self) -> str:
-        return f"Recording {self.app.with_user(None)} to {self.path}"
+        return f"Recording {self.app} to {self.path}"
 
     async def start(self) -> None:
-        """Begin the tape, and listen. Raises `FileExistsError` if it is there."""
+        """Begin the tape, and listen. Raises `FileExistsError` if it is there, `OSError` where it
+        cannot be written."""
         # What people said may be on it: it is for its user alone.
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="\n")
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        url = str(self.app.with_user(None).with_query(None).with_fragment(None))
-        self._put(Header(tape=VERSION, app=url, recorded_at=now, masked=self._names))
+        self._put(Header(tape=VERSION, app=str(self.app), recorded_at=now, masked=self._names))
         try:
             await super().start()
         except BaseException:
@@ -147,7 +104,7 @@ class Recorder(TapeServer):
             self._file.close()
 
     def _put(self, line: msgspec.Struct) -> None:
-        if self._file is not None:
+        if self._file is not None:  # pragma: no branch - there are no requests before `start`
             self._file.write(f"{msgspec.json.encode(line).decode()}\n")
             self._file.flush()
 
@@ -156,18 +113,15 @@ class Recorder(TapeServer):
     ) -> None:
         """Pass a request on, and its response back. The tape has a line of it, however it ends."""
         self._count += 1
-        number, mask = self._count, Mask(self._names)
-        asked = request_of(record, request.rel_url.raw_path_qs, body, mask)
-        take = _Take(asyncio.get_running_loop().time())
+        mask = Mask(self._names)
+        take = Take(self._count, request_of(record, request, body, mask), mask)
         try:
             await self._pass(request, body, writer, take)
         finally:
-            if take.end is None:
-                take.finish("left")
-            self._write(number, asked, take, mask)
+            self._put(take.exchange(stopped=not self.running))
 
     async def _pass(
-        self, request: web.BaseRequest, body: Buffer, writer: ResponseWriter, take: _Take
+        self, request: web.BaseRequest, body: Buffer, writer: ResponseWriter, take: Take
     ) -> None:
         try:
             upstream = await Upstream.open(self.app, self._trust, _CONNECT_SECONDS)
@@ -175,23 +129,21 @@ class Recorder(TapeServer):
             take.finish("error", message=f"{type(error).__name__}: {error}")
             await writer.drop("cut")
         try:
-            await upstream.send(self._head(request, len(body)))
-            await upstream.send(memoryview(body))
-            reader = ResponseReader(request.method)
-            await self._relay(request, upstream, reader, writer, take)
+            async with upstream.sending(self._head(request, len(body)), memoryview(body)):
+                await relay(request, upstream, writer, take)
         finally:
             upstream.close()
 
     def _head(self, request: web.BaseRequest, size: int) -> bytes:
         """The head of a request as the App gets it."""
-        socket = _is_socket(request)
+        path = f"{self.app.raw_path.rstrip('/')}{request.rel_url.raw_path_qs}"
         lines = [
-            f"{request.method} {self.app.raw_path.rstrip('/')}{request.rel_url.raw_path_qs} "
-            "HTTP/1.1",
+            f"{request.method} {path} HTTP/1.1",
             f"Host: {self.app.host_port_subcomponent}",
             "Accept-Encoding: identity",
         ]
-        left_out = _NOT_PASSED | (_OF_HANDSHAKE if socket else set())
+        socket = is_socket(request)
+        left_out = _NOT_PASSED | (OF_HANDSHAKE if socket else set())
         lines += (
             f"{name}: {value}"
             for name, value in request.headers.items()
@@ -207,108 +159,10 @@ class Recorder(TapeServer):
                 lines.append(f"Content-Length: {size}")
         return "\r\n".join((*lines, "", "")).encode("utf-8", "surrogateescape")
 
-    async def _relay(
-        self,
-        request: web.BaseRequest,
-        upstream: Upstream,
-        reader: ResponseReader,
-        writer: ResponseWriter,
-        take: _Take,
-    ) -> None:
-        """Pass the response back, piece by piece as it comes."""
-        while not reader.whole:
-            at, data = await upstream.receive()
-            if not data:
-                break
-            try:
-                pieces = list(reader.feed(data))
-            except ValueError as error:
-                take.finish("error", message=str(error))
-                await writer.drop("cut")
-            if reader.status and take.response is None:
-                take.response = _head_of(reader, take.since(at))
-                if reader.framing == "socket":
-                    await _relay_socket(request, upstream, writer, take, b"".join(pieces))
-                    return
-                writer.start(reader.status, reader.headers, reader.framing)
-            for piece in pieces:
-                take.add(at, piece)
-                await writer.write(piece)
-        whole = reader.whole or (reader.framing == "close" and upstream.failure is None)
-        how: End = "whole" if whole else _how(upstream)
-        take.finish(how, reader.missing)
-        await writer.end(how, reader.missing)
 
-    def _write(self, number: int, asked: Request, take: _Take, mask: Mask) -> None:
-        """Put the line of an exchange on the tape."""
-        response = take.response
-        if response is not None:
-            response.headers = mask.headers(response.headers)
-        if response is not None and response.framing == "socket":
-            data = [
-                mask.request(data, "") if client else mask.pieces([data])[0]
-                for _, data, _, client in take.pieces
-            ]
-        else:
-            data = mask.pieces([data for _, data, _, _ in take.pieces])
-        pieces = tuple(
-            Piece(at=at, content=Content.of(masked), op=op, client=client)
-            for masked, (at, _, op, client) in zip(data, take.pieces, strict=True)
-        )
-        end = cast("Ending", take.end)
-        self._put(Exchange(number=number, request=asked, response=response, pieces=pieces, end=end))
-
-
-async def _relay_socket(
-    request: web.BaseRequest, upstream: Upstream, writer: ResponseWriter, take: _Take, first: bytes
-) -> None:
-    """Pass the frames of a WebSocket on, both ways, until the App ends it."""
-    socket = web.WebSocketResponse(autoclose=False, autoping=False, max_msg_size=_MAX_MESSAGE)
-    for name, value in cast("Response", take.response).headers:
-        if name.lower() not in HOP | _OF_HANDSHAKE:
-            socket.headers.add(name, value)
-    await socket.prepare(request)
-    writer.upgraded()
-    frames, closed = FrameReader(), False
-    at, data = asyncio.get_running_loop().time(), first
-    sender = asyncio.create_task(_send_messages(socket, upstream, take))
-    try:
-        while True:
-            for op, sent in frames.feed(data):
-                take.add(at, sent, op)
-                closed = closed or op == CLOSE
-            await writer.write(data)
-            at, data = await upstream.receive()
-            if not data:
-                break
-    finally:
-        sender.cancel()
-        await asyncio.wait([sender])
-    if frames.rest:
-        take.add(at, frames.rest)
-    how: End = "whole" if closed and upstream.failure is None else _how(upstream)
-    take.finish(how)
-    await writer.end(how)
-
-
-async def _send_messages(socket: web.WebSocketResponse, upstream: Upstream, take: _Take) -> None:
-    """Pass on what the client sends, until it closes or leaves."""
-    while (message := await socket.receive()).type in _OPCODES:
-        op, said = _OPCODES[message.type], payload(message)
-        take.add(asyncio.get_running_loop().time(), said, op, client=True)
-        await upstream.send(frame(op, said, masked=True))
-    # A client that leaves without closing takes its handler with it.
-
-
-def _head_of(reader: ResponseReader, at: float) -> Response:
-    headers = tuple(reader.headers)
-    return Response(at=at, status=reader.status, headers=headers, framing=reader.framing)
-
-
-def _how(upstream: Upstream) -> End:
-    """How a response ended that is not whole."""
-    return "cut" if upstream.failure is None else "reset"
-
-
-def _is_socket(request: web.BaseRequest) -> bool:
-    return request.headers.get("Upgrade", "").lower() == "websocket"
+def _app_url(app: str) -> URL:
+    """The URL of an App, without a password, which belongs on no tape."""
+    url = URL(app)
+    if url.scheme not in ("http", "https") or not url.raw_host:
+        raise ValueError(f"{app!r} is not the URL of an App")
+    return url.with_user(None).with_query(None).with_fragment(None)

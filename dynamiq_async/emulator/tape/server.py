@@ -18,7 +18,7 @@ from ..core.json import encode
 from ..core.listener import Listener
 from ..core.log import Changes, Log
 from ..core.refusals import RefusalError
-from ..core.request_bodies import read_body
+from ..core.request_bodies import parse_into, read_body
 from ..core.request_record import RequestRecord
 from ..core.wire import DroppedError
 from .models import MAX_REQUEST, Content, Request
@@ -36,6 +36,7 @@ TAPE_KEY = "dynamiq_acc_tape"
 _MAX_BODY = max_body_bytes(128 * 1024 * 1024)
 _READ_TIMEOUT = 60.0
 _LOG_LIMIT = 10_000
+_CODINGS = {"", "identity", "gzip", "deflate"}  # aiohttp takes these off
 
 
 class TapeServer:
@@ -81,6 +82,21 @@ class TapeServer:
         return self._listener.url
 
     @property
+    def host(self) -> str:
+        """Where it listens."""
+        return self._listener.host
+
+    @property
+    def port(self) -> int:
+        """The port it listens at; once it has started, the one that it was given."""
+        return self._listener.port
+
+    @property
+    def running(self) -> bool:
+        """Whether it listens."""
+        return self._listener.running
+
+    @property
     def requests(self) -> Log[RequestRecord]:
         """Every request, in the order in which their bodies were complete."""
         return self._requests
@@ -109,10 +125,11 @@ class TapeServer:
             refused, body = await self._read(request, record)
             writer = ResponseWriter(request, record)
             with contextlib.suppress(DroppedError):
+                refused = refused or _unfit(request)
                 if refused is None:
                     await self.respond(request, record, body, writer)
                 else:
-                    await respond_json(writer, refused.status, refused.envelope())
+                    await respond_json(request, writer, refused.status, refused.envelope())
             return writer.response
         except BaseException:
             record.disconnected = request.transport is None and self._listener.running
@@ -143,7 +160,9 @@ class TapeServer:
         try:
             folder = Path(cast("tempfile.TemporaryDirectory[str]", self._folder).name)
             async with asyncio.timeout(self._listener.read_timeout):
-                return refused, await read_body(request, folder, _MAX_BODY, keep=refused is None)
+                body = await read_body(request, folder, _MAX_BODY, keep=refused is None)
+            parse_into(record, body)
+            return refused, body
         except RefusalError as too_large:
             return refused or too_large, b""
         except TimeoutError:
@@ -153,26 +172,51 @@ class TapeServer:
             self._changes.notify()
 
 
-async def respond_json(writer: ResponseWriter, status: int, value: Any) -> None:
+def is_socket(request: web.BaseRequest) -> bool:
+    """Whether a WebSocket is asked for."""
+    return request.headers.get("Upgrade", "").lower() == "websocket"
+
+
+def _unfit(request: web.BaseRequest) -> RefusalError | None:
+    """Why a request cannot be one of a tape, if it cannot."""
+    if not request.rel_url.raw_path.startswith("/"):
+        return RefusalError(400, "bad_request", "the target of a request is a path")
+    coding = request.headers.get("Content-Encoding", "").lower()
+    if coding not in _CODINGS:
+        message = f"a body that is compressed by {coding} cannot be looked at"
+        return RefusalError(415, "unsupported_media_type", message)
+    if is_socket(request) and not web.WebSocketResponse().can_prepare(request).ok:
+        return RefusalError(400, "bad_request", "the handshake of the WebSocket makes no sense")
+    return None
+
+
+async def respond_json(
+    request: web.BaseRequest, writer: ResponseWriter, status: int, value: Any
+) -> None:
     """Respond with JSON that is not the App's."""
     body = encode(value)
     headers = (("Content-Type", "application/json"), ("Content-Length", str(len(body))))
     writer.start(status, headers, "length")
-    await writer.write(body)
+    if request.method != "HEAD":
+        await writer.write(body)
     await writer.end("whole")
 
 
-def request_of(record: RequestRecord, path: str, body: Buffer, mask: Mask) -> Request:
-    """A request as a tape has it. `path` has the query."""
-    headers = mask.headers(record.headers.items())
-    kind = record.headers.get("Content-Type", "")
-    size = len(body)
-    if size > MAX_REQUEST:
-        content = Content.digest(mask.request(bytes(body), kind), size)
-    else:
-        content = Content.of(mask.request(bytes(body), kind))
-    headers = tuple(
-        (name, mask.content_type(value) if name.lower() == "content-type" else value)
-        for name, value in headers
+def request_of(
+    record: RequestRecord, request: web.BaseRequest, body: Buffer, mask: Mask
+) -> Request:
+    """A request as a tape has it, masked."""
+    mask.learn(record.headers.items())
+    kind, size = record.headers.get("Content-Type", ""), len(body)
+    data = mask.request(bytes(body), kind)
+    content = Content.digest(data, size) if size > MAX_REQUEST else Content.of(data)
+    return Request(
+        method=record.method,
+        path=mask.path(request.rel_url.raw_path_qs),
+        headers=tuple(
+            (name, mask.content_type(value) if name.lower() == "content-type" else value)
+            for name, value in mask.headers(record.headers.items())
+            if name.lower() != "content-encoding"
+        ),
+        body=content,
     )
-    return Request(method=record.method, path=mask.path(path), headers=headers, body=content)

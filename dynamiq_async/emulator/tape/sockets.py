@@ -7,25 +7,47 @@ from typing import NamedTuple
 
 from aiohttp import WSMessage, WSMsgType
 
-CLOSE = 0x88
-"""The first byte of a frame that closes."""
+TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
+"""The first bytes of frames that are whole messages."""
+
+OF_HANDSHAKE = {
+    "sec-websocket-key",
+    "sec-websocket-extensions",
+    "sec-websocket-version",
+    "sec-websocket-accept",
+}
+"""Headers that each of the two connections has its own of."""
+
+_FINAL, _RESERVED, _CONTROL = 0x80, 0x70, 0x08
 
 
 class Frame(NamedTuple):
-    """A frame. `op` is its first byte; None: bytes that are no whole frame."""
+    """A frame. `op` is its first byte."""
 
-    op: int | None
+    op: int
     payload: bytes
 
 
 class FrameReader:
-    """Takes the frames of an App apart, which are not masked, however they are cut."""
+    """Takes the frames of an App apart, which are not masked, however they are cut.
 
-    def __init__(self) -> None:
-        self.rest = b""
+    Args:
+        limit: how many bytes a frame may have.
+
+    Attributes:
+        rest: what has come of the next frame.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.rest = bytearray()
+        self._limit = limit
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that these bytes complete; `rest` is what is left of them."""
+        """The frames that these bytes complete.
+
+        Raises ValueError for a frame that is too long, and for one of an extension: none is asked
+        for, and what it does to the frame is not known.
+        """
         self.rest += data
         frames = []
         while (frame := self._take()) is not None:
@@ -36,16 +58,31 @@ class FrameReader:
         data = self.rest
         if len(data) < 2:
             return None
-        length, start = data[1] & 0x7F, 2
+        if data[0] & _RESERVED:
+            raise ValueError("a frame of the App has an extension that was not asked for")
+        length, start = data[1], 2
         if length > 125:
             start = 4 if length == 126 else 10
             if len(data) < start:
                 return None
             length = int.from_bytes(data[2:start])
+        if length > self._limit:
+            raise ValueError(f"a frame of the App has more than {self._limit} bytes")
         if len(data) < start + length:
             return None
-        self.rest = data[start + length :]
-        return Frame(data[0], data[start : start + length])
+        frame = Frame(data[0], bytes(data[start : start + length]))
+        del data[: start + length]
+        return frame
+
+
+def is_control(op: int) -> bool:
+    """Whether a frame is no part of a message."""
+    return bool(op & _CONTROL)
+
+
+def is_final(op: int) -> bool:
+    """Whether a frame is the last of its message."""
+    return bool(op & _FINAL)
 
 
 def frame(op: int, payload: bytes, *, masked: bool = False) -> bytes:
@@ -69,5 +106,4 @@ def payload(message: WSMessage) -> bytes:
     if message.type is WSMsgType.CLOSE:
         code = int(message.data or 0)
         return code.to_bytes(2) + (message.extra or "").encode() if code else b""
-    data = message.data
-    return data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
+    return message.data.encode() if isinstance(message.data, str) else bytes(message.data)

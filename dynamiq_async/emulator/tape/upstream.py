@@ -7,15 +7,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from ..core.tasks import stop
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import AsyncIterator, Coroutine
 
     from yarl import URL
 
 _MOST = 1024 * 1024  # bytes that wait to be handed out; beyond, nothing is read
 _PIECE = 64 * 1024
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run this too, while the block runs, and not longer."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        await stop({task})
 
 
 class Upstream(asyncio.Protocol):
@@ -50,6 +64,17 @@ class Upstream(asyncio.Protocol):
                 cls, there, url.port or 0, ssl=secure, server_hostname=host if secure else None
             )
         return protocol
+
+    @asynccontextmanager
+    async def sending(self, *parts: bytes | memoryview) -> AsyncIterator[None]:
+        """Send these while the block runs: an App may respond before it has read all of them."""
+
+        async def send() -> None:
+            for part in parts:
+                await self.send(part)
+
+        async with beside(send()):
+            yield
 
     async def send(self, data: bytes | memoryview) -> None:
         """Send these bytes. To a connection that is gone they are sent in vain: `receive` tells."""

@@ -48,9 +48,14 @@ class ResponseWriter:
         self._record.status = status
         self._framing = framing
         kept = [(name, value) for name, value in headers if name.lower() not in HOP]
-        if framing == "chunked":
+        named = {name.lower() for name, _ in kept}
+        if (framing == "chunked" and self._request.version < (1, 1)) or (
+            framing == "length" and "content-length" not in named
+        ):
+            self._framing = "close"
+        if self._framing == "chunked":
             kept.append(("Transfer-Encoding", "chunked"))
-        elif framing == "close":
+        elif self._framing == "close":
             self._keep_alive = False
         if not self._keep_alive:
             kept.append(("Connection", "close"))
@@ -66,6 +71,8 @@ class ResponseWriter:
 
     async def write(self, data: bytes) -> None:
         """Send a piece of the body."""
+        if not data:  # an empty chunk would be the end
+            return
         self._record.bytes_sent += len(data)
         self._record.events_sent += data.count(b"\n\n") if self._framing == "chunked" else 0
         if self._framing == "chunked":
@@ -95,6 +102,6 @@ class ResponseWriter:
     @property
     def _transport(self) -> asyncio.Transport:
         transport = self._request.transport
-        if transport is None:
+        if transport is None:  # pragma: no cover - the client left in this turn of the loop
             raise ConnectionResetError("the client left")
         return transport
