@@ -167,13 +167,17 @@ class Mask:
                 self._note(value)
         masked = MASKED.decode()
         return urlencode(
-            [(name, masked if name.lower() in self._parameters else value) for name, value in pairs]
+            [
+                (name, masked if name.lower() in self._parameters else value)
+                for name, value in pairs
+            ],
+            safe="*",
         )
 
     def _of_form(self, data: bytes, delimiter: bytes) -> bytes:
         """The named parts of a form masked."""
         part = re.compile(
-            rb'[; ]name="?(?:' + _any_of(self._given | set(_SECRET_FIELDS)) + rb')"?[;\r]'
+            rb'[; ]name="?(?:' + _any_of(self._given | set(_SECRET_FIELDS)) + rb')"?(?=[;\r])'
             rb"(?:[^\r\n]*\r\n)+?\r\n",
             re.IGNORECASE,
         )
