@@ -163,7 +163,7 @@ def read_tape(path: Path) -> tuple[Header, list[Exchange]]:
     """A tape's first line, and its exchanges in the order of their requests.
 
     Raises `TapeError` for what is no tape, `OSError` where there is no file. A last line that was
-    not written to its end, as when the recorder was killed, is left out.
+    not written to its end, as when the recorder was killed, is left out; so are empty ones.
     """
     with path.open("rb") as file:
         first = file.readline(_MAX_FIRST_LINE)
@@ -172,7 +172,8 @@ def read_tape(path: Path) -> tuple[Header, list[Exchange]]:
             if version != VERSION:
                 raise TapeError(f"{path} is a tape of version {version}; this is for {VERSION}")
             header = msgspec.json.decode(first, type=Header)
-            found = [_EXCHANGE.decode(line) for line in file if line.endswith(b"\n")]
+            whole = (line for line in file if line.endswith(b"\n") and line.strip())
+            found = [_EXCHANGE.decode(line) for line in whole]
         except (msgspec.MsgspecError, ValueError) as error:
             raise TapeError(f"{path} is not a tape: {error}") from error
     return header, sorted(found, key=_number)

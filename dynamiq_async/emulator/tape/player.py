@@ -14,24 +14,25 @@ from __future__ import annotations
 import asyncio
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType
 
 from ..core.wire import pause
 from .masks import Mask
 from .matching import Asked, difference, explain
 from .models import Content, Request, read_tape
 from .server import TAPE_KEY, TapeServer, request_of, respond_json
-from .sockets import CLOSE, OF_HANDSHAKE, PING, PONG, frame, payload
-from .writer import HOP
+from .sockets import CLOSE, PING, PONG, accept, frame, payload
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from aiohttp import web
+
     from ..core.multipart import Buffer
     from ..core.request_record import RequestRecord
-    from .models import Exchange, Piece
+    from .models import Exchange, Piece, Response
     from .writer import ResponseWriter
 
 _REPEATED = ("GET", "HEAD", "OPTIONS")  # they only look
@@ -57,6 +58,8 @@ class Player(TapeServer):
         host, port: see `TapeServer`.
 
     Attributes:
+        header: the first line of the tape.
+        exchanges: the others, in the order of their requests.
         unknown: what was said of each request that the tape did not know.
 
     Raises `TapeError` for a file that is no tape, `OSError` where there is none, ValueError for a
@@ -76,11 +79,11 @@ class Player(TapeServer):
         if not speed > 0:
             raise ValueError("speed is a number above 0")
         self.path = Path(tape)
-        self.header, exchanges = read_tape(self.path)
+        self.header, self.exchanges = read_tape(self.path)
         self.unknown: list[str] = []
         self.speed = speed
         self._names = {*self.header.masked, *ignore}
-        self._taped = [(taken, Asked.of(taken.request, self._mask())) for taken in exchanges]
+        self._taped = [(taken, Asked.of(taken.request, self._mask())) for taken in self.exchanges]
         self._by_request: dict[Asked, list[Exchange]] = {}
         for taken, asked in self._taped:
             self._by_request.setdefault(asked, []).append(taken)
@@ -180,11 +183,7 @@ class _PlayedSocket:
 
     async def play(self, mask: Mask) -> None:
         """Send what the App sent, and wait for what the client sent."""
-        socket = web.WebSocketResponse(autoclose=False)
-        for name, value in _headers(self._taken):
-            if name.lower() not in {*HOP, *OF_HANDSHAKE}:
-                socket.headers.add(name, value)
-        await socket.prepare(self._request)
+        socket = await accept(self._request, _headers(self._taken), autoping=True)
         self._writer.upgraded()
         for piece in self._taken.pieces:
             if piece.client:
@@ -230,9 +229,7 @@ class _PlayedSocket:
 
 def _headers(taken: Exchange) -> list[tuple[str, str]]:
     """The headers of a response, with the length that its pieces have now: masked, or edited."""
-    response, end = taken.response, taken.end
-    if response is None:
-        return []
+    response, end = cast("Response", taken.response), taken.end
     headers = list(response.headers)
     if response.framing != "length" or end.how not in ("whole", "cut", "reset"):
         return headers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType
 
 from .codings import KNOWN, Inflater
 from .responses import ResponseReader
@@ -13,26 +13,27 @@ from .server import is_socket
 from .sockets import (
     BINARY,
     CLOSE,
-    OF_HANDSHAKE,
+    MAX_MESSAGE,
     PING,
     PONG,
     TEXT,
     FrameReader,
+    accept,
     frame,
     payload,
 )
 from .upstream import beside
-from .writer import HOP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from aiohttp import web
 
     from .models import End
     from .takes import Take
     from .upstream import Upstream
     from .writer import ResponseWriter
 
-_MAX_MESSAGE = 16 * 1024 * 1024
 _OPCODES = {
     WSMsgType.TEXT: TEXT,
     WSMsgType.BINARY: BINARY,
@@ -132,19 +133,17 @@ async def _relay_socket(
 
     Raises ValueError for frames that make no sense.
     """
-    socket = web.WebSocketResponse(autoclose=False, autoping=False, max_msg_size=_MAX_MESSAGE)
-    for name, value in reader.headers:
-        if name.lower() not in HOP | OF_HANDSHAKE:
-            socket.headers.add(name, value)
-    await socket.prepare(request)
+    socket = await accept(request, reader.headers, autoping=False)
     writer.upgraded()
-    frames, closed = FrameReader(_MAX_MESSAGE), False
+    frames, closed = FrameReader(MAX_MESSAGE), False
     at = asyncio.get_running_loop().time()
     async with beside(_send_messages(socket, upstream, take)):
         while True:
             for op, sent in frames.feed(data):
                 take.add(at, sent, op)
-                closed = closed or op == CLOSE
+                if op == CLOSE and not closed:
+                    closed = True
+                    take.finish("whole")  # whatever the client does now
             await writer.write(data)
             at, data = await upstream.receive()
             if not data:

@@ -22,6 +22,7 @@ from ..core.request_bodies import parse_into, read_body
 from ..core.request_record import RequestRecord
 from ..core.wire import DroppedError
 from .models import MAX_REQUEST, Content, Request
+from .sockets import can_accept
 from .writer import ResponseWriter
 
 if TYPE_CHECKING:
@@ -130,6 +131,8 @@ class TapeServer:
                     await self.respond(request, record, body, writer)
                 else:
                     await respond_json(request, writer, refused.status, refused.envelope())
+            if request.content.exception() is not None:
+                request.protocol.force_close()  # aiohttp would read on, and log the error
             return writer.response
         except BaseException:
             record.disconnected = request.transport is None and self._listener.running
@@ -167,6 +170,10 @@ class TapeServer:
             return refused or too_large, b""
         except TimeoutError:
             return RefusalError(408, "request_timeout", "the body did not come in time"), b""
+        except web.RequestPayloadError as error:
+            return refused or RefusalError(
+                400, "bad_request", f"the body cannot be read: {error}"
+            ), b""
         finally:
             self._requests.add(record)
             self._changes.notify()
@@ -185,7 +192,7 @@ def _unfit(request: web.BaseRequest) -> RefusalError | None:
     if coding not in _CODINGS:
         message = f"a body that is compressed by {coding} cannot be looked at"
         return RefusalError(415, "unsupported_media_type", message)
-    if is_socket(request) and not web.WebSocketResponse().can_prepare(request).ok:
+    if is_socket(request) and not can_accept(request):
         return RefusalError(400, "bad_request", "the handshake of the WebSocket makes no sense")
     return None
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import secrets
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from aiohttp import WSMessage, WSMsgType
+from aiohttp import WSMessage, WSMsgType, web
+
+from .writer import HOP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 """The first bytes of frames that are whole messages."""
+
+_PROTOCOL = "sec-websocket-protocol"
+MAX_MESSAGE = 16 * 1024 * 1024
+"""Bytes of the largest message."""
 
 OF_HANDSHAKE = {
     "sec-websocket-key",
@@ -73,6 +82,28 @@ class FrameReader:
         frame = Frame(data[0], bytes(data[start : start + length]))
         del data[: start + length]
         return frame
+
+
+async def accept(
+    request: web.BaseRequest, headers: Iterable[tuple[str, str]], *, autoping: bool
+) -> web.WebSocketResponse:
+    """Accept the client's WebSocket with these headers of the App's 101."""
+    headers = list(headers)
+    chosen = [value for name, value in headers if name.lower() == _PROTOCOL]
+    socket = web.WebSocketResponse(
+        autoclose=False, autoping=autoping, protocols=chosen, max_msg_size=MAX_MESSAGE
+    )
+    for name, value in headers:
+        if name.lower() not in {*HOP, *OF_HANDSHAKE, _PROTOCOL}:
+            socket.headers.add(name, value)
+    await socket.prepare(request)
+    return socket
+
+
+def can_accept(request: web.BaseRequest) -> bool:
+    """Whether the handshake of a client makes sense."""
+    offered = [name.strip() for name in request.headers.get(_PROTOCOL, "").split(",")]
+    return web.WebSocketResponse(protocols=offered).can_prepare(request).ok
 
 
 def is_control(op: int) -> bool:

@@ -28,7 +28,8 @@ FORMS = {
 @pytest.mark.parametrize("data", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("size", [1, 2, 7, 10_000])
 def test_it_is_read_however_it_is_cut(data: bytes, size: int) -> None:
-    inflater, found = Inflater(), []
+    inflater = Inflater()
+    found: list[bytes] = []
     for start in range(0, len(data), size):
         assert not inflater.whole or b"".join(found) == TEXT[:500]
         found += inflater.feed(data[start : start + size])

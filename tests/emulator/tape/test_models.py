@@ -64,6 +64,7 @@ def test_a_last_line_that_was_not_written_to_its_end_is_left_out(tmp_path: Path)
     path = write(tmp_path / "a.jsonl", FIRST, LINE, json.dumps(LINE)[:40], end="")
     assert len(read_tape(path)[1]) == 1
     assert read_tape(write(path, FIRST))[1] == []
+    assert len(read_tape(write(path, FIRST, "", LINE, ""))[1]) == 1
 
 
 BAD_LINES: dict[str, Any] = {
