@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -30,6 +31,7 @@ from .core.wire import DroppedError, Nowhere, Wire, pause
 from .deployed import management_of
 from .flowy.state import Flowy
 from .routes import all_services, destination
+from .tape import Player, Recorder
 
 if TYPE_CHECKING:
     import ssl
@@ -195,6 +197,22 @@ class Emulator:
         if folder is not None:
             await self._listener.aclose(self._tasks.running)
             folder.cleanup()
+
+    # --- tapes ---------------------------------------------------------------------------------
+
+    @staticmethod
+    def record(
+        app: str, to: str | Path, *, mask: Collection[str] = (), access_key: str | None = None
+    ) -> Recorder:
+        """A proxy in front of a real App, which writes what passes to a tape: see `Recorder`."""
+        return Recorder(app, to, mask=mask, access_key=access_key)
+
+    @staticmethod
+    def replay(
+        tape: str | Path, *, speed: float = math.inf, ignore: Collection[str] = ()
+    ) -> Player:
+        """A server that responds as a tape says: see `Player`."""
+        return Player(tape, speed=speed, ignore=ignore)
 
     # --- what a test or a program sees -----------------------------------------------------------
 
