@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
@@ -98,6 +99,13 @@ def serve(
         bool, Parameter(help="Post callbacks to this machine too, over http.")
     ] = False,
     quiet: Annotated[bool, Parameter(help="Do not show the requests.")] = False,
+    db: Annotated[
+        Path | None,
+        Parameter(
+            help="A file that keeps runs, their events, files and history over restarts; made if "
+            "it is not there. Runs that were at work go on."
+        ),
+    ] = None,
     faults: Faults = NO_FAULTS,
 ) -> None:
     """Emulate the whole service on this machine, until Ctrl-C.
@@ -113,6 +121,7 @@ def serve(
     dynamiq-async serve my_package.apps:support --port 0 --public
     dynamiq-async serve my_package.flows:workflow
     dynamiq-async serve agent --fault '{"after_events": 3, "drop": "reset"}'
+    dynamiq-async serve agent --db emulator.db
     ```
     """
     from dynamiq_async.emulator import DEFAULT_KEY, Emulator
@@ -129,6 +138,7 @@ def serve(
         port=port,
         pace=pace,
         allow_loopback_callbacks=allow_loopback_callbacks,
+        db=db,
     )
     faults.script(emulator)
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from .app.builtin import BUILTIN
+from .app.recovery import restore
 from .app.settings import Settings
 from .app.state import AppState, deployments
 from .core.body_limits import max_body_bytes
@@ -32,6 +33,7 @@ from .management.apps import ManagedApp, Management
 from .routes import all_services, destination
 
 if TYPE_CHECKING:
+    import os
     import ssl
     from collections import Counter
     from collections.abc import Callable, Collection, Mapping
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from .app.requirements import Requirements
     from .app.run_context import App
     from .app.runs import Run
-    from .app.state import Deployment
     from .core.fault_script import Match
     from .core.faults import Fault
 
@@ -98,6 +99,8 @@ class Emulator:
             for the body of each request (else 408). None: without end.
         log_limit: how many requests and executions are remembered.
         clock: gives the Unix time by which Flowy works and signed links expire.
+        db: a file that keeps runs, their events, files and history over restarts, made if it is
+            not there; see `dynamiq_async.emulator.app.recovery`. None: they end with this object.
     """
 
     def __init__(
@@ -128,6 +131,7 @@ class Emulator:
         read_timeout: float | None = 60.0,
         log_limit: int = 10_000,
         clock: Callable[[], float] = time.time,
+        db: str | os.PathLike[str] | None = None,
     ) -> None:
         self.settings = Settings(
             access_key=access_key,
@@ -159,12 +163,11 @@ class Emulator:
             tasks=self._tasks,
             log_limit=log_limit,
         )
-        managed = _managed(self._deployments, public=access_key is None)
-        history = self._apps.history
-        self._management = Management(apps=managed, executions=history, clock=clock)
+        self._management = _management(self._apps, clock)
         self._flowy = Flowy(clock=clock)
         self._services = all_services(self._apps, self._management, self._flowy)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._db = None if db is None else Path(db)
         self._listener = Listener(
             self._handle,
             self._changes,
@@ -185,18 +188,33 @@ class Emulator:
         await self.aclose()
 
     async def start(self) -> None:
-        """Listen. After `aclose`: listen again, on the same port, with the runs and logs kept."""
-        await self._listener.start()
+        """Listen. After `aclose`: listen again, on the same port, with the runs and logs kept.
+
+        Raises `DatabaseError` where `db` cannot be used.
+        """
+        if self._listener.running:
+            raise RuntimeError("the emulator is running")
+        go_on = None if self._db is None else restore(self._apps, self._db)
+        try:
+            await self._listener.start()
+        except BaseException:
+            self._apps.close()
+            raise
         self._folder = tempfile.TemporaryDirectory(prefix="dynamiq-emulator-")
         self._apps.folder = Path(self._folder.name)
         self._callers.on_loopback = self._listener.on_loopback
+        if go_on is not None:
+            go_on()
 
     async def aclose(self) -> None:
         """Stop at once, and cancel everything that runs. May be called twice."""
         folder, self._folder = self._folder, None
         if folder is not None:
-            await self._listener.aclose(self._tasks.running)
-            folder.cleanup()
+            try:
+                self._apps.close()  # what is canceled now goes on when it is started again
+            finally:
+                await self._listener.aclose(self._tasks.running)
+                folder.cleanup()
 
     # --- what a test or a program sees -----------------------------------------------------------
 
@@ -352,7 +370,7 @@ class Emulator:
         admission = self._admit(record)
         try:
             refused = await self._read(request, record, admission.refused)
-            wire = Wire(request, record)
+            wire = Wire(request, record, self._apps.flush)
             with contextlib.suppress(DroppedError):
                 await self._respond(record, wire, Nowhere(request, record), admission, refused)
             return wire.response
@@ -439,12 +457,13 @@ class Emulator:
         await wire.finish()
 
 
-def _managed(deployments: Mapping[str, Deployment], *, public: bool) -> list[ManagedApp]:
-    """The emulator's Apps for the management API. The default one is left out if it has a path of
+def _management(apps: AppState, clock: Callable[[], float]) -> Management:
+    """The management API of the emulator's Apps. The default one is left out if it has a path of
     its own: what was called at the root is found there."""
+    deployments, public = apps.deployments, apps.settings.access_key is None
     default = deployments[""]
     named = [deployment.app for name, deployment in deployments.items() if name]
-    return [
+    managed = [
         ManagedApp(
             name=deployment.name,
             app=name,
@@ -455,6 +474,7 @@ def _managed(deployments: Mapping[str, Deployment], *, public: bool) -> list[Man
         for name, deployment in deployments.items()
         if name or deployment.app not in named
     ]
+    return Management(apps=managed, executions=apps.history, clock=clock)
 
 
 def _app(given: str | App) -> App:
