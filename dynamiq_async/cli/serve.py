@@ -141,6 +141,13 @@ def serve(
         bool, Parameter(help="Post callbacks to this machine too, over http.")
     ] = False,
     quiet: Annotated[bool, Parameter(help="Do not show the requests.")] = False,
+    db: Annotated[
+        Path | None,
+        Parameter(
+            help="A file that keeps runs, their events, files and history over restarts; made if "
+            "it is not there. Runs that were at work go on."
+        ),
+    ] = None,
     faults: Faults = NO_FAULTS,
     tapes: Tapes = NO_TAPES,
 ) -> None:
@@ -157,6 +164,7 @@ def serve(
     dynamiq-async serve my_package.apps:support --port 0 --public
     dynamiq-async serve my_package.flows:workflow
     dynamiq-async serve agent --fault '{"after_events": 3, "drop": "reset"}'
+    dynamiq-async serve agent --db emulator.db
     dynamiq-async serve --record https://my-app.example --to tape.jsonl --mask email
     dynamiq-async serve --replay tape.jsonl --speed 10
     ```
@@ -178,6 +186,7 @@ def serve(
         port=port,
         pace=pace,
         allow_loopback_callbacks=allow_loopback_callbacks,
+        db=db,
     )
     faults.script(emulator)
 

@@ -36,7 +36,7 @@ from .app import (
     node_source,
     tool_source,
 )
-from .core import FOREVER, HTML_PAGE, Fault, Log, Part, RequestRecord
+from .core import FOREVER, HTML_PAGE, DatabaseError, Fault, Log, Part, RequestRecord
 from .emulator import DEFAULT_KEY, Emulator
 from .flowy import Flowy, FlowyApp, FlowyContent, FlowyFailedError
 from .management import DEFAULT_ORG, DEFAULT_PROJECT, DEFAULT_TOKEN, DEFAULT_USER, ManagedApp
@@ -53,6 +53,7 @@ __all__ = [
     "HTML_PAGE",
     "App",
     "Approval",
+    "DatabaseError",
     "Delivery",
     "Emulator",
     "Execution",

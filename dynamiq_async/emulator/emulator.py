@@ -14,6 +14,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from .app.builtin import BUILTIN
+from .app.recovery import restore
 from .app.settings import Settings
 from .app.state import AppState, deployments
 from .core.body_limits import max_body_bytes
@@ -34,6 +35,7 @@ from .routes import all_services, destination
 from .tape import Player, Recorder
 
 if TYPE_CHECKING:
+    import os
     import ssl
     from collections import Counter
     from collections.abc import Callable, Collection, Mapping
@@ -100,6 +102,8 @@ class Emulator:
             for the body of each request (else 408). None: without end.
         log_limit: how many requests and executions are remembered.
         clock: gives the Unix time by which Flowy works and signed links expire.
+        db: a file that keeps runs, their events, files and history over restarts, made if it is
+            not there; see `dynamiq_async.emulator.app.recovery`. None: they end with this object.
     """
 
     def __init__(
@@ -130,6 +134,7 @@ class Emulator:
         read_timeout: float | None = 60.0,
         log_limit: int = 10_000,
         clock: Callable[[], float] = time.time,
+        db: str | os.PathLike[str] | None = None,
     ) -> None:
         self.settings: Settings = Settings(
             access_key=access_key,
@@ -165,6 +170,7 @@ class Emulator:
         self._flowy = Flowy(clock=clock)
         self._services = all_services(self._apps, self._management, self._flowy)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._db = None if db is None else Path(db)
         self._listener = Listener(
             self._handle,
             self._changes,
@@ -185,18 +191,33 @@ class Emulator:
         await self.aclose()
 
     async def start(self) -> None:
-        """Listen. After `aclose`: listen again, on the same port, with the runs and logs kept."""
-        await self._listener.start()
+        """Listen. After `aclose`: listen again, on the same port, with the runs and logs kept.
+
+        Raises `DatabaseError` where `db` cannot be used.
+        """
+        if self._listener.running:
+            raise RuntimeError("the emulator is running")
+        go_on = None if self._db is None else restore(self._apps, self._db)
+        try:
+            await self._listener.start()
+        except BaseException:
+            self._apps.close()
+            raise
         self._folder = tempfile.TemporaryDirectory(prefix="dynamiq-emulator-")
         self._apps.folder = Path(self._folder.name)
         self._callers.on_loopback = self._listener.on_loopback
+        if go_on is not None:
+            go_on()
 
     async def aclose(self) -> None:
         """Stop at once, and cancel everything that runs. May be called twice."""
         folder, self._folder = self._folder, None
         if folder is not None:
-            await self._listener.aclose(self._tasks.running)
-            folder.cleanup()
+            try:
+                self._apps.close()  # what is canceled now goes on when it is started again
+            finally:
+                await self._listener.aclose(self._tasks.running)
+                folder.cleanup()
 
     # --- tapes ---------------------------------------------------------------------------------
 
@@ -368,7 +389,7 @@ class Emulator:
         admission = self._admit(record)
         try:
             refused = await self._read(request, record, admission.refused)
-            wire = Wire(request, record)
+            wire = Wire(request, record, self._apps.flush)
             with contextlib.suppress(DroppedError):
                 await self._respond(record, wire, Nowhere(request, record), admission, refused)
             return wire.response

@@ -8,6 +8,7 @@
 | runs | `runs`, `run_events`, `runs_api` |
 | files, and accounts of end users | `files_api`, `requirements_api` |
 | paths, and the Access Key | `routes` |
+| what outlives a restart | `storage`, `recovery`, `replay` |
 """
 
 from .builtin import BUILTIN

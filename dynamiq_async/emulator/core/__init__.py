@@ -9,11 +9,13 @@
 | faults | `faults`, `fault_script` |
 | a server, and who may call it | `listener`, `connections`, `callers` |
 | what a test sees | `request_record`, `log` |
+| what outlives the process | `database` |
 """
 
+from .database import DatabaseError
 from .faults import FOREVER, HTML_PAGE, Fault
 from .log import Log
 from .multipart import Part
 from .request_record import RequestRecord
 
-__all__ = ["FOREVER", "HTML_PAGE", "Fault", "Log", "Part", "RequestRecord"]
+__all__ = ["FOREVER", "HTML_PAGE", "DatabaseError", "Fault", "Log", "Part", "RequestRecord"]

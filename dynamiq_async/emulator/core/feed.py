@@ -45,6 +45,15 @@ class Feed:
         self.readers: set[Reader] = set()
         self._room = asyncio.Event()
 
+    @classmethod
+    def of(cls, events: Sequence[FeedEvent], window: int | None) -> Feed:
+        """A feed that goes on behind these events."""
+        feed = cls(window)
+        feed.forgotten = 0 if window is None else max(len(events) - window, 0)
+        feed.events.extend(events[feed.forgotten :])
+        feed.sequence = events[-1].sequence if events else 0
+        return feed
+
     @property
     def unread(self) -> bool:
         """Whether an event that is added now is lost: nothing is kept, and there is no reader."""
