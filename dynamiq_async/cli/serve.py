@@ -6,51 +6,21 @@ import asyncio
 import os
 import signal
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, cast
 
-import msgspec
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from dynamiq_async.cli import app_sources, inputs, output
-from dynamiq_async.errors import InvalidArgumentError
+from dynamiq_async.cli import app_sources, output
+from dynamiq_async.cli.fault_options import NO_FAULTS, Faults
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dynamiq_async.emulator import Emulator, Fault, RequestRecord
-
-FAULTS = Group("Faults", sort_key=20)
+    from dynamiq_async.emulator import Emulator, RequestRecord
 
 _SHORTEST_PATH = 16
 _INPUT = '{"question": "What can you do?"}'
-
-
-@Parameter(name="*", group=FAULTS)
-@dataclass(frozen=True)
-class Faults:
-    """What goes wrong."""
-
-    fault: Annotated[
-        tuple[str, ...],
-        Parameter(
-            help="What happens to requests, as JSON with the fields of "
-            "`dynamiq_async.emulator.Fault`; `{}` is nothing. Repeated: one request after "
-            "another meets them, again and again."
-        ),
-    ] = ()
-    fault_match: Annotated[
-        str | None, Parameter(help='Only requests like "POST /" or "/v1/runs*" meet faults.')
-    ] = None
-
-    def script(self, emulator: Emulator) -> None:
-        """Have the emulator play these faults."""
-        if self.fault:
-            emulator.script(*map(_read_fault, self.fault), match=self.fault_match, times=None)
-
-
-NO_FAULTS = Faults()
 
 
 def serve(
@@ -113,6 +83,7 @@ def serve(
     dynamiq-async serve my_package.apps:support --port 0 --public
     dynamiq-async serve my_package.flows:workflow
     dynamiq-async serve agent --fault '{"after_events": 3, "drop": "reset"}'
+    dynamiq-async serve agent --faults faults.toml
     ```
     """
     from dynamiq_async.emulator import DEFAULT_KEY, Emulator
@@ -130,7 +101,7 @@ def serve(
         pace=pace,
         allow_loopback_callbacks=allow_loopback_callbacks,
     )
-    faults.script(emulator)
+    faults.load(emulator)
 
     async def run() -> None:
         _stop_on_sigterm()
@@ -161,18 +132,6 @@ def _stop_on_sigterm() -> None:
     if sys.platform != "win32":  # pragma: no branch - its event loops take no signals
         task = cast("asyncio.Task[None]", asyncio.current_task())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-
-
-def _read_fault(given: str) -> Fault:
-    from dynamiq_async.emulator import Fault
-
-    value = inputs.read_json(given, "fault")
-    if isinstance(value, dict) and isinstance(value.get("send"), str):
-        value["send"] = value["send"].encode()
-    try:
-        return msgspec.convert(value, Fault)
-    except ValueError as error:
-        raise InvalidArgumentError(f"{given} is not a fault: {error}", argument="fault") from error
 
 
 def _introduce(emulator: Emulator, name: str, console: Console) -> None:

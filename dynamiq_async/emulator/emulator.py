@@ -18,7 +18,9 @@ from .app.state import AppState, deployments
 from .core.body_limits import max_body_bytes
 from .core.browsers import ANY_ORIGIN, allow, browser_headers, is_preflight
 from .core.callers import Callers
+from .core.fault_rules import FaultRules
 from .core.fault_script import Script
+from .core.faults import NO_FAULT
 from .core.listener import Listener
 from .core.log import Changes, Log
 from .core.refusals import RefusalError
@@ -32,6 +34,7 @@ from .management.apps import ManagedApp, Management
 from .routes import all_services, destination
 
 if TYPE_CHECKING:
+    import os
     import ssl
     from collections import Counter
     from collections.abc import Callable, Collection, Mapping
@@ -98,6 +101,7 @@ class Emulator:
             for the body of each request (else 408). None: without end.
         log_limit: how many requests and executions are remembered.
         clock: gives the Unix time by which Flowy works and signed links expire.
+        faults: a TOML file of faults (see `FaultRules.load`). What `script` says goes before.
     """
 
     def __init__(
@@ -128,6 +132,7 @@ class Emulator:
         read_timeout: float | None = 60.0,
         log_limit: int = 10_000,
         clock: Callable[[], float] = time.time,
+        faults: str | os.PathLike[str] | None = None,
     ) -> None:
         self.settings = Settings(
             access_key=access_key,
@@ -145,11 +150,11 @@ class Emulator:
             max_file_bytes=max_file_bytes,
             list_lag=list_lag,
         )
-        named = {**BUILTIN, **{name: _app(given) for name, given in (apps or {}).items()}}
-        self._deployments = deployments(_app(app), named)
+        self._deployments = _deployed(app, apps or {})
         self._callers = Callers(host, allow_hosts, allow_origins)
         self._requests: Log[RequestRecord] = Log(log_limit)
         self._script = Script()
+        self._rules = FaultRules({each.name for each in self._deployments.values()}, faults)
         self._changes = Changes()
         self._tasks = Tasks()
         self._apps = AppState(
@@ -160,8 +165,7 @@ class Emulator:
             log_limit=log_limit,
         )
         managed = _managed(self._deployments, public=access_key is None)
-        history = self._apps.history
-        self._management = Management(apps=managed, executions=history, clock=clock)
+        self._management = Management(apps=managed, executions=self._apps.history, clock=clock)
         self._flowy = Flowy(clock=clock)
         self._services = all_services(self._apps, self._management, self._flowy)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -326,6 +330,12 @@ class Emulator:
         self._script.add(faults, match, times)
 
     @property
+    def faults(self) -> FaultRules:
+        """Faults by rules: those of the file, and more. A request that a script matches meets what
+        that says, and is counted by the rules all the same."""
+        return self._rules
+
+    @property
     def pending_faults(self) -> int:
         """How many scripted faults no request has met yet."""
         return self._script.pending
@@ -335,12 +345,14 @@ class Emulator:
         self._script.clear()
 
     def reset(self) -> None:
-        """Forget the logs, the script and the use of the quota. Runs and files stay."""
+        """Forget the logs, the script and the use of the quota. Runs and files stay, and the rules
+        of faults, which count anew."""
         self.requests.clear()
         self.executions.clear()
         self.execution_counts.clear()
         self.deliveries.clear()
         self.clear_script()
+        self._rules.restart()
         self._apps.invocations = 0
 
     # --- requests ------------------------------------------------------------------------------
@@ -402,7 +414,8 @@ class Emulator:
             if refused is None:
                 parse_into(record, body)
             if not is_preflight(record):  # the browser's own, about the request that follows
-                record.fault = self._script.take(record)
+                ruled = self._rules.take(record)
+                record.fault = self._script.take(record) or ruled or NO_FAULT
             return refused
         except RefusalError as too_large:
             return refused or too_large
@@ -455,6 +468,11 @@ def _managed(deployments: Mapping[str, Deployment], *, public: bool) -> list[Man
         for name, deployment in deployments.items()
         if name or deployment.app not in named
     ]
+
+
+def _deployed(default: str | App, apps: Mapping[str, str | App]) -> dict[str, Deployment]:
+    named = {**BUILTIN, **{name: _app(given) for name, given in apps.items()}}
+    return deployments(_app(default), named)
 
 
 def _app(given: str | App) -> App:
