@@ -6,94 +6,23 @@ import asyncio
 import os
 import signal
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
-import msgspec
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from dynamiq_async.cli import app_sources, inputs, output
-from dynamiq_async.errors import InvalidArgumentError
+from dynamiq_async.cli import app_sources, output
+from dynamiq_async.cli.fault_options import NO_FAULTS, Faults
+from dynamiq_async.cli.tape_options import NO_TAPES, Tapes
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dynamiq_async.emulator import Emulator, Fault, RequestRecord, TapeServer
-
-FAULTS = Group("Faults", sort_key=20)
+    from dynamiq_async.emulator import Emulator, RequestRecord, TapeServer
 
 _SHORTEST_PATH = 16
 _INPUT = '{"question": "What can you do?"}'
-
-
-@Parameter(name="*", group=FAULTS)
-@dataclass(frozen=True)
-class Faults:
-    """What goes wrong."""
-
-    fault: Annotated[
-        tuple[str, ...],
-        Parameter(
-            help="What happens to requests, as JSON with the fields of "
-            "`dynamiq_async.emulator.Fault`; `{}` is nothing. Repeated: one request after "
-            "another meets them, again and again."
-        ),
-    ] = ()
-    fault_match: Annotated[
-        str | None, Parameter(help='Only requests like "POST /" or "/v1/runs*" meet faults.')
-    ] = None
-
-    def script(self, emulator: Emulator) -> None:
-        """Have the emulator play these faults."""
-        if self.fault:
-            emulator.script(*map(_read_fault, self.fault), match=self.fault_match, times=None)
-
-
-NO_FAULTS = Faults()
-
-TAPES = Group("Tapes", sort_key=21)
-
-
-@Parameter(name="*", group=TAPES)
-@dataclass(frozen=True)
-class Tapes:
-    """A real App recorded, or replayed from a tape."""
-
-    record: Annotated[
-        str | None, Parameter(help="Pass requests on to the App with this URL, and record them.")
-    ] = None
-    to: Annotated[Path | None, Parameter(help="The tape to record to, a new file.")] = None
-    mask: Annotated[
-        tuple[str, ...],
-        Parameter(help="A field whose values are kept off the tape, like keys are. Repeatable."),
-    ] = ()
-    replay: Annotated[
-        Path | None, Parameter(help="Respond as this tape says, in place of the emulator.")
-    ] = None
-    speed: Annotated[
-        float,
-        Parameter(help="How much faster to replay; `inf`: without waiting. [default: 1]"),
-    ] = 1.0
-
-    def server(self, host: str, port: int) -> TapeServer | None:
-        """What is asked for, if anything."""
-        from dynamiq_async.emulator import Player, Recorder, TapeError
-
-        if (self.record is None) != (self.to is None):
-            raise InvalidArgumentError("--record and --to go together", argument="record")
-        try:
-            if self.record is not None and self.to is not None:
-                return Recorder(self.record, self.to, mask=self.mask, host=host, port=port)
-            if self.replay is not None:
-                return Player(self.replay, speed=self.speed, host=host, port=port)
-        except (ValueError, TapeError) as error:
-            raise InvalidArgumentError(str(error), argument="tape") from error
-        return None
-
-
-NO_TAPES = Tapes()
 
 
 def serve(
@@ -150,6 +79,15 @@ def serve(
     ] = None,
     faults: Faults = NO_FAULTS,
     tapes: Tapes = NO_TAPES,
+    inspector: Annotated[
+        bool | None,
+        Parameter(
+            negative="--no-inspector",
+            help="Have a page at `/_ui` that shows what happens, answers questions, cancels runs "
+            "and switches faults. By default where only this machine can reach the emulator; "
+            "asked for, whoever can call it may use the page.",
+        ),
+    ] = None,
 ) -> None:
     """Emulate the whole service on this machine, until Ctrl-C.
 
@@ -167,6 +105,7 @@ def serve(
     dynamiq-async serve agent --db emulator.db
     dynamiq-async serve --record https://my-app.example --to tape.jsonl --mask email
     dynamiq-async serve --replay tape.jsonl --speed 10
+    dynamiq-async serve agent --faults faults.toml
     ```
     """
     from dynamiq_async.emulator import DEFAULT_KEY, Emulator
@@ -187,8 +126,9 @@ def serve(
         pace=pace,
         allow_loopback_callbacks=allow_loopback_callbacks,
         db=db,
+        inspector=inspector,
     )
-    faults.script(emulator)
+    faults.load(emulator)
 
     async def run() -> None:
         _stop_on_sigterm()
@@ -235,18 +175,6 @@ def _stop_on_sigterm() -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
-def _read_fault(given: str) -> Fault:
-    from dynamiq_async.emulator import Fault
-
-    value = inputs.read_json(given, "fault")
-    if isinstance(value, dict) and isinstance(value.get("send"), str):
-        value["send"] = value["send"].encode()
-    try:
-        return msgspec.convert(value, Fault)
-    except ValueError as error:
-        raise InvalidArgumentError(f"{given} is not a fault: {error}", argument="fault") from error
-
-
 def _introduce(emulator: Emulator, name: str, console: Console) -> None:
     """Print the addresses and keys of the services, and a first command to try."""
     from dynamiq_async.emulator import BUILTIN
@@ -256,6 +184,8 @@ def _introduce(emulator: Emulator, name: str, console: Console) -> None:
 
     say(f"The emulator runs at {emulator.url}", "bold")
     say(f"  access key  {emulator.access_key or 'none: the Apps are public'}")
+    if emulator.inspector_url is not None:
+        say(f"  inspector   {emulator.inspector_url}")
     say(f"  {'/':<10}  the App {name}")
     for path, app in BUILTIN.items():
         say(f"  /{path:<9}  {(app.__doc__ or '').partition('.')[0].lower()}", "dim")

@@ -36,7 +36,18 @@ from .app import (
     node_source,
     tool_source,
 )
-from .core import FOREVER, HTML_PAGE, DatabaseError, Fault, Log, Part, RequestRecord
+from .core import (
+    FOREVER,
+    HTML_PAGE,
+    DatabaseError,
+    Fault,
+    FaultRule,
+    FaultRules,
+    Log,
+    Part,
+    RequestRecord,
+    read_fault,
+)
 from .emulator import DEFAULT_KEY, Emulator
 from .flowy import Flowy, FlowyApp, FlowyContent, FlowyFailedError
 from .management import DEFAULT_ORG, DEFAULT_PROJECT, DEFAULT_TOKEN, DEFAULT_USER, ManagedApp
@@ -58,6 +69,8 @@ __all__ = [
     "Emulator",
     "Execution",
     "Fault",
+    "FaultRule",
+    "FaultRules",
     "Feedback",
     "Flowy",
     "FlowyApp",
@@ -83,5 +96,6 @@ __all__ = [
     "node_error",
     "node_result",
     "node_source",
+    "read_fault",
     "tool_source",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import tempfile
 import time
 from pathlib import Path
@@ -13,14 +12,16 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from .app.builtin import BUILTIN
+from .app.named_apps import named_apps
 from .app.recovery import restore
 from .app.settings import Settings
-from .app.state import AppState, deployments
+from .app.state import AppState
 from .core.body_limits import max_body_bytes
 from .core.browsers import ANY_ORIGIN, allow, browser_headers, is_preflight
 from .core.callers import Callers
+from .core.fault_rules import FaultRules
 from .core.fault_script import Script
+from .core.faults import NO_FAULT
 from .core.listener import Listener
 from .core.log import Changes, Log
 from .core.refusals import RefusalError
@@ -33,6 +34,7 @@ from .deployed import management_of
 from .flowy.state import Flowy
 from .routes import all_services, destination
 from .tape import Player, Recorder
+from .ui.inspector import Inspector
 
 if TYPE_CHECKING:
     import os
@@ -104,6 +106,9 @@ class Emulator:
         clock: gives the Unix time by which Flowy works and signed links expire.
         db: a file that keeps runs, their events, files and history over restarts, made if it is
             not there; see `dynamiq_async.emulator.app.recovery`. None: they end with this object.
+        faults: a TOML file of faults (see `FaultRules.load`). What `script` says goes before.
+        inspector: whether there is a page at `/_ui` that shows what happens; None: where only this
+            machine can reach the emulator. True: whoever can call the emulator may look and act.
     """
 
     def __init__(
@@ -135,6 +140,8 @@ class Emulator:
         log_limit: int = 10_000,
         clock: Callable[[], float] = time.time,
         db: str | os.PathLike[str] | None = None,
+        faults: str | os.PathLike[str] | None = None,
+        inspector: bool | None = None,
     ) -> None:
         self.settings: Settings = Settings(
             access_key=access_key,
@@ -152,11 +159,11 @@ class Emulator:
             max_file_bytes=max_file_bytes,
             list_lag=list_lag,
         )
-        named = {**BUILTIN, **{name: _app(given) for name, given in (apps or {}).items()}}
-        self._deployments = deployments(_app(app), named)
+        self._deployments = named_apps(app, apps or {})
         self._callers = Callers(host, allow_hosts, allow_origins)
         self._requests: Log[RequestRecord] = Log(log_limit)
         self._script = Script()
+        self._rules = FaultRules({each.name for each in self._deployments.values()}, faults)
         self._changes = Changes()
         self._tasks = Tasks()
         self._apps = AppState(
@@ -168,7 +175,10 @@ class Emulator:
         )
         self._management = management_of(self._apps, clock)
         self._flowy = Flowy(clock=clock)
-        self._services = all_services(self._apps, self._management, self._flowy)
+        self._inspector = Inspector(
+            self._apps, self._requests, self._rules, self._callers, wanted=inspector
+        )
+        self._services = all_services(self._apps, self._management, self._flowy, self._inspector)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._db = None if db is None else Path(db)
         self._listener = Listener(
@@ -221,19 +231,11 @@ class Emulator:
 
     # --- tapes ---------------------------------------------------------------------------------
 
-    @staticmethod
-    def record(
-        app: str, to: str | Path, *, mask: Collection[str] = (), access_key: str | None = None
-    ) -> Recorder:
-        """A proxy in front of a real App, which writes what passes to a tape: see `Recorder`."""
-        return Recorder(app, to, mask=mask, access_key=access_key)
+    record = Recorder
+    """`Emulator.record(url, "tape.jsonl")`: a proxy in front of a real App, which records it."""
 
-    @staticmethod
-    def replay(
-        tape: str | Path, *, speed: float = math.inf, ignore: Collection[str] = ()
-    ) -> Player:
-        """A server that responds as a tape says: see `Player`."""
-        return Player(tape, speed=speed, ignore=ignore)
+    replay = Player
+    """`Emulator.replay("tape.jsonl")`: a server that responds as a tape says."""
 
     # --- what a test or a program sees -----------------------------------------------------------
 
@@ -257,6 +259,11 @@ class Emulator:
         if name not in self._deployments:
             raise KeyError(name)
         return f"{self.url}/{name}"
+
+    @property
+    def inspector_url(self) -> str | None:
+        """The page that shows what happens; None: there is none."""
+        return f"{self.url}/_ui" if self._inspector.on else None
 
     @property
     def management_url(self) -> str:
@@ -363,6 +370,12 @@ class Emulator:
         self._script.add(faults, match, times)
 
     @property
+    def faults(self) -> FaultRules:
+        """Faults by rules: those of the file, and more. A request that a script matches meets what
+        that says, and is counted by the rules all the same."""
+        return self._rules
+
+    @property
     def pending_faults(self) -> int:
         """How many scripted faults no request has met yet."""
         return self._script.pending
@@ -372,12 +385,15 @@ class Emulator:
         self._script.clear()
 
     def reset(self) -> None:
-        """Forget the logs, the script and the use of the quota. Runs and files stay."""
+        """Forget the logs, the script and the use of the quota. Runs and files stay, and the rules
+        of faults, which count anew."""
         self.requests.clear()
         self.executions.clear()
         self.execution_counts.clear()
         self.deliveries.clear()
         self.clear_script()
+        self._rules.restart()
+        self._apps.recent.clear()
         self._apps.invocations = 0
 
     # --- requests ------------------------------------------------------------------------------
@@ -398,7 +414,7 @@ class Emulator:
             raise
         finally:
             self._listener.handlers.discard(handler)
-            record.finished = True
+            record.finish()
             self._changes.notify()
 
     def _record(self, request: web.BaseRequest) -> RequestRecord:
@@ -414,6 +430,7 @@ class Emulator:
             service=to.service,
             prefix=to.app,
             endpoint=to.endpoint,
+            peer=request.remote or "",
             request_id=uuid4().hex,
         )
         record.browser_headers = browser_headers(record, self._callers.origins)
@@ -438,16 +455,19 @@ class Emulator:
                 body = await read_body(request, folder, limit, keep=refused is None)
             if refused is None:
                 parse_into(record, body)
-            if not is_preflight(record):  # the browser's own, about the request that follows
-                record.fault = self._script.take(record)
+            # A preflight is the browser's own, about the request that follows.
+            if not (record.internal or is_preflight(record)):
+                ruled = self._rules.take(record)
+                record.fault = self._script.take(record) or ruled or NO_FAULT
             return refused
         except RefusalError as too_large:
             return refused or too_large
         except TimeoutError:
             return RefusalError(408, "request_timeout", "the body did not come in time")
         finally:
-            self.requests.add(record)
-            self._changes.notify()
+            if not record.internal:
+                self.requests.add(record)
+                self._changes.notify()
 
     async def _respond(
         self,
@@ -474,11 +494,3 @@ class Emulator:
         await wire.start(status, {"Content-Type": kind}, length=len(body))
         await wire.write(body)
         await wire.finish()
-
-
-def _app(given: str | App) -> App:
-    if not isinstance(given, str):
-        return given
-    if given not in BUILTIN:
-        raise ValueError(f"no such App: {given!r}; there are {', '.join(BUILTIN)}")
-    return BUILTIN[given]

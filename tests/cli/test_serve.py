@@ -190,6 +190,24 @@ def test_a_fault_can_put_bytes_into_a_stream() -> None:
     assert b": a comment\n\n" in body
 
 
+def test_a_file_of_faults_does_the_same_twice(tmp_path: Path) -> None:
+    file = tmp_path / "faults.toml"
+    file.write_text(
+        'seed = 3\n[[fault]]\napp = "echo"\nprobability = 0.5\nstatus = 503\n'
+        '[[fault]]\nroute = "POST /"\nnth = 2\nstatus = 502\n'
+    )
+
+    def visit(visitor: Visitor) -> list[int]:
+        return [visitor.status(path) for path in ["/echo"] * 12 + ["/"]]
+
+    once, twice = (serve("--faults", str(file), visit=visit)[2] for _ in range(2))
+    assert once == twice
+    assert {200, 503} <= set(once)
+    assert once[-1] == 200
+    first = ("--fault", '{"status": 418}', "--fault-match", "POST /")
+    assert set(serve("--faults", str(file), *first, visit=visit)[2]) == {418}
+
+
 @pytest.mark.parametrize("allowed", [(), ("--allow-host", "bot.test")])
 def test_hosts_that_are_allowed(allowed: tuple[str, ...]) -> None:
     """Others are refused, so that no page of another site can call it by a name of its own."""
@@ -408,6 +426,9 @@ def test_without_the_library_it_says_what_to_install(
         (["--fault", "{"], "--fault is not JSON"),
         (["--fault", '{"after_events": "3", "drop": "reset"}'], "after_events"),
         (["--fault", '{"after_events": 3}'], "nothing happens at the position"),
+        (["--fault", '{"stauts": 503}'], "there is no 'stauts': did you mean status?"),
+        (["--faults", "nowhere.toml"], "nowhere.toml"),
+        (["--faults", "my_apps.py"], "my_apps.py: "),
     ],
 )
 def test_wrong_usage(
