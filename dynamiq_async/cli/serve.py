@@ -7,51 +7,23 @@ import contextlib
 import os
 import signal
 import sys
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
-import msgspec
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from dynamiq_async.cli import app_sources, inputs, output
-from dynamiq_async.errors import InvalidArgumentError
+from dynamiq_async.cli import app_sources, output
+from dynamiq_async.cli.fault_options import NO_FAULTS, Faults
+from dynamiq_async.cli.tape_options import NO_TAPES, Tapes
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dynamiq_async.emulator import Emulator, Fault, RequestRecord
-
-FAULTS = Group("Faults", sort_key=20)
+    from dynamiq_async.emulator import Emulator, RequestRecord, TapeServer
 
 _SHORTEST_PATH = 16
 _INPUT = '{"question": "What can you do?"}'
-
-
-@Parameter(name="*", group=FAULTS)
-@dataclass(frozen=True)
-class Faults:
-    """What goes wrong."""
-
-    fault: Annotated[
-        tuple[str, ...],
-        Parameter(
-            help="What happens to requests, as JSON with the fields of "
-            "`dynamiq_async.emulator.Fault`; `{}` is nothing. Repeated: one request after "
-            "another meets them, again and again."
-        ),
-    ] = ()
-    fault_match: Annotated[
-        str | None, Parameter(help='Only requests like "POST /" or "/v1/runs*" meet faults.')
-    ] = None
-
-    def script(self, emulator: Emulator) -> None:
-        """Have the emulator play these faults."""
-        if self.fault:
-            emulator.script(*map(_read_fault, self.fault), match=self.fault_match, times=None)
-
-
-NO_FAULTS = Faults()
 
 
 def serve(
@@ -101,6 +73,13 @@ def serve(
         bool, Parameter(help="Post callbacks to this machine too, over http.")
     ] = False,
     quiet: Annotated[bool, Parameter(help="Do not show the requests.")] = False,
+    db: Annotated[
+        Path | None,
+        Parameter(
+            help="A file that keeps runs, their events, files and history over restarts; made if "
+            "it is not there. Runs that were at work go on."
+        ),
+    ] = None,
     project: Annotated[
         tuple[str, ...],
         Parameter(
@@ -109,6 +88,16 @@ def serve(
         ),
     ] = (),
     faults: Faults = NO_FAULTS,
+    tapes: Tapes = NO_TAPES,
+    inspector: Annotated[
+        bool | None,
+        Parameter(
+            negative="--no-inspector",
+            help="Have a page at `/_ui` that shows what happens, answers questions, cancels runs "
+            "and switches faults. By default where only this machine can reach the emulator; "
+            "asked for, whoever can call it may use the page.",
+        ),
+    ] = None,
 ) -> None:
     """Emulate the whole service on this machine, until Ctrl-C.
 
@@ -124,11 +113,18 @@ def serve(
     dynamiq-async serve my_package.flows:workflow
     dynamiq-async serve support=my_package.apps:support billing=my_package.apps:billing
     dynamiq-async serve agent --fault '{"after_events": 3, "drop": "reset"}'
+    dynamiq-async serve agent --db emulator.db
+    dynamiq-async serve --record https://my-app.example --to tape.jsonl --mask email
+    dynamiq-async serve --replay tape.jsonl --speed 10
+    dynamiq-async serve agent --faults faults.toml
     ```
     """
     from dynamiq_async.emulator import DEFAULT_KEY
 
     console = output.console()
+    if (tape := tapes.server(host, port)) is not None:
+        _serve_tape(tape, console, quiet=quiet)
+        return
     key = None if public else access_key or DEFAULT_KEY
     found = app_sources.find_apps(app, "llm")
     emulator = app_sources.made(
@@ -140,9 +136,11 @@ def serve(
         port=port,
         pace=pace,
         allow_loopback_callbacks=allow_loopback_callbacks,
+        db=db,
+        inspector=inspector,
         projects=app_sources.find_projects(project),
     )
-    faults.script(emulator)
+    faults.load(emulator)
 
     async def run() -> None:
         _stop_on_sigterm()
@@ -160,6 +158,20 @@ def serve(
         _leave()
 
 
+def _serve_tape(tape: TapeServer, console: Console, *, quiet: bool) -> None:
+    async def run() -> None:
+        _stop_on_sigterm()
+        async with tape:
+            console.print(f"{tape} at {tape.url}", style="bold", soft_wrap=True, markup=False)
+            console.print("Ctrl-C stops it.", style="dim")
+            await asyncio.Event().wait() if quiet else await _log_requests(tape, console)
+
+    try:
+        asyncio.run(run())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("stopped")
+
+
 def _leave() -> None:
     """Leave at once: at its end the interpreter would wait for the library's threads, some seconds
     where they do nothing, and for a node that is at work."""
@@ -175,18 +187,6 @@ def _stop_on_sigterm() -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
-def _read_fault(given: str) -> Fault:
-    from dynamiq_async.emulator import Fault
-
-    value = inputs.read_json(given, "fault")
-    if isinstance(value, dict) and isinstance(value.get("send"), str):
-        value["send"] = value["send"].encode()
-    try:
-        return msgspec.convert(value, Fault)
-    except ValueError as error:
-        raise InvalidArgumentError(f"{given} is not a fault: {error}", argument="fault") from error
-
-
 def _introduce(emulator: Emulator, found: app_sources.FoundApps, console: Console) -> None:
     """Print the addresses and keys of the services, and a first command to try."""
     from dynamiq_async.emulator import BUILTIN
@@ -196,6 +196,8 @@ def _introduce(emulator: Emulator, found: app_sources.FoundApps, console: Consol
 
     say(f"The emulator runs at {emulator.url}", "bold")
     say(f"  access key  {emulator.access_key or 'none: the Apps are public'}")
+    if emulator.inspector_url is not None:
+        say(f"  inspector   {emulator.inspector_url}")
     say(f"  {'/':<10}  the App {found.source}")
     for name, source in found.sources.items():
         say(f"  /{name:<9}  the App {source}{_elsewhere(emulator, name)}")
@@ -243,7 +245,7 @@ def _settings(emulator: Emulator, service: str) -> str:
     return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
-async def _log_requests(emulator: Emulator, console: Console) -> None:
+async def _log_requests(emulator: Emulator | TapeServer, console: Console) -> None:
     """Print each request when it is over."""
     log = emulator.requests
     seen = 0

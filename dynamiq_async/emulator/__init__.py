@@ -39,10 +39,22 @@ from .app import (
     node_source,
     tool_source,
 )
-from .core import FOREVER, HTML_PAGE, Fault, Log, Part, RequestRecord
+from .core import (
+    FOREVER,
+    HTML_PAGE,
+    DatabaseError,
+    Fault,
+    FaultRule,
+    FaultRules,
+    Log,
+    Part,
+    RequestRecord,
+    read_fault,
+)
 from .emulator import DEFAULT_KEY, Emulator
 from .flowy import Flowy, FlowyApp, FlowyContent, FlowyFailedError
 from .management import DEFAULT_ORG, DEFAULT_PROJECT, DEFAULT_TOKEN, DEFAULT_USER, ManagedApp
+from .tape import Player, Recorder, TapeError, TapeServer
 
 __all__ = [
     "BUILTIN",
@@ -55,10 +67,13 @@ __all__ = [
     "HTML_PAGE",
     "App",
     "Approval",
+    "DatabaseError",
     "Delivery",
     "Emulator",
     "Execution",
     "Fault",
+    "FaultRule",
+    "FaultRules",
     "Feedback",
     "Flowy",
     "FlowyApp",
@@ -69,11 +84,15 @@ __all__ = [
     "ManagedApp",
     "NotAnAppError",
     "Part",
+    "Player",
     "Project",
     "Question",
+    "Recorder",
     "RequestRecord",
     "Run",
     "RunContext",
+    "TapeError",
+    "TapeServer",
     "WorkflowCanceledError",
     "WorkflowFailedError",
     "WorkflowOutput",
@@ -83,5 +102,6 @@ __all__ = [
     "node_error",
     "node_result",
     "node_source",
+    "read_fault",
     "tool_source",
 ]

@@ -48,13 +48,12 @@ def connect_service(state: AppState) -> Service[AppState]:
 
 
 def _authorize(exchange: AppExchange) -> None:
-    """Refuse a request for an App that is not there (404), and one without the key of a private App
-    (401, 403)."""
+    """Refuse a request for an App that is not there, or was deleted (404), and one without the key
+    of a private App (401, 403)."""
     state, app = exchange.state, exchange.record.prefix
-    if app not in state.deployments:
+    if app not in state.deployments or state.deployments[app].removed:
         raise RefusalError(404, "not_found", "there is no App at this hostname")
-    project = state.projects.of(app)
-    access_key = project.access_key if project else state.settings.access_key
+    access_key = state.key_for(app)
     if access_key is None:
         return
     scheme, _, token = exchange.record.headers.get("Authorization", "").partition(" ")
