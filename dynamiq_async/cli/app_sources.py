@@ -72,6 +72,7 @@ def _from_yaml(file: Path, workflow_id: str | None) -> WorkflowApp:
 
 
 def _own(name: str) -> App | WorkflowApp:
+    from dynamiq_async.emulator import NotAnAppError, check_app
     from dynamiq_async.emulator.library import INSTALL, WorkflowApp, is_workflow
 
     module_name, _, path = name.partition(":")
@@ -91,6 +92,10 @@ def _own(name: str) -> App | WorkflowApp:
     if not callable(found):
         said = f"{name} is not a function, nor a workflow"
         raise InvalidArgumentError(said, argument="app")
+    try:
+        check_app(found)
+    except NotAnAppError as error:
+        raise InvalidArgumentError(str(error), argument="app") from error
     app: App = found
     return app
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from .app.named_apps import named_apps
+from .app.names import AppNames
 from .app.recovery import restore
 from .app.settings import Settings
 from .app.state import AppState
@@ -32,6 +32,7 @@ from .core.tasks import Tasks
 from .core.wire import DroppedError, Nowhere, Wire, pause
 from .deployed import management_of
 from .flowy.state import Flowy
+from .hosting import find_apps, place
 from .routes import all_services, destination
 from .tape import Player, Recorder
 from .ui.inspector import Inspector
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .app.callbacks import Delivery
     from .app.execution import Execution
     from .app.outputs import Outputs
+    from .app.projects import Project
     from .app.requirements import Requirements
     from .app.run_context import App
     from .app.runs import Run
@@ -69,7 +71,8 @@ class Emulator:
         app: the App at the root: an async function (see `dynamiq_async.emulator.app.run_context`)
             or the name of a built-in one (`echo`, `llm`, `agent`, `parallel`, `failing`,
             `canceled`, `approval`, `feedback`).
-        apps: more Apps by name, each under the path `/<name>`, beside the built-in ones.
+        apps: more Apps by name, beside the built-in ones. `support` is at the path `/support`, and
+            at the hostname `support.localhost`.
         access_key: what clients must send; None: the Apps are public.
         host, port: where to listen; port 0 is any free one. On this machine's own addresses only
             requests for them and for `localhost` and `*.localhost` are served (else 421), so that
@@ -109,6 +112,8 @@ class Emulator:
         faults: a TOML file of faults (see `FaultRules.load`). What `script` says goes before.
         inspector: whether there is a page at `/_ui` that shows what happens; None: where only this
             machine can reach the emulator. True: whoever can call the emulator may look and act.
+        projects: put some of `apps` in other projects than the default one, whose keys they want
+            instead of `access_key`.
     """
 
     def __init__(
@@ -142,6 +147,7 @@ class Emulator:
         db: str | os.PathLike[str] | None = None,
         faults: str | os.PathLike[str] | None = None,
         inspector: bool | None = None,
+        projects: Collection[Project] = (),
     ) -> None:
         self.settings: Settings = Settings(
             access_key=access_key,
@@ -159,7 +165,8 @@ class Emulator:
             max_file_bytes=max_file_bytes,
             list_lag=list_lag,
         )
-        self._deployments = named_apps(app, apps or {})
+        self._deployments = find_apps(app, apps or {})
+        self._names = AppNames(self._deployments, {host, *allow_hosts})
         self._callers = Callers(host, allow_hosts, allow_origins)
         self._requests: Log[RequestRecord] = Log(log_limit)
         self._script = Script()
@@ -174,6 +181,7 @@ class Emulator:
             log_limit=log_limit,
         )
         self._management = management_of(self._apps, clock)
+        place(projects, self._apps, self._management)
         self._flowy = Flowy(clock=clock)
         self._inspector = Inspector(
             self._apps, self._requests, self._rules, self._callers, wanted=inspector
@@ -254,11 +262,25 @@ class Emulator:
         """The port it listens at; once it has started, the one that it was given."""
         return self._listener.port
 
-    def url_for(self, name: str) -> str:
-        """The URL of the App with this name."""
+    def url_for(self, name: str, *, hostname: bool = False) -> str:
+        """The URL of the App with this name: that of its path or, if `hostname`, of its own host,
+        `http://<name>.localhost:<port>`, which our clients, browsers and curl reach without DNS.
+
+        Raises:
+            KeyError: there is no such App.
+            ValueError: its name is no name of a host.
+        """
         if name not in self._deployments:
             raise KeyError(name)
-        return f"{self.url}/{name}"
+        if hostname:
+            label = self._names.label_of(name)
+            return f"{self._listener.scheme}://{label}.localhost:{self.port}"
+        return f"{self.url}/{name}" if name else self.url
+
+    def key_for(self, name: str) -> str | None:
+        """The Access Key that the App with this name wants: that of its project. None: none."""
+        project = self._apps.projects.of(name)
+        return project.access_key if project else self.access_key
 
     @property
     def inspector_url(self) -> str | None:
@@ -418,15 +440,15 @@ class Emulator:
             self._changes.notify()
 
     def _record(self, request: web.BaseRequest) -> RequestRecord:
-        path = request.rel_url.raw_path
-        to = destination(path, self._services, self._deployments)
+        path, host = request.rel_url.raw_path, request.headers.get("Host")
+        to = destination(host, path, self._services, self._deployments, self._names)
         record = RequestRecord(
             connection=self._listener.connections.heard(request.protocol),
             method=request.method,
             path=path,
             query=request.rel_url.query,
             headers=request.headers,
-            app=self._deployments[to.app].name,
+            app=self._names.shown(to.app),
             service=to.service,
             prefix=to.app,
             endpoint=to.endpoint,
@@ -441,7 +463,7 @@ class Emulator:
         refused = self._callers.refused(record)
         if refused is None and is_preflight(record):
             return Admission(None, lambda wire, _: allow(wire, record.headers))
-        host = record.headers.get("Host")
+        host = self._names.without_app(record.headers.get("Host"))
         url = self.url if host is None else f"{self._listener.scheme}://{host}"
         return self._services[record.service].admit(record, url, refused)
 

@@ -162,6 +162,7 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module of the user's in the working folder."""
     (tmp_path / "my_apps.py").write_text(
         "async def shout(input, run):\n    return input['question'].upper()\nanswer = 42\n"
+        "async def yields(input, run):\n    yield input\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -420,6 +421,7 @@ def test_without_the_library_it_says_what_to_install(
         (["--app", "my_apps:nope"], "has no attribute 'nope'"),
         (["--app", ":nope"], "cannot be loaded"),
         (["--app", "my_apps:answer"], "my_apps:answer is not a function"),
+        (["--app", "my_apps:yields"], "yields cannot be an App: it yields"),
         (["--port", "99999"], "--port"),
         (["--pace", "-1"], "--pace"),
         (["--fault", "[]"], "is not a fault"),

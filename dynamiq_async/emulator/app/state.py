@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID, uuid5
 
 from ..core.exchange import Exchange
@@ -13,12 +13,15 @@ from ..core.log import Changes, Log
 from ..core.refusals import RefusalError
 from ..core.tasks import Tasks
 from .execution import Execution, execute
+from .projects import Projects
 from .recent import RECENT, Recent
 from .requirements import Requirements
+from .signatures import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ..core.fields import Fields
     from .callbacks import Delivery
     from .input_files import InputFile
     from .run_context import App, RunContext
@@ -90,6 +93,7 @@ class AppState:
         self.folder: Path = Path()
         self.invocations: int = 0
         self.requirements: Requirements = Requirements()
+        self.projects: Projects = Projects()
         self.executions: Log[Execution] = Log(log_limit)
         self.history: Log[Execution] = Log(log_limit)
         self.execution_counts: Counter[str | None] = Counter()
@@ -122,7 +126,7 @@ class AppState:
         self, app: App, execution: Execution, context: RunContext, *, again: bool = False
     ) -> None:
         """Run an App, and keep its execution in the log; `again` if the history has it already."""
-        execution.artifacts, execution.usage = context.artifacts, context.usage
+        execution.artifacts, execution.usage = context.artifacts, context.tokens
         self.executions.add(execution)
         if not again:
             self.history.add(execution)
@@ -155,3 +159,13 @@ AppExchange: TypeAlias = Exchange[AppState]
 def deployment_of(exchange: AppExchange) -> Deployment:
     """The App that a request is for."""
     return exchange.state.deployments[exchange.record.prefix]
+
+
+def require_input(exchange: AppExchange, fields: Fields) -> dict[str, Any]:
+    """The `input` of a request, which must be there, and must fit the App. Notes complaints."""
+    input = fields.require("input", dict)
+    if input is None:
+        return {}
+    signature = Signature.of(deployment_of(exchange).app)
+    fields.complaints.update(signature.complaints(input))
+    return input
