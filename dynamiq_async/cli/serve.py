@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -27,12 +28,14 @@ _INPUT = '{"question": "What can you do?"}'
 
 def serve(
     app: Annotated[
-        str,
+        tuple[str, ...],
         Parameter(
             help="The App at the root: a built-in one; `module:function`, your own; "
-            "`module:workflow` or a YAML file, a workflow of the vendor's library."
+            "`module:workflow` or a YAML file, a workflow of the vendor's library. With a name, "
+            "like `support=module:function`, an App beside it, at /support and at "
+            "support.localhost. Repeatable. [default: llm]"
         ),
-    ] = "llm",
+    ] = (),
     *,
     host: Annotated[str, Parameter(help="The address to listen at.")] = "127.0.0.1",
     allow_host: Annotated[
@@ -77,6 +80,13 @@ def serve(
             "it is not there. Runs that were at work go on."
         ),
     ] = None,
+    project: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="A project beside the default one, with the names of its Apps, like "
+            "`Finance=billing,ledger`. They want its own access key. Repeatable."
+        ),
+    ] = (),
     faults: Faults = NO_FAULTS,
     tapes: Tapes = NO_TAPES,
     inspector: Annotated[
@@ -101,6 +111,7 @@ def serve(
     dynamiq-async serve
     dynamiq-async serve my_package.apps:support --port 0 --public
     dynamiq-async serve my_package.flows:workflow
+    dynamiq-async serve support=my_package.apps:support billing=my_package.apps:billing
     dynamiq-async serve agent --fault '{"after_events": 3, "drop": "reset"}'
     dynamiq-async serve agent --db emulator.db
     dynamiq-async serve --record https://my-app.example --to tape.jsonl --mask email
@@ -108,15 +119,15 @@ def serve(
     dynamiq-async serve agent --faults faults.toml
     ```
     """
-    from dynamiq_async.emulator import DEFAULT_KEY, Emulator
+    from dynamiq_async.emulator import DEFAULT_KEY
 
     console = output.console()
     if (tape := tapes.server(host, port)) is not None:
         _serve_tape(tape, console, quiet=quiet)
         return
     key = None if public else access_key or DEFAULT_KEY
-    found = app_sources.find_app(app)
-    emulator = Emulator(
+    found = app_sources.find_apps(app, "llm")
+    emulator = app_sources.made(
         found,
         access_key=key,
         host=host,
@@ -127,13 +138,14 @@ def serve(
         allow_loopback_callbacks=allow_loopback_callbacks,
         db=db,
         inspector=inspector,
+        projects=app_sources.find_projects(project),
     )
     faults.load(emulator)
 
     async def run() -> None:
         _stop_on_sigterm()
         async with emulator:
-            _introduce(emulator, app, console)
+            _introduce(emulator, found, console)
             if quiet:
                 await asyncio.Event().wait()
             await _log_requests(emulator, console)
@@ -142,7 +154,7 @@ def serve(
         asyncio.run(run())
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("stopped")
-    if app_sources.is_workflow_app(found):
+    if found.has_workflow:
         _leave()
 
 
@@ -175,7 +187,7 @@ def _stop_on_sigterm() -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
-def _introduce(emulator: Emulator, name: str, console: Console) -> None:
+def _introduce(emulator: Emulator, found: app_sources.FoundApps, console: Console) -> None:
     """Print the addresses and keys of the services, and a first command to try."""
     from dynamiq_async.emulator import BUILTIN
 
@@ -186,9 +198,12 @@ def _introduce(emulator: Emulator, name: str, console: Console) -> None:
     say(f"  access key  {emulator.access_key or 'none: the Apps are public'}")
     if emulator.inspector_url is not None:
         say(f"  inspector   {emulator.inspector_url}")
-    say(f"  {'/':<10}  the App {name}")
+    say(f"  {'/':<10}  the App {found.source}")
+    for name, source in found.sources.items():
+        say(f"  /{name:<9}  the App {source}{_elsewhere(emulator, name)}")
     for path, app in BUILTIN.items():
-        say(f"  /{path:<9}  {(app.__doc__ or '').partition('.')[0].lower()}", "dim")
+        if path not in found.named:
+            say(f"  /{path:<9}  {(app.__doc__ or '').partition('.')[0].lower()}", "dim")
     say("The other services, with keys of their own:")
     say(f"  export {_settings(emulator, 'management')}", "dim")
     say(f"  export {_settings(emulator, 'flowy')}", "dim")
@@ -202,6 +217,15 @@ def _introduce(emulator: Emulator, name: str, console: Console) -> None:
     say(f"  export {settings}{f' DYNAMIQ_ACCESS_KEY={key}' if key else ''}")
     say(f"  dynamiq-async stream '{_INPUT}'{'' if key else ' --public'}")
     say("\nCtrl-C stops it.\n", "dim")
+
+
+def _elsewhere(emulator: Emulator, name: str) -> str:
+    """Where an App is beside its path, and which key it wants if that is another."""
+    told = ""
+    with contextlib.suppress(ValueError):
+        told += f", also at {emulator.url_for(name, hostname=True)}"
+    key = emulator.key_for(name)
+    return told if key == emulator.access_key else f"{told}, with the key {key}"
 
 
 def _settings(emulator: Emulator, service: str) -> str:
