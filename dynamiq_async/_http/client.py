@@ -205,10 +205,6 @@ class Client:
 
     @overload
     async def request(
-        self, method: str, *segments: Segment, **options: Unpack[_EndpointOptions]
-    ) -> Any: ...
-    @overload
-    async def request(
         self,
         method: str,
         *segments: Segment,
@@ -222,6 +218,10 @@ class Client:
         *segments: Segment,
         output_type: Any,
         **options: Unpack[_EndpointOptions],
+    ) -> Any: ...
+    @overload
+    async def request(
+        self, method: str, *segments: Segment, **options: Unpack[_EndpointOptions]
     ) -> Any: ...
     async def request(
         self,

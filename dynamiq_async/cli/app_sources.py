@@ -3,7 +3,7 @@ vendor's library."""
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
 import sys
 from pathlib import Path
@@ -68,7 +68,7 @@ def _from_yaml(file: Path, workflow_id: str | None) -> WorkflowApp:
         raise MissingExtraError(str(error)) from error
     except Exception as error:  # whatever the library says of the file
         raise InvalidArgumentError(f"{file} cannot be loaded: {error}", argument="app") from error
-    return app
+    return _said_what_it_gives(app)
 
 
 def _own(name: str) -> App | WorkflowApp:
@@ -77,6 +77,8 @@ def _own(name: str) -> App | WorkflowApp:
     module_name, _, path = name.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
+        if importlib.util.find_spec(_LIBRARY) is not None:
+            _tell_to_wait()  # the module may import it
         found: Any = importlib.import_module(module_name)
         for attribute in path.split("."):
             found = getattr(found, attribute)
@@ -85,12 +87,21 @@ def _own(name: str) -> App | WorkflowApp:
             raise MissingExtraError(f"{name}: {INSTALL}") from error
         raise InvalidArgumentError(f"{name} cannot be loaded: {error}", argument="app") from error
     if is_workflow(found) or _makes_one(found):
-        _tell_to_wait()
-        return WorkflowApp(found, name=path)
+        return _said_what_it_gives(WorkflowApp(found, name=path))
     if not callable(found):
         said = f"{name} is not a function, nor a workflow"
         raise InvalidArgumentError(said, argument="app")
     app: App = found
+    return app
+
+
+def _said_what_it_gives(app: WorkflowApp) -> WorkflowApp:
+    """The App, after a word of warning where its callers get nothing."""
+    if not app.has_output:
+        output.remark(
+            "the workflow has no Output node: callers and runs get {}, as the vendor's checker "
+            "says; only a stream's end has what its nodes gave"
+        )
     return app
 
 
@@ -106,4 +117,4 @@ def _makes_one(found: Any) -> bool:
 
 
 def _tell_to_wait() -> None:
-    output.remark("loading the vendor's library; it takes some seconds")
+    output.remark("loading; the vendor's library takes some seconds")

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
@@ -19,7 +20,7 @@ from dynamiq_async.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dynamiq_async.emulator import Emulator, Fault, RequestRecord
+    from dynamiq_async.emulator import Emulator, Fault, RequestRecord, TapeServer
 
 FAULTS = Group("Faults", sort_key=20)
 
@@ -51,6 +52,48 @@ class Faults:
 
 
 NO_FAULTS = Faults()
+
+TAPES = Group("Tapes", sort_key=21)
+
+
+@Parameter(name="*", group=TAPES)
+@dataclass(frozen=True)
+class Tapes:
+    """A real App recorded, or replayed from a tape."""
+
+    record: Annotated[
+        str | None, Parameter(help="Pass requests on to the App with this URL, and record them.")
+    ] = None
+    to: Annotated[Path | None, Parameter(help="The tape to record to, a new file.")] = None
+    mask: Annotated[
+        tuple[str, ...],
+        Parameter(help="A field whose values are kept off the tape, like keys are. Repeatable."),
+    ] = ()
+    replay: Annotated[
+        Path | None, Parameter(help="Respond as this tape says, in place of the emulator.")
+    ] = None
+    speed: Annotated[
+        float,
+        Parameter(help="How much faster to replay; `inf`: without waiting. [default: 1]"),
+    ] = 1.0
+
+    def server(self, host: str, port: int) -> TapeServer | None:
+        """What is asked for, if anything."""
+        from dynamiq_async.emulator import Player, Recorder, TapeError
+
+        if (self.record is None) != (self.to is None):
+            raise InvalidArgumentError("--record and --to go together", argument="record")
+        try:
+            if self.record is not None and self.to is not None:
+                return Recorder(self.record, self.to, mask=self.mask, host=host, port=port)
+            if self.replay is not None:
+                return Player(self.replay, speed=self.speed, host=host, port=port)
+        except (ValueError, TapeError) as error:
+            raise InvalidArgumentError(str(error), argument="tape") from error
+        return None
+
+
+NO_TAPES = Tapes()
 
 
 def serve(
@@ -99,6 +142,7 @@ def serve(
     ] = False,
     quiet: Annotated[bool, Parameter(help="Do not show the requests.")] = False,
     faults: Faults = NO_FAULTS,
+    tapes: Tapes = NO_TAPES,
 ) -> None:
     """Emulate the whole service on this machine, until Ctrl-C.
 
@@ -113,11 +157,16 @@ def serve(
     dynamiq-async serve my_package.apps:support --port 0 --public
     dynamiq-async serve my_package.flows:workflow
     dynamiq-async serve agent --fault '{"after_events": 3, "drop": "reset"}'
+    dynamiq-async serve --record https://my-app.example --to tape.jsonl --mask email
+    dynamiq-async serve --replay tape.jsonl --speed 10
     ```
     """
     from dynamiq_async.emulator import DEFAULT_KEY, Emulator
 
     console = output.console()
+    if (tape := tapes.server(host, port)) is not None:
+        _serve_tape(tape, console, quiet=quiet)
+        return
     key = None if public else access_key or DEFAULT_KEY
     found = app_sources.find_app(app)
     emulator = Emulator(
@@ -146,6 +195,20 @@ def serve(
         console.print("stopped")
     if app_sources.is_workflow_app(found):
         _leave()
+
+
+def _serve_tape(tape: TapeServer, console: Console, *, quiet: bool) -> None:
+    async def run() -> None:
+        _stop_on_sigterm()
+        async with tape:
+            console.print(f"{tape} at {tape.url}", style="bold", soft_wrap=True, markup=False)
+            console.print("Ctrl-C stops it.", style="dim")
+            await asyncio.Event().wait() if quiet else await _log_requests(tape, console)
+
+    try:
+        asyncio.run(run())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("stopped")
 
 
 def _leave() -> None:
@@ -219,7 +282,7 @@ def _settings(emulator: Emulator, service: str) -> str:
     return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
-async def _log_requests(emulator: Emulator, console: Console) -> None:
+async def _log_requests(emulator: Emulator | TapeServer, console: Console) -> None:
     """Print each request when it is over."""
     log = emulator.requests
     seen = 0

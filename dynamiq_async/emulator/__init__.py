@@ -40,6 +40,7 @@ from .core import FOREVER, HTML_PAGE, Fault, Log, Part, RequestRecord
 from .emulator import DEFAULT_KEY, Emulator
 from .flowy import Flowy, FlowyApp, FlowyContent, FlowyFailedError
 from .management import DEFAULT_ORG, DEFAULT_PROJECT, DEFAULT_TOKEN, DEFAULT_USER, ManagedApp
+from .tape import Player, Recorder, TapeError, TapeServer
 
 __all__ = [
     "BUILTIN",
@@ -65,10 +66,14 @@ __all__ = [
     "Log",
     "ManagedApp",
     "Part",
+    "Player",
     "Question",
+    "Recorder",
     "RequestRecord",
     "Run",
     "RunContext",
+    "TapeError",
+    "TapeServer",
     "WorkflowCanceledError",
     "WorkflowFailedError",
     "WorkflowOutput",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -27,9 +28,10 @@ from .core.request_record import RequestRecord
 from .core.service import Admission
 from .core.tasks import Tasks
 from .core.wire import DroppedError, Nowhere, Wire, pause
+from .deployed import management_of
 from .flowy.state import Flowy
-from .management.apps import ManagedApp, Management
 from .routes import all_services, destination
+from .tape import Player, Recorder
 
 if TYPE_CHECKING:
     import ssl
@@ -42,9 +44,9 @@ if TYPE_CHECKING:
     from .app.requirements import Requirements
     from .app.run_context import App
     from .app.runs import Run
-    from .app.state import Deployment
     from .core.fault_script import Match
     from .core.faults import Fault
+    from .management.apps import Management
 
 DEFAULT_KEY = "dynamiq_acc_emulator"
 
@@ -129,7 +131,7 @@ class Emulator:
         log_limit: int = 10_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.settings = Settings(
+        self.settings: Settings = Settings(
             access_key=access_key,
             pace=pace,
             heartbeat=heartbeat,
@@ -159,9 +161,7 @@ class Emulator:
             tasks=self._tasks,
             log_limit=log_limit,
         )
-        managed = _managed(self._deployments, public=access_key is None)
-        history = self._apps.history
-        self._management = Management(apps=managed, executions=history, clock=clock)
+        self._management = management_of(self._apps, clock)
         self._flowy = Flowy(clock=clock)
         self._services = all_services(self._apps, self._management, self._flowy)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -197,6 +197,22 @@ class Emulator:
         if folder is not None:
             await self._listener.aclose(self._tasks.running)
             folder.cleanup()
+
+    # --- tapes ---------------------------------------------------------------------------------
+
+    @staticmethod
+    def record(
+        app: str, to: str | Path, *, mask: Collection[str] = (), access_key: str | None = None
+    ) -> Recorder:
+        """A proxy in front of a real App, which writes what passes to a tape: see `Recorder`."""
+        return Recorder(app, to, mask=mask, access_key=access_key)
+
+    @staticmethod
+    def replay(
+        tape: str | Path, *, speed: float = math.inf, ignore: Collection[str] = ()
+    ) -> Player:
+        """A server that responds as a tape says: see `Player`."""
+        return Player(tape, speed=speed, ignore=ignore)
 
     # --- what a test or a program sees -----------------------------------------------------------
 
@@ -437,24 +453,6 @@ class Emulator:
         await wire.start(status, {"Content-Type": kind}, length=len(body))
         await wire.write(body)
         await wire.finish()
-
-
-def _managed(deployments: Mapping[str, Deployment], *, public: bool) -> list[ManagedApp]:
-    """The emulator's Apps for the management API. The default one is left out if it has a path of
-    its own: what was called at the root is found there."""
-    default = deployments[""]
-    named = [deployment.app for name, deployment in deployments.items() if name]
-    return [
-        ManagedApp(
-            name=deployment.name,
-            app=name,
-            id=deployment.id,
-            other_ids=(default.id,) if deployment.app is default.app else (),
-            access_type="public" if public else "private",
-        )
-        for name, deployment in deployments.items()
-        if name or deployment.app not in named
-    ]
 
 
 def _app(given: str | App) -> App:

@@ -144,6 +144,7 @@ class OwnHandler(ResponseHandler):
         return super().is_connected() and not _has_unread(self.transport)
 
     def set_response_params(self, **params: Any) -> None:
+        """Note that a response is awaited from here on."""
         self._awaited, self._status = True, b""
         super().set_response_params(**params)
 

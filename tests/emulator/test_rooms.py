@@ -19,9 +19,14 @@ ARROWS = {
     "core": (set(), "every service stands on it, so it knows none"),
     **dict.fromkeys(SERVICES, ({"core"}, "a service is another host, and has a state of its own")),
     "routes": (SERVICES | {"core"}, "it puts the services together, and knows no server"),
-    "emulator": (SERVICES | {"core", "routes"}, "the server, which makes the services' states"),
+    "deployed": ({"app", "management"}, "what the management API deploys is an App"),
+    "tape": ({"core"}, "a tape stands in the place of an App, whatever serves it"),
+    "emulator": (
+        SERVICES | {"core", "routes", "deployed", "tape"},
+        "the server, which makes the services' states",
+    ),
     "library": ({"app"}, "a workflow of the vendor's library becomes an App, whatever serves it"),
-    "": (SERVICES | {"core", "emulator"}, "the public names"),
+    "": (SERVICES | {"core", "emulator", "tape"}, "the public names"),
 }
 
 GRAPH = {

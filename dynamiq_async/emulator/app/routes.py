@@ -9,6 +9,7 @@ from ..core.refusals import RefusalError
 from ..core.service import Service
 from . import files_api, requirements_api, root_endpoint, runs_api, websocket
 from .requirements_api import guarded
+from .state import deployment_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,9 +49,13 @@ def connect_service(state: AppState) -> Service[AppState]:
 
 
 def _authorize(exchange: AppExchange) -> None:
-    """Refuse (401, 403) a request without the key of a private App."""
+    """Refuse a request for an App that was deleted (404), and one without the key of a private App
+    (401, 403)."""
+    deployment = deployment_of(exchange)
+    if deployment.removed:
+        raise RefusalError(404, "not_found", "there is no App at this hostname")
     access_key = exchange.state.settings.access_key
-    if access_key is None:
+    if access_key is None or deployment.public:
         return
     scheme, _, token = exchange.record.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token == access_key:

@@ -27,11 +27,18 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Deployment:
-    """An App under its name. Runs and files belong to it by its `id`."""
+    """An App under its name. Runs and files belong to it by its `id`.
+
+    Attributes:
+        public: whether it takes requests without a key, where others want one.
+        removed: whether it was deleted: its path leads nowhere then.
+    """
 
     name: str
     app: App
     id: str = field(default_factory=lambda: str(uuid4()))
+    public: bool = False
+    removed: bool = False
 
 
 def deployments(default: App, named: Mapping[str, App]) -> dict[str, Deployment]:
@@ -59,7 +66,7 @@ class AppState:
     def __init__(
         self,
         settings: Settings,
-        deployments: Mapping[str, Deployment],
+        deployments: dict[str, Deployment],
         *,
         changes: Changes,
         tasks: Tasks,
@@ -69,9 +76,9 @@ class AppState:
         self.deployments = deployments
         self.changes = changes
         self.tasks = tasks
-        self.folder = Path()
-        self.invocations = 0
-        self.requirements = Requirements()
+        self.folder: Path = Path()
+        self.invocations: int = 0
+        self.requirements: Requirements = Requirements()
         self.executions: Log[Execution] = Log(log_limit)
         self.history: Log[Execution] = Log(log_limit)
         self.execution_counts: Counter[str | None] = Counter()
