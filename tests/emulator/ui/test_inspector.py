@@ -137,7 +137,7 @@ async def hostile(input: dict[str, Any], run: RunContext) -> Any:
 @pytest.fixture
 async def served() -> AsyncIterator[tuple[Emulator, AsyncApp]]:
     async with (
-        Emulator(refund, apps={EVIL: hostile, "refund": refund}) as emulator,
+        Emulator(refund, apps={"hostile": hostile, "refund": refund}) as emulator,
         AsyncApp(emulator.url, access_key=emulator.access_key) as app,
     ):
         yield emulator, app
@@ -286,7 +286,7 @@ async def test_faults_are_switched(served: tuple[Emulator, AsyncApp], page: Page
 
 async def test_what_comes_from_outside_is_text(page: Page) -> None:
     apps: dict[str, Any] = {"x": hostile, "refund": refund}
-    async with Emulator(hostile, apps=apps | {EVIL: hostile}) as emulator:
+    async with Emulator(hostile, apps=apps) as emulator:
         emulator.faults.add(Fault(status=503, headers={"x": "y"}), name=EVIL, nth=99)
         async with AsyncApp(emulator.url, access_key=emulator.access_key) as app:
             run = await app.runs.create({EVIL: EVIL, "long": LONG}, user_id=EVIL)
