@@ -134,6 +134,9 @@ async def hostile(input: dict[str, Any], run: RunContext) -> Any:
     raise ValueError(EVIL)
 
 
+hostile.__doc__ = EVIL
+
+
 @pytest.fixture
 async def served() -> AsyncIterator[tuple[Emulator, AsyncApp]]:
     async with (
