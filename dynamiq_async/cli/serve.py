@@ -230,7 +230,7 @@ def _elsewhere(emulator: Emulator, name: str) -> str:
 
 def _settings(emulator: Emulator, service: str) -> str:
     """The variables by which clients find a service."""
-    from dynamiq_async.emulator import DEFAULT_PROJECT
+    from dynamiq_async.emulator import DEFAULT_ORG, DEFAULT_PROJECT
 
     settings = (
         {"FLOWY_API": emulator.flowy_url, "FLOWY_KEY": emulator.flowy_key}
@@ -239,6 +239,7 @@ def _settings(emulator: Emulator, service: str) -> str:
             # The vendor's command line joins it as browsers do: what is behind a slash goes.
             "DYNAMIQ_API_BASE_URL": f"{emulator.management_url}/",
             "DYNAMIQ_API_TOKEN": emulator.management.token,
+            "DYNAMIQ_ORG_ID": DEFAULT_ORG,
             "DYNAMIQ_PROJECT_ID": DEFAULT_PROJECT,
         }
     )
