@@ -7,20 +7,21 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from dynamiq_async.cli import app_sources, inputs, output
+from dynamiq_async.cli import app_sources, inputs, output, tapes
 from dynamiq_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
-    from dynamiq_async.emulator import Emulator, Fault, RequestRecord, TapeServer
+    from dynamiq_async.emulator import Emulator, Fault, Player, Recorder, RequestRecord
 
 FAULTS = Group("Faults", sort_key=20)
 
@@ -52,48 +53,6 @@ class Faults:
 
 
 NO_FAULTS = Faults()
-
-TAPES = Group("Tapes", sort_key=21)
-
-
-@Parameter(name="*", group=TAPES)
-@dataclass(frozen=True)
-class Tapes:
-    """A real App recorded, or replayed from a tape."""
-
-    record: Annotated[
-        str | None, Parameter(help="Pass requests on to the App with this URL, and record them.")
-    ] = None
-    to: Annotated[Path | None, Parameter(help="The tape to record to, a new file.")] = None
-    mask: Annotated[
-        tuple[str, ...],
-        Parameter(help="A field whose values are kept off the tape, like keys are. Repeatable."),
-    ] = ()
-    replay: Annotated[
-        Path | None, Parameter(help="Respond as this tape says, in place of the emulator.")
-    ] = None
-    speed: Annotated[
-        float,
-        Parameter(help="How much faster to replay; `inf`: without waiting. [default: 1]"),
-    ] = 1.0
-
-    def server(self, host: str, port: int) -> TapeServer | None:
-        """What is asked for, if anything."""
-        from dynamiq_async.emulator import Player, Recorder, TapeError
-
-        if (self.record is None) != (self.to is None):
-            raise InvalidArgumentError("--record and --to go together", argument="record")
-        try:
-            if self.record is not None and self.to is not None:
-                return Recorder(self.record, self.to, mask=self.mask, host=host, port=port)
-            if self.replay is not None:
-                return Player(self.replay, speed=self.speed, host=host, port=port)
-        except (ValueError, TapeError) as error:
-            raise InvalidArgumentError(str(error), argument="tape") from error
-        return None
-
-
-NO_TAPES = Tapes()
 
 
 def serve(
@@ -142,7 +101,7 @@ def serve(
     ] = False,
     quiet: Annotated[bool, Parameter(help="Do not show the requests.")] = False,
     faults: Faults = NO_FAULTS,
-    tapes: Tapes = NO_TAPES,
+    tape: tapes.Tapes = tapes.NO_TAPES,
 ) -> None:
     """Emulate the whole service on this machine, until Ctrl-C.
 
@@ -164,8 +123,13 @@ def serve(
     from dynamiq_async.emulator import DEFAULT_KEY, Emulator
 
     console = output.console()
-    if (tape := tapes.server(host, port)) is not None:
-        _serve_tape(tape, console, quiet=quiet)
+    taped = tape.server(
+        {"host": host, "port": port, "allow_hosts": allow_host, "allow_origins": allow_origin}
+    )
+    if taped is not None:
+        if faults.fault or app != "llm":
+            raise InvalidArgumentError("a tape has no App and no faults of its own", argument="app")
+        _serve_tape(taped, console, quiet=quiet)
         return
     key = None if public else access_key or DEFAULT_KEY
     found = app_sources.find_app(app)
@@ -197,18 +161,19 @@ def serve(
         _leave()
 
 
-def _serve_tape(tape: TapeServer, console: Console, *, quiet: bool) -> None:
+def _serve_tape(tape: Recorder | Player, console: Console, *, quiet: bool) -> None:
     async def run() -> None:
         _stop_on_sigterm()
         async with tape:
-            console.print(f"{tape} at {tape.url}", style="bold", soft_wrap=True, markup=False)
-            console.print("Ctrl-C stops it.", style="dim")
-            await asyncio.Event().wait() if quiet else await _log_requests(tape, console)
+            tapes.introduce(tape, console)
+            if quiet:
+                await asyncio.Event().wait()
+            await _log_requests(tape, console, tapes.remarks(tape))
 
     try:
         asyncio.run(run())
     except (KeyboardInterrupt, asyncio.CancelledError):
-        console.print("stopped")
+        console.print(tapes.conclude(tape), soft_wrap=True)
 
 
 def _leave() -> None:
@@ -282,10 +247,12 @@ def _settings(emulator: Emulator, service: str) -> str:
     return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
-async def _log_requests(emulator: Emulator | TapeServer, console: Console) -> None:
-    """Print each request when it is over."""
+async def _log_requests(
+    emulator: Emulator | Recorder | Player, console: Console, remarks: Sequence[str] = ()
+) -> None:
+    """Print each request when it is over, and what is remarked of it by then."""
     log = emulator.requests
-    seen = 0
+    seen = remarked = 0
     running: list[RequestRecord] = []
 
     def news() -> bool:
@@ -298,6 +265,9 @@ async def _log_requests(emulator: Emulator | TapeServer, console: Console) -> No
         for record in running:
             if record.finished:
                 console.print(_summary(record, console), soft_wrap=True)
+        for remark in remarks[remarked:]:
+            console.print(output.visible(remark), style="yellow", soft_wrap=True)
+        remarked = len(remarks)
         running = [record for record in running if not record.finished]
 
 
