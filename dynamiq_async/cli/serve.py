@@ -69,6 +69,15 @@ def serve(
     ] = False,
     quiet: Annotated[bool, Parameter(help="Do not show the requests.")] = False,
     faults: Faults = NO_FAULTS,
+    inspector: Annotated[
+        bool | None,
+        Parameter(
+            negative="--no-inspector",
+            help="Have a page at `/_ui` that shows what happens, answers questions, cancels runs "
+            "and switches faults. By default where only this machine can reach the emulator; "
+            "asked for, whoever can call it may use the page.",
+        ),
+    ] = None,
 ) -> None:
     """Emulate the whole service on this machine, until Ctrl-C.
 
@@ -100,6 +109,7 @@ def serve(
         port=port,
         pace=pace,
         allow_loopback_callbacks=allow_loopback_callbacks,
+        inspector=inspector,
     )
     faults.load(emulator)
 
@@ -143,6 +153,8 @@ def _introduce(emulator: Emulator, name: str, console: Console) -> None:
 
     say(f"The emulator runs at {emulator.url}", "bold")
     say(f"  access key  {emulator.access_key or 'none: the Apps are public'}")
+    if emulator.inspector_url is not None:
+        say(f"  inspector   {emulator.inspector_url}")
     say(f"  {'/':<10}  the App {name}")
     for path, app in BUILTIN.items():
         say(f"  /{path:<9}  {(app.__doc__ or '').partition('.')[0].lower()}", "dim")

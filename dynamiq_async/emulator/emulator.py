@@ -12,9 +12,9 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from .app.builtin import BUILTIN
+from .app.deployed import deployed
 from .app.settings import Settings
-from .app.state import AppState, deployments
+from .app.state import AppState
 from .core.body_limits import max_body_bytes
 from .core.browsers import ANY_ORIGIN, allow, browser_headers, is_preflight
 from .core.callers import Callers
@@ -32,6 +32,7 @@ from .core.wire import DroppedError, Nowhere, Wire, pause
 from .flowy.state import Flowy
 from .management.apps import ManagedApp, Management
 from .routes import all_services, destination
+from .ui.inspector import Inspector
 
 if TYPE_CHECKING:
     import os
@@ -102,6 +103,8 @@ class Emulator:
         log_limit: how many requests and executions are remembered.
         clock: gives the Unix time by which Flowy works and signed links expire.
         faults: a TOML file of faults (see `FaultRules.load`). What `script` says goes before.
+        inspector: whether there is a page at `/_ui` that shows what happens; None: where only this
+            machine can reach the emulator. True: whoever can call the emulator may look and act.
     """
 
     def __init__(
@@ -133,6 +136,7 @@ class Emulator:
         log_limit: int = 10_000,
         clock: Callable[[], float] = time.time,
         faults: str | os.PathLike[str] | None = None,
+        inspector: bool | None = None,
     ) -> None:
         self.settings = Settings(
             access_key=access_key,
@@ -150,7 +154,7 @@ class Emulator:
             max_file_bytes=max_file_bytes,
             list_lag=list_lag,
         )
-        self._deployments = _deployed(app, apps or {})
+        self._deployments = deployed(app, apps or {})
         self._callers = Callers(host, allow_hosts, allow_origins)
         self._requests: Log[RequestRecord] = Log(log_limit)
         self._script = Script()
@@ -167,7 +171,8 @@ class Emulator:
         managed = _managed(self._deployments, public=access_key is None)
         self._management = Management(apps=managed, executions=self._apps.history, clock=clock)
         self._flowy = Flowy(clock=clock)
-        self._services = all_services(self._apps, self._management, self._flowy)
+        self._ui = Inspector(self._apps, self._requests, self._rules, self._callers, inspector)
+        self._services = all_services(self._apps, self._management, self._flowy, self._ui)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._listener = Listener(
             self._handle,
@@ -224,6 +229,11 @@ class Emulator:
         if name not in self._deployments:
             raise KeyError(name)
         return f"{self.url}/{name}"
+
+    @property
+    def inspector_url(self) -> str | None:
+        """The page that shows what happens; None: there is none."""
+        return f"{self.url}/_ui" if self._ui.on else None
 
     @property
     def management_url(self) -> str:
@@ -353,6 +363,7 @@ class Emulator:
         self.deliveries.clear()
         self.clear_script()
         self._rules.restart()
+        self._apps.recent.clear()
         self._apps.invocations = 0
 
     # --- requests ------------------------------------------------------------------------------
@@ -373,7 +384,7 @@ class Emulator:
             raise
         finally:
             self._listener.handlers.discard(handler)
-            record.finished = True
+            record.finish()
             self._changes.notify()
 
     def _record(self, request: web.BaseRequest) -> RequestRecord:
@@ -389,6 +400,7 @@ class Emulator:
             service=to.service,
             prefix=to.app,
             endpoint=to.endpoint,
+            peer=request.remote or "",
             request_id=uuid4().hex,
         )
         record.browser_headers = browser_headers(record, self._callers.origins)
@@ -413,7 +425,8 @@ class Emulator:
                 body = await read_body(request, folder, limit, keep=refused is None)
             if refused is None:
                 parse_into(record, body)
-            if not is_preflight(record):  # the browser's own, about the request that follows
+            # A preflight is the browser's own, about the request that follows.
+            if not (record.internal or is_preflight(record)):
                 ruled = self._rules.take(record)
                 record.fault = self._script.take(record) or ruled or NO_FAULT
             return refused
@@ -422,8 +435,9 @@ class Emulator:
         except TimeoutError:
             return RefusalError(408, "request_timeout", "the body did not come in time")
         finally:
-            self.requests.add(record)
-            self._changes.notify()
+            if not record.internal:
+                self.requests.add(record)
+                self._changes.notify()
 
     async def _respond(
         self,
@@ -468,16 +482,3 @@ def _managed(deployments: Mapping[str, Deployment], *, public: bool) -> list[Man
         for name, deployment in deployments.items()
         if name or deployment.app not in named
     ]
-
-
-def _deployed(default: str | App, apps: Mapping[str, str | App]) -> dict[str, Deployment]:
-    named = {**BUILTIN, **{name: _app(given) for name, given in apps.items()}}
-    return deployments(_app(default), named)
-
-
-def _app(given: str | App) -> App:
-    if not isinstance(given, str):
-        return given
-    if given not in BUILTIN:
-        raise ValueError(f"no such App: {given!r}; there are {', '.join(BUILTIN)}")
-    return BUILTIN[given]

@@ -12,6 +12,7 @@ from .app.routes import app_service, connect_service
 from .flowy.routes import flowy_service, links_service
 from .management.history import LINKS
 from .management.routes import artifacts_service, management_service
+from .ui.routes import control_service, page_service
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
     from .core.service import Service
     from .flowy.state import Flowy
     from .management.apps import Management
+    from .ui.inspector import Inspector
 
-Services: TypeAlias = "Mapping[str, Service[AppState] | Service[Management] | Service[Flowy]]"
-"""The services by name; the path of all but the Apps' begins with `/~` and the name."""
+Services: TypeAlias = (
+    "Mapping[str, Service[AppState] | Service[Management] | Service[Flowy] | Service[Inspector]]"
+)
+"""The services by name; the path of all but the Apps' begins with `/~` and the name. The emulator's
+own, whose names begin with an underscore, are under their names."""
 
 
 class Destination(NamedTuple):
@@ -39,7 +44,9 @@ class Destination(NamedTuple):
     endpoint: str
 
 
-def all_services(apps: AppState, management: Management, flowy: Flowy) -> Services:
+def all_services(
+    apps: AppState, management: Management, flowy: Flowy, inspector: Inspector
+) -> Services:
     """Everything that the emulator serves."""
     return {
         "": app_service(apps),
@@ -48,6 +55,8 @@ def all_services(apps: AppState, management: Management, flowy: Flowy) -> Servic
         LINKS: artifacts_service(management),
         "flowy": flowy_service(flowy),
         "flowy-files": links_service(flowy),
+        "_ui": page_service(inspector),
+        "_emulator": control_service(inspector),
     }
 
 
@@ -56,6 +65,8 @@ def destination(path: str, services: Collection[str], apps: Collection[str]) -> 
     first, _, rest = path.removeprefix("/").partition("/")
     if first.startswith("~") and first[1:] in services:
         return Destination(first[1:], "", f"/{rest}")
+    if first.startswith("_") and first in services:
+        return Destination(first, "", f"/{rest}")
     if first and first in apps:
         return Destination("", first, f"/{rest}")
     return Destination("", "", path)

@@ -18,8 +18,12 @@ SERVICES = {"app", "management", "flowy"}
 ARROWS = {
     "core": (set(), "every service stands on it, so it knows none"),
     **dict.fromkeys(SERVICES, ({"core"}, "a service is another host, and has a state of its own")),
-    "routes": (SERVICES | {"core"}, "it puts the services together, and knows no server"),
-    "emulator": (SERVICES | {"core", "routes"}, "the server, which makes the services' states"),
+    "ui": ({"core", "app"}, "it shows what Apps do, and knows nothing that nobody looks at"),
+    "routes": (SERVICES | {"core", "ui"}, "it puts the services together, and knows no server"),
+    "emulator": (
+        SERVICES | {"core", "routes", "ui"},
+        "the server, which makes the services' states",
+    ),
     "library": ({"app"}, "a workflow of the vendor's library becomes an App, whatever serves it"),
     "": (SERVICES | {"core", "emulator"}, "the public names"),
 }

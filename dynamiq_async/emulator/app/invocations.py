@@ -11,6 +11,7 @@ from .execution import Execution
 from .input_files import InputFile
 from .messages import workflow_source
 from .questions import question_message
+from .recent import Recent
 from .run_context import RunContext
 from .state import deployment_of
 
@@ -138,5 +139,10 @@ async def run(
         pace=state.settings.pace,
         channel=channel,
     )
-    await state.execute(deployment_of(exchange).app, execution, context)
-    channel.end(context.final)
+    recent = Recent(execution, feed)
+    state.recent.append(recent)
+    try:
+        await state.execute(deployment_of(exchange).app, execution, context)
+        channel.end(context.final)
+    finally:
+        recent.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -13,6 +13,7 @@ from ..core.log import Changes, Log
 from ..core.refusals import RefusalError
 from ..core.tasks import Tasks
 from .execution import Execution, execute
+from .recent import RECENT, Recent
 from .requirements import Requirements
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class AppState:
         invocations: how many of the quota are used up.
         history: the executions as the service keeps them: no reset of the logs touches it.
         execution_counts: how many executions each session had; the log forgets, these do not.
+        recent: the newest invocations that are no runs.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class AppState:
         self.history: Log[Execution] = Log(log_limit)
         self.execution_counts: Counter[str | None] = Counter()
         self.deliveries: Log[Delivery] = Log(log_limit)
+        self.recent: deque[Recent] = deque(maxlen=RECENT)
         self.runs: dict[str, Run] = {}
         self.sessions: dict[str, list[Run]] = {}
         self.files: dict[str, InputFile] = {}

@@ -70,6 +70,20 @@ class Feed:
         """Leave a hole in the sequence numbers."""
         self.sequence += count
 
+    def tail(self, limit: int) -> Feed:
+        """The end of a feed, to be kept: the newest events, as far as they are `limit` bytes."""
+        tail, events = Feed(), []
+        for event in reversed(self.events):
+            limit -= len(event.data)
+            if limit < 0:
+                break
+            events.append(event)
+        tail.events = events[::-1]
+        tail.sequence = self.sequence
+        tail.forgotten = self.forgotten + len(self.events) - len(events)
+        tail.close()
+        return tail
+
     def close(self) -> None:
         """End the feed: no more events are added."""
         self.closed = True

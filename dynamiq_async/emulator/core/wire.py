@@ -188,7 +188,7 @@ class Wire:
         await self._request.writer.drain()
 
     async def _send(self, data: bytes) -> None:
-        self._record.bytes_sent += len(data)
+        self._record.count(data)
         size = self._fault.write_size
         if size is None:
             self._piece(data)
@@ -211,7 +211,7 @@ class Wire:
         fault = self._fault
         cut_short = fault.drop == "truncate" and not (fault.send or fault.stall)
         if cut_short and fault.write_size is None:
-            self._record.bytes_sent += len(head)
+            self._record.count(head)
             self._held = head  # the beginning of the chunk that is cut
         else:
             await self._send(head)
