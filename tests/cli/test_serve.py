@@ -278,6 +278,25 @@ def test_sigterm_stops_it_too() -> None:
 # --- pages ---------------------------------------------------------------------------------------
 
 
+def test_the_inspector_is_named_and_can_be_left_out() -> None:
+    def visit(visitor: Visitor) -> int:
+        try:
+            with urllib.request.urlopen(f"{visitor.url}/_ui") as response:
+                assert b"Dynamiq emulator" in response.read()
+                return int(response.status)
+        except HTTPError as error:
+            with error:
+                return error.code
+
+    _, seen, status = serve(visit=visit)
+    assert re.search(r"inspector   http://127\.0\.0\.1:\d+/_ui\n", seen)
+    assert status == 200
+    _, seen, status = serve("--no-inspector", visit=visit)
+    assert (status, "/_ui" in seen) == (404, False)
+    assert serve("--host", "0.0.0.0", visit=visit)[2] == 404
+    assert serve("--host", "0.0.0.0", "--inspector", visit=visit)[2] == 200
+
+
 def test_only_pages_of_this_machine_may_call_it_unless_others_are_allowed() -> None:
     def visit(visitor: Visitor) -> list[int]:
         return [visitor.status("/", origin) for origin in ORIGINS]
