@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
-from uuid import uuid4
+from typing import TYPE_CHECKING, Literal
 
-from aiohttp import web
-
-from .app.named_apps import named_apps
 from .app.names import AppNames
-from .app.projects import Projects
 from .app.recovery import restore
 from .app.settings import Settings
 from .app.state import AppState
-from .core.body_limits import max_body_bytes
-from .core.browsers import ANY_ORIGIN, allow, browser_headers, is_preflight
+from .core.browsers import ANY_ORIGIN
 from .core.callers import Callers
 from .core.fault_rules import FaultRules
 from .core.fault_script import Script
-from .core.faults import NO_FAULT
 from .core.listener import Listener
-from .core.log import Changes, Log
-from .core.refusals import RefusalError
-from .core.request_bodies import parse_into, read_body
+from .core.log import Log
 from .core.request_record import RequestRecord
-from .core.responding import respond
-from .core.service import Admission
-from .core.tasks import Tasks
-from .core.wire import DroppedError, Nowhere, Wire
 from .deployed import management_of
 from .flowy.state import Flowy
-from .routes import all_services, destination
+from .hosting import find_apps, place
+from .request_handler import RequestHandler
+from .routes import all_services
 from .tape import Player, Recorder
 from .ui.inspector import Inspector
 
@@ -114,7 +101,8 @@ class Emulator:
         faults: a TOML file of faults (see `FaultRules.load`). What `script` says goes before.
         inspector: whether there is a page at `/_ui` that shows what happens; None: where only this
             machine can reach the emulator. True: whoever can call the emulator may look and act.
-        projects: those beside the default one, whose Apps want their keys instead of `access_key`.
+        projects: put some of `apps` in other projects than the default one, whose keys they want
+            instead of `access_key`.
     """
 
     def __init__(
@@ -166,28 +154,25 @@ class Emulator:
             max_file_bytes=max_file_bytes,
             list_lag=list_lag,
         )
-        deployments = named_apps(app, apps or {})
-        self._names = AppNames(deployments, {host, *allow_hosts})
+        self._deployments = find_apps(app, apps or {})
+        self._names = AppNames(self._deployments, {host, *allow_hosts})
         self._callers = Callers(host, allow_hosts, allow_origins)
         self._requests: Log[RequestRecord] = Log(log_limit)
         self._script = Script()
-        self._rules = FaultRules({each.name for each in deployments.values()}, faults)
-        self._changes = Changes()
-        self._apps = AppState(
-            self.settings, deployments, changes=self._changes, tasks=Tasks(), log_limit=log_limit
-        )
-        self._apps.projects = Projects(projects, deployments, access_key)
+        self._rules = FaultRules({each.name for each in self._deployments.values()}, faults)
+        self._apps = AppState(self.settings, self._deployments, log_limit=log_limit)
         self._management = management_of(self._apps, clock)
+        place(projects, self._apps, self._management)
         self._flowy = Flowy(clock=clock)
-        self._inspector = Inspector(
-            self._apps, self._requests, self._rules, self._callers, wanted=inspector
-        )
-        self._services = all_services(self._apps, self._management, self._flowy, self._inspector)
+        self._ui = Inspector(self._apps, self._requests, self._rules, self._callers, inspector)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._db = None if db is None else Path(db)
-        self._listener = Listener(
-            self._handle,
-            self._changes,
+        services = all_services(self._apps, self._management, self._flowy, self._ui)
+        handler = RequestHandler(services, self._apps, self._names, self._callers, self._requests)
+        handler.script, handler.rules = self._script, self._rules
+        self._listener = handler.listener = Listener(
+            handler.handle,
+            self._apps.changes,
             host=host,
             port=port,
             ssl_context=ssl_context,
@@ -269,13 +254,13 @@ class Emulator:
         return self._names.url_for(name, self.url, hostname=hostname)
 
     def key_for(self, name: str) -> str | None:
-        """The Access Key that the App with this name wants; None: none."""
+        """The Access Key that the App with this name wants: that of its project. None: none."""
         return self._apps.key_for(name)
 
     @property
     def inspector_url(self) -> str | None:
         """The page that shows what happens; None: there is none."""
-        return f"{self.url}/_ui" if self._inspector.on else None
+        return f"{self.url}/_ui" if self._ui.on else None
 
     @property
     def management_url(self) -> str:
@@ -354,7 +339,7 @@ class Emulator:
 
         Raises `TimeoutError` after `timeout` seconds.
         """
-        await self._changes.wait_until(condition, timeout)
+        await self._apps.changes.wait_until(condition, timeout)
 
     async def wait_for_requests(self, count: int, *, timeout: float | None = 5.0) -> None:
         """Wait until there have been `count` requests."""
@@ -407,76 +392,3 @@ class Emulator:
         self._rules.restart()
         self._apps.recent.clear()
         self._apps.invocations = 0
-
-    # --- requests ------------------------------------------------------------------------------
-
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        handler = cast("asyncio.Task[Any]", asyncio.current_task())
-        self._listener.handlers.add(handler)
-        record = self._record(request)
-        admission = self._admit(record)
-        try:
-            refused = await self._read(request, record, admission.refused)
-            wire = Wire(request, record, self._apps.flush)
-            with contextlib.suppress(DroppedError):
-                await respond(record, wire, Nowhere(request, record), admission, refused)
-            return wire.response
-        except BaseException:
-            record.disconnected = request.transport is None and self._listener.running
-            raise
-        finally:
-            self._listener.handlers.discard(handler)
-            record.finish()
-            self._changes.notify()
-
-    def _record(self, request: web.BaseRequest) -> RequestRecord:
-        path, host = request.rel_url.raw_path, request.headers.get("Host")
-        to = destination(host, path, self._services, self._names)
-        record = RequestRecord(
-            connection=self._listener.connections.heard(request.protocol),
-            method=request.method,
-            path=path,
-            query=request.rel_url.query,
-            headers=request.headers,
-            app=self._names.shown(to.app),
-            service=to.service,
-            prefix=to.app,
-            endpoint=to.endpoint,
-            peer=request.remote or "",
-            request_id=uuid4().hex,
-        )
-        record.browser_headers = browser_headers(record, self._callers.origins)
-        return record
-
-    def _admit(self, record: RequestRecord) -> Admission:
-        """What is made of the head of a request."""
-        refused = self._callers.refused(record)
-        if refused is None and is_preflight(record):
-            return Admission(None, lambda wire, _: allow(wire, record.headers))
-        host = self._names.without_app(record.headers.get("Host"))
-        url = self.url if host is None else f"{self._listener.scheme}://{host}"
-        return self._services[record.service].admit(record, url, refused)
-
-    async def _read(
-        self, request: web.BaseRequest, record: RequestRecord, refused: RefusalError | None
-    ) -> RefusalError | None:
-        """Read the body, which is not looked at if the request is refused by its head."""
-        folder, limit = self._apps.folder, max_body_bytes(self.settings.max_file_bytes)
-        try:
-            async with asyncio.timeout(self._listener.read_timeout):
-                body = await read_body(request, folder, limit, keep=refused is None)
-            if refused is None:
-                parse_into(record, body)
-            # A preflight is the browser's own, about the request that follows.
-            if not (record.internal or is_preflight(record)):
-                ruled = self._rules.take(record)
-                record.fault = self._script.take(record) or ruled or NO_FAULT
-            return refused
-        except RefusalError as too_large:
-            return refused or too_large
-        except TimeoutError:
-            return RefusalError(408, "request_timeout", "the body did not come in time")
-        finally:
-            if not record.internal:
-                self.requests.add(record)
-                self._changes.notify()

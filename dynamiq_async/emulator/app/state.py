@@ -82,14 +82,12 @@ class AppState:
         settings: Settings,
         deployments: dict[str, Deployment],
         *,
-        changes: Changes,
-        tasks: Tasks,
         log_limit: int,
     ) -> None:
         self.settings = settings
         self.deployments = deployments
-        self.changes = changes
-        self.tasks = tasks
+        self.changes: Changes = Changes()
+        self.tasks: Tasks = Tasks()
         self.folder: Path = Path()
         self.invocations: int = 0
         self.requirements: Requirements = Requirements()
@@ -123,7 +121,7 @@ class AppState:
         self.invocations += 1
 
     def key_for(self, app: str) -> str | None:
-        """The Access Key that an App wants; None: none."""
+        """The Access Key that an App wants; None: none. Raises KeyError without such an App."""
         if self.deployments[app].public:
             return None
         project = self.projects.of(app)
