@@ -85,6 +85,9 @@ async def place(
 ) -> AsyncIterator[Place]:
     """A folder with the page's files, an emulator, and this process's settings for both."""
     monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)  # the page's files may be imported
+    for name in page.files:
+        monkeypatch.delitem(sys.modules, Path(name).stem, raising=False)
     for name, patch in loopback.PATCHES.items():
         monkeypatch.setattr(socket, name, patch)
     monkeypatch.setattr(logging.getLogger("uvicorn.error"), "filters", [])  # a page adds one
