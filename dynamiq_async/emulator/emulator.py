@@ -16,9 +16,8 @@ from .core.callers import Callers
 from .core.fault_rules import FaultRules
 from .core.fault_script import Script
 from .core.listener import Listener
-from .core.log import Changes, Log
+from .core.log import Log
 from .core.request_record import RequestRecord
-from .core.tasks import Tasks
 from .deployed import management_of
 from .flowy.state import Flowy
 from .hosting import find_apps, place
@@ -161,35 +160,19 @@ class Emulator:
         self._requests: Log[RequestRecord] = Log(log_limit)
         self._script = Script()
         self._rules = FaultRules({each.name for each in self._deployments.values()}, faults)
-        self._changes = Changes()
-        self._tasks = Tasks()
-        self._apps = AppState(
-            self.settings,
-            self._deployments,
-            changes=self._changes,
-            tasks=self._tasks,
-            log_limit=log_limit,
-        )
+        self._apps = AppState(self.settings, self._deployments, log_limit=log_limit)
         self._management = management_of(self._apps, clock)
         place(projects, self._apps, self._management)
         self._flowy = Flowy(clock=clock)
-        self._inspector = Inspector(
-            self._apps, self._requests, self._rules, self._callers, wanted=inspector
-        )
+        self._ui = Inspector(self._apps, self._requests, self._rules, self._callers, inspector)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._db = None if db is None else Path(db)
-        handler = RequestHandler(
-            all_services(self._apps, self._management, self._flowy, self._inspector),
-            self._apps,
-            self._names,
-            self._callers,
-            script=self._script,
-            rules=self._rules,
-            requests=self._requests,
-        )
+        services = all_services(self._apps, self._management, self._flowy, self._ui)
+        handler = RequestHandler(services, self._apps, self._names, self._callers, self._requests)
+        handler.script, handler.rules = self._script, self._rules
         self._listener = handler.listener = Listener(
             handler.handle,
-            self._changes,
+            self._apps.changes,
             host=host,
             port=port,
             ssl_context=ssl_context,
@@ -232,7 +215,7 @@ class Emulator:
             try:
                 self._apps.close()  # what is canceled now goes on when it is started again
             finally:
-                await self._listener.aclose(self._tasks.running)
+                await self._listener.aclose(self._apps.tasks.running)
                 folder.cleanup()
 
     # --- tapes ---------------------------------------------------------------------------------
@@ -283,7 +266,7 @@ class Emulator:
     @property
     def inspector_url(self) -> str | None:
         """The page that shows what happens; None: there is none."""
-        return f"{self.url}/_ui" if self._inspector.on else None
+        return f"{self.url}/_ui" if self._ui.on else None
 
     @property
     def management_url(self) -> str:
@@ -362,7 +345,7 @@ class Emulator:
 
         Raises `TimeoutError` after `timeout` seconds.
         """
-        await self._changes.wait_until(condition, timeout)
+        await self._apps.changes.wait_until(condition, timeout)
 
     async def wait_for_requests(self, count: int, *, timeout: float | None = 5.0) -> None:
         """Wait until there have been `count` requests."""

@@ -35,9 +35,12 @@ class RequestHandler:
 
     Attributes:
         listener: what hears them.
+        script, rules: the faults that they meet; those of the script first.
     """
 
     listener: Listener
+    script: Script
+    rules: FaultRules
 
     def __init__(
         self,
@@ -45,17 +48,12 @@ class RequestHandler:
         apps: AppState,
         names: AppNames,
         callers: Callers,
-        *,
-        script: Script,
-        rules: FaultRules,
         requests: Log[RequestRecord],
     ) -> None:
         self._services = services
         self._apps = apps
         self._names = names
         self._callers = callers
-        self._script = script
-        self._rules = rules
         self._requests = requests
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -118,8 +116,8 @@ class RequestHandler:
                 parse_into(record, body)
             # A preflight is the browser's own, about the request that follows.
             if not (record.internal or is_preflight(record)):
-                ruled = self._rules.take(record)
-                record.fault = self._script.take(record) or ruled or NO_FAULT
+                ruled = self.rules.take(record)
+                record.fault = self.script.take(record) or ruled or NO_FAULT
             return refused
         except RefusalError as too_large:
             return refused or too_large

@@ -112,7 +112,8 @@ def test_llms_full_txt_has_all_pages_and_docstrings(written: list[str]) -> None:
     assert "\n::: " not in text
     assert "<!-- not run" not in text
     for path in (ROOT / "docs").rglob("*.md"):
-        assert path.read_text("utf-8").split("\n")[0] in text
+        title = next(x for x in path.read_text("utf-8").split("\n") if x.startswith("# "))
+        assert f"\n{title}\n" in text
     assert "## `dynamiq_async.AsyncApp`" in text
     assert "### `AsyncApp.map`" in text  # of a base that has no page of its own
     assert "async def invoke(input: Any, *, " in text

@@ -82,14 +82,12 @@ class AppState:
         settings: Settings,
         deployments: dict[str, Deployment],
         *,
-        changes: Changes,
-        tasks: Tasks,
         log_limit: int,
     ) -> None:
         self.settings = settings
         self.deployments = deployments
-        self.changes = changes
-        self.tasks = tasks
+        self.changes: Changes = Changes()
+        self.tasks: Tasks = Tasks()
         self.folder: Path = Path()
         self.invocations: int = 0
         self.requirements: Requirements = Requirements()
