@@ -28,6 +28,7 @@ async def main() -> None:
 
 assert dynamiq_async.__version__ == metadata.version("dynamiq-async")
 assert resources.files("dynamiq_async").joinpath("py.typed").is_file()
+assert resources.files("dynamiq_async.emulator.ui").joinpath("page.html").is_file()
 asyncio.run(main())
 bare = subprocess.run(
     [sys.executable, "-m", "dynamiq_async", "demo"], capture_output=True, text=True, check=False

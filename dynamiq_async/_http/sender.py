@@ -449,10 +449,8 @@ async def read_beginning(response: Response) -> bytes:
                 pieces.append(piece)
                 size += len(piece)
     except (TimeoutError, errors.APIConnectionError):
-        status = response.status
-        log.debug(
-            "the body of an error was cut off after %d bytes", size, extra=extra(status=status)
-        )
+        facts = extra(status=response.status)
+        log.debug("the body of an error was cut off after %d bytes", size, extra=facts)
     return b"".join(pieces)
 
 

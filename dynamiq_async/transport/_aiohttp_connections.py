@@ -118,6 +118,13 @@ class OwnConnector(aiohttp.TCPConnector):
         async with patient_timeout(timeout.connecting, turns=CONNECT_TURNS):
             return await super()._create_connection(req, traces, timeout)
 
+    async def _resolve_host(self, host: str, port: int, traces: Any = None) -> Any:
+        # Names under .localhost are this machine (RFC 6761, 6.3), which few resolvers know.
+        if not host.lower().removesuffix(".").endswith(".localhost"):
+            return await super()._resolve_host(host, port, traces)
+        found = await super()._resolve_host("localhost", port, traces)
+        return [{**address, "hostname": host} for address in found]
+
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
         try:
             return await super().connect(req, traces, timeout)

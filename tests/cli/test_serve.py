@@ -162,6 +162,8 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module of the user's in the working folder."""
     (tmp_path / "my_apps.py").write_text(
         "async def shout(input, run):\n    return input['question'].upper()\nanswer = 42\n"
+        "async def yields(input, run):\n    yield input\n"
+        "async def whisper(question: str):\n    return question.lower()\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -172,6 +174,48 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_an_app_of_ones_own(own_module: str) -> None:
     _, _, (_, body) = serve("--app", f"{own_module}:shout", visit=Visitor.post)
     assert json.loads(body) == {"output": "HI"}
+
+
+def test_several_apps_of_ones_own(own_module: str) -> None:
+    """One after another as arguments, each at its path and its hostname; keys by project."""
+
+    def visit(visitor: Visitor) -> list[Any]:
+        return [
+            visitor.post()[1],
+            visitor.post("/loud")[1],
+            visitor.post("/Quiet_one", key="dynamiq_acc_back-office")[1],
+            visitor.status("/Quiet_one"),
+            visitor.post("/echo")[1],
+        ]
+
+    arguments = ("echo", f"loud={own_module}:shout", f"Quiet_one={own_module}:whisper")
+    projects = ("--project", "Back office=Quiet_one")
+    _, seen, found = serve(*arguments, f"echo={own_module}:shout", *projects, visit=visit)
+    assert found == [
+        b'{"question":"Hi"}',
+        b'{"output":"HI"}',
+        b'{"output":"hi"}',
+        403,
+        b'{"output":"HI"}',
+    ]
+    port = re.search(r"http://127.0.0.1:(\d+)", seen)[1]  # type: ignore[index]
+    assert f"  /           the App echo\n  /loud       the App {own_module}:shout, also at" in seen
+    assert f"also at http://loud.localhost:{port}\n" in seen
+    assert (
+        f"  /Quiet_one  the App {own_module}:whisper, with the key dynamiq_acc_back-office\n"
+        in seen
+    )
+    assert seen.count("\n  /echo ") == 1
+
+
+def test_beside_named_apps_the_root_has_the_default_one(own_module: str) -> None:
+    arguments = ("--app", f"a={own_module}:shout", "--app", f"b={own_module}:whisper", "--public")
+    _, seen, found = serve(
+        *arguments, visit=lambda v: [v.post(path, key=None)[1] for path in ("/", "/a", "/b")]
+    )
+    assert b"Hello from the emulator" in found[0]
+    assert found[1:] == [b'{"output":"HI"}', b'{"output":"hi"}']
+    assert "the App llm\n" in seen
 
 
 def test_faults_are_played_again_and_again() -> None:
@@ -188,6 +232,24 @@ def test_a_fault_can_put_bytes_into_a_stream() -> None:
     fault = '{"after_events": 1, "send": ": a comment\\n\\n"}'
     _, _, (_, body) = serve("--fault", fault, visit=lambda visitor: visitor.post(stream=True))
     assert b": a comment\n\n" in body
+
+
+def test_a_file_of_faults_does_the_same_twice(tmp_path: Path) -> None:
+    file = tmp_path / "faults.toml"
+    file.write_text(
+        'seed = 3\n[[fault]]\napp = "echo"\nprobability = 0.5\nstatus = 503\n'
+        '[[fault]]\nroute = "POST /"\nnth = 2\nstatus = 502\n'
+    )
+
+    def visit(visitor: Visitor) -> list[int]:
+        return [visitor.status(path) for path in ["/echo"] * 12 + ["/"]]
+
+    once, twice = (serve("--faults", str(file), visit=visit)[2] for _ in range(2))
+    assert once == twice
+    assert {200, 503} <= set(once)
+    assert once[-1] == 200
+    first = ("--fault", '{"status": 418}', "--fault-match", "POST /")
+    assert set(serve("--faults", str(file), *first, visit=visit)[2]) == {418}
 
 
 @pytest.mark.parametrize("allowed", [(), ("--allow-host", "bot.test")])
@@ -402,12 +464,22 @@ def test_without_the_library_it_says_what_to_install(
         (["--app", "my_apps:nope"], "has no attribute 'nope'"),
         (["--app", ":nope"], "cannot be loaded"),
         (["--app", "my_apps:answer"], "my_apps:answer is not a function"),
+        (["--app", "my_apps:yields"], "yields cannot be an App: it yields"),
+        (["llm", "my_apps:shout"], "both llm and my_apps:shout are at the root; name them apart"),
+        (["a=llm", "a=echo"], "both llm and echo are called 'a'"),
+        (["a=nope"], "no built-in App 'nope'"),
+        (["v1=llm"], "'v1' cannot be the name of an App"),
+        (["--project", "Sales"], "'Sales' is no project with its Apps"),
+        (["--project", "Sales=nope"], "there is no App 'nope' for a project"),
         (["--port", "99999"], "--port"),
         (["--pace", "-1"], "--pace"),
         (["--fault", "[]"], "is not a fault"),
         (["--fault", "{"], "--fault is not JSON"),
         (["--fault", '{"after_events": "3", "drop": "reset"}'], "after_events"),
         (["--fault", '{"after_events": 3}'], "nothing happens at the position"),
+        (["--fault", '{"stauts": 503}'], "there is no 'stauts': did you mean status?"),
+        (["--faults", "nowhere.toml"], "nowhere.toml"),
+        (["--faults", "my_apps.py"], "my_apps.py: "),
     ],
 )
 def test_wrong_usage(

@@ -105,6 +105,12 @@ class Fault:
             raise ValueError("truncate cuts a body: give after_events or at_byte")
         if self.write_size is not None and self.write_size < 1:
             raise ValueError("write_size is a number of bytes, at least 1")
+        if self.status is not None and not 200 <= self.status <= 999:
+            raise ValueError("status is a number from 200 to 999")
+        for name in ("delay", "stall", "terminator", "after_events", "at_byte", "replay"):
+            value = getattr(self, name)
+            if isinstance(value, int | float) and not value >= 0:  # nor is NaN
+                raise ValueError(f"{name} is a number, at least 0")
 
     @classmethod
     def html_page(cls, status: int = 502, **more: Any) -> Fault:

@@ -45,6 +45,15 @@ class Feed:
         self.readers: set[Reader] = set()
         self._room = asyncio.Event()
 
+    @classmethod
+    def of(cls, events: Sequence[FeedEvent], window: int | None) -> Feed:
+        """A feed that goes on behind these events."""
+        feed = cls(window)
+        feed.forgotten = 0 if window is None else max(len(events) - window, 0)
+        feed.events.extend(events[feed.forgotten :])
+        feed.sequence = events[-1].sequence if events else 0
+        return feed
+
     @property
     def unread(self) -> bool:
         """Whether an event that is added now is lost: nothing is kept, and there is no reader."""
@@ -69,6 +78,20 @@ class Feed:
     def skip(self, count: int = 1) -> None:
         """Leave a hole in the sequence numbers."""
         self.sequence += count
+
+    def tail(self, limit: int) -> Feed:
+        """The end of a feed, to be kept: the newest events, as far as they are `limit` bytes."""
+        tail, events = Feed(), []
+        for event in reversed(self.events):
+            limit -= len(event.data)
+            if limit < 0:
+                break
+            events.append(event)
+        tail.events = events[::-1]
+        tail.sequence = self.sequence
+        tail.forgotten = self.forgotten + len(self.events) - len(events)
+        tail.close()
+        return tail
 
     def close(self) -> None:
         """End the feed: no more events are added."""

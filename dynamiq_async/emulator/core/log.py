@@ -11,9 +11,10 @@ T = TypeVar("T")
 
 
 class Log(Sequence[T], Generic[T]):
-    """The newest entries, oldest first. `total` counts all that were added."""
+    """The newest entries, at most `limit`, oldest first. `total` counts all that were added."""
 
     def __init__(self, limit: int) -> None:
+        self.limit = limit
         self._entries: deque[T] = deque(maxlen=limit)
         self.total: int = 0
 
