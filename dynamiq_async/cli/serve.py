@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Annotated, cast
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from dynamiq_async.cli import app_sources, output
+from dynamiq_async.cli import app_sources, output, tapes
 from dynamiq_async.cli.fault_options import NO_FAULTS, Faults
-from dynamiq_async.cli.tape_options import NO_TAPES, Tapes
+from dynamiq_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
-    from dynamiq_async.emulator import Emulator, RequestRecord, TapeServer
+    from dynamiq_async.emulator import Emulator, Player, Recorder, RequestRecord
 
+_ONLY_A_TAPE = "a tape has no App, faults, database, projects or inspector of its own"
 _SHORTEST_PATH = 16
 _INPUT = '{"question": "What can you do?"}'
 
@@ -88,7 +91,7 @@ def serve(
         ),
     ] = (),
     faults: Faults = NO_FAULTS,
-    tapes: Tapes = NO_TAPES,
+    tape: tapes.Tapes = tapes.NO_TAPES,
     inspector: Annotated[
         bool | None,
         Parameter(
@@ -122,8 +125,13 @@ def serve(
     from dynamiq_async.emulator import DEFAULT_KEY
 
     console = output.console()
-    if (tape := tapes.server(host, port)) is not None:
-        _serve_tape(tape, console, quiet=quiet)
+    taped = tape.server(
+        {"host": host, "port": port, "allow_hosts": allow_host, "allow_origins": allow_origin}
+    )
+    if taped is not None:
+        if app or faults != NO_FAULTS or db or project or inspector is not None:
+            raise InvalidArgumentError(_ONLY_A_TAPE, argument="app")
+        _serve_tape(taped, console, quiet=quiet)
         return
     key = None if public else access_key or DEFAULT_KEY
     found = app_sources.find_apps(app, "llm")
@@ -158,18 +166,19 @@ def serve(
         _leave()
 
 
-def _serve_tape(tape: TapeServer, console: Console, *, quiet: bool) -> None:
+def _serve_tape(tape: Recorder | Player, console: Console, *, quiet: bool) -> None:
     async def run() -> None:
         _stop_on_sigterm()
         async with tape:
-            console.print(f"{tape} at {tape.url}", style="bold", soft_wrap=True, markup=False)
-            console.print("Ctrl-C stops it.", style="dim")
-            await asyncio.Event().wait() if quiet else await _log_requests(tape, console)
+            tapes.introduce(tape, console)
+            if quiet:
+                await asyncio.Event().wait()
+            await _log_requests(tape, console, tapes.remarks(tape))
 
     try:
         asyncio.run(run())
     except (KeyboardInterrupt, asyncio.CancelledError):
-        console.print("stopped")
+        console.print(tapes.conclude(tape), soft_wrap=True)
 
 
 def _leave() -> None:
@@ -230,7 +239,7 @@ def _elsewhere(emulator: Emulator, name: str) -> str:
 
 def _settings(emulator: Emulator, service: str) -> str:
     """The variables by which clients find a service."""
-    from dynamiq_async.emulator import DEFAULT_PROJECT
+    from dynamiq_async.emulator import DEFAULT_ORG, DEFAULT_PROJECT
 
     settings = (
         {"FLOWY_API": emulator.flowy_url, "FLOWY_KEY": emulator.flowy_key}
@@ -239,16 +248,19 @@ def _settings(emulator: Emulator, service: str) -> str:
             # The vendor's command line joins it as browsers do: what is behind a slash goes.
             "DYNAMIQ_API_BASE_URL": f"{emulator.management_url}/",
             "DYNAMIQ_API_TOKEN": emulator.management.token,
+            "DYNAMIQ_ORG_ID": DEFAULT_ORG,
             "DYNAMIQ_PROJECT_ID": DEFAULT_PROJECT,
         }
     )
     return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
-async def _log_requests(emulator: Emulator | TapeServer, console: Console) -> None:
-    """Print each request when it is over."""
+async def _log_requests(
+    emulator: Emulator | Recorder | Player, console: Console, remarks: Sequence[str] = ()
+) -> None:
+    """Print each request when it is over, and what is remarked of it by then."""
     log = emulator.requests
-    seen = 0
+    seen = remarked = 0
     running: list[RequestRecord] = []
 
     def news() -> bool:
@@ -261,6 +273,9 @@ async def _log_requests(emulator: Emulator | TapeServer, console: Console) -> No
         for record in running:
             if record.finished:
                 console.print(_summary(record, console), soft_wrap=True)
+        for remark in remarks[remarked:]:
+            console.print(output.visible(remark), style="yellow", soft_wrap=True)
+        remarked = len(remarks)
         running = [record for record in running if not record.finished]
 
 

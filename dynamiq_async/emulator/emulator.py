@@ -164,12 +164,10 @@ class Emulator:
         self._management = management_of(self._apps, clock)
         place(projects, self._apps, self._management)
         self._flowy = Flowy(clock=clock)
-        self._inspector = Inspector(
-            self._apps, self._requests, self._rules, self._callers, wanted=inspector
-        )
+        self._ui = Inspector(self._apps, self._requests, self._rules, self._callers, inspector)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._db = None if db is None else Path(db)
-        services = all_services(self._apps, self._management, self._flowy, self._inspector)
+        services = all_services(self._apps, self._management, self._flowy, self._ui)
         handler = RequestHandler(services, self._apps, self._names, self._callers, self._requests)
         handler.script, handler.rules = self._script, self._rules
         self._listener = handler.listener = Listener(
@@ -268,7 +266,7 @@ class Emulator:
     @property
     def inspector_url(self) -> str | None:
         """The page that shows what happens; None: there is none."""
-        return f"{self.url}/_ui" if self._inspector.on else None
+        return f"{self.url}/_ui" if self._ui.on else None
 
     @property
     def management_url(self) -> str:

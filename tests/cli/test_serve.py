@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from http.client import HTTPResponse
 from pathlib import Path
@@ -280,6 +278,25 @@ def test_sigterm_stops_it_too() -> None:
 # --- pages ---------------------------------------------------------------------------------------
 
 
+def test_the_inspector_is_named_and_can_be_left_out() -> None:
+    def visit(visitor: Visitor) -> int:
+        try:
+            with urllib.request.urlopen(f"{visitor.url}/_ui") as response:
+                assert b"Dynamiq emulator" in response.read()
+                return int(response.status)
+        except HTTPError as error:
+            with error:
+                return error.code
+
+    _, seen, status = serve(visit=visit)
+    assert re.search(r"inspector   http://127\.0\.0\.1:\d+/_ui\n", seen)
+    assert status == 200
+    _, seen, status = serve("--no-inspector", visit=visit)
+    assert (status, "/_ui" in seen) == (404, False)
+    assert serve("--host", "0.0.0.0", visit=visit)[2] == 404
+    assert serve("--host", "0.0.0.0", "--inspector", visit=visit)[2] == 200
+
+
 def test_only_pages_of_this_machine_may_call_it_unless_others_are_allowed() -> None:
     def visit(visitor: Visitor) -> list[int]:
         return [visitor.status("/", origin) for origin in ORIGINS]
@@ -289,55 +306,6 @@ def test_only_pages_of_this_machine_may_call_it_unless_others_are_allowed() -> N
 
 
 ORIGINS = ["http://localhost:3000", "https://shop.example", "https://evil.example"]
-
-
-# --- tapes ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
-def test_what_was_recorded_is_replayed(tmp_path: Path, quiet: tuple[str, ...]) -> None:
-    tape = str(tmp_path / "tape.jsonl")
-
-    def record(real: Visitor) -> Answer:
-        with closing_tape("--record", real.url, "--to", tape, "--mask", "question") as url:
-            real.url = url
-            return real.post()
-
-    _, _, (status, body) = serve(visit=record)
-    assert "Hi" not in Path(tape).read_text().splitlines()[1].split("response")[0]
-    code, seen, taped = serve("--replay", tape, "--speed", "inf", *quiet, visit=Visitor.post)
-    assert (code, taped[0]) == (0, status)
-    assert f"Replaying {tape} at http://" in seen
-    assert ("POST  /  200" in seen) == (not quiet)
-    assert len(taped[1]) == len(body)
-
-
-@contextlib.contextmanager
-def closing_tape(*arguments: str) -> Iterator[str]:
-    """The command in a process of its own; its URL."""
-    command = [sys.executable, "-m", "dynamiq_async", "serve", "--port", "0", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        line = child.stdout.readline()
-        yield line.split(" at ")[1].strip()
-        child.send_signal(signal.SIGINT)
-        child.wait(20)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--record", "http://127.0.0.1:1"], "--record and --to go together"),
-        (["--to", "tape.jsonl"], "--record and --to go together"),
-        (["--record", "nonsense", "--to", "tape.jsonl"], "is not the URL of an App"),
-        (["--replay", __file__], "is not a tape"),
-    ],
-)
-def test_tapes_that_cannot_be(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["serve", *arguments]) == 2
-    assert said in capsys.readouterr().err
 
 
 # --- workflows of the vendor's library -----------------------------------------------------------

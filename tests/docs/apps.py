@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 async def parcel(input: dict[str, Any], run: RunContext) -> dict[str, Any]:
-    """Answers a question, or asks one first when it is to write to somebody. The default."""
+    """Answers a question, or asks one first when it is to write to somebody."""
     if "to" in input:
         approval = await run.approve(f"Write to {input['to']}?", params={"to": input["to"]})
         return {"answer": "sent" if approval.approved else "not sent"}

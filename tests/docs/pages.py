@@ -2,7 +2,8 @@
 
 A comment before a block says how it is treated; `app` at the top of a page holds for all of it:
 
-    <!-- app: NAME -->        the App that it talks to: one of `tests.docs.apps`, or a built-in one
+    <!-- app: NAME -->        the App that it talks to: a built-in one (`llm` by itself, as of
+                              `dynamiq-async serve`), or one of `tests.docs.apps`
     <!-- not run: why -->     it is compiled only
     <!-- file: NAME -->       it is a file, which the page's other blocks find in their folder
     <!-- from: PATH -->       it shows this file of the repository; `python -m tests.docs.pages`
@@ -127,7 +128,7 @@ def _split(path: str, text: str) -> tuple[list[Block], str]:
     """The blocks of a page, and its lines outside of them."""
     blocks: list[Block] = []
     prose: list[str] = []
-    page_app, said = "parcel", dict[str, str]()
+    page_app, said = "llm", dict[str, str]()
     titled = False
     lines = iter(enumerate(text.splitlines(), 1))
     for number, line in lines:

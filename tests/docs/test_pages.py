@@ -66,7 +66,7 @@ async def test_the_commands_of_a_page_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     blocks = [b for b in page.blocks if b.language == "console" and b.not_run is None]
-    app = blocks[0].app if blocks else "parcel"
+    app = blocks[0].app if blocks else "llm"
     async with place(page, app, tmp_path, monkeypatch) as here:
         for block in blocks:
             assert block.app == app, "the commands of a page talk to one App"

@@ -42,7 +42,7 @@ async def test_the_first_program_of_the_readme_prints_an_answer(
     (program,) = (block for block in readme.blocks if block.is_program)
     async with place(readme, program.app, folder, monkeypatch) as here:
         printed = await run_program(program, here)
-    assert printed.endswith("It is on its way.")
+    assert printed.endswith("You said: What can you do?")
 
 
 async def test_a_frame_goes_in_and_a_frame_comes_out(
@@ -93,7 +93,7 @@ async def test_the_backend_of_the_tutorial_serves_its_page(
     async with place(page, block.app, folder, monkeypatch) as here:
         made = await run_piece(block, here)
         status, text = await asyncio.to_thread(visit, made["api"])
-    assert '{"text":"on its way."}' in text
+    assert '{"text":" emulat"}' in text
     assert "event: end" in text
     assert status == 400
 

@@ -87,7 +87,7 @@ async def test_a_kill_costs_no_event_of_fifty_followed_runs(tmp_path: Path) -> N
             traces = [
                 trace.id
                 async for app_ in management.apps.list(project_id=DEFAULT_PROJECT)
-                async for trace in management.traces.list(app_.id)
+                async for trace in management.traces.list(app_)
             ]
 
     expected = list(map(told, whole))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+import aiohttp
 import pytest
 
 from dynamiq_async.emulator import DEFAULT_PROJECT, Emulator
@@ -31,14 +34,53 @@ def served() -> Iterator[Served]:
         yield running
 
 
+# Imports the command line once, and runs each command in a process of its own from there.
+DRIVER = """
+import json, os, sys
+from dynamiq.cli import main
+
+for line in sys.stdin:
+    arguments, *files = json.loads(line)
+    child = os.fork()
+    if not child:
+        for number, file in enumerate(files, 1):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.argv = ["dynamiq", *arguments]
+        sys.exit(main())
+    _, status = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
 class Command:
+    """The program, with these settings."""
+
     def __init__(self, settings: dict[str, str], folder: Path) -> None:
+        self._folder = folder
         self._environment = os.environ | settings | {"XDG_CONFIG_HOME": str(folder)}
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
-        return self._run(*arguments, code=code).stdout
+        return self._checked(*arguments, code=code).out
 
-    def _run(self, *arguments: str, code: int) -> subprocess.CompletedProcess[str]:
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self(*arguments))
+
+    def refused(self, *arguments: str) -> str:
+        """What it says where it fails."""
+        return self._checked(*arguments, code=1).err
+
+    def _checked(self, *arguments: str, code: int) -> Done:
+        done = self._run(*arguments)
+        assert done.code == code, done.out + done.err
+        return done
+
+    def _run(self, *arguments: str) -> Done:
         done = subprocess.run(
             [str(Path(sys.executable).with_name("dynamiq")), *arguments],
             env=self._environment,
@@ -47,20 +89,41 @@ class Command:
             timeout=HANG_SECONDS,
             check=False,
         )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
-
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self(*arguments))
-
-    def refused(self, *arguments: str) -> str:
-        """What it says where it fails."""
-        return self._run(*arguments, code=1).stderr
+        return Done(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.fixture
-def dynamiq(served: Served, tmp_path: Path) -> Command:
-    return Command(served.settings, tmp_path)
+class QuickCommand(Command):
+    """The same for many commands: each would take some seconds for its imports alone."""
+
+    def __enter__(self) -> Self:
+        self._driver = subprocess.Popen(
+            [sys.executable, "-c", DRIVER],
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._driver.communicate(timeout=HANG_SECONDS)
+
+    def _run(self, *arguments: str) -> Done:
+        files = [self._folder / name for name in ("out", "err")]
+        stdin, stdout = self._driver.stdin, self._driver.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(json.dumps([arguments, *map(str, files)]) + "\n")
+        stdin.flush()
+        code = stdout.readline()
+        assert code, "the driver has crashed"
+        return Done(int(code), *(file.read_text("utf-8") for file in files))
+
+
+@pytest.fixture(scope="module")
+def dynamiq(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    with QuickCommand(served.settings, tmp_path_factory.mktemp("settings")) as command:
+        yield command
 
 
 def an_app(dynamiq: Command, name: str = "echo") -> dict[str, Any]:
@@ -147,7 +210,7 @@ def test_an_app_is_deployed_again_and_deleted(dynamiq: Command) -> None:
     history = dynamiq.json("app", "deployments", id)["data"]
     assert [entry["workflow_id"] for entry in history] == [llm, echo]
     assert id in dynamiq("app", "list", "--workflow", llm)
-    assert dynamiq("app", "delete", id, "--yes")
+    assert dynamiq("app", "delete", id, "--yes") == ""
     assert "404" in dynamiq.refused("app", "get", id)
     assert "no such workflow" in dynamiq.refused("app", "deploy", "--name", "x", "--workflow", id)
 
@@ -160,11 +223,11 @@ def test_a_workflow_is_created_saved_verified_and_released(
     id = dynamiq.json("workflow", "create", '{"name": "my-flow"}')["data"]["id"]
     assert "starter" in dynamiq.refused("workflow", "verify", id)
     dynamiq("workflow", "save", id, f"@{flow}")
-    assert dynamiq.json("workflow", "verify", id)["node_count"] == 2
+    assert dynamiq.json("workflow", "verify", id)["node_count"] == 3
     assert dynamiq.json("workflow", "release", id)["data"]["version"] == "1"
     assert len(dynamiq.json("workflow", "versions", id)["data"]) == 1
     shown = dynamiq.json("workflow", "get", id)["data"]
-    assert [node["id"] for node in shown["flow"]["nodes"]] == ["input", "output"]
+    assert [node["id"] for node in shown["flow"]["nodes"]] == ["input", "shout", "output"]
     assert id in dynamiq("workflow", "list", "--all", "--compact")
     assert "not_emulated" in dynamiq.refused("app", "deploy", "--name", "x", "--workflow", id)
 
@@ -178,13 +241,39 @@ def test_what_the_emulator_has_not_is_told_as_such(dynamiq: Command) -> None:
         ("workflow", "test", json.dumps(FLOW), "{}"),
         ("workflow", "node-types"),
         ("workflow", "requirements", id),
-        ("integration", "connectors"),
+        ("integration", "list"),
         ("dataset", "get", "d-1"),
         ("memory", "get", "m-1"),
     ):
         said = dynamiq.refused(*command)
         assert "HTTP 501" in said, (command, said)
         assert "the emulator" in said
+
+
+async def test_whatever_it_asks_for_is_known() -> None:
+    """Each path in its source leads somewhere, if only to an error that says what is missing."""
+    package = find_spec("dynamiq.cli")
+    assert package is not None
+    assert package.origin is not None
+    sources = [path.read_text("utf-8") for path in Path(package.origin).parent.rglob("*.py")]
+    asked = {
+        re.sub(r"\{[^}]*\}", "x", path)
+        for source in sources
+        for path in re.findall(r"f?\"(?:\{[^}]*\})?(/v\d/[^\"?]*)", source)
+    }
+    assert len(asked) > 100
+    async with Emulator("echo") as emulator, aiohttp.ClientSession() as client:
+        hosts = {
+            emulator.management_url: emulator.management.token,
+            emulator.url: emulator.access_key,
+        }
+        for host, key in hosts.items():
+            for path in sorted(asked):
+                headers = {"Authorization": f"Bearer {key}"}
+                async with client.get(host + path, headers=headers) as response:
+                    if "there is nothing here" not in await response.text():
+                        asked.discard(path)
+    assert not asked
 
 
 FLOW = {
@@ -197,11 +286,19 @@ FLOW = {
             "schema": {"type": "object", "properties": {"input": {"type": "string"}}},
         },
         {
+            "id": "shout",
+            "name": "shout",
+            "type": "dynamiq.nodes.tools.Python",
+            "code": "def run(inputs):\n    return inputs['input'].upper()\n",
+            "depends": [{"node": "input"}],
+            "input_transformer": {"selector": {"input": "$.input.output.input"}},
+        },
+        {
             "id": "output",
             "name": "output",
             "type": "dynamiq.nodes.utils.Output",
-            "depends": [{"node": "input"}],
-            "input_transformer": {"selector": {"output": "$.input.output.input"}},
+            "depends": [{"node": "shout"}],
+            "input_transformer": {"selector": {"output": "$.shout.output.content"}},
         },
     ],
 }

@@ -45,6 +45,7 @@ class Replay:
     def __init__(self, events: Sequence[FeedEvent], ended: Callable[[], None]) -> None:
         self.ids: dict[bytes, bytes] = {}
         self.paused = False
+        self._made_of: dict[bytes, bytes] = {}
         self._events = events
         self._next = 0
         self._sequence = 0
@@ -63,8 +64,10 @@ class Replay:
         """
         stored = self._events[self._next]
         place = f"event {stored.sequence} was {stored.type!r}"
-        if type != stored.type or self._sequence + 1 != stored.sequence:
+        if type != stored.type:
             raise _error(f"{place}, and now the App sent {type!r}")
+        if self._sequence + 1 != stored.sequence:
+            raise _error(f"{place}, and now the App sent it as event {self._sequence + 1}")
         if isinstance(data, bytes):
             same = data == stored.data
         else:
@@ -100,11 +103,14 @@ class Replay:
     def _same_but_for_ids(self, new: str, old: str) -> bool:
         if _ID.split(new) != _ID.split(old):
             return False
-        pairs = zip(_ID.findall(new), _ID.findall(old), strict=True)
-        return all(
-            self.ids.setdefault(one.encode(), other.encode()) == other.encode()
-            for one, other in pairs
-        )
+        for one, other in zip(_ID.findall(new), _ID.findall(old), strict=True):
+            pair = one.encode(), other.encode()
+            if (
+                self.ids.setdefault(*pair) != pair[1]
+                or self._made_of.setdefault(*pair[::-1]) != pair[0]
+            ):
+                return False
+        return True
 
 
 def _error(what: str) -> ReplayError:

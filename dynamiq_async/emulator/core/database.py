@@ -10,6 +10,7 @@ One process at a time has the file: it is locked from the first access to the en
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from contextlib import contextmanager
@@ -46,10 +47,7 @@ class Database:
         self._pending: list[tuple[str, Sequence[Any]]] = []
         self._flushing: asyncio.Handle | None = None
         self._closed = False
-        if not path.parent.is_dir():
-            raise DatabaseError(f"{path}: there is no folder {path.parent}")
-        if path.is_dir():
-            raise DatabaseError(f"{path}: is a folder")
+        _check(path)
         with self._complaining("cannot be opened"):
             self._connection = sqlite3.connect(
                 path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
@@ -148,3 +146,14 @@ class Database:
             elif "not a database" in said:
                 said = "it is no database"
             raise DatabaseError(f"{self.path}: {what}: {said}") from error
+
+
+def _check(path: Path) -> None:
+    """Complain about what SQLite has no clear words for."""
+    if not path.parent.is_dir():
+        raise DatabaseError(f"{path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise DatabaseError(f"{path}: is a folder")
+    for needed in (path.parent, path):  # beside the file SQLite writes its log
+        if needed.exists() and not os.access(needed, os.W_OK):
+            raise DatabaseError(f"{path}: {needed} may only be read")

@@ -42,10 +42,10 @@ _ABSENT = (
     ("/v1/apps/[^/]+/metrics", "the emulator has no metrics"),
     ("/v[13]/conversations(?:/.*)?", "the emulator has no conversations beside Apps' sessions"),
     (
-        "/v1/(?:apps/[^/]+/evaluations|app-evaluations|artifacts|connections|databases|datasets"
-        "|dataset-versions|evaluations|fine-tuning|inferences|knowledgebases|knowledgebase-items"
-        "|knowledgebase-sources|memories|memory-stores|metrics|pipedream|resource-profiles"
-        "|services|skills|user|voice)(?:/.*)?",
+        "/v1/(?:apps/[^/]+/evaluations|admin|agents|app-evaluations|artifacts|connections|databases"
+        "|dataset-items|dataset-versions|datasets|evaluations|fine-tuning|inference-runtimes"
+        "|inferences|knowledgebase-items|knowledgebase-sources|knowledgebases|memories"
+        "|memory-stores|metrics|pipedream|resource-profiles|services|skills|user)(?:/.*)?",
         "the emulator has Apps, workflows, and what Apps have done; this is not among them",
     ),
 )

@@ -12,6 +12,6 @@
 from .models import TapeError
 from .player import Player
 from .recorder import Recorder
-from .server import TAPE_KEY, TapeServer
+from .server import TAPE_KEY, Serving, TapeServer
 
-__all__ = ["TAPE_KEY", "Player", "Recorder", "TapeError", "TapeServer"]
+__all__ = ["TAPE_KEY", "Player", "Recorder", "Serving", "TapeError", "TapeServer"]

@@ -61,7 +61,7 @@ _COLON = re.compile(_SPACE + rb":")
 _QUOTE = re.compile(rb'(?<!\\)(?P<slashes>\\*)"|[\r\n]')
 _TOKEN = re.compile(
     rb"(?P<skip>(?:[\s:,]|\\+[nrt]|(?<=[\r\n])data:)+)"
-    rb'|(?P<quote>\\*")|(?P<number>-?\d[\d.eE+-]*)|(?P<word>[A-Za-z]+)'
+    rb'|(?P<quote>\\*")|(?P<number>-?(?:\d[\d.eE+-]*|Infinity)|NaN)|(?P<word>[A-Za-z]+)'
     rb"|(?P<open>[\[{])|(?P<close>[\]}])"
 )
 _LINK = re.compile(

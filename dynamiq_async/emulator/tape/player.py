@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Unpack, cast
 
 from aiohttp import WSMsgType
 
@@ -22,7 +22,7 @@ from ..core.wire import pause
 from .masks import Mask
 from .matching import Asked, difference, explain
 from .models import Content, Request, read_tape
-from .server import TAPE_KEY, TapeServer, request_of, respond_json
+from .server import TAPE_KEY, Serving, TapeServer, request_of, respond_json
 from .sockets import CLOSE, PING, PONG, accept, frame, payload
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _REPEATED = ("GET", "HEAD", "OPTIONS")  # they only look
 _BY_ITSELF = (PING, PONG)  # each connection has its own of these
 _MESSAGES = (WSMsgType.TEXT, WSMsgType.BINARY)
+_MOST_NOTES = 10_000
 _POLICY = 1008  # the code of a close: what was said may not be
 _LONGEST_REASON = 123  # bytes (RFC 6455, 5.5)
 
@@ -55,7 +56,7 @@ class Player(TapeServer):
         speed: how much faster than it was recorded; `math.inf`: without waiting.
         ignore: names of fields, in bodies and queries, whose values may be others than on the tape,
             beside those that are masked on it: ids that each run makes up, say.
-        host, port: see `TapeServer`.
+        serving: `host`, `port`, `allow_hosts`, `allow_origins`: see `Serving`.
 
     Attributes:
         header: the first line of the tape.
@@ -72,10 +73,9 @@ class Player(TapeServer):
         *,
         speed: float = math.inf,
         ignore: Collection[str] = (),
-        host: str = "127.0.0.1",
-        port: int = 0,
+        **serving: Unpack[Serving],
     ) -> None:
-        super().__init__(host=host, port=port)
+        super().__init__(**serving)
         if not speed > 0:
             raise ValueError("speed is a number above 0")
         self.path = Path(tape)
@@ -113,7 +113,7 @@ class Player(TapeServer):
         taken = self._next(asked)
         if taken is None:
             message = self._why_not(asked)
-            self.unknown.append(message)
+            self.note(message)
             envelope = {"error": {"code": "not_on_tape", "message": message}}
             await respond_json(request, writer, 404, envelope)
             return
@@ -128,6 +128,11 @@ class Player(TapeServer):
             await self.wait(began, piece.at)
             await writer.write(piece.content.data)
         await self.end(writer, taken, began)
+
+    def note(self, message: str) -> None:
+        """Note that the tape did not know something."""
+        if len(self.unknown) < _MOST_NOTES:
+            self.unknown.append(message)
 
     def _next(self, asked: Asked) -> Exchange | None:
         exchanges = self._by_request.get(asked, [])
@@ -218,7 +223,7 @@ class _PlayedSocket:
         if asked == taped:
             return True
         refused = f"the tape does not know this message of a WebSocket: {difference(asked, taped)}"
-        self._player.unknown.append(refused)
+        self._player.note(refused)
         await self._close(_POLICY, refused.encode())
         return False
 

@@ -7,7 +7,7 @@ import os
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, Unpack
 
 import msgspec
 from aiohttp import web
@@ -16,7 +16,7 @@ from yarl import URL
 from .masks import Mask
 from .models import VERSION, Header
 from .relay import relay
-from .server import TapeServer, is_socket, request_of
+from .server import Serving, TapeServer, is_socket, request_of
 from .sockets import OF_HANDSHAKE
 from .takes import Take
 from .upstream import Upstream
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .writer import ResponseWriter
 
 _CONNECT_SECONDS = 30.0
+_MOST_NOTES = 10_000
 # aiohttp has taken the compression off the body of a request.
 _NOT_PASSED = {*HOP, "host", "content-length", "accept-encoding", "content-encoding", "expect"}
 
@@ -54,7 +55,13 @@ class Recorder(TapeServer):
         mask: names of fields whose values are kept off the tape (see `Mask`).
         access_key: what clients are to send; the recorder only has it to show.
         trust: verifies the App's certificate; by default with what the system trusts.
-        host, port: see `TapeServer`.
+        serving: `host`, `port`, `allow_hosts`, `allow_origins`: see `Serving`.
+
+    Attributes:
+        app: its URL, without a password or query.
+        masked: the names that were given.
+        recorded: how many requests are on the tape.
+        problems: what went wrong with requests, as it is on the tape.
 
     Raises ValueError for what is no URL of an App.
     """
@@ -67,14 +74,15 @@ class Recorder(TapeServer):
         mask: Collection[str] = (),
         access_key: str | None = None,
         trust: ssl.SSLContext | None = None,
-        host: str = "127.0.0.1",
-        port: int = 0,
+        **serving: Unpack[Serving],
     ) -> None:
-        super().__init__(host=host, port=port)
+        super().__init__(**serving)
         self.app = _app_url(app)
         self.access_key = access_key
         self.path = Path(to)
-        self._names = tuple(sorted(mask))
+        self.masked = tuple(sorted(mask))
+        self.recorded = 0
+        self.problems: list[str] = []
         self._trust = trust
         self._file: TextIO | None = None
         self._count = 0
@@ -89,7 +97,7 @@ class Recorder(TapeServer):
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="\n")
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._put(Header(tape=VERSION, app=str(self.app), recorded_at=now, masked=self._names))
+        self._put(Header(tape=VERSION, app=str(self.app), recorded_at=now, masked=self.masked))
         try:
             await super().start()
         except BaseException:
@@ -113,12 +121,16 @@ class Recorder(TapeServer):
     ) -> None:
         """Pass a request on, and its response back. The tape has a line of it, however it ends."""
         self._count += 1
-        mask = Mask(self._names)
+        mask = Mask(self.masked)
         take = Take(self._count, request_of(record, request, body, mask), mask)
         try:
             await self._pass(request, body, writer, take)
         finally:
-            self._put(take.exchange(stopped=not self.running))
+            exchange = take.exchange(stopped=not self.running)
+            self._put(exchange)
+            self.recorded += 1
+            if exchange.end.message and len(self.problems) < _MOST_NOTES:
+                self.problems.append(exchange.end.message)
 
     async def _pass(
         self, request: web.BaseRequest, body: Buffer, writer: ResponseWriter, take: Take

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
 from uuid import uuid4
 
 from aiohttp import web
@@ -26,7 +26,7 @@ from .sockets import can_accept
 from .writer import ResponseWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from ..core.multipart import Buffer
     from .masks import Mask
@@ -40,17 +40,28 @@ _LOG_LIMIT = 10_000
 _CODINGS = {"", "identity", "gzip", "deflate"}  # aiohttp takes these off
 
 
-class TapeServer:
-    """A server in the place of an App.
+class Serving(TypedDict, total=False):
+    """Where a tape is served, and to whom: as the emulator is.
 
-    Args:
-        host, port: where to listen; port 0 is any free one. As for the emulator, on this machine's
-            own addresses only requests for them are served.
+    `host` and `port` are where to listen; port 0, as by default, is any free one. On this machine's
+    own addresses only requests for them are served, and for the names in `allow_hosts`.
+    `allow_origins` are the web pages that may call, by default any.
     """
 
-    def __init__(self, *, host: str, port: int) -> None:
+    host: str
+    port: int
+    allow_hosts: Collection[str]
+    allow_origins: Collection[str]
+
+
+class TapeServer:
+    """A server in the place of an App."""
+
+    def __init__(self, **serving: Unpack[Serving]) -> None:
+        host, port = serving.get("host", "127.0.0.1"), serving.get("port", 0)
+        hosts, origins = serving.get("allow_hosts", ()), serving.get("allow_origins", ANY_ORIGIN)
         self._changes = Changes()
-        self._callers = Callers(host, (), ANY_ORIGIN)
+        self._callers = Callers(host, hosts, origins)
         self._listener = Listener(
             self._handle, self._changes, host=host, port=port, read_timeout=_READ_TIMEOUT
         )

@@ -27,7 +27,6 @@ class Inspector:
         requests: Log[RequestRecord],
         rules: FaultRules,
         callers: Callers,
-        *,
         wanted: bool | None,
     ) -> None:
         self.apps = apps

@@ -135,7 +135,7 @@ async def test_its_flow_is_not_run_and_that_is_said(connect: RawClients) -> None
         ("GET", "apps/a/metrics", "no metrics"),
         ("GET", "conversations", "no conversations"),
         ("GET", "datasets/d", "not among them"),
-        ("PATCH", "voice/agents/v", "not among them"),
+        ("PATCH", "agents/voice/agents/v", "not among them"),
         ("DELETE", "memory-stores/m/files", "not among them"),
         ("GET", "user/connectors", "not among them"),
     ],

@@ -14,6 +14,7 @@ import pytest
 from dynamiq_async import AsyncApp, errors
 from dynamiq_async.emulator import Emulator, Player, RunContext
 from dynamiq_async.emulator.tape import TAPE_KEY
+from dynamiq_async.emulator.tape import player as player_module
 from tests.support.network import FakeClock
 from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, Wire, chunk
 
@@ -111,6 +112,16 @@ async def test_a_request_that_the_tape_does_not_know_is_told_the_nearest(
         assert response.status == 404
         # Nothing stands before the next response, as a body would.
         assert (await client.get("/v1/runs")).status == 200
+
+
+async def test_what_is_noted_is_bounded(
+    tmp_path: Path, connect: RawClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(player_module, "_MOST_NOTES", 2)
+    async with Player(taped(tmp_path)) as player:
+        client = await connect(player)
+        assert [(await client.get("/v1/runs")).status for _ in range(3)] == [404] * 3
+        assert len(player.unknown) == 2
 
 
 async def test_fields_that_are_masked_or_ignored_may_be_others(

@@ -187,7 +187,7 @@ def test_others_look_where_it_was_asked_for_and_switch_no_faults() -> None:
             self.record = request(endpoint=endpoint)
             self.record.headers = CIMultiDictProxy(CIMultiDict({"Host": "emulator.test"}))
             self.record.peer = "10.0.0.7"
-            self.state = emulator._inspector
+            self.state = emulator._ui
 
     from multidict import CIMultiDict, CIMultiDictProxy
 

@@ -193,7 +193,8 @@ async def test_an_invocation_is_answered_too(emulator: Emulator, connect: Any, l
     page = await look(emulator, id)
     await page.until(lambda page: len(page.events) == 2 and page.told["run"]["asked"])
     assert page.told["run"]["status"] == "awaiting_input"
-    for number, answer in enumerate(({"approved": False}, {"content": "no"})):
+    answers: tuple[dict[str, Any], ...] = ({"approved": False}, {"content": "no"})
+    for number, answer in enumerate(answers):
         await page.until(lambda page, number=number: len(page.told["run"]["asked"]) == number + 1)
         body = {"request_id": page.told["run"]["asked"][number]["id"], **answer}
         assert (await client.post(f"/_emulator/runs/{id}/answers", body)).status == 200
@@ -384,7 +385,9 @@ async def test_a_request_is_shown_without_its_secrets(emulator: Emulator, connec
         "Proxy_Authorization": "hush-3",
         "X_Auth_Token": "hush-4",
     }
-    body = {"input": {"q": 1, "password": "hush-5", "usage": {"prompt_tokens": "9"}}}
+    body: dict[str, Any] = {
+        "input": {"q": 1, "password": "hush-5", "usage": {"prompt_tokens": "9"}}
+    }
     body |= {"session_id": "s", "extra": {"accessKey": 'hush-6 " hush-7'}}
     path = "/?access_token=hush-8&page=2"
     await client.post(path, body, Authorization="Bearer hush-9", **secrets)
