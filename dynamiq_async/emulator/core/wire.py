@@ -26,7 +26,7 @@ if sys.platform == "linux":
     from termios import TIOCOUTQ
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from .request_record import RequestRecord
 
@@ -53,9 +53,19 @@ class Wire:
 
     Call `start`, then `write` and `write_event`, then `finish`. Each of them raises `DroppedError`
     when the fault takes the connection away.
+
+    Args:
+        before_write: called before anything is written. Where it raises, nothing is, and the
+            connection is closed.
     """
 
-    def __init__(self, request: web.BaseRequest, record: RequestRecord) -> None:
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        record: RequestRecord,
+        before_write: Callable[[], None] | None = None,
+    ) -> None:
+        self._before_write = before_write
         self._request = request
         self._record = record
         self._fault = record.fault
@@ -168,6 +178,12 @@ class Wire:
             self._raw(b"%x\r\n%b\r\n" % (len(data), data))
 
     def _raw(self, data: bytes) -> None:
+        if self._before_write is not None:
+            try:
+                self._before_write()
+            except BaseException:
+                self._transport.abort()
+                raise
         self._transport.write(data)
 
     # --- the body: cut at the fault's position, and re-cut into writes -------------------------
@@ -190,7 +206,7 @@ class Wire:
         await self._request.writer.drain()
 
     async def _send(self, data: bytes) -> None:
-        self._record.bytes_sent += len(data)
+        self._record.count(data)
         size = self._fault.write_size
         if size is None:
             self._piece(data)
@@ -213,7 +229,7 @@ class Wire:
         fault = self._fault
         cut_short = fault.drop == "truncate" and not (fault.send or fault.stall)
         if cut_short and fault.write_size is None:
-            self._record.bytes_sent += len(head)
+            self._record.count(head)
             self._held = head  # the beginning of the chunk that is cut
         else:
             await self._send(head)
