@@ -9,6 +9,18 @@ async def test_my_program(dynamiq_emulator):
 An App of your own is named by `app=`, as in `@pytest.mark.dynamiq_emulator(app=my_app)`: pytest
 takes a marker whose only argument is a function for a decorator of that function.
 
+A tape in place of the emulator is named by another marker, relative to the file of the test:
+
+```python
+@pytest.mark.dynamiq_tape("support.jsonl", mask=["email"])  # also ignore=, speed=
+async def test_my_program(dynamiq_emulator):
+    ...  # dynamiq_emulator.url, dynamiq_emulator.access_key
+```
+
+It is recorded by `pytest --dynamiq-record https://my-app.example`, with the key that
+`DYNAMIQ_ACCESS_KEY` has, and replayed without the option. A request that it does not know fails
+the test.
+
 The emulator runs on the event loop of the test, whichever plugin runs it: pytest-asyncio's, in auto
 and strict mode and with any `loop_scope`, or anyio's. (Where both plugins are loaded, anyio's tests
 need pytest-asyncio in strict mode: in auto mode it takes the tests, but not their fixtures.)
@@ -16,6 +28,8 @@ need pytest-asyncio in strict mode: in auto mode it takes the tests, but not the
 
 from __future__ import annotations
 
+import os
+from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,8 +38,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from .emulator import Emulator
+    from .emulator import Emulator, Player, Recorder
 
+_TAPE = "dynamiq_tape"
 _MARKER = "dynamiq_emulator"
 _SCOPES: tuple[Literal["function", "class", "module", "package", "session"], ...] = (
     "function",
@@ -36,12 +51,25 @@ _SCOPES: tuple[Literal["function", "class", "module", "package", "session"], ...
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that records tapes."""
+    parser.getgroup("dynamiq").addoption(
+        "--dynamiq-record",
+        metavar="URL",
+        help=f"record the tapes of tests marked with {_TAPE} from this App anew",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known, and a fixture for each loop that pytest-asyncio may have."""
     config.addinivalue_line(
         "markers",
         f"{_MARKER}(app, **options): the arguments of the `Emulator` that the fixture `{_MARKER}` "
         "runs; a function is given as app=",
+    )
+    config.addinivalue_line(
+        "markers",
+        f"{_TAPE}(path, mask=(), ignore=(), speed=inf): a tape that the fixture `{_MARKER}` plays",
     )
     if _has_pytest_asyncio(config):
         # Here, because a plugin that is imported before pytest loads it makes pytest warn.
@@ -83,19 +111,51 @@ def _runner(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def _dynamiq_emulator_anyio(
     request: pytest.FixtureRequest, anyio_backend: object
-) -> AsyncIterator[Emulator]:
-    async with _make_emulator(request) as emulator:
+) -> AsyncIterator[Any]:
+    async with _running(request) as emulator:
         yield emulator
 
 
 def _on_its_own() -> Any:
     """A function for one fixture: pytest-asyncio notes the scope of the loop on it."""
 
-    async def emulator(request: pytest.FixtureRequest) -> AsyncIterator[Emulator]:
-        async with _make_emulator(request) as running:
+    async def emulator(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+        async with _running(request) as running:
             yield running
 
     return emulator
+
+
+@asynccontextmanager
+async def _running(request: pytest.FixtureRequest) -> AsyncIterator[Emulator | Player | Recorder]:
+    """What the test's markers ask for. Fails the test whose requests a tape did not know."""
+    marker = request.node.get_closest_marker(_TAPE)
+    server = (
+        _make_emulator(request)
+        if marker is None
+        else _make_tape(request, *marker.args, **marker.kwargs)
+    )
+    async with server:
+        yield server
+    if unknown := getattr(server, "unknown", ()):
+        pytest.fail("\n".join(unknown), pytrace=False)
+
+
+def _make_tape(
+    request: pytest.FixtureRequest, name: str, *, mask: Any = (), **options: Any
+) -> Player | Recorder:
+    from .emulator import Emulator
+
+    path = request.path.parent / name
+    if app := request.config.getoption("--dynamiq-record"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        return Emulator.record(
+            app, path, mask=mask, access_key=os.environ.get("DYNAMIQ_ACCESS_KEY")
+        )
+    if not path.exists():
+        pytest.fail(f"there is no tape {path}: record it by --dynamiq-record URL", pytrace=False)
+    return Emulator.replay(path, **options)
 
 
 def _make_emulator(request: pytest.FixtureRequest) -> Emulator:

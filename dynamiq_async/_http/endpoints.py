@@ -30,7 +30,7 @@ T = TypeVar("T")
 Segment = str | UUID | int
 """A part of a path between two slashes."""
 
-_METHOD = re.compile(r"[A-Z]+(-[A-Z]+)*")
+_METHOD = r"[A-Z]+(-[A-Z]+)*"
 
 
 async def call(
@@ -88,7 +88,7 @@ def identity_of(item: Any) -> Hashable:
 
 
 def _check_method(method: object) -> str:
-    if not isinstance(method, str) or not _METHOD.fullmatch(method.upper()):
+    if not isinstance(method, str) or not re.fullmatch(_METHOD, method.upper()):
         raise InvalidArgumentError(
             f"method must be a method of HTTP, such as 'GET', not {method!r}", argument="method"
         )

@@ -12,6 +12,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from dynamiq_async._telemetry import names
+from dynamiq_async._telemetry.logs import extra
 from dynamiq_async._version import __version__
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def never_raises(work: Callable[P, R]) -> Callable[P, R | None]:
         try:
             return work(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is not the call's
-            log.debug("OpenTelemetry failed: %s", type(error).__name__)
+            log.debug("OpenTelemetry failed: %s", type(error).__name__, extra=extra(error))
             return None
 
     return call
@@ -55,17 +56,17 @@ class Instruments:
 
     def __init__(self, provider: Any) -> None:
         meter = provider.get_meter(SCOPE, __version__)
-        self.duration = self._seconds(meter, names.DURATION, "How long a call took.")
-        self.first_chunk = self._seconds(
+        self.duration: Any = self._seconds(meter, names.DURATION, "How long a call took.")
+        self.first_chunk: Any = self._seconds(
             meter, names.TIME_TO_FIRST_CHUNK, "From a stream's request to its first event."
         )
-        self.cooldown = self._seconds(
+        self.cooldown: Any = self._seconds(
             meter, names.COOLDOWN, "For how long a service asked this client to slow down."
         )
-        self.in_flight = meter.create_up_down_counter(
+        self.in_flight: Any = meter.create_up_down_counter(
             names.IN_FLIGHT, "{call}", "The calls under way, streams included."
         )
-        self.items = meter.create_counter(names.ITEMS, "{item}", "The results of batches.")
+        self.items: Any = meter.create_counter(names.ITEMS, "{item}", "The results of batches.")
 
     def _seconds(self, meter: Any, name: str, told: str) -> Any:
         buckets = names.BUCKETS

@@ -235,6 +235,7 @@ class Batch:
 
     @never_raises
     def end(self) -> None:
+        """End the span."""
         if self._span is not None:
             detach(self._token)
             self._span.end()

@@ -25,6 +25,7 @@ import msgspec
 from dynamiq_async import _json, errors
 from dynamiq_async._http.status import may_pass
 from dynamiq_async._json import encode_object
+from dynamiq_async._telemetry import extra
 from dynamiq_async.batch.modes import RunToEnd, unseen
 from dynamiq_async.runs.models import time_of
 
@@ -43,10 +44,10 @@ LIST_LAG = 2.0
 
 _PAGE_SIZE = 100
 _PAUSES = (0.05, 0.5)
-_RETRY = re.compile(r"\n[0-9]+\Z")
+_RETRY = r"\n[0-9]+\Z"
 _LAST = datetime.max.replace(tzinfo=UTC)
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 
 def job_id(job: str) -> UUID:
@@ -104,6 +105,7 @@ class JobRuns(RunToEnd):
         self._retry_failed = retry_failed
 
     async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
+        """Follow the run that counts for the key, or make it."""
         key = _checked_key(result.key)
         if attempt is not None and attempt.fresh:
             standing, session = None, _session(self._job, key, 0)
@@ -242,7 +244,12 @@ class JobRuns(RunToEnd):
             await self._service.cancel(run_id)
         except errors.DynamiqError as error:
             # It may be over by now. What counts is another run in any case.
-            log.warning("run %s is not the one that counts, and canceling it: %s", run_id, error)
+            log.warning(
+                "run %s is not the one that counts, and canceling it: %s",
+                run_id,
+                error,
+                extra=extra(error, run_id=run_id),
+            )
 
     # --- what comes of it ------------------------------------------------------------------------
 
@@ -285,7 +292,7 @@ def _place(run: Run) -> tuple[datetime, str]:
 
 def _checked_key(key: Key) -> str:
     text = str(key)
-    if _RETRY.search(text):
+    if re.search(_RETRY, text):
         raise errors.InvalidArgumentError(
             f"the key {text!r} ends like that of a retry: with a line break and a number",
             argument="key",

@@ -100,6 +100,7 @@ def outage_of(connect_patience: float) -> Outage:
 
 
 def check_seconds_or_zero(value: float, argument: str) -> None:
+    """Raise InvalidArgumentError unless `value` is a number of seconds or 0."""
     if value is None or isinstance(value, bool) or value != 0:
         check_seconds(value if value is not None else 0, argument)
 

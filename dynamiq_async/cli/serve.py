@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 from cyclopts import Parameter
@@ -13,11 +15,12 @@ from cyclopts.validators import Number
 
 from dynamiq_async.cli import app_sources, output
 from dynamiq_async.cli.fault_options import NO_FAULTS, Faults
+from dynamiq_async.cli.tape_options import NO_TAPES, Tapes
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dynamiq_async.emulator import Emulator, RequestRecord
+    from dynamiq_async.emulator import Emulator, RequestRecord, TapeServer
 
 _SHORTEST_PATH = 16
 _INPUT = '{"question": "What can you do?"}'
@@ -25,12 +28,14 @@ _INPUT = '{"question": "What can you do?"}'
 
 def serve(
     app: Annotated[
-        str,
+        tuple[str, ...],
         Parameter(
             help="The App at the root: a built-in one; `module:function`, your own; "
-            "`module:workflow` or a YAML file, a workflow of the vendor's library."
+            "`module:workflow` or a YAML file, a workflow of the vendor's library. With a name, "
+            "like `support=module:function`, an App beside it, at /support and at "
+            "support.localhost. Repeatable. [default: llm]"
         ),
-    ] = "llm",
+    ] = (),
     *,
     host: Annotated[str, Parameter(help="The address to listen at.")] = "127.0.0.1",
     allow_host: Annotated[
@@ -68,7 +73,22 @@ def serve(
         bool, Parameter(help="Post callbacks to this machine too, over http.")
     ] = False,
     quiet: Annotated[bool, Parameter(help="Do not show the requests.")] = False,
+    db: Annotated[
+        Path | None,
+        Parameter(
+            help="A file that keeps runs, their events, files and history over restarts; made if "
+            "it is not there. Runs that were at work go on."
+        ),
+    ] = None,
+    project: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="A project beside the default one, with the names of its Apps, like "
+            "`Finance=billing,ledger`. They want its own access key. Repeatable."
+        ),
+    ] = (),
     faults: Faults = NO_FAULTS,
+    tapes: Tapes = NO_TAPES,
     inspector: Annotated[
         bool | None,
         Parameter(
@@ -91,16 +111,23 @@ def serve(
     dynamiq-async serve
     dynamiq-async serve my_package.apps:support --port 0 --public
     dynamiq-async serve my_package.flows:workflow
+    dynamiq-async serve support=my_package.apps:support billing=my_package.apps:billing
     dynamiq-async serve agent --fault '{"after_events": 3, "drop": "reset"}'
+    dynamiq-async serve agent --db emulator.db
+    dynamiq-async serve --record https://my-app.example --to tape.jsonl --mask email
+    dynamiq-async serve --replay tape.jsonl --speed 10
     dynamiq-async serve agent --faults faults.toml
     ```
     """
-    from dynamiq_async.emulator import DEFAULT_KEY, Emulator
+    from dynamiq_async.emulator import DEFAULT_KEY
 
     console = output.console()
+    if (tape := tapes.server(host, port)) is not None:
+        _serve_tape(tape, console, quiet=quiet)
+        return
     key = None if public else access_key or DEFAULT_KEY
-    found = app_sources.find_app(app)
-    emulator = Emulator(
+    found = app_sources.find_apps(app, "llm")
+    emulator = app_sources.made(
         found,
         access_key=key,
         host=host,
@@ -109,14 +136,16 @@ def serve(
         port=port,
         pace=pace,
         allow_loopback_callbacks=allow_loopback_callbacks,
+        db=db,
         inspector=inspector,
+        projects=app_sources.find_projects(project),
     )
     faults.load(emulator)
 
     async def run() -> None:
         _stop_on_sigterm()
         async with emulator:
-            _introduce(emulator, app, console)
+            _introduce(emulator, found, console)
             if quiet:
                 await asyncio.Event().wait()
             await _log_requests(emulator, console)
@@ -125,8 +154,22 @@ def serve(
         asyncio.run(run())
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("stopped")
-    if app_sources.is_workflow_app(found):
+    if found.has_workflow:
         _leave()
+
+
+def _serve_tape(tape: TapeServer, console: Console, *, quiet: bool) -> None:
+    async def run() -> None:
+        _stop_on_sigterm()
+        async with tape:
+            console.print(f"{tape} at {tape.url}", style="bold", soft_wrap=True, markup=False)
+            console.print("Ctrl-C stops it.", style="dim")
+            await asyncio.Event().wait() if quiet else await _log_requests(tape, console)
+
+    try:
+        asyncio.run(run())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("stopped")
 
 
 def _leave() -> None:
@@ -144,7 +187,7 @@ def _stop_on_sigterm() -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
-def _introduce(emulator: Emulator, name: str, console: Console) -> None:
+def _introduce(emulator: Emulator, found: app_sources.FoundApps, console: Console) -> None:
     """Print the addresses and keys of the services, and a first command to try."""
     from dynamiq_async.emulator import BUILTIN
 
@@ -155,9 +198,12 @@ def _introduce(emulator: Emulator, name: str, console: Console) -> None:
     say(f"  access key  {emulator.access_key or 'none: the Apps are public'}")
     if emulator.inspector_url is not None:
         say(f"  inspector   {emulator.inspector_url}")
-    say(f"  {'/':<10}  the App {name}")
+    say(f"  {'/':<10}  the App {found.source}")
+    for name, source in found.sources.items():
+        say(f"  /{name:<9}  the App {source}{_elsewhere(emulator, name)}")
     for path, app in BUILTIN.items():
-        say(f"  /{path:<9}  {(app.__doc__ or '').partition('.')[0].lower()}", "dim")
+        if path not in found.named:
+            say(f"  /{path:<9}  {(app.__doc__ or '').partition('.')[0].lower()}", "dim")
     say("The other services, with keys of their own:")
     say(f"  export {_settings(emulator, 'management')}", "dim")
     say(f"  export {_settings(emulator, 'flowy')}", "dim")
@@ -171,6 +217,15 @@ def _introduce(emulator: Emulator, name: str, console: Console) -> None:
     say(f"  export {settings}{f' DYNAMIQ_ACCESS_KEY={key}' if key else ''}")
     say(f"  dynamiq-async stream '{_INPUT}'{'' if key else ' --public'}")
     say("\nCtrl-C stops it.\n", "dim")
+
+
+def _elsewhere(emulator: Emulator, name: str) -> str:
+    """Where an App is beside its path, and which key it wants if that is another."""
+    told = ""
+    with contextlib.suppress(ValueError):
+        told += f", also at {emulator.url_for(name, hostname=True)}"
+    key = emulator.key_for(name)
+    return told if key == emulator.access_key else f"{told}, with the key {key}"
 
 
 def _settings(emulator: Emulator, service: str) -> str:
@@ -190,7 +245,7 @@ def _settings(emulator: Emulator, service: str) -> str:
     return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
-async def _log_requests(emulator: Emulator, console: Console) -> None:
+async def _log_requests(emulator: Emulator | TapeServer, console: Console) -> None:
     """Print each request when it is over."""
     log = emulator.requests
     seen = 0

@@ -23,6 +23,8 @@ from .app import (
     Execution,
     Feedback,
     InputFile,
+    NotAnAppError,
+    Project,
     Question,
     Run,
     RunContext,
@@ -30,6 +32,7 @@ from .app import (
     WorkflowFailedError,
     WorkflowOutput,
     agent_chunk,
+    check_app,
     llm_source,
     node_error,
     node_result,
@@ -39,6 +42,7 @@ from .app import (
 from .core import (
     FOREVER,
     HTML_PAGE,
+    DatabaseError,
     Fault,
     FaultRule,
     FaultRules,
@@ -50,6 +54,7 @@ from .core import (
 from .emulator import DEFAULT_KEY, Emulator
 from .flowy import Flowy, FlowyApp, FlowyContent, FlowyFailedError
 from .management import DEFAULT_ORG, DEFAULT_PROJECT, DEFAULT_TOKEN, DEFAULT_USER, ManagedApp
+from .tape import Player, Recorder, TapeError, TapeServer
 
 __all__ = [
     "BUILTIN",
@@ -62,6 +67,7 @@ __all__ = [
     "HTML_PAGE",
     "App",
     "Approval",
+    "DatabaseError",
     "Delivery",
     "Emulator",
     "Execution",
@@ -76,15 +82,22 @@ __all__ = [
     "InputFile",
     "Log",
     "ManagedApp",
+    "NotAnAppError",
     "Part",
+    "Player",
+    "Project",
     "Question",
+    "Recorder",
     "RequestRecord",
     "Run",
     "RunContext",
+    "TapeError",
+    "TapeServer",
     "WorkflowCanceledError",
     "WorkflowFailedError",
     "WorkflowOutput",
     "agent_chunk",
+    "check_app",
     "llm_source",
     "node_error",
     "node_result",

@@ -1,7 +1,7 @@
-"""Which service a path leads to.
+"""Which service a request is for.
 
-The emulator's URL leads to its Apps. A service that has a host of its own is under a path that no
-App can have: `/~management`, say.
+The emulator's URL leads to its Apps, by path or, under `.localhost`, by hostname. A service that
+has a host of its own is under a path that no App can have: `/~management`, say.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .ui.routes import control_service, page_service
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from .app.names import AppNames
     from .app.state import AppState
     from .core.service import Service
     from .flowy.state import Flowy
@@ -31,11 +32,11 @@ own, whose names begin with an underscore, are under their names."""
 
 
 class Destination(NamedTuple):
-    """Where a path leads.
+    """Where a request leads.
 
     Attributes:
         service: the name of the service; "" for an App.
-        app: the part of the path that chooses the App; "" for the default one.
+        app: the App's name; "" for the default one. At the hostname there may be none.
         endpoint: the path there.
     """
 
@@ -60,13 +61,17 @@ def all_services(
     }
 
 
-def destination(path: str, services: Collection[str], apps: Collection[str]) -> Destination:
-    """Where a path leads, given the names of services and Apps."""
+def destination(
+    host: str | None, path: str, services: Collection[str], apps: Collection[str], names: AppNames
+) -> Destination:
+    """Where a request leads, given the names of services and Apps."""
     first, _, rest = path.removeprefix("/").partition("/")
     if first.startswith("~") and first[1:] in services:
         return Destination(first[1:], "", f"/{rest}")
     if first.startswith("_") and first in services:
         return Destination(first, "", f"/{rest}")
+    if (app := names.at(host)) is not None:
+        return Destination("", app, path)
     if first and first in apps:
         return Destination("", first, f"/{rest}")
     return Destination("", "", path)

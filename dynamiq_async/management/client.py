@@ -134,7 +134,8 @@ class AsyncManagement(DownloadingClient):
             AuthenticationError: the token is not accepted.
             PermissionDeniedError: the token is good and belongs to no user, as that of a service
                 account (seen in the vendor's command line).
-            What else `AsyncApp.invoke` raises.
+
+        And what else `AsyncApp.invoke` raises.
         """
         return await fetch_user(self._api, **options)
 
@@ -169,7 +170,8 @@ class AsyncManagement(DownloadingClient):
             InvalidArgumentError: no App, or more than one, has that name; the message says which
                 there are. Or there is no project; the message says which there are.
             NotFoundError: no App has that id.
-            What else `apps.list` raises.
+
+        And what else `apps.list` raises.
         """
         if isinstance(app, App):
             return app
@@ -201,11 +203,12 @@ class AsyncManagement(DownloadingClient):
             project_id: where a name is looked for; by default the client's project.
             options: the arguments of `AsyncApp`.
 
-        Raises, when it is entered or awaited:
-            InvalidArgumentError: the App is archived, was never deployed or has a hostname that
-                cannot be called, there is no Access Key, or the one there is looks like
-                a Personal Access Token.
-            What `find` raises.
+        Raises:
+            InvalidArgumentError: when it is entered or awaited: the App is archived, was never
+                deployed or has a hostname that cannot be called, there is no Access Key, or the
+                one there is looks like a Personal Access Token.
+
+        And what `find` raises.
         """
 
         options = {**options, "access_key": hidden(options.get("access_key"))}

@@ -98,7 +98,8 @@ class Chats(Generic[R]):
 
         Raises:
             RefusedRequestError: the request cannot be used, or this is not the user's chat.
-            What `Runs.create`, `get`, `events` and `answer` raise.
+
+        And what `Runs.create`, `get`, `events` and `answer` raise.
         """
         read = read_ui_request if self._wire == "ui-message-stream" else read_run_agent_input
         _check_json(content_type)
@@ -128,7 +129,8 @@ class Chats(Generic[R]):
 
         Raises:
             RefusedRequestError: this is not the user's chat.
-            What `Runs.list` raises.
+
+        And what `Runs.list` raises.
         """
         run = await self._newest(request, chat_id)
         if run is None or (run.is_terminal and not self._ended_just_now(run)):
@@ -142,7 +144,8 @@ class Chats(Generic[R]):
 
         Raises:
             RefusedRequestError: this is not the user's chat.
-            What `Runs.list` and `cancel` raise.
+
+        And what `Runs.list` and `cancel` raise.
         """
         run = await self._newest(request, chat_id)
         if run is not None and not run.is_terminal:

@@ -13,10 +13,10 @@ from dynamiq_async.relay.problems import error_reply
 try:
     from starlette.responses import Response
     from starlette.routing import Route
-except ImportError as error:
+except ImportError as _error:
     raise errors.MissingExtraError(
         "dynamiq_async.relay.starlette needs Starlette: pip install starlette (FastAPI has it)"
-    ) from error
+    ) from _error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dynamiq_async.options import OnLeave
     from dynamiq_async.relay.chat import Chat
     from dynamiq_async.relay.chats import Client, Relayed, Wire
+    from dynamiq_async.relay.core import Relay
     from dynamiq_async.relay.formats.ui_message_stream import SDKVersion
 
 __all__ = ["RelayResponse", "chat_routes", "error_response"]
@@ -54,8 +55,8 @@ class RelayResponse(Response):
         background: BackgroundTask | None = None,
         **options: Any,
     ) -> None:
-        self.relay = relay(stream, **options)
-        self.status_code = self.relay.status
+        self.relay: Relay = relay(stream, **options)
+        self.status_code: int = self.relay.status
         self.background = background
         self.init_headers(headers)
 

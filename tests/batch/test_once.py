@@ -15,6 +15,7 @@ from dynamiq_async.batch import NS, job_session
 from dynamiq_async.batch.journal import Journal, MemoryJournal
 from dynamiq_async.batch.once import same_json
 from dynamiq_async.emulator import Emulator, Fault, WorkflowFailedError
+from tests.support.log_records import fields
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -234,7 +235,9 @@ async def test_a_cancel_that_fails_is_said_and_costs_no_result(
     held.over.set()
     [result] = await working
     assert result.ok
-    assert "is not the one that counts" in caplog.text
+    [told] = [r for r in caplog.records if "is not the one that counts" in r.getMessage()]
+    assert {fields(told)["run_id"]} <= set(served.emulator.runs)
+    assert (fields(told)["attempt"], fields(told)["status"]) == (1, 404)
 
 
 async def test_whose_run_is_canceled_follows_the_one_that_counts(serve: Serve) -> None:

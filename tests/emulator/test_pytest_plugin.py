@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib.metadata import entry_points
 
 import pytest
+
+from dynamiq_async.emulator import Emulator
 
 pytest_plugins = ("pytester",)
 
@@ -126,3 +129,41 @@ def test_it_runs_on_the_loop_that_the_settings_name(pytester: pytest.Pytester, s
 def test_it_runs_on_anyios_loop(pytester: pytest.Pytester, others: tuple[str, ...]) -> None:
     pytester.makepyfile(POST + ANYIO)
     run(pytester, *OURS, "-p", "anyio.pytest_plugin", *others).assert_outcomes(passed=1)
+
+
+TAPED = """
+@pytest.mark.asyncio
+@pytest.mark.dynamiq_tape("tapes/one.jsonl")
+async def test_taped(dynamiq_emulator):
+    assert await status_of(dynamiq_emulator) == b"200"
+"""
+UNKNOWN = """
+@pytest.mark.asyncio
+@pytest.mark.dynamiq_tape("tapes/one.jsonl")
+async def test_unknown(dynamiq_emulator):
+    assert await status_of(dynamiq_emulator) == b"200"
+    assert await status_of(dynamiq_emulator) == b"404"
+"""
+
+
+async def test_a_tape_is_recorded_by_the_option_and_replayed_without(
+    pytester: pytest.Pytester,
+) -> None:
+    ini = "asyncio_mode = auto\nasyncio_default_fixture_loop_scope = function"
+
+    def play(*arguments: str) -> pytest.RunResult:
+        return run(pytester, *arguments, ini=ini)
+
+    pytester.makepyfile(POST + TAPED)
+    missing = await asyncio.to_thread(play)
+    missing.assert_outcomes(errors=1)
+    missing.stdout.fnmatch_lines(["*record it by --dynamiq-record URL*"])
+    async with Emulator("echo", access_key=None) as emulator:
+        recorded = await asyncio.to_thread(play, "--dynamiq-record", emulator.url)
+        recorded.assert_outcomes(passed=1)
+        assert len(emulator.executions) == 1
+    (await asyncio.to_thread(play)).assert_outcomes(passed=1)
+    pytester.makepyfile(POST + UNKNOWN)
+    unknown = await asyncio.to_thread(play)
+    unknown.assert_outcomes(passed=1, errors=1)
+    unknown.stdout.fnmatch_lines(["*1 time, and all of it was played*"])

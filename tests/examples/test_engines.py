@@ -1,4 +1,4 @@
-"""The recipes for engines: each runs where its engine is installed, and all are in the docs."""
+"""The recipes for engines: each runs where its engine is installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from dynamiq_async.emulator import Emulator
 from dynamiq_async.integrations.shard import AppShard
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted((ROOT / "examples/engines").glob("*.py"))
 REQUIRED = os.environ.get("DYNAMIQ_TEST_ENGINES") == "required"
 COUNT = 12
 
@@ -51,12 +50,6 @@ def rows() -> list[dict[str, Any]]:
 
 def check(emulator: Emulator, job: str) -> None:
     assert emulator.execution_counts == {job_session(job, f"r{n}"): 1 for n in range(COUNT)}
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_the_docs_have_the_code_that_is_tested(path: Path) -> None:
-    page = (ROOT / "docs/batches-on-many-machines.md").read_text()
-    assert f"```python\n{path.read_text()}```" in page
 
 
 async def test_spark_maps_frames_of_pandas(emulator: Emulator) -> None:

@@ -47,7 +47,7 @@ async def opened(management: AsyncManagement, listed: App) -> None:
     async with management.open("Support bot", access_key=False, verify=Path("ca.pem")) as app:
         assert_type(app, AsyncApp)
     assert_type(await management.open(listed, timeout=3, session=None), AsyncApp)
-    management.open("Support bot", token="t")  # type: ignore[call-arg]
+    management.open("Support bot", token="t")  # type: ignore[call-arg]  # ty takes it
     management.open("Support bot", max_retries="3")  # type: ignore[arg-type]
 
 
@@ -75,7 +75,7 @@ async def history(management: AsyncManagement, app: App, accepted: Accepted, id:
     assert_type(trace.unwrap(App), App)
     assert_type(await management.sessions.list(app), Page[Session])
     assert_type(management.sessions.messages(app, "s", prefetch=True), Pages[SessionMessage])
-    management.traces.list("id", page_sise=5)  # type: ignore[call-arg]
+    management.traces.list("id", page_sise=5)  # type: ignore[call-arg]  # ty takes it
 
 
 async def accounts(management: AsyncManagement, id: UUID) -> None:

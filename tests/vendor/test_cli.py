@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dynamiq_async.emulator import DEFAULT_PROJECT, Emulator
 from tests.support.limits import HANG_SECONDS
 
 from .conftest import serving
@@ -34,6 +36,9 @@ class Command:
         self._environment = os.environ | settings | {"XDG_CONFIG_HOME": str(folder)}
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
+        return self._run(*arguments, code=code).stdout
+
+    def _run(self, *arguments: str, code: int) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [str(Path(sys.executable).with_name("dynamiq")), *arguments],
             env=self._environment,
@@ -43,10 +48,14 @@ class Command:
             check=False,
         )
         assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout
+        return done
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self(*arguments))
+
+    def refused(self, *arguments: str) -> str:
+        """What it says where it fails."""
+        return self._run(*arguments, code=1).stderr
 
 
 @pytest.fixture
@@ -89,20 +98,7 @@ def test_apps_are_listed_shown_and_invoked(dynamiq: Command) -> None:
     assert dynamiq.json("app", "invoke", app["id"], '{"input": {"a": 1}}') == {"a": 1}
     agent = an_app(dynamiq, "agent")
     assert "pro tier" in dynamiq.json("app", "invoke", agent["id"], "{}")["output"]
-    assert "404" in _error(dynamiq, "app", "invoke", "nobody", "{}")
-
-
-def _error(dynamiq: Command, *arguments: str) -> str:
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("dynamiq")), *arguments],
-        env=dynamiq._environment,
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 1
-    return done.stderr
+    assert "404" in dynamiq.refused("app", "invoke", "nobody", "{}")
 
 
 def test_what_end_users_have_to_connect(dynamiq: Command) -> None:
@@ -111,3 +107,101 @@ def test_what_end_users_have_to_connect(dynamiq: Command) -> None:
     assert "unsatisfied" in dynamiq.json("app", "requirements-status", id, USER)
     link = dynamiq.json("app", "connect-token", id, USER)
     assert link["url"].startswith("http://127.0.0.1")
+
+
+async def test_an_end_users_account_is_disconnected(tmp_path: Path) -> None:
+    async with Emulator("echo") as emulator:
+        needed = emulator.requirements.add("Slack", app="echo")
+        needed.users.add(USER)
+        settings = {
+            "DYNAMIQ_API_BASE_URL": f"{emulator.management_url}/",
+            "DYNAMIQ_API_TOKEN": str(emulator.management.token),
+            "DYNAMIQ_PROJECT_ID": DEFAULT_PROJECT,
+            "DYNAMIQ_ACCESS_KEY": str(emulator.access_key),
+        }
+        dynamiq = Command(settings, tmp_path)
+        id = emulator.management.find("echo").id
+        await asyncio.to_thread(dynamiq, "app", "disconnect", id, needed.id, USER, "--yes")
+        assert not needed.users
+        said = await asyncio.to_thread(
+            dynamiq.refused, "app", "disconnect", id, "nope", USER, "--yes"
+        )
+        assert "there is no such requirement" in said
+
+
+# --- what changes something ----------------------------------------------------------------------
+
+
+def test_an_app_is_deployed_again_and_deleted(dynamiq: Command) -> None:
+    echo, llm = an_app(dynamiq)["workflow_id"], an_app(dynamiq, "llm")["workflow_id"]
+    scaling = ("--type", "server_based", "--autoscaling", '{"min_replicas": 1}')
+    deployed = dynamiq.json(
+        *("app", "deploy", "--name", "My Bot", "--workflow", echo, "--access", "public"),
+        *("--description", "mine", "--runtime", "r-1", *scaling),
+    )["data"]
+    id = deployed["id"]
+    assert dynamiq.json("app", "invoke", id, '{"input": "hi"}') == {"input": "hi"}
+    again = dynamiq.json("app", "redeploy", id, "--workflow", llm)["data"]
+    assert (again["id"], again["hostname"]) == (id, deployed["hostname"])
+    assert "output" in dynamiq.json("app", "invoke", id, '{"question": "hi"}')
+    history = dynamiq.json("app", "deployments", id)["data"]
+    assert [entry["workflow_id"] for entry in history] == [llm, echo]
+    assert id in dynamiq("app", "list", "--workflow", llm)
+    assert dynamiq("app", "delete", id, "--yes")
+    assert "404" in dynamiq.refused("app", "get", id)
+    assert "no such workflow" in dynamiq.refused("app", "deploy", "--name", "x", "--workflow", id)
+
+
+def test_a_workflow_is_created_saved_verified_and_released(
+    dynamiq: Command, tmp_path: Path
+) -> None:
+    flow = tmp_path / "flow.json"
+    flow.write_text(json.dumps(FLOW))
+    id = dynamiq.json("workflow", "create", '{"name": "my-flow"}')["data"]["id"]
+    assert "starter" in dynamiq.refused("workflow", "verify", id)
+    dynamiq("workflow", "save", id, f"@{flow}")
+    assert dynamiq.json("workflow", "verify", id)["node_count"] == 2
+    assert dynamiq.json("workflow", "release", id)["data"]["version"] == "1"
+    assert len(dynamiq.json("workflow", "versions", id)["data"]) == 1
+    shown = dynamiq.json("workflow", "get", id)["data"]
+    assert [node["id"] for node in shown["flow"]["nodes"]] == ["input", "output"]
+    assert id in dynamiq("workflow", "list", "--all", "--compact")
+    assert "not_emulated" in dynamiq.refused("app", "deploy", "--name", "x", "--workflow", id)
+
+
+def test_what_the_emulator_has_not_is_told_as_such(dynamiq: Command) -> None:
+    id = an_app(dynamiq)["id"]
+    assert dynamiq.json("trigger", "list", id)["data"] == []
+    for command in (
+        ("trigger", "create-schedule", id, "--name", "daily", "--cron", "0 9 * * 1"),
+        ("trigger", "run", id, "t-1"),
+        ("workflow", "test", json.dumps(FLOW), "{}"),
+        ("workflow", "node-types"),
+        ("workflow", "requirements", id),
+        ("integration", "connectors"),
+        ("dataset", "get", "d-1"),
+        ("memory", "get", "m-1"),
+    ):
+        said = dynamiq.refused(*command)
+        assert "HTTP 501" in said, (command, said)
+        assert "the emulator" in said
+
+
+FLOW = {
+    "id": "b1b9f3a2-0000-4000-8000-000000000001",
+    "nodes": [
+        {
+            "id": "input",
+            "name": "input",
+            "type": "dynamiq.nodes.utils.Input",
+            "schema": {"type": "object", "properties": {"input": {"type": "string"}}},
+        },
+        {
+            "id": "output",
+            "name": "output",
+            "type": "dynamiq.nodes.utils.Output",
+            "depends": [{"node": "input"}],
+            "input_transformer": {"selector": {"output": "$.input.output.input"}},
+        },
+    ],
+}

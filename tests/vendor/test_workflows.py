@@ -12,10 +12,12 @@ from dynamiq_async import AsyncApp, errors
 from tests.support.limits import HANG_SECONDS
 
 from . import workflows
+from .conftest import serving
 from .direct import by_node, run_directly, steady
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from dynamiq_async import StreamEvent
 
@@ -228,6 +230,18 @@ async def test_a_stream_of_it_cannot_pause(serve: Serve) -> None:
     async with app_of(serve("pausing")) as app, app.stream({"input": "Which?"}) as stream:
         with pytest.raises(errors.RunFailedError, match="hf-ask"):
             await stream.output()
+
+
+async def test_a_yaml_file_is_served_too(tmp_path: Path) -> None:
+    path = tmp_path / "flow.yaml"
+    workflows.feedback().to_yaml_file(path)
+    with serving(f"{path}:wf-feedback") as served:
+        async with app_of(served) as app, app.connect() as socket:
+            run = socket.run({"topic": "sales"})
+            async for event in run:
+                if event.question is not None:
+                    await socket.answer(event, "Q1")
+            assert await run.output(node="output-1") == {"output": "Q1"}
 
 
 async def test_a_canceled_run_ends_between_two_steps(serve: Serve) -> None:

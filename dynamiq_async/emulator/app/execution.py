@@ -14,6 +14,7 @@ from .messages import NODE, node_error, node_result
 from .outputs import WorkflowOutput, is_node, workflow_output
 from .questions import Question
 from .run_context import App, RunContext, WorkflowCanceledError, WorkflowFailedError
+from .signatures import Signature
 
 if TYPE_CHECKING:
     from .outputs import Outputs
@@ -120,7 +121,7 @@ async def execute(app: App, execution: Execution, context: RunContext, outputs: 
     value: Any = None
     result: WorkflowOutput | None = None
     try:
-        value = app(given, context)
+        value = Signature.of(app).call(given, context)
         value = await value if inspect.isawaitable(value) else value
         result = workflow_output(value, given)
     except asyncio.CancelledError:

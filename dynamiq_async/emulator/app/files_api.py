@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from anyio.to_thread import run_sync
 
@@ -28,18 +28,14 @@ async def upload(exchange: AppExchange) -> None:
     limit = state.settings.max_file_bytes
     if part.size > limit:
         raise RefusalError(413, "payload_too_large", f"the file is larger than {limit} bytes")
-    id = str(uuid4())
-    path = state.folder / id
-    await run_sync(_store, part, path)
-    file = InputFile(
-        id=id,
-        app_id=deployment_of(exchange).id,
-        name=part.filename or "",
-        size=part.size,
-        mime_type=part.content_type,
-        read=path.read_bytes,
-    )
-    state.files[id] = file
+    file = InputFile.from_part(part, app_id=deployment_of(exchange).id, name=part.filename or "")
+    if state.storage is not None:
+        file = await state.storage.add_file(file)
+    else:
+        path = state.folder / file.id
+        await run_sync(_store, part, path)
+        file = replace(file, read=path.read_bytes)
+    state.files[file.id] = file
     await exchange.respond(200, {"data": file.public()})
 
 

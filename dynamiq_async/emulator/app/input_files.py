@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..core.multipart import Part
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputFile:
-    """A file as an App sees it. `read` returns its whole content."""
+    """A file as an App sees it. `read` returns its whole content, `pieces` a MiB at a time."""
 
     id: str
     app_id: str
@@ -22,17 +22,19 @@ class InputFile:
     size: int
     mime_type: str
     read: Callable[[], bytes] = field(repr=False)
+    pieces: Callable[[], Iterable[bytes]] = field(default=tuple, repr=False)
 
     @classmethod
-    def from_part(cls, part: Part) -> InputFile:
-        """A file that was sent along with a request."""
+    def from_part(cls, part: Part, *, app_id: str = "", name: str | None = None) -> InputFile:
+        """A file that was sent along with a request. Only with an `app_id` can a run name it."""
         return cls(
             id=str(uuid4()),
-            app_id="",
-            name=part.filename or part.name,
+            app_id=app_id,
+            name=part.filename or part.name if name is None else name,
             size=part.size,
             mime_type=part.content_type,
             read=lambda: b"".join(part.pieces()),
+            pieces=part.pieces,
         )
 
     def public(self) -> dict[str, Any]:

@@ -48,13 +48,21 @@ def connect_service(state: AppState) -> Service[AppState]:
 
 
 def _authorize(exchange: AppExchange) -> None:
-    """Refuse (401, 403) a request without the key of a private App."""
-    access_key = exchange.state.settings.access_key
-    if access_key is None:
+    """Refuse a request for an App that is not there (404), and one without the key of a private App
+    (401, 403)."""
+    state, app = exchange.state, exchange.record.prefix
+    deployment = state.deployments.get(app)
+    if deployment is None or deployment.removed:
+        raise RefusalError(404, "not_found", "there is no App at this hostname")
+    project = state.projects.of(app)
+    access_key = project.access_key if project else state.settings.access_key
+    if access_key is None or deployment.public:
         return
     scheme, _, token = exchange.record.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token == access_key:
         return
     if token.startswith(_NOT_ACCESS_KEYS):
         raise RefusalError(403, "forbidden", "this is not an Access Key")
+    if token and token in (state.settings.access_key, *(p.access_key for p in state.projects.all)):
+        raise RefusalError(403, "forbidden", "the Access Key is scoped to another project")
     raise RefusalError(401, "unauthorized", "the Access Key is missing or invalid")

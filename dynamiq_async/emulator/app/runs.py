@@ -6,10 +6,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import uuid4
 
+import msgspec
+
+from ..core.feed import FeedEvent
 from ..core.json import encode
+from .replay import Replay, ReplayError
 from .run_events import Translator, answer_event, input_request, question_event
 
 if TYPE_CHECKING:
@@ -24,6 +28,19 @@ Status = Literal["created", "started", "paused", "completed", "failed", "cancele
 TERMINAL = {"completed", "failed", "canceled"}
 
 
+class RunStore(Protocol):
+    """Keeps runs over a restart of the emulator."""
+
+    def change_run(self, run: Run) -> None:
+        """Keep the status of a run, and what goes with it."""
+
+    def add_event(self, run: Run, event: FeedEvent) -> None:
+        """Keep the newest event of a run."""
+
+    def keep_question(self, run: Run, number: int) -> None:
+        """Keep a question of a run, by its place among them, and its answer if it has one."""
+
+
 @dataclass(eq=False, kw_only=True)
 class Run:
     """A run of the Runs API.
@@ -34,8 +51,10 @@ class Run:
         output: what its caller gets, once it is completed.
         error: why it failed; that the API shows it is our guess.
         feed: its events; `feed.events` are those that are kept.
-        task: runs the App.
+        task: runs the App; None when nothing does, after a restart.
         created: when, on the clock that `age` is by.
+        store: keeps it over a restart; None: nothing does.
+        replay: what its App has to repeat, after a restart.
     """
 
     id: str
@@ -51,8 +70,11 @@ class Run:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     ended_at: datetime | None = None
     questions: list[Question] = field(default_factory=list)
-    task: asyncio.Task[None] = field(init=False, repr=False)
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
     created: float = field(default_factory=time.monotonic, repr=False)
+    store: RunStore | None = field(default=None, repr=False)
+    replay: Replay | None = field(default=None, repr=False)
+    _asked: int = field(default=0, init=False, repr=False)
 
     @property
     def age(self) -> float:
@@ -94,9 +116,34 @@ class Run:
         return {name: value for name, value in shown.items() if value is not None}
 
     async def put(self, type: str, data: Any) -> None:
-        """Add an event, once the feed has room for it."""
+        """Add an event, once the feed has room for it; bytes are a whole event."""
+        if self._is_repeated(type, data):
+            return
         await self.feed.room()
-        self.feed.append(type, self._envelope(type, data))
+        self._append(type, data)
+
+    def ask(self, question: Question) -> None:
+        """Add a question. One that was asked before a restart has the id and the answer of then."""
+        number, self._asked = self._asked, self._asked + 1
+        if number < len(self.questions):
+            question.id = self.questions[number].id
+            question.answer = self.questions[number].answer
+            self.questions[number] = question
+        else:
+            self.questions.append(question)
+            self.keep(question)
+
+    def keep(self, question: Question) -> None:
+        """Have a question outlive a restart, with its answer if it has one."""
+        if self.store is not None:
+            self.store.keep_question(self, self.questions.index(question))
+
+    def skip(self, count: int) -> None:
+        """Leave out sequence numbers."""
+        if self._replaying is not None:
+            self._replaying.skip(count)
+        else:
+            self.feed.skip(count)
 
     def enter(
         self, status: Status, output: Any = None, error: str | None = None, **more: Any
@@ -104,14 +151,19 @@ class Run:
         """Change the status and add the event that says so, unless the run is over."""
         if self.terminal:
             return
-        self.status, self.output, self.error = status, output, error
+        if self.replay is not None and output is not None:
+            output = msgspec.json.decode(self.replay.renamed(encode(output)))
         data: dict[str, Any] = {"id": self.id, "object": "run", "status": status, **more}
         told = {"output": output, "error": error}
         data |= {name: value for name, value in told.items() if value is not None}
-        self.feed.append(f"run.{status}", self._envelope(f"run.{status}", data))
+        if self._is_repeated(f"run.{status}", data):
+            return
+        self.status, self.output, self.error = status, output, error
+        self._append(f"run.{status}", data)
         if status in TERMINAL:
             self.ended_at = datetime.now(UTC)
             self.feed.close()
+        self._changed()
 
     def pause(self, checkpoint_id: str | None) -> None:
         """Stop at a checkpoint, whose id is made up if it is not given."""
@@ -119,20 +171,59 @@ class Run:
 
     def resume(self) -> None:
         """Continue after a pause, if there is one."""
-        if self.status != "paused":
+        replaying = self._replaying
+        if not (self.status == "paused" if replaying is None else replaying.paused):
+            return
+        data = {"id": self.id, "object": "run", "status": "started"}
+        if self._is_repeated("run.resumed", data):
             return
         self.status = "started"
-        data = {"id": self.id, "object": "run", "status": "started"}
-        self.feed.append("run.resumed", self._envelope("run.resumed", data))
+        self._append("run.resumed", data)
+        self._changed()
 
     def cancel(self) -> None:
         """End the run as canceled, unless it is over."""
+        self.replay = None
         self.enter("canceled")
         self.kill()
 
     def kill(self) -> None:
         """Stop the App without an event or a new status, as when its server dies."""
-        self.task.cancel()
+        if self.task is not None:
+            self.task.cancel()
+
+    @property
+    def _replaying(self) -> Replay | None:
+        return None if self.replay is None or self.replay.over else self.replay
+
+    def _is_repeated(self, type: str, data: Any) -> bool:
+        """Whether an event is one of those before a restart.
+
+        Raises `ReplayError` where another was there: the run has failed.
+        """
+        if self._replaying is None or self.terminal:
+            return False
+        try:
+            self._replaying.take(type, data)
+        except ReplayError as error:
+            self.replay = None
+            self.enter("failed", error=str(error))
+            raise
+        return True
+
+    def _append(self, type: str, data: Any) -> None:
+        if self.feed.closed:
+            return
+        event = data if isinstance(data, bytes) else self._envelope(type, data)
+        if self.replay is not None:
+            event = self.replay.renamed(event)
+        self.feed.append(type, event)
+        if self.store is not None:
+            self.store.add_event(self, FeedEvent(self.feed.sequence, type, event))
+
+    def _changed(self) -> None:
+        if self.store is not None:
+            self.store.change_run(self)
 
     def _envelope(self, type: str, data: Any) -> bytes:
         return encode(
@@ -159,8 +250,7 @@ class RunChannel:
     async def message(self, name: str, message: bytes | Mapping[str, Any]) -> None:
         """Add the event that the message becomes, if any; bytes are a whole event."""
         if isinstance(message, bytes):
-            await self._run.feed.room()
-            self._run.feed.append(name, message)
+            await self._run.put(name, message)
         elif event := self._translator.translate(message):
             await self._run.put(*event)
 
@@ -170,7 +260,7 @@ class RunChannel:
 
     async def ask(self, question: Question) -> None:
         """Add the event of the question, and pause if it says so."""
-        self._run.questions.append(question)
+        self._run.ask(question)
         await self._run.put(*question_event(question))
         if question.pauses:
             self._run.pause(None)
@@ -178,6 +268,7 @@ class RunChannel:
 
     async def answered(self, question: Question) -> None:
         """Resume if the run is paused, and add the event of the answer."""
+        self._run.keep(question)
         self.resume()
         await self._run.put(*answer_event(question))
 
@@ -193,4 +284,4 @@ class RunChannel:
 
     def skip(self, count: int) -> None:
         """Leave out sequence numbers."""
-        self._run.feed.skip(count)
+        self._run.skip(count)

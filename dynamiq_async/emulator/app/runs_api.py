@@ -15,9 +15,10 @@ from ..core.pages import respond_page, sort_items
 from ..core.refusals import RefusalError, bad_fields
 from .execution import Execution
 from .input_files import InputFile
+from .replay import ReplayError
 from .run_context import RunContext
 from .runs import TERMINAL, Run, RunChannel
-from .state import deployment_of
+from .state import deployment_of, require_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +46,7 @@ _ENDS: Mapping[str, Status] = {
 async def create(exchange: AppExchange) -> None:
     """`POST /v1/runs`. The run continues when the client leaves."""
     fields = Fields.of(exchange.record)
-    input = fields.require("input", dict)
+    input = require_input(exchange, fields)
     stream = fields.get("stream", bool)
     background = fields.get("background", bool)
     user_id = fields.get("user_id", str)
@@ -55,8 +56,11 @@ async def create(exchange: AppExchange) -> None:
     if session_id is not None and not is_uuid(session_id):
         fields.complaints["session_id"] = "must be a valid UUID"
     files = _named_files(exchange, fields)
-    files += (InputFile.from_part(part) for part in fields.files if part.name == "files")
+    sent = [InputFile.from_part(part) for part in fields.files if part.name == "files"]
     fields.check()
+    if exchange.state.storage is not None:
+        sent = [await exchange.state.storage.add_file(file) for file in sent]
+    files += sent
     exchange.state.charge()
     run = _start(exchange, input or {}, user_id=user_id, session_id=session_id, files=files)
     if background:
@@ -128,6 +132,7 @@ async def give_input(exchange: AppExchange, run_id: str) -> None:
     if question is None:
         raise bad_fields({"request_id": "there is no such open request"})
     answer(question)
+    run.keep(question)
     exchange.state.changes.notify()
     await exchange.respond(200, {"message": "ok"})
 
@@ -171,24 +176,36 @@ def _start(
         session_id=session_id,
         feed=Feed(state.settings.event_window),
     )
-    state.runs[run.id] = run
-    if session_id is not None:
-        state.sessions.setdefault(session_id, []).append(run)
-    context = RunContext(
+    state.add_run(run)
+    if state.storage is not None:
+        run.store = state.storage
+        state.storage.add_run(run, files)
+    work = execute_run(state, deployment.app, run, context_of(state, run, files))
+    run.task = state.tasks.spawn(work)
+    return run
+
+
+def context_of(state: AppState, run: Run, files: Sequence[InputFile]) -> RunContext:
+    """A run as its App sees it."""
+    return RunContext(
         id=run.id,
         app=run.app,
-        user_id=user_id,
-        session_id=session_id,
+        user_id=run.user_id,
+        session_id=run.session_id,
         files=files,
         pace=state.settings.pace,
         channel=RunChannel(run, state.changes),
     )
-    run.task = state.tasks.spawn(_execute(state, deployment.app, run, context))
-    return run
 
 
-async def _execute(state: AppState, app: App, run: Run, context: RunContext) -> None:
-    execution = Execution(
+async def execute_run(
+    state: AppState, app: App, run: Run, context: RunContext, known: Execution | None = None
+) -> None:
+    """Execute the App of a run, from its first event to its last.
+
+    `known` is the execution that the history has of the run, where it begins again.
+    """
+    execution = known or Execution(
         id=run.id,
         app=run.app,
         app_id=run.app_id,
@@ -197,10 +214,14 @@ async def _execute(state: AppState, app: App, run: Run, context: RunContext) -> 
         session_id=run.session_id,
         questions=run.questions,
     )
-    run.enter("started")
-    await state.execute(app, execution, context)
-    error = execution.error if execution.status == "failure" else None
-    run.enter(_ENDS[execution.status], execution.output, error)
+    try:
+        run.enter("started")
+        await state.execute(app, execution, context, again=known is not None)
+        error = execution.error if execution.status == "failure" else None
+        run.enter(_ENDS[execution.status], execution.output, error)
+    except ReplayError as error:  # the run says so itself
+        execution.end("failure", execution.nodes or {}, str(error))
+        state.end_execution(execution)
     state.changes.notify()
 
 

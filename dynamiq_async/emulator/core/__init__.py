@@ -9,8 +9,10 @@
 | faults | `faults`, `fault_script`, `fault_rules`, `fault_data` |
 | a server, and who may call it | `listener`, `connections`, `callers` |
 | what a test sees | `request_record`, `log` |
+| what outlives the process | `database` |
 """
 
+from .database import DatabaseError
 from .fault_data import read_fault
 from .fault_rules import FaultRule, FaultRules
 from .faults import FOREVER, HTML_PAGE, Fault
@@ -21,6 +23,7 @@ from .request_record import RequestRecord
 __all__ = [
     "FOREVER",
     "HTML_PAGE",
+    "DatabaseError",
     "Fault",
     "FaultRule",
     "FaultRules",

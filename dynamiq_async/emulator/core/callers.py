@@ -32,7 +32,7 @@ class Callers:
 
     def __init__(self, host: str, hosts: Collection[str], origins: Collection[str]) -> None:
         self.on_loopback = True
-        self.origins = {origin.lower().rstrip("/") for origin in origins}
+        self.origins: set[str] = {origin.lower().rstrip("/") for origin in origins}
         self._names = {name.lower().strip("[]") for name in hosts}
         self._host = host.lower()
 

@@ -37,13 +37,22 @@ class Feed:
     def __init__(self, window: int | None = None) -> None:
         self.window = window
         self.events: list[FeedEvent] | deque[FeedEvent] = [] if window is None else deque()
-        self.sequence = 0
+        self.sequence: int = 0
         """The sequence number of the newest event."""
-        self.forgotten = 0
+        self.forgotten: int = 0
         """How many events fell out of the window."""
-        self.closed = False
+        self.closed: bool = False
         self.readers: set[Reader] = set()
         self._room = asyncio.Event()
+
+    @classmethod
+    def of(cls, events: Sequence[FeedEvent], window: int | None) -> Feed:
+        """A feed that goes on behind these events."""
+        feed = cls(window)
+        feed.forgotten = 0 if window is None else max(len(events) - window, 0)
+        feed.events.extend(events[feed.forgotten :])
+        feed.sequence = events[-1].sequence if events else 0
+        return feed
 
     @property
     def unread(self) -> bool:
@@ -122,8 +131,8 @@ class Reader:
 
     def __init__(self, feed: Feed, *, after: int = 0) -> None:
         self.feed = feed
-        self.position = feed.after(after)
-        self.news = asyncio.Event()
+        self.position: int = feed.after(after)
+        self.news: asyncio.Event = asyncio.Event()
         feed.readers.add(self)
 
     async def batch(self, timeout: float | None = None) -> Sequence[FeedEvent]:

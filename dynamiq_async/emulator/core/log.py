@@ -11,11 +11,12 @@ T = TypeVar("T")
 
 
 class Log(Sequence[T], Generic[T]):
-    """The newest entries, oldest first. `total` counts all that were added."""
+    """The newest entries, at most `limit`, oldest first. `total` counts all that were added."""
 
     def __init__(self, limit: int) -> None:
+        self.limit = limit
         self._entries: deque[T] = deque(maxlen=limit)
-        self.total = 0
+        self.total: int = 0
 
     def add(self, entry: T) -> None:
         """Add the newest entry."""

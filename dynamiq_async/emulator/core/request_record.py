@@ -29,7 +29,8 @@ class RequestRecord:
         peer: the address that it came from.
         method, path, query, headers: as they arrived; `path` is not decoded.
         service: which service it is for (see `dynamiq_async.emulator.routes`); "" for an App.
-        app: the name of the App; `prefix` is the part of the path that chose it, "" for none.
+        app: the name of the App; `prefix` is the part of the path or the host that chose it, ""
+            for none.
         endpoint: the path within the App or service, such as "/v1/runs".
         body: the raw body, at most its first MiB; `size` is its whole length.
         json: the JSON of the body, when it is JSON; `json_error` says why it is not.

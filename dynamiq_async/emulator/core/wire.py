@@ -26,12 +26,14 @@ if sys.platform == "linux":
     from termios import TIOCOUTQ
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from .request_record import RequestRecord
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with zero seconds: close() sends RST
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
+"""What a status line says behind the number."""
+
 _BODYLESS = {204, 304}
 
 
@@ -51,9 +53,19 @@ class Wire:
 
     Call `start`, then `write` and `write_event`, then `finish`. Each of them raises `DroppedError`
     when the fault takes the connection away.
+
+    Args:
+        before_write: called before anything is written. Where it raises, nothing is, and the
+            connection is closed.
     """
 
-    def __init__(self, request: web.BaseRequest, record: RequestRecord) -> None:
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        record: RequestRecord,
+        before_write: Callable[[], None] | None = None,
+    ) -> None:
+        self._before_write = before_write
         self._request = request
         self._record = record
         self._fault = record.fault
@@ -73,7 +85,7 @@ class Wire:
     @property
     def response(self) -> web.StreamResponse:
         """What aiohttp is given once the response is written."""
-        return _Written(self._record.status or 200, self._keep_alive)
+        return Written(self._record.status or 200, self._keep_alive)
 
     async def start(
         self, status: int, headers: Mapping[str, str], *, length: int | None = None
@@ -126,7 +138,7 @@ class Wire:
         self._keep_alive = False
         transport = self._transport
         if how == "reset":
-            await _reset(transport)
+            await reset(transport)
         transport.close()
         raise DroppedError
 
@@ -149,7 +161,7 @@ class Wire:
             self._headers["Content-Length"] = str(length)
         if not self._keep_alive:
             self._headers["Connection"] = "close"
-        lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}"]
+        lines = [f"HTTP/1.1 {status} {PHRASES.get(status, '')}"]
         lines += (f"{name}: {value}" for name, value in self._headers.items())
         self._raw("\r\n".join((*lines, "", "")).encode())
         if self._fault.after_events == 0 or self._fault.at_byte == 0:
@@ -166,6 +178,12 @@ class Wire:
             self._raw(b"%x\r\n%b\r\n" % (len(data), data))
 
     def _raw(self, data: bytes) -> None:
+        if self._before_write is not None:
+            try:
+                self._before_write()
+            except BaseException:
+                self._transport.abort()
+                raise
         self._transport.write(data)
 
     # --- the body: cut at the fault's position, and re-cut into writes -------------------------
@@ -240,7 +258,7 @@ class Nowhere(Wire):
         """Send nothing."""
 
 
-class _Written(web.StreamResponse):
+class Written(web.StreamResponse):
     """Tells aiohttp that the response is written, and whether to keep the connection."""
 
     def __init__(self, status: int, keep_alive: bool) -> None:
@@ -258,7 +276,7 @@ class _Written(web.StreamResponse):
         """The body is written."""
 
 
-async def _reset(transport: asyncio.Transport) -> None:
+async def reset(transport: asyncio.Transport) -> None:
     """Send RST once the client's system has all that was written before."""
     sock = transport.get_extra_info("socket")
     while transport.get_write_buffer_size() or _unsent(sock):  # noqa: ASYNC110 - the system can only be asked

@@ -27,6 +27,7 @@ class Inspector:
         requests: Log[RequestRecord],
         rules: FaultRules,
         callers: Callers,
+        *,
         wanted: bool | None,
     ) -> None:
         self.apps = apps

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dynamiq_async import AsyncApp
+from dynamiq_async import AsyncApp, DynamiqError
 from dynamiq_async.emulator import Emulator, Fault, RunContext
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ async def hostile(input: dict[str, Any], run: RunContext) -> Any:
 @pytest.fixture
 async def served() -> AsyncIterator[tuple[Emulator, AsyncApp]]:
     async with (
-        Emulator(refund, apps={EVIL: hostile, "refund": refund}) as emulator,
+        Emulator(refund, apps={"hostile": hostile, "refund": refund}) as emulator,
         AsyncApp(emulator.url, access_key=emulator.access_key) as app,
     ):
         yield emulator, app
@@ -290,13 +290,17 @@ async def test_faults_are_switched(served: tuple[Emulator, AsyncApp], page: Page
 
 
 async def test_what_comes_from_outside_is_text(page: Page) -> None:
+    async def app(input: dict[str, Any], run: RunContext) -> Any:
+        return await hostile(input, run)
+
+    app.__name__ = app.__doc__ = EVIL
     apps: dict[str, Any] = {"x": hostile, "refund": refund}
-    async with Emulator(hostile, apps=apps | {EVIL: hostile}) as emulator:
+    async with Emulator(app, apps=apps) as emulator:
         emulator.faults.add(Fault(status=503, headers={"x": "y"}), name=EVIL, nth=99)
-        async with AsyncApp(emulator.url, access_key=emulator.access_key) as app:
-            run = await app.runs.create({EVIL: EVIL, "long": LONG}, user_id=EVIL)
-            with pytest.raises(Exception, match="failed"):
-                await app.invoke({"q": EVIL}, extra_headers={"X-Evil": EVIL})
+        async with AsyncApp(emulator.url, access_key=emulator.access_key) as client:
+            run = await client.runs.create({EVIL: EVIL, "long": LONG}, user_id=EVIL)
+            with pytest.raises(DynamiqError):
+                await client.invoke({"q": EVIL}, extra_headers={"X-Evil": EVIL})
         for place in (f"runs/{run.id}", f"runs/{emulator.executions[-1].id}"):
             await page.open(emulator, place)
             await page.until("#run pre", EVIL.replace('"', '\\"'))
