@@ -159,7 +159,7 @@ class Emulator:
         self._callers = Callers(host, allow_hosts, allow_origins)
         self._requests: Log[RequestRecord] = Log(log_limit)
         self._script = Script()
-        self._rules = FaultRules({each.name for each in deployments.values()}, faults)
+        self._rules = FaultRules(lambda: {each.name for each in deployments.values()}, faults)
         self._apps = AppState(self.settings, deployments, log_limit=log_limit)
         self._apps.projects = Projects(projects, deployments, access_key)
         self._management = management_of(self._apps, clock)
