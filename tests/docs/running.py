@@ -43,7 +43,7 @@ PYTEST = [
 ]
 """The settings that the page on tests gives, and no more."""
 
-STARTED = "The emulator runs at"
+STARTED = ("The emulator runs at", "The recorder runs at", "The tape plays at")
 SERVERS = ("serve", "mcp")
 
 
