@@ -13,8 +13,9 @@ from .core.faults import NO_FAULT
 from .core.refusals import RefusalError
 from .core.request_bodies import parse_into, read_body
 from .core.request_record import RequestRecord
+from .core.responding import respond
 from .core.service import Admission
-from .core.wire import DroppedError, Nowhere, Wire, pause
+from .core.wire import DroppedError, Nowhere, Wire
 from .routes import destination
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class RequestHandler:
             refused = await self._read(request, record, admission.refused)
             wire = Wire(request, record, self._apps.flush)
             with contextlib.suppress(DroppedError):
-                await self._respond(record, wire, Nowhere(request, record), admission, refused)
+                await respond(record, wire, Nowhere(request, record), admission, refused)
             return wire.response
         except BaseException:
             record.disconnected = request.transport is None and self.listener.running
@@ -78,7 +79,7 @@ class RequestHandler:
 
     def _record(self, request: web.BaseRequest) -> RequestRecord:
         path, host = request.rel_url.raw_path, request.headers.get("Host")
-        to = destination(host, path, self._services, self._apps.deployments, self._names)
+        to = destination(host, path, self._services, self._names)
         record = RequestRecord(
             connection=self.listener.connections.heard(request.protocol),
             method=request.method,
@@ -127,29 +128,3 @@ class RequestHandler:
             if not record.internal:
                 self._requests.add(record)
                 self._apps.changes.notify()
-
-    async def _respond(
-        self,
-        record: RequestRecord,
-        wire: Wire,
-        nowhere: Wire,
-        admission: Admission,
-        refused: RefusalError | None,
-    ) -> None:
-        fault = record.fault
-        await pause(fault.delay)
-        if not fault.replaces_response:
-            await admission.respond(wire, refused)
-            return
-        if fault.executes:
-            # A limit of nothing passes with the first wait, which is for the run's end.
-            limit = 0 if fault.executes == "begins" else None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(limit):
-                    await admission.respond(nowhere, refused)
-        if fault.drop and not fault.positioned:
-            await wire.drop(fault.drop)
-        status, kind, body = fault.response()
-        await wire.start(status, {"Content-Type": kind}, length=len(body))
-        await wire.write(body)
-        await wire.finish()

@@ -62,16 +62,16 @@ def all_services(
 
 
 def destination(
-    host: str | None, path: str, services: Collection[str], apps: Collection[str], names: AppNames
+    host: str | None, path: str, services: Collection[str], names: AppNames
 ) -> Destination:
     """Where a request leads, given the names of services and Apps."""
     first, _, rest = path.removeprefix("/").partition("/")
     if first.startswith("~") and first[1:] in services:
         return Destination(first[1:], "", f"/{rest}")
-    if first.startswith("_") and first in services:
-        return Destination(first, "", f"/{rest}")
     if (app := names.at(host)) is not None:
         return Destination("", app, path)
-    if first and first in apps:
-        return Destination("", first, f"/{rest}")
+    if first.startswith("_") and first in services:
+        return Destination(first, "", f"/{rest}")
+    if (app := names.of(first)) is not None:
+        return Destination("", app, f"/{rest}")
     return Destination("", "", path)

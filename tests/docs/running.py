@@ -45,7 +45,7 @@ PYTEST = [
 """The settings that the page on tests gives, and only the plugins that it needs: all those of the
 machine would take twice as long."""
 
-STARTED = "The emulator runs at"
+STARTED = ("The emulator runs at", "The recorder runs at", "The tape plays at")
 SERVERS = ("serve", "mcp")
 
 

@@ -39,7 +39,7 @@ from .faults import NO_FAULT, Fault
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from .request_record import RequestRecord
 
@@ -155,7 +155,7 @@ class FaultRules:
     """The rules, by their numbers.
 
     Args:
-        apps: the names of the Apps that there are.
+        apps: gives the names of the Apps that there are.
         path: a file to load (see `load`).
 
     Attributes:
@@ -163,7 +163,7 @@ class FaultRules:
     """
 
     def __init__(
-        self, apps: Collection[str] = (), path: str | os.PathLike[str] | None = None
+        self, apps: Callable[[], Collection[str]], path: str | os.PathLike[str] | None = None
     ) -> None:
         self.seed = 0
         self._apps = apps
@@ -263,8 +263,8 @@ class FaultRules:
 
     def _make(self, number: int, given: Mapping[str, Any], fault: Fault) -> FaultRule:
         conditions = convert(given, _Conditions)
-        if conditions.app is not None and conditions.app not in self._apps:
-            known = ", ".join(sorted(self._apps))
+        if conditions.app is not None and conditions.app not in (apps := self._apps()):
+            known = ", ".join(sorted(apps))
             raise ValueError(f"app: there is no App {conditions.app!r}; there are {known}")
         return FaultRule(number, conditions, fault)
 

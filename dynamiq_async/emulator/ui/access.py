@@ -53,9 +53,10 @@ def may_act(exchange: InspectorExchange) -> None:
     elif not is_here(record):
         raise RefusalError(403, "forbidden", "faults are switched from this machine only")
     _check_host(exchange)
-    origin = record.headers.get("Origin", exchange.url)
+    own = f"{exchange.url.partition('://')[0]}://{record.headers['Host']}"
+    origin = record.headers.get("Origin", own)
     site = record.headers.get("Sec-Fetch-Site", "none")
-    if origin.lower() != exchange.url.lower() or site not in ("none", "same-origin"):
+    if origin.lower() != own.lower() or site not in ("none", "same-origin"):
         raise RefusalError(403, "forbidden", "pages of other origins may not call this")
 
 

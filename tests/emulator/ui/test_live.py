@@ -81,8 +81,8 @@ async def background(emulator: Emulator, client: Any, app: str, **input: Any) ->
 async def test_the_apps_come_first(emulator: Emulator, look: Any) -> None:
     page = await look(emulator)
     await page.until(lambda page: "faults" in page.told)
-    assert page.types == ["hello", "runs", "requests", "faults"]
-    default, *others = page.told["hello"]["apps"]
+    assert page.types == ["hello", "apps", "runs", "requests", "faults"]
+    default, *others = page.told["apps"]
     assert (default["name"], default["url"]) == ("echo", emulator.url)
     found = {app["name"]: app for app in others}
     assert found["asking"]["url"] == emulator.url_for("asking")
