@@ -39,9 +39,11 @@ CALLBACKS = "https://example.com"
 
 PYTEST = [
     *("-q", "-p", "no:cacheprovider", "-W", "error"),
+    *("-p", "pytest_asyncio.plugin", "-p", "dynamiq_async.pytest_plugin"),
     *("-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"),
 ]
-"""The settings that the page on tests gives, and no more."""
+"""The settings that the page on tests gives, and only the plugins that it needs: all those of the
+machine would take twice as long."""
 
 STARTED = ("The emulator runs at", "The recorder runs at", "The tape plays at")
 SERVERS = ("serve", "mcp")
@@ -146,7 +148,7 @@ async def _python(here: Place, arguments: list[str]) -> subprocess.CompletedProc
         subprocess.run,
         [sys.executable, "-W", "error", loopback.__file__, *arguments],
         cwd=here.folder,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
