@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Unpack, cast
 from aiohttp import WSMsgType
 
 from ..core.wire import pause
-from .masks import Mask
+from .masks import Mask, Secrets
 from .matching import Asked, difference, explain
 from .models import Content, Request, read_tape
 from .server import TAPE_KEY, Serving, TapeServer, request_of, respond_json
@@ -84,8 +84,12 @@ class Player(TapeServer):
         self.header, self.exchanges = read_tape(self.path)
         self.unknown: list[str] = []
         self.speed = speed
+        self._secrets = Secrets()
         self._names = {*self.header.masked, *ignore}
-        self._taped = [(taken, Asked.of(taken.request, self._mask())) for taken in self.exchanges]
+        on_tape = Secrets()
+        self._taped = [
+            (taken, Asked.of(taken.request, Mask(self._names, on_tape))) for taken in self.exchanges
+        ]
         self._by_request: dict[Asked, list[Exchange]] = {}
         for taken, asked in self._taped:
             self._by_request.setdefault(asked, []).append(taken)
@@ -103,14 +107,11 @@ class Player(TapeServer):
         """Begin again: each request gets its first exchange next."""
         self._played.clear()
 
-    def _mask(self) -> Mask:
-        return Mask(self._names)
-
     async def respond(
         self, request: web.BaseRequest, record: RequestRecord, body: Buffer, writer: ResponseWriter
     ) -> None:
         """Respond as the tape says."""
-        mask = self._mask()
+        mask = Mask(self._names, self._secrets)
         asked = Asked.of(request_of(record, request, body, mask), mask)
         taken = self._next(asked)
         if taken is None:
@@ -205,6 +206,8 @@ class _PlayedSocket:
         if self._taken.end.how == "left":
             while (await socket.receive()).type in _MESSAGES:
                 continue
+            await self._close(1000, b"")
+            return
         await self._player.end(self._writer, self._taken, self._began)
 
     async def _expect(self, socket: web.WebSocketResponse, piece: Piece, mask: Mask) -> bool:
