@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
-from uuid import uuid4
 
 from aiohttp import web
 
@@ -33,7 +33,6 @@ from .management.apps import ManagedApp, Management
 from .routes import all_services, destination
 
 if TYPE_CHECKING:
-    import os
     import ssl
     from collections import Counter
     from collections.abc import Callable, Collection, Mapping
@@ -372,7 +371,7 @@ class Emulator:
             refused = await self._read(request, record, admission.refused)
             wire = Wire(request, record, self._apps.flush)
             with contextlib.suppress(DroppedError):
-                await self._respond(record, wire, Nowhere(request, record), admission, refused)
+                await self._respond(request, record, wire, admission, refused)
             return wire.response
         except BaseException:
             record.disconnected = request.transport is None and self._listener.running
@@ -395,7 +394,7 @@ class Emulator:
             service=to.service,
             prefix=to.app,
             endpoint=to.endpoint,
-            request_id=uuid4().hex,
+            request_id=os.urandom(16).hex(),
         )
         record.browser_headers = browser_headers(record, self._callers.origins)
         return record
@@ -415,8 +414,12 @@ class Emulator:
         """Read the body, which is not looked at if the request is refused by its head."""
         folder, limit = self._apps.folder, max_body_bytes(self.settings.max_file_bytes)
         try:
-            async with asyncio.timeout(self._listener.read_timeout):
-                body = await read_body(request, folder, limit, keep=refused is None)
+            reading = read_body(request, folder, limit, keep=refused is None)
+            if request.content.is_eof():  # it came with the head
+                body = await reading
+            else:
+                async with asyncio.timeout(self._listener.read_timeout):
+                    body = await reading
             if refused is None:
                 parse_into(record, body)
             if not is_preflight(record):  # the browser's own, about the request that follows
@@ -432,9 +435,9 @@ class Emulator:
 
     async def _respond(
         self,
+        request: web.BaseRequest,
         record: RequestRecord,
         wire: Wire,
-        nowhere: Wire,
         admission: Admission,
         refused: RefusalError | None,
     ) -> None:
@@ -448,7 +451,7 @@ class Emulator:
             limit = 0 if fault.executes == "begins" else None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(limit):
-                    await admission.respond(nowhere, refused)
+                    await admission.respond(Nowhere(request, record), refused)
         if fault.drop and not fault.positioned:
             await wire.drop(fault.drop)
         status, kind, body = fault.response()

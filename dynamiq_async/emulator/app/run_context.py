@@ -170,7 +170,8 @@ class RunContext:
         source: Source | None = None,
     ) -> None:
         """Stream a piece of text as a language model does."""
-        chunks = self._chunks.setdefault(entity_id, LLMChunks())
+        if (chunks := self._chunks.get(entity_id)) is None:
+            chunks = self._chunks[entity_id] = LLMChunks()
         source = source or llm_source(entity_id)
         await self.emit(chunks.text(text), event=event, entity_id=entity_id, source=source)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .multipart import Part
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True, weakref_slot=True)
 class RequestRecord:
     """One request, and how it was responded to.
 
