@@ -56,7 +56,7 @@ class Projects:
         apps: Collection[str] = (),
         default_key: str | None = None,
     ) -> None:
-        self.all = list(projects)
+        self.all: list[Project] = list(projects)
         placed = [app for project in self.all for app in project.apps]
         every = [default_key, *(project.access_key for project in self.all)]
         keys = [key for key in every if key is not None]

@@ -86,13 +86,15 @@ class FaultRule:
     def __init__(self, number: int, conditions: _Conditions, fault: Fault) -> None:
         self.number = number
         self.fault = fault
-        self.name = conditions.name
-        self.route = _route(conditions.route)
-        self.app = conditions.app
-        self.nth = conditions.nth
-        self.every = conditions.every
-        self.probability = conditions.probability
-        self.times = conditions.times
+        self.name: str = conditions.name
+        self.route: str | None = _route(conditions.route)
+        self.app: str | None = conditions.app
+        self.nth: int | list[int] | None = conditions.nth
+        self.every: int | None = conditions.every
+        self.probability: float = conditions.probability
+        self.times: int | None = conditions.times
+        self.seen: int
+        self.met: int
         self._given = conditions
         self._enabled = conditions.enabled
         self.restart(0)
@@ -165,7 +167,7 @@ class FaultRules:
     def __init__(
         self, apps: Callable[[], Collection[str]], path: str | os.PathLike[str] | None = None
     ) -> None:
-        self.seed = 0
+        self.seed: int = 0
         self._apps = apps
         self._rules: dict[int, FaultRule] = {}
         self._last = 0

@@ -48,7 +48,7 @@ class FrameReader:
     """
 
     def __init__(self, limit: int) -> None:
-        self.rest = bytearray()
+        self.rest: bytearray = bytearray()
         self._limit = limit
 
     def feed(self, data: bytes) -> list[Frame]:
@@ -76,7 +76,7 @@ class FrameReader:
                 return None
             length = int.from_bytes(data[2:start])
         if length > self._limit:
-            raise ValueError(f"a frame of the App has more than {self._limit} bytes")
+            raise ValueError(f"a frame of the App is larger than {self._limit} B")
         if len(data) < start + length:
             return None
         frame = Frame(data[0], bytes(data[start : start + length]))

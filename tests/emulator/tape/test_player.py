@@ -372,6 +372,7 @@ async def test_a_client_that_closes_earlier_than_it_did_then_is_let_go(
         if said == "nothing":
             await socket.send_str("nobody waits for it")
         assert await socket.close()
+        assert socket.close_code == 1000
         await player.wait_until(lambda: player.requests[0].finished)
         assert player.unknown == []
 
