@@ -54,7 +54,7 @@ from .core import (
 from .emulator import DEFAULT_KEY, Emulator
 from .flowy import Flowy, FlowyApp, FlowyContent, FlowyFailedError
 from .management import DEFAULT_ORG, DEFAULT_PROJECT, DEFAULT_TOKEN, DEFAULT_USER, ManagedApp
-from .tape import Player, Recorder, TapeError
+from .tape import Player, Recorder, TapeError, TapeServer
 
 __all__ = [
     "BUILTIN",
@@ -92,6 +92,7 @@ __all__ = [
     "Run",
     "RunContext",
     "TapeError",
+    "TapeServer",
     "WorkflowCanceledError",
     "WorkflowFailedError",
     "WorkflowOutput",

@@ -68,10 +68,10 @@ def destination(
     first, _, rest = path.removeprefix("/").partition("/")
     if first.startswith("~") and first[1:] in services:
         return Destination(first[1:], "", f"/{rest}")
-    if (app := names.at(host)) is not None:
-        return Destination("", app, path)
     if first.startswith("_") and first in services:
         return Destination(first, "", f"/{rest}")
+    if (app := names.at(host)) is not None:
+        return Destination("", app, path)
     if (app := names.of(first)) is not None:
         return Destination("", app, f"/{rest}")
     return Destination("", "", path)

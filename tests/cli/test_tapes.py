@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import signal
 import socket
-import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 
 import pytest
 
 from dynamiq_async.__main__ import main
-from dynamiq_async.emulator import Emulator
 from dynamiq_async.emulator.tape.models import read_tape
+from tests.support.emulator_threads import emulator_in_a_thread
 
 from .test_serve import Visitor, serve
 
@@ -28,20 +26,9 @@ KEY = "dynamiq_acc_of-the-real-app"
 
 
 @contextmanager
-def real_app(app: Any = "llm") -> Iterator[str]:
-    """The URL of an App that runs in a thread: the command has the main one."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    emulator = Emulator(app, access_key=KEY)
-    try:
-        asyncio.run_coroutine_threadsafe(emulator.start(), loop).result(20)
+def real_app(app: str = "llm") -> Iterator[str]:
+    with emulator_in_a_thread(app, access_key=KEY) as emulator:
         yield emulator.url
-    finally:
-        asyncio.run_coroutine_threadsafe(emulator.aclose(), loop).result(20)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(20)
-        loop.close()
 
 
 @pytest.fixture
@@ -201,8 +188,8 @@ REAL = "https://my-app.example"
         (["--replay", "newer.jsonl"], "a tape of version 2"),
         (["--replay", "tape.jsonl", "--speed", "0"], "--speed"),
         (["--replay", "tape.jsonl", "--speed", "nan"], "speed"),
-        (["agent", "--replay", "tape.jsonl"], "no App and no faults of its own"),
-        (["--replay", "tape.jsonl", "--fault", "{}"], "no App and no faults of its own"),
+        (["agent", "--replay", "tape.jsonl"], "no App, faults, database"),
+        (["--replay", "tape.jsonl", "--fault", "{}"], "no App, faults, database"),
     ],
 )
 def test_tapes_that_cannot_be(

@@ -121,7 +121,7 @@ class AppState:
         self.invocations += 1
 
     def key_for(self, app: str) -> str | None:
-        """The Access Key that an App wants; None: none. Raises KeyError without such an App."""
+        """The Access Key that an App wants; None: none."""
         if self.deployments[app].public:
             return None
         project = self.projects.of(app)

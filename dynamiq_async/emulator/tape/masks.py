@@ -2,8 +2,8 @@
 
 All values of a field become the same, so that a tape tells nothing of them, not even how long they
 are, and another request of the same kind matches on replay. What a masked field of a request has in
-it is masked wherever else the exchange repeats it in one piece. A text that a workflow streams is
-looked at event by event: what it says over several of them stays.
+it is masked wherever this exchange or a later one repeats it in one piece. A text that a workflow
+streams is looked at event by event: what it says over several of them stays.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ _SECRET_FIELDS = [
     "token",
 ]
 _SCHEMES = {"bearer", "basic", "digest"}
+_MOST_SECRETS = 200
 _SHORTEST = 6  # a shorter value is found in many texts by chance
 _BOUNDARY = re.compile(r'boundary="?([^";,]+)"?')
 _TAPE_BOUNDARY = "boundary-of-the-tape"
@@ -79,19 +80,46 @@ class _Edit(NamedTuple):
     new: bytes
 
 
+class Secrets:
+    """Values that are masked wherever they are said again: the newest ones."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, None] = {}
+        self._pattern: re.Pattern[bytes] | None = _NOTHING
+
+    def add(self, value: bytes) -> None:
+        """Note a value, unless it is so short that it is found by chance."""
+        if len(value) < _SHORTEST:
+            return
+        self._pattern = self._pattern if value in self._known else None
+        self._known.pop(value, None)
+        self._known[value] = None
+        if len(self._known) > _MOST_SECRETS:
+            del self._known[next(iter(self._known))]
+
+    @property
+    def pattern(self) -> re.Pattern[bytes]:
+        """An expression for all of them."""
+        if self._pattern is None:
+            longest_first = sorted(self._known, key=len, reverse=True)
+            self._pattern = re.compile(b"|".join(map(re.escape, longest_first)))
+        return self._pattern
+
+
 class Mask:
     """Masks one exchange. What it has found in the request it looks for in the response.
 
     Args:
         names: of JSON fields at any depth, also within JSON that is a text; of form fields, query
             parameters and headers. Upper and lower case are the same.
+        secrets: what was found in exchanges before; what is found in this one is added.
     """
 
-    def __init__(self, names: Collection[str]) -> None:
+    def __init__(self, names: Collection[str], secrets: Secrets | None = None) -> None:
         self._given = set(names)
         self._names = {name.lower() for name in names}
         self._parameters = self._names | set(_SECRET_PARAMETERS)
-        self._secrets: set[bytes] = set()
+        self._secrets = Secrets() if secrets is None else secrets
         self._fields = _fields(self._given)
         self._request_fields = _fields(self._given | set(_SECRET_FIELDS))
 
@@ -132,7 +160,7 @@ class Mask:
         edits = list(_field_edits(data, self._request_fields))
         for start, end, new in edits:
             if new == MASKED:
-                self._secrets |= _secret(data[start:end])
+                self._secrets.add(data[start:end])
         data, _ = _apply(data, edits, ())
         return self._hide(data)
 
@@ -156,7 +184,7 @@ class Mask:
         )
 
     def _note(self, value: str) -> None:
-        self._secrets |= _secret(value.strip(' "').encode("utf-8", "surrogateescape"))
+        self._secrets.add(value.strip(' "').encode("utf-8", "surrogateescape"))
 
     def _query(self, query: str) -> str:
         pairs = parse_qsl(query, keep_blank_values=True)
@@ -185,7 +213,7 @@ class Mask:
         while found := part.search(data, start):
             start = data.find(b"\r\n" + delimiter, found.end())
             start = len(data) if start < 0 else start
-            self._secrets |= _secret(data[found.end() : start])
+            self._secrets.add(data[found.end() : start])
             edits.append(_Edit(found.end(), start, MASKED))
         return _apply(data, edits, ())[0]
 
@@ -199,9 +227,8 @@ class Mask:
         return _apply(data, _link_edits(data), ())[0]
 
     def _secret_edits(self, data: bytes) -> Iterator[_Edit]:
-        longest_first = sorted(self._secrets, key=len, reverse=True)
-        some = re.compile(b"|".join(map(re.escape, longest_first))) if longest_first else _NOTHING
-        return (_Edit(*found.span(), MASKED) for found in some.finditer(data))
+        found = self._secrets.pattern.finditer(data)
+        return (_Edit(*match.span(), MASKED) for match in found)
 
 
 def _any_of(names: Collection[str]) -> bytes:
@@ -215,10 +242,6 @@ def _any_of(names: Collection[str]) -> bytes:
 
 def _fields(names: Collection[str]) -> re.Pattern[bytes]:
     return re.compile(_NAME % _any_of(names), re.IGNORECASE) if names else _NOTHING
-
-
-def _secret(value: bytes) -> set[bytes]:
-    return {value} if len(value) >= _SHORTEST else set()
 
 
 def _link_edits(data: bytes) -> Iterator[_Edit]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Unpack, cast
 from aiohttp import WSMsgType
 
 from ..core.wire import pause
-from .masks import Mask
+from .masks import Mask, Secrets
 from .matching import Asked, difference, explain
 from .models import Content, Request, read_tape
 from .server import TAPE_KEY, Serving, TapeServer, request_of, respond_json
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ..core.multipart import Buffer
     from ..core.request_record import RequestRecord
-    from .models import Exchange, Piece, Response
+    from .models import Exchange, Header, Piece, Response
     from .writer import ResponseWriter
 
 _REPEATED = ("GET", "HEAD", "OPTIONS")  # they only look
@@ -78,12 +78,18 @@ class Player(TapeServer):
         super().__init__(**serving)
         if not speed > 0:
             raise ValueError("speed is a number above 0")
-        self.path = Path(tape)
+        self.path: Path = Path(tape)
+        self.header: Header
+        self.exchanges: list[Exchange]
         self.header, self.exchanges = read_tape(self.path)
         self.unknown: list[str] = []
         self.speed = speed
+        self._secrets = Secrets()
         self._names = {*self.header.masked, *ignore}
-        self._taped = [(taken, Asked.of(taken.request, self._mask())) for taken in self.exchanges]
+        on_tape = Secrets()
+        self._taped = [
+            (taken, Asked.of(taken.request, Mask(self._names, on_tape))) for taken in self.exchanges
+        ]
         self._by_request: dict[Asked, list[Exchange]] = {}
         for taken, asked in self._taped:
             self._by_request.setdefault(asked, []).append(taken)
@@ -101,14 +107,11 @@ class Player(TapeServer):
         """Begin again: each request gets its first exchange next."""
         self._played.clear()
 
-    def _mask(self) -> Mask:
-        return Mask(self._names)
-
     async def respond(
         self, request: web.BaseRequest, record: RequestRecord, body: Buffer, writer: ResponseWriter
     ) -> None:
         """Respond as the tape says."""
-        mask = self._mask()
+        mask = Mask(self._names, self._secrets)
         asked = Asked.of(request_of(record, request, body, mask), mask)
         taken = self._next(asked)
         if taken is None:
@@ -203,6 +206,8 @@ class _PlayedSocket:
         if self._taken.end.how == "left":
             while (await socket.receive()).type in _MESSAGES:
                 continue
+            await self._close(1000, b"")
+            return
         await self._player.end(self._writer, self._taken, self._began)
 
     async def _expect(self, socket: web.WebSocketResponse, piece: Piece, mask: Mask) -> bool:

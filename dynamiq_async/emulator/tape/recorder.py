@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 from yarl import URL
 
-from .masks import Mask
+from .masks import Mask, Secrets
 from .models import VERSION, Header
 from .relay import relay
 from .server import Serving, TapeServer, is_socket, request_of
@@ -77,12 +77,13 @@ class Recorder(TapeServer):
         **serving: Unpack[Serving],
     ) -> None:
         super().__init__(**serving)
-        self.app = _app_url(app)
+        self.app: URL = _app_url(app)
         self.access_key = access_key
-        self.path = Path(to)
-        self.masked = tuple(sorted(mask))
-        self.recorded = 0
+        self.path: Path = Path(to)
+        self.masked: tuple[str, ...] = tuple(sorted(mask))
+        self.recorded: int = 0
         self.problems: list[str] = []
+        self._secrets = Secrets()
         self._trust = trust
         self._file: TextIO | None = None
         self._count = 0
@@ -121,7 +122,7 @@ class Recorder(TapeServer):
     ) -> None:
         """Pass a request on, and its response back. The tape has a line of it, however it ends."""
         self._count += 1
-        mask = Mask(self.masked)
+        mask = Mask(self.masked, self._secrets)
         take = Take(self._count, request_of(record, request, body, mask), mask)
         try:
             await self._pass(request, body, writer, take)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamiq_async.emulator.tape.masks import Mask
+from dynamiq_async.emulator.tape.masks import Mask, Secrets
 
 SECRET = "s3cr3t-value-0123"
 
@@ -197,6 +197,17 @@ def test_what_a_masked_field_of_the_request_says_is_masked_where_it_is_repeated(
     mask = Mask(["name"])
     mask.request(b'{"name": "Ann Smith", "n": "ab"}')
     assert mask.pieces([b"Hello Ann ", b"Smith! ab"]) == [b"Hello ***", b"! ab"]
+
+
+def test_the_newest_secrets_are_looked_for() -> None:
+    secrets = Secrets()
+    assert secrets.pattern.search(b"") is None
+    for number in range(300):
+        secrets.add(b"secret-%03d" % number)
+        secrets.add(b"secret-000")  # said again, it is new again
+    mask = Mask([], secrets)
+    body = b"secret-000 secret-001 secret-100 secret-101 secret-299"
+    assert mask.pieces([body]) == [b"*** secret-001 secret-100 *** ***"]
 
 
 @pytest.mark.parametrize("sign", ["?", "&", "\\u0026"])

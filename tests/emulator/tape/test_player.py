@@ -263,6 +263,28 @@ async def test_a_piece_comes_at_its_time(
             await asyncio.wait_for(reading, 20)
 
 
+async def test_a_recording_of_a_replay_has_the_times_of_the_tape(
+    tmp_path: Path, connect: RawClients, clock: FakeClock
+) -> None:
+    """Recorded at speed 10, a tape is ten times shorter, and else the same."""
+    path = taped(tmp_path, {"pieces": {4e5: "one", 8e5: "two"}, "end": {"at": 12e5}})
+    again = tmp_path / "again.jsonl"
+    async with Player(path, speed=10) as player, Emulator.record(player.url, again) as recorder:
+        client = await connect(recorder)
+        await client.send("POST", "/")
+        await player.wait_until(lambda: player.requests)
+        for expected in (chunk(b"one"), chunk(b"two"), LAST_CHUNK):
+            reading = asyncio.create_task(client.reader.readuntil(expected))
+            await clock.pass_by(4e4)
+            await asyncio.wait_for(reading, 20)
+        await recorder.wait_until(lambda: recorder.requests[0].finished)
+    live, shorter = Player(path).exchanges[0], Player(again).exchanges[0]
+    assert shorter.response is not None
+    assert [piece.content for piece in shorter.pieces] == [piece.content for piece in live.pieces]
+    times = [shorter.response.at, *(piece.at for piece in shorter.pieces), shorter.end.at]
+    assert [round(at, -4) for at in times] == [4e4, 4e4, 8e4, 12e4]
+
+
 # --- WebSockets ----------------------------------------------------------------------------------
 
 
@@ -350,6 +372,7 @@ async def test_a_client_that_closes_earlier_than_it_did_then_is_let_go(
         if said == "nothing":
             await socket.send_str("nobody waits for it")
         assert await socket.close()
+        assert socket.close_code == 1000
         await player.wait_until(lambda: player.requests[0].finished)
         assert player.unknown == []
 

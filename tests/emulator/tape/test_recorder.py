@@ -232,6 +232,26 @@ async def test_what_is_named_is_masked_in_what_is_kept_and_not_in_what_passes(
     assert taped[1].headers["content-length"] == "15"
 
 
+async def test_what_one_request_had_is_masked_in_the_later_ones_too(
+    tape: Path, connect: RawClients
+) -> None:
+    token = "callback-s3cr3t"
+    told = b'{"said": "to Ann Smith", "callbacks": [{"auth": {"token": "callback-s3cr3t"}}]}'
+    answer = head(200, "Content-Type: application/json", f"Content-Length: {len(told)}") + told
+    body = {"input": {"name": "Ann Smith"}, "callbacks": [{"auth": {"token": token}}]}
+    async with recording(sends(answer), tape, mask=["name"]) as (_, recorder):
+        await (await connect(recorder)).post("/v1/runs", body)
+        run = await (await connect(recorder)).get("/v1/runs/Ann%20Smith/callback-s3cr3t")
+        assert run.body == told
+    text = text_of(tape)
+    assert token not in text
+    assert "Ann Smith" not in text
+    async with Player(tape) as player:
+        await (await connect(player)).post("/v1/runs", body)
+        run = await (await connect(player)).get("/v1/runs/Ann%20Smith/callback-s3cr3t")
+        assert run.json["callbacks"] == [{"auth": {"token": "***"}}]
+
+
 # --- an App that compresses although it was asked not to -----------------------------------------
 
 EVENT = b'data: {"name": "Ann Smith"}\n\n'
@@ -377,7 +397,10 @@ async def test_what_is_under_way_when_it_stops_is_on_the_tape(
     assert [piece.content.text for piece in exchange.pieces] == ["data: 1\n\n"]
 
 
-async def test_no_more_is_read_than_the_client_takes(tape: Path, connect: RawClients) -> None:
+async def test_no_more_is_read_than_the_client_takes(
+    tape: Path, connect: RawClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(takes, "MAX_RECORDED", 1000)  # it is not about the tape
     data = bytes(range(256)) * 4096 * 40
     sent = asyncio.Event()
 
