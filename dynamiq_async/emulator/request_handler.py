@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from typing import TYPE_CHECKING, Any, cast
-from uuid import uuid4
 
 from .core.body_limits import max_body_bytes
 from .core.browsers import allow, browser_headers, is_preflight
@@ -15,7 +15,7 @@ from .core.request_bodies import parse_into, read_body
 from .core.request_record import RequestRecord
 from .core.responding import respond
 from .core.service import Admission
-from .core.wire import DroppedError, Nowhere, Wire
+from .core.wire import DroppedError, Wire
 from .routes import destination
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class RequestHandler:
             refused = await self._read(request, record, admission.refused)
             wire = Wire(request, record, self._apps.flush)
             with contextlib.suppress(DroppedError):
-                await respond(record, wire, Nowhere(request, record), admission, refused)
+                await respond(request, record, wire, admission, refused)
             return wire.response
         except BaseException:
             record.disconnected = request.transport is None and self.listener.running
@@ -91,7 +91,7 @@ class RequestHandler:
             prefix=to.app,
             endpoint=to.endpoint,
             peer=request.remote or "",
-            request_id=uuid4().hex,
+            request_id=os.urandom(16).hex(),
         )
         record.browser_headers = browser_headers(record, self._callers.origins)
         return record
@@ -111,8 +111,12 @@ class RequestHandler:
         """Read the body, which is not looked at if the request is refused by its head."""
         folder, limit = self._apps.folder, max_body_bytes(self._apps.settings.max_file_bytes)
         try:
-            async with asyncio.timeout(self.listener.read_timeout):
-                body = await read_body(request, folder, limit, keep=refused is None)
+            reading = read_body(request, folder, limit, keep=refused is None)
+            if request.content.is_eof():  # it came with the head
+                body = await reading
+            else:
+                async with asyncio.timeout(self.listener.read_timeout):
+                    body = await reading
             if refused is None:
                 parse_into(record, body)
             # A preflight is the browser's own, about the request that follows.

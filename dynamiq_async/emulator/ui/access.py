@@ -63,7 +63,7 @@ def may_act(exchange: InspectorExchange) -> None:
 def json_object(exchange: InspectorExchange) -> dict[str, Any]:
     """The body of a request that changes something. Raises `RefusalError` (415, 400)."""
     record = exchange.record
-    if content_type_of(record).get_content_type() != "application/json":
+    if content_type_of(record).kind != "application/json":
         raise RefusalError(415, "unsupported_media_type", "the body must be application/json")
     if not isinstance(record.json, dict):
         raise RefusalError(400, "bad_request", "the body must be a JSON object")
