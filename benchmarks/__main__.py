@@ -35,6 +35,7 @@ AREAS = (
     "scaling",
     "memory",
     "imports",
+    "emulator",
 )
 
 

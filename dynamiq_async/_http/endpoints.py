@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
     from dynamiq_async._http.api import Api
+    from dynamiq_async._http.request import Request
 
 T = TypeVar("T")
 
@@ -45,17 +46,36 @@ async def call(
 ) -> Any:
     """The decoded body of a response. See `Client.request`."""
     _json.check_type(output_type)
-    request = api.request(
+    request = request_of(api, method, segments, query=query, body=body, retry=retry)
+    response = await api.sender.fetch(request, api.options)
+    if not response.body:  # as that of a 204, and of any HEAD
+        response = msgspec.structs.replace(response, body=b"null")
+    return await decode_apart(str(request), response, output_type, key=api.sender.key)
+
+
+def request_of(
+    api: Api,
+    method: str,
+    segments: tuple[Segment, ...],
+    *,
+    query: Mapping[str, Any] | None,
+    body: Any,
+    retry: bool | None,
+    stream: bool = False,
+) -> Request:
+    """A request to an endpoint, ready to be sent. `stream` asks for an event stream.
+
+    Raises:
+        InvalidArgumentError: an argument cannot be used.
+    """
+    return api.request(
         _check_method(method),
         *_path(segments),
         query=check_mapping(query, "query"),
         body=None if body is None else _json.encode_value(body, "body"),
         given=RequestOptions(retry=retry),
+        stream=stream,
     )
-    response = await api.sender.fetch(request, api.options)
-    if not response.body:  # as that of a 204, and of any HEAD
-        response = msgspec.structs.replace(response, body=b"null")
-    return await decode_apart(str(request), response, output_type, key=api.sender.key)
 
 
 def listed(

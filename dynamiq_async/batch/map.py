@@ -16,10 +16,10 @@ from dynamiq_async.batch.columns import Columns
 from dynamiq_async.batch.displays import ShowProgress, display_of
 from dynamiq_async.batch.engine import Fanout
 from dynamiq_async.batch.inputs import Inputs, Items, KeyOf
-from dynamiq_async.batch.jobs import JournaledJob, MapJob, OnError, Unknown
+from dynamiq_async.batch.items import JournaledJob, MapJob, OnError, Unknown
+from dynamiq_async.batch.jobs import LIST_LAG, JobRuns, job_id
 from dynamiq_async.batch.models import BatchProgress, MapResult
 from dynamiq_async.batch.modes import Call, Invoke, Mode, RunToEnd, run_session
-from dynamiq_async.batch.once import LIST_LAG, JobRuns, job_id
 from dynamiq_async.batch.options import (
     FanOutOptions,
     check_one_of,

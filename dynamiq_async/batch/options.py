@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dynamiq_async.batch.displays import ShowProgress
     from dynamiq_async.batch.inputs import KeyOf
-    from dynamiq_async.batch.jobs import OnError, Unknown
+    from dynamiq_async.batch.items import OnError, Unknown
     from dynamiq_async.batch.journal import JournalStore
     from dynamiq_async.batch.shards import Shard
     from dynamiq_async.runs.questions import OnQuestion

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _HELP = """\
 In a file, `seed = 7` comes first, of all probabilities (by default 0), and each fault begins with \
-`[[fault]]`. What `--fault` says goes before the file. A page at `/_ui` switches those of a file.
+`[[fault]]`. A request meets the first that is due; `--fault` goes before the file. A page at \
+`/_ui` switches those of a file.
 
 | field | what it says |
 |---|---|

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from .app.state import Deployment
-from .management.apps import ManagedApp, Management
+from .management.apps import DEFAULT_ORG, ManagedApp, Management
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,14 +15,22 @@ if TYPE_CHECKING:
 
 
 def management_of(apps: AppState, clock: Callable[[], float]) -> Management:
-    """The management API of these Apps."""
+    """The management API of these Apps and their projects."""
     public = apps.settings.access_key is None
-    return Management(
+    management = Management(
         host=Deployed(apps.deployments),
         apps=managed_apps(apps.deployments, public=public),
         executions=apps.history,
         clock=clock,
     )
+    for project in apps.projects.all:
+        shown = {"id": project.id, "name": project.name, "org_id": DEFAULT_ORG}
+        management.projects.append(shown)
+        for app in management.apps:
+            if app.app in project.apps:
+                app.project_id = project.id
+                app.access_type = "private" if project.access_key else "public"
+    return management
 
 
 def managed_apps(deployments: Mapping[str, Deployment], *, public: bool) -> list[ManagedApp]:

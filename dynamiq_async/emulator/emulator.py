@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from .app.named_apps import named_apps
 from .app.names import AppNames
+from .app.projects import Projects
 from .app.recovery import restore
 from .app.settings import Settings
 from .app.state import AppState
@@ -20,7 +22,6 @@ from .core.log import Log
 from .core.request_record import RequestRecord
 from .deployed import management_of
 from .flowy.state import Flowy
-from .hosting import find_apps, place
 from .request_handler import RequestHandler
 from .routes import all_services
 from .tape import Player, Recorder
@@ -101,8 +102,7 @@ class Emulator:
         faults: a TOML file of faults (see `FaultRules.load`). What `script` says goes before.
         inspector: whether there is a page at `/_ui` that shows what happens; None: where only this
             machine can reach the emulator. True: whoever can call the emulator may look and act.
-        projects: put some of `apps` in other projects than the default one, whose keys they want
-            instead of `access_key`.
+        projects: those beside the default one, whose Apps want their keys instead of `access_key`.
     """
 
     def __init__(
@@ -154,15 +154,15 @@ class Emulator:
             max_file_bytes=max_file_bytes,
             list_lag=list_lag,
         )
-        self._deployments = find_apps(app, apps or {})
-        self._names = AppNames(self._deployments, {host, *allow_hosts})
+        deployments = named_apps(app, apps or {})
+        self._names = AppNames(deployments, {host, *allow_hosts})
         self._callers = Callers(host, allow_hosts, allow_origins)
         self._requests: Log[RequestRecord] = Log(log_limit)
         self._script = Script()
-        self._rules = FaultRules({each.name for each in self._deployments.values()}, faults)
-        self._apps = AppState(self.settings, self._deployments, log_limit=log_limit)
+        self._rules = FaultRules(lambda: {each.name for each in deployments.values()}, faults)
+        self._apps = AppState(self.settings, deployments, log_limit=log_limit)
+        self._apps.projects = Projects(projects, deployments, access_key)
         self._management = management_of(self._apps, clock)
-        place(projects, self._apps, self._management)
         self._flowy = Flowy(clock=clock)
         self._ui = Inspector(self._apps, self._requests, self._rules, self._callers, inspector)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -251,17 +251,11 @@ class Emulator:
             KeyError: there is no such App.
             ValueError: its name is no name of a host.
         """
-        if name not in self._deployments:
-            raise KeyError(name)
-        if hostname:
-            label = self._names.label_of(name)
-            return f"{self._listener.scheme}://{label}.localhost:{self.port}"
-        return f"{self.url}/{name}" if name else self.url
+        return self._names.url_for(name, self.url, hostname=hostname)
 
     def key_for(self, name: str) -> str | None:
-        """The Access Key that the App with this name wants: that of its project. None: none."""
-        project = self._apps.projects.of(name)
-        return project.access_key if project else self.access_key
+        """The Access Key that the App with this name wants; None: none."""
+        return self._apps.key_for(name)
 
     @property
     def inspector_url(self) -> str | None:

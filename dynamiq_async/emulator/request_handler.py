@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from typing import TYPE_CHECKING, Any, cast
-from uuid import uuid4
 
 from .core.body_limits import max_body_bytes
 from .core.browsers import allow, browser_headers, is_preflight
@@ -13,8 +13,9 @@ from .core.faults import NO_FAULT
 from .core.refusals import RefusalError
 from .core.request_bodies import parse_into, read_body
 from .core.request_record import RequestRecord
+from .core.responding import respond
 from .core.service import Admission
-from .core.wire import DroppedError, Nowhere, Wire, pause
+from .core.wire import DroppedError, Wire
 from .routes import destination
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class RequestHandler:
             refused = await self._read(request, record, admission.refused)
             wire = Wire(request, record, self._apps.flush)
             with contextlib.suppress(DroppedError):
-                await self._respond(record, wire, Nowhere(request, record), admission, refused)
+                await respond(request, record, wire, admission, refused)
             return wire.response
         except BaseException:
             record.disconnected = request.transport is None and self.listener.running
@@ -78,7 +79,7 @@ class RequestHandler:
 
     def _record(self, request: web.BaseRequest) -> RequestRecord:
         path, host = request.rel_url.raw_path, request.headers.get("Host")
-        to = destination(host, path, self._services, self._apps.deployments, self._names)
+        to = destination(host, path, self._services, self._names)
         record = RequestRecord(
             connection=self.listener.connections.heard(request.protocol),
             method=request.method,
@@ -90,7 +91,7 @@ class RequestHandler:
             prefix=to.app,
             endpoint=to.endpoint,
             peer=request.remote or "",
-            request_id=uuid4().hex,
+            request_id=os.urandom(16).hex(),
         )
         record.browser_headers = browser_headers(record, self._callers.origins)
         return record
@@ -110,8 +111,12 @@ class RequestHandler:
         """Read the body, which is not looked at if the request is refused by its head."""
         folder, limit = self._apps.folder, max_body_bytes(self._apps.settings.max_file_bytes)
         try:
-            async with asyncio.timeout(self.listener.read_timeout):
-                body = await read_body(request, folder, limit, keep=refused is None)
+            reading = read_body(request, folder, limit, keep=refused is None)
+            if request.content.is_eof():  # it came with the head
+                body = await reading
+            else:
+                async with asyncio.timeout(self.listener.read_timeout):
+                    body = await reading
             if refused is None:
                 parse_into(record, body)
             # A preflight is the browser's own, about the request that follows.
@@ -127,29 +132,3 @@ class RequestHandler:
             if not record.internal:
                 self._requests.add(record)
                 self._apps.changes.notify()
-
-    async def _respond(
-        self,
-        record: RequestRecord,
-        wire: Wire,
-        nowhere: Wire,
-        admission: Admission,
-        refused: RefusalError | None,
-    ) -> None:
-        fault = record.fault
-        await pause(fault.delay)
-        if not fault.replaces_response:
-            await admission.respond(wire, refused)
-            return
-        if fault.executes:
-            # A limit of nothing passes with the first wait, which is for the run's end.
-            limit = 0 if fault.executes == "begins" else None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(limit):
-                    await admission.respond(nowhere, refused)
-        if fault.drop and not fault.positioned:
-            await wire.drop(fault.drop)
-        status, kind, body = fault.response()
-        await wire.start(status, {"Content-Type": kind}, length=len(body))
-        await wire.write(body)
-        await wire.finish()

@@ -62,7 +62,7 @@ def all_services(
 
 
 def destination(
-    host: str | None, path: str, services: Collection[str], apps: Collection[str], names: AppNames
+    host: str | None, path: str, services: Collection[str], names: AppNames
 ) -> Destination:
     """Where a request leads, given the names of services and Apps."""
     first, _, rest = path.removeprefix("/").partition("/")
@@ -72,6 +72,6 @@ def destination(
         return Destination(first, "", f"/{rest}")
     if (app := names.at(host)) is not None:
         return Destination("", app, path)
-    if first and first in apps:
-        return Destination("", first, f"/{rest}")
+    if (app := names.of(first)) is not None:
+        return Destination("", app, f"/{rest}")
     return Destination("", "", path)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynamiq_async import errors
 from dynamiq_async.relay.asgi import respond
-from dynamiq_async.relay.chats import MAX_BODY, Chats
+from dynamiq_async.relay.chat_routes import MAX_BODY, Chats
 from dynamiq_async.relay.core import relay
 from dynamiq_async.relay.problems import error_reply
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from dynamiq_async.options import OnLeave
     from dynamiq_async.relay.chat import Chat
-    from dynamiq_async.relay.chats import Client, Relayed, Wire
+    from dynamiq_async.relay.chat_routes import Client, Relayed, Wire
     from dynamiq_async.relay.core import Relay
     from dynamiq_async.relay.formats.ui_message_stream import SDKVersion
 

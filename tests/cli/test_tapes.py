@@ -188,8 +188,8 @@ REAL = "https://my-app.example"
         (["--replay", "newer.jsonl"], "a tape of version 2"),
         (["--replay", "tape.jsonl", "--speed", "0"], "--speed"),
         (["--replay", "tape.jsonl", "--speed", "nan"], "speed"),
-        (["agent", "--replay", "tape.jsonl"], "no App and no faults of its own"),
-        (["--replay", "tape.jsonl", "--fault", "{}"], "no App and no faults of its own"),
+        (["agent", "--replay", "tape.jsonl"], "no App, faults, database"),
+        (["--replay", "tape.jsonl", "--fault", "{}"], "no App, faults, database"),
     ],
 )
 def test_tapes_that_cannot_be(

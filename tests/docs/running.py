@@ -39,9 +39,11 @@ CALLBACKS = "https://example.com"
 
 PYTEST = [
     *("-q", "-p", "no:cacheprovider", "-W", "error"),
+    *("-p", "pytest_asyncio.plugin", "-p", "dynamiq_async.pytest_plugin"),
     *("-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"),
 ]
-"""The settings that the page on tests gives, and no more."""
+"""The settings that the page on tests gives, and only the plugins that it needs: all those of the
+machine would take twice as long."""
 
 STARTED = ("The emulator runs at", "The recorder runs at", "The tape plays at")
 SERVERS = ("serve", "mcp")
@@ -85,6 +87,8 @@ async def place(
 ) -> AsyncIterator[Place]:
     """A folder with the page's files, an emulator, and this process's settings for both."""
     monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    known = set(sys.modules)
     for name, patch in loopback.PATCHES.items():
         monkeypatch.setattr(socket, name, patch)
     monkeypatch.setattr(logging.getLogger("uvicorn.error"), "filters", [])  # a page adds one
@@ -94,7 +98,17 @@ async def place(
         here = Place(emulator, folder, page)
         for name, value in here.environment.items():
             monkeypatch.setenv(name, value)
-        yield here
+        try:
+            yield here
+        finally:
+            _forget_modules(folder, sys.modules.keys() - known)
+
+
+def _forget_modules(folder: Path, imported: Iterable[str]) -> None:
+    """Those of the page's own files: the next page may have others of the same names."""
+    for name in list(imported):
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(f"{folder}{os.sep}"):
+            del sys.modules[name]
 
 
 async def run_piece(block: Block, here: Place) -> dict[str, Any]:
@@ -146,7 +160,7 @@ async def _python(here: Place, arguments: list[str]) -> subprocess.CompletedProc
         subprocess.run,
         [sys.executable, "-W", "error", loopback.__file__, *arguments],
         cwd=here.folder,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

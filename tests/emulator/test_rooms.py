@@ -25,10 +25,9 @@ ARROWS = {
         {"app", "core", "routes"},
         "what becomes of a request, whichever service it is for",
     ),
-    "hosting": ({"app", "management"}, "which Apps there are, for those who call and manage them"),
     "tape": ({"core"}, "a tape stands in the place of an App, whatever serves it"),
     "emulator": (
-        SERVICES | {"core", "routes", "deployed", "hosting", "request_handler", "tape", "ui"},
+        SERVICES | {"core", "routes", "deployed", "request_handler", "tape", "ui"},
         "the server, which makes the services' states",
     ),
     "library": ({"app"}, "a workflow of the vendor's library becomes an App, whatever serves it"),

@@ -20,11 +20,14 @@ from dynamiq_async import (
     Page,
     Requirement,
     RequirementsStatus,
+    RunEvent,
     Trace,
     Usage,
 )
 from dynamiq_async._http.paging import PageIterator, Pages
 from dynamiq_async.management import Org, Project, Session, SessionMessage, User
+from dynamiq_async.sse import ServerSentEvent
+from dynamiq_async.streaming import EndpointStream
 
 
 async def apps(id: UUID) -> None:
@@ -84,3 +87,12 @@ async def accounts(management: AsyncManagement, id: UUID) -> None:
     assert_type(await management.orgs.get(id), Org)
     assert_type(management.projects.list(org_id=id), Pages[Project])
     assert_type(await management.projects.get("p"), Project)
+
+
+async def streams(management: AsyncManagement) -> None:
+    plain = management.events("POST", "v3", "conversations", "c-1", "messages", body={"text": "hi"})
+    assert_type(plain, EndpointStream[ServerSentEvent])
+    async with management.events("GET", "a", event_type=RunEvent) as events:
+        assert_type(events, EndpointStream[RunEvent])
+        async for event in events:
+            assert_type(event, RunEvent)

@@ -8,7 +8,7 @@
 | the WebSocket | `websocket` |
 | runs | `runs`, `run_events`, `runs_api` |
 | files, and accounts of end users | `files_api`, `requirements_api` |
-| names, paths, and Access Keys | `names`, `routes`, `projects` |
+| names, paths, and Access Keys | `names`, `named_apps`, `routes`, `projects` |
 | what outlives a restart | `storage`, `recovery`, `replay` |
 """
 

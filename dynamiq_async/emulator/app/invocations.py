@@ -97,6 +97,9 @@ class RootChannel:
 
     def end(self, said: Mapping[str, Any] | None) -> None:
         """Add the workflow's own message, the last one: what the App `said`, or one made up."""
+        if self._feed.unread:
+            self._feed.close()
+            return
         execution = self._execution
         workflow = f"wf-{execution.app}"
         message = said or {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
 
 from ..core.hosts import name_of
 
@@ -18,17 +19,16 @@ if TYPE_CHECKING:
     from .state import Deployment
 
 _SUFFIX = ".localhost"
-_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_TAKEN = ("v1", ".", "..")  # of the default App, and of paths
+_TAKEN = ("", "v1", ".", "..")  # by the default App, and by paths
 
 
 def check_name(name: str) -> None:
-    """Raises ValueError for a name that cannot be a part of a path."""
-    if not _NAME.fullmatch(name) or name in _TAKEN:
+    """Raises ValueError for a name that cannot be a part of a path of its own."""
+    if name in _TAKEN or "/" in name or name.startswith("~"):
         raise ValueError(
-            f"{name!r} cannot be the name of an App: it is a part of its URL, of letters, digits "
-            f"and ._-, and none of {', '.join(_TAKEN)}"
+            f"{name!r} cannot be the name of an App: it is a part of its URL, which has no slash, "
+            "does not begin with ~, and is not v1"
         )
 
 
@@ -54,6 +54,12 @@ class AppNames:
         found = self._by_label(label)
         return label if found is None else found
 
+    def of(self, segment: str) -> str | None:
+        """The name of the App whose path begins with this segment, which is not decoded; None where
+        there is none."""
+        name = unquote(segment)
+        return name if name and name in self._deployments else None
+
     def without_app(self, host: str | None) -> str | None:
         """A `Host` without the name of an App: where the services are that an App links to."""
         return host if self.at(host) is None else (host or "").partition(".")[2]
@@ -62,11 +68,19 @@ class AppNames:
         """What an App is called in what a test sees."""
         return self._deployments[name].name if name in self._deployments else name
 
-    def label_of(self, name: str) -> str:
-        """The label of the hostname of an App.
+    def url_for(self, name: str, url: str, *, hostname: bool) -> str:
+        """The URL of an App, where `url` is that of the emulator.
 
-        Raises ValueError where the App has none: it is reached by its path.
+        Raises KeyError without such an App, ValueError where it has no hostname.
         """
+        if name not in self._deployments:
+            raise KeyError(name)
+        if not hostname:
+            return f"{url}/{quote(name, safe='')}" if name else url
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{self._label_of(name)}{_SUFFIX}:{parts.port}"
+
+    def _label_of(self, name: str) -> str:
         label = (name or self._deployments[name].name).lower()
         if not _LABEL.fullmatch(label) or self._by_label(label) != name:
             raise ValueError(f"{name!r} is no name of a host: the App is reached by its path only")

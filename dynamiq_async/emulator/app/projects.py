@@ -6,12 +6,12 @@ The vendor documents that a key which is scoped to another project gets a 403.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
 
 _IDS = UUID("00000000-0000-4000-8000-0000000000b1")
 
@@ -39,14 +39,24 @@ class Project:
         self.id = self.id or str(uuid5(_IDS, self.name))
 
 
-@dataclass(eq=False)
 class Projects:
-    """The projects beside the default one."""
+    """The projects beside the default one.
 
-    all: Sequence[Project] = field(default_factory=list)
+    Args:
+        apps: the names of all Apps.
+        default_key: the key of the default project.
 
-    def check(self, apps: Collection[str], default_key: str | None) -> None:
-        """Raises ValueError where it is not clear what belongs to what."""
+    Raises:
+        ValueError: it is not clear what belongs to what.
+    """
+
+    def __init__(
+        self,
+        projects: Collection[Project] = (),
+        apps: Collection[str] = (),
+        default_key: str | None = None,
+    ) -> None:
+        self.all: list[Project] = list(projects)
         placed = [app for project in self.all for app in project.apps]
         every = [default_key, *(project.access_key for project in self.all)]
         keys = [key for key in every if key is not None]

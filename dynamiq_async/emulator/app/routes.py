@@ -48,15 +48,13 @@ def connect_service(state: AppState) -> Service[AppState]:
 
 
 def _authorize(exchange: AppExchange) -> None:
-    """Refuse a request for an App that is not there (404), and one without the key of a private App
-    (401, 403)."""
+    """Refuse a request for an App that is not there, or was deleted (404), and one without the key
+    of a private App (401, 403)."""
     state, app = exchange.state, exchange.record.prefix
-    deployment = state.deployments.get(app)
-    if deployment is None or deployment.removed:
+    if app not in state.deployments or state.deployments[app].removed:
         raise RefusalError(404, "not_found", "there is no App at this hostname")
-    project = state.projects.of(app)
-    access_key = project.access_key if project else state.settings.access_key
-    if access_key is None or deployment.public:
+    access_key = state.key_for(app)
+    if access_key is None:
         return
     scheme, _, token = exchange.record.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token == access_key:

@@ -238,7 +238,9 @@ class RunContext:
         await self.emit(chunk, event=event, entity_id=node, source=llm_source(node))
 
     def _model(self, node: str) -> LLMChunks:
-        return self._chunks.setdefault(node, LLMChunks())
+        if (chunks := self._chunks.get(node)) is None:
+            chunks = self._chunks[node] = LLMChunks()
+        return chunks
 
     def _agent(self, node: str, name: str | None) -> Agent:
         known = self._agents.setdefault(node, Agent(name or DEFAULT_AGENT))

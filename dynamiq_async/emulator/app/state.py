@@ -120,6 +120,13 @@ class AppState:
             raise RefusalError(403, "subscription_limit_reached", message)
         self.invocations += 1
 
+    def key_for(self, app: str) -> str | None:
+        """The Access Key that an App wants; None: none."""
+        if self.deployments[app].public:
+            return None
+        project = self.projects.of(app)
+        return project.access_key if project else self.settings.access_key
+
     async def execute(
         self, app: App, execution: Execution, context: RunContext, *, again: bool = False
     ) -> None:

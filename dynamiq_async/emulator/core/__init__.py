@@ -3,7 +3,7 @@
 | to find | look in |
 |---|---|
 | a request's body and fields | `body_limits`, `request_bodies`, `multipart`, `fields` |
-| a response | `exchange`, `refusals`, `response_headers`, `wire` |
+| a response | `exchange`, `responding`, `refusals`, `response_headers`, `wire` |
 | lists, and event streams | `pages`, `feed`, `event_stream` |
 | the endpoints of a service | `service` |
 | faults | `faults`, `fault_script`, `fault_rules`, `fault_data` |

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
+
+from .faults import NO_FAULT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,27 +32,28 @@ async def stream_events(
     wire, end = exchange.wire, newline.encode()
     faults = event_faults(exchange.record.fault)
     await wire.start(200, _HEADERS)
+    frame = partial(_frame, newline=end, named=named)
+    gathers = exchange.record.fault is NO_FAULT
     try:
         while not reader.at_end:
-            events = await reader.batch(heartbeat)
+            events = await reader.batch(heartbeat, gathers=gathers)
             if not events and not reader.at_end:
                 await wire.write(b": heartbeat" + end * 2)
-            for event in faults.put(events) if faults else events:
-                await wire.write_event(_frame(event, end, named=named))
-        for event in faults.rest() if faults else ():
-            await wire.write_event(_frame(event, end, named=named))
+            await wire.write_events([*map(frame, faults.put(events) if faults else events)])
+        await wire.write_events([*map(frame, faults.rest() if faults else ())])
         await wire.finish()
     finally:
         reader.close()
 
 
-def _frame(event: FeedEvent, newline: bytes, *, named: bool) -> bytes:
+def _frame(event: FeedEvent, *, newline: bytes, named: bool) -> bytes:
     """An event as text (WHATWG). Each line of its data becomes a `data:` line."""
     data = event.data
     if b"\n" in data:
         data = (newline + b"data: ").join(data.split(b"\n"))
-    head = b"event: " + event.type.encode() + newline if named else b""
-    return head + b"data: " + data + newline + newline
+    if named:
+        return b"event: %b%bdata: %b%b%b" % (event.type.encode(), newline, data, newline, newline)
+    return b"data: %b%b%b" % (data, newline, newline)
 
 
 class EventFaults:

@@ -34,8 +34,5 @@ class Exchange(Generic[S]):
 
     async def respond(self, status: int, value: Any) -> None:
         """Send a JSON value."""
-        body = encode(value)
         headers = {"Content-Type": "application/json", **self.headers}
-        await self.wire.start(status, headers, length=len(body))
-        await self.wire.write(body)
-        await self.wire.finish()
+        await self.wire.respond(status, headers, encode(value))

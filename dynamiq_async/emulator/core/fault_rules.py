@@ -39,7 +39,7 @@ from .faults import NO_FAULT, Fault
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from .request_record import RequestRecord
 
@@ -86,13 +86,15 @@ class FaultRule:
     def __init__(self, number: int, conditions: _Conditions, fault: Fault) -> None:
         self.number = number
         self.fault = fault
-        self.name = conditions.name
-        self.route = _route(conditions.route)
-        self.app = conditions.app
-        self.nth = conditions.nth
-        self.every = conditions.every
-        self.probability = conditions.probability
-        self.times = conditions.times
+        self.name: str = conditions.name
+        self.route: str | None = _route(conditions.route)
+        self.app: str | None = conditions.app
+        self.nth: int | list[int] | None = conditions.nth
+        self.every: int | None = conditions.every
+        self.probability: float = conditions.probability
+        self.times: int | None = conditions.times
+        self.seen: int
+        self.met: int
         self._given = conditions
         self._enabled = conditions.enabled
         self.restart(0)
@@ -155,7 +157,7 @@ class FaultRules:
     """The rules, by their numbers.
 
     Args:
-        apps: the names of the Apps that there are.
+        apps: gives the names of the Apps that there are.
         path: a file to load (see `load`).
 
     Attributes:
@@ -163,9 +165,9 @@ class FaultRules:
     """
 
     def __init__(
-        self, apps: Collection[str] = (), path: str | os.PathLike[str] | None = None
+        self, apps: Callable[[], Collection[str]], path: str | os.PathLike[str] | None = None
     ) -> None:
-        self.seed = 0
+        self.seed: int = 0
         self._apps = apps
         self._rules: dict[int, FaultRule] = {}
         self._last = 0
@@ -263,8 +265,8 @@ class FaultRules:
 
     def _make(self, number: int, given: Mapping[str, Any], fault: Fault) -> FaultRule:
         conditions = convert(given, _Conditions)
-        if conditions.app is not None and conditions.app not in self._apps:
-            known = ", ".join(sorted(self._apps))
+        if conditions.app is not None and conditions.app not in (apps := self._apps()):
+            known = ", ".join(sorted(apps))
             raise ValueError(f"app: there is no App {conditions.app!r}; there are {known}")
         return FaultRule(number, conditions, fault)
 

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 _BATCH = 256
 
+_BURST = 0.001
+"""Seconds: an event that comes so soon behind others is part of a burst."""
+_MAX_TURNS = 16
+"""Turns of the event loop, at most, in which a reader lets a burst grow."""
+
 
 class FeedEvent(NamedTuple):
     """One event: its place in the feed, its name, and its JSON."""
@@ -133,13 +138,23 @@ class Reader:
         self.feed = feed
         self.position: int = feed.after(after)
         self.news: asyncio.Event = asyncio.Event()
+        self._turns = 0
+        self._last = 0.0
         feed.readers.add(self)
 
-    async def batch(self, timeout: float | None = None) -> Sequence[FeedEvent]:
-        """The next events, at least one; none after `timeout` seconds or at the end."""
+    async def batch(
+        self, timeout: float | None = None, *, gathers: bool = False
+    ) -> Sequence[FeedEvent]:
+        """The next events, at least one; none after `timeout` seconds or at the end.
+
+        Where events come one right behind another, and faster than each of them can be sent by
+        itself, `gathers` has more of them come together, a few turns of the event loop later.
+        """
         events = self.feed.slice(self.position)
         if not events and not self.feed.closed:
             await self._wait(timeout)
+            if gathers:
+                await self._gather()
             events = self.feed.slice(self.position)
         self.position = max(self.position, self.feed.forgotten) + len(events)
         self.feed._moved()
@@ -156,6 +171,18 @@ class Reader:
         finally:
             if alarm is not None:
                 alarm.cancel()
+
+    async def _gather(self) -> None:
+        """Wait as long as each turn of the loop brings another event, up to a few turns; the first
+        events of a burst do not wait."""
+        time, feed = asyncio.get_running_loop().time, self.feed
+        self._turns = min(2 * self._turns + 1, _MAX_TURNS) if time() - self._last < _BURST else 0
+        for _ in range(self._turns):
+            seen = feed.sequence
+            await asyncio.sleep(0)
+            if feed.sequence == seen:
+                break
+        self._last = time()
 
     @property
     def at_end(self) -> bool:

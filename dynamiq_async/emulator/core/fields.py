@@ -46,7 +46,7 @@ class Fields:
         Raises `RefusalError`: 415 for another content type, 400 for JSON that is malformed or no
         object.
         """
-        kind = content_type_of(record).get_content_type()
+        kind = content_type_of(record).kind
         if kind == "multipart/form-data":
             values = {part.name: part.content for part in record.form if part.filename is None}
             return cls(values, record.form, multipart=True)

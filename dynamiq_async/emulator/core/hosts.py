@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from functools import lru_cache
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NOT_PUBLIC = ("localhost", "localdomain", "local", "internal", "lan", "home.arpa")
@@ -14,12 +15,14 @@ _HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9A-Za-z._~-]+))(?::[0-9]*)?")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
+@lru_cache(maxsize=64)
 def name_of(host: str) -> str | None:
     """The name or address in a `Host` header, without brackets; None for anything else."""
     match = _HOST.fullmatch(host)
     return (match[1] or match[2]).lower() if match else None
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Whether `host` is this machine by name (RFC 6761, 6.3) or address."""
     name = host.lower().removesuffix(".")

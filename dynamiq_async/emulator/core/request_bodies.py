@@ -8,7 +8,8 @@ from __future__ import annotations
 import mmap
 import tempfile
 from email.message import Message
-from typing import TYPE_CHECKING, BinaryIO
+from functools import lru_cache
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from anyio.to_thread import run_sync
 
@@ -37,11 +38,15 @@ async def read_body(
     """
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    content = request.content
+    if content.is_eof() and content.total_bytes < IN_MEMORY:  # it came with the head
+        whole = content.read_nowait()
+        return whole if keep else b""
     body = bytearray()
     file: BinaryIO | None = None
     size = 0
     try:
-        async for chunk in request.content.iter_any():
+        async for chunk in content.iter_any():
             size += len(chunk)
             if size > limit:
                 message = f"the body is larger than {limit} bytes"
@@ -72,20 +77,32 @@ def parse_into(record: RequestRecord, body: Buffer) -> None:
     record.body = body[:IN_MEMORY]
     record.size = len(body)
     content_type = content_type_of(record)
-    kind = content_type.get_content_type()
+    kind = content_type.kind
     if kind == "application/json":
         try:
             record.json = _json.decode(memoryview(body))
         except _json.DECODE_ERRORS as error:
             record.json_error = str(error)
-    elif kind == "multipart/form-data":
-        boundary = content_type.get_param("boundary")
-        if isinstance(boundary, str):
-            record.form = list(split_form(body, boundary.encode("utf-8", "replace")))
+    elif kind == "multipart/form-data" and content_type.boundary is not None:
+        record.form = list(split_form(body, content_type.boundary))
 
 
-def content_type_of(record: RequestRecord) -> Message:
-    """The content type of a request, with its parameters."""
+class ContentType(NamedTuple):
+    """The kind of content, as `application/json`, and the boundary between its parts."""
+
+    kind: str
+    boundary: bytes | None
+
+
+def content_type_of(record: RequestRecord) -> ContentType:
+    """The content type of a request."""
+    return _parse(record.headers.get("Content-Type") or "unknown/unknown")
+
+
+@lru_cache(maxsize=64)
+def _parse(header: str) -> ContentType:
     message = Message()
-    message["Content-Type"] = record.headers.get("Content-Type") or "unknown/unknown"
-    return message
+    message["Content-Type"] = header
+    boundary = message.get_param("boundary")
+    known = boundary.encode("utf-8", "replace") if isinstance(boundary, str) else None
+    return ContentType(message.get_content_type(), known)

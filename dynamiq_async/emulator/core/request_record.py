@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _KEPT = 2048
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True, weakref_slot=True)
 class RequestRecord:
     """One request, and how it was responded to.
 

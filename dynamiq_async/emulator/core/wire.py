@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 from aiohttp import web
 from multidict import CIMultiDict
 
+from .faults import NO_FAULT
 from .response_headers import add_common_headers
 
 if sys.platform == "linux":
@@ -26,7 +27,7 @@ if sys.platform == "linux":
     from termios import TIOCOUTQ
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from .request_record import RequestRecord
 
@@ -42,10 +43,11 @@ class DroppedError(Exception):
 
 
 async def pause(seconds: float) -> None:
-    """Sleep so many seconds; `math.inf`: until canceled."""
+    """Sleep so many seconds, 0: not at all; `math.inf`: until canceled."""
     if seconds == math.inf:
         await asyncio.get_running_loop().create_future()
-    await asyncio.sleep(seconds)
+    elif seconds:
+        await asyncio.sleep(seconds)
 
 
 class Wire:
@@ -102,6 +104,21 @@ class Wire:
         else:
             await self._send_head(length)
 
+    async def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Send a whole response."""
+        if self._fault is NO_FAULT:  # then it takes one write
+            self._record.status = status
+            self._record.bytes_sent = len(body)
+            self._headers.update(headers)
+            add_common_headers(self._headers, self._record)
+            self._framing = "length"
+            self._raw(self._make_head(len(body)) + body)
+            await self._request.writer.drain()
+            return
+        await self.start(status, headers, length=len(body))
+        await self.write(body)
+        await self.finish()
+
     async def upgraded(self) -> None:
         """Note that a 101 was sent: what is written from now on goes out without framing."""
         self._record.status = 101
@@ -117,6 +134,18 @@ class Wire:
     async def write_event(self, data: bytes) -> None:
         """Send one whole event."""
         await self._put(data, event=True)
+
+    async def write_events(self, events: Sequence[bytes]) -> None:
+        """Send whole events, in one write if the fault has nothing to do with them."""
+        plain = not self._ahead and self._fault.write_size is None and self._whole is None
+        if len(events) < 2 or not plain:
+            for event in events:
+                await self.write_event(event)
+            return
+        self._record.events_sent += len(events)
+        self._record.bytes_sent += sum(map(len, events))
+        self._raw(b"".join(map(self._chunk, events)))
+        await self._request.writer.drain()
 
     async def finish(self) -> None:
         """End the body."""
@@ -152,6 +181,11 @@ class Wire:
     # --- the head and the framing ------------------------------------------------------------
 
     async def _send_head(self, length: int | None) -> None:
+        self._raw(self._make_head(length))
+        if self._fault.after_events == 0 or self._fault.at_byte == 0:
+            await self._at_position()
+
+    def _make_head(self, length: int | None) -> bytes:
         status = self._record.status or 200
         if self._framing == "chunked":
             self._headers["Transfer-Encoding"] = "chunked"
@@ -163,19 +197,19 @@ class Wire:
             self._headers["Connection"] = "close"
         lines = [f"HTTP/1.1 {status} {PHRASES.get(status, '')}"]
         lines += (f"{name}: {value}" for name, value in self._headers.items())
-        self._raw("\r\n".join((*lines, "", "")).encode())
-        if self._fault.after_events == 0 or self._fault.at_byte == 0:
-            await self._at_position()
+        return "\r\n".join((*lines, "", "")).encode()
 
     def _piece(self, data: bytes, *, announced: int | None = None) -> None:
         """Write `data` as one chunk, if there are chunks. `announced`: the size that the head of a
         chunk cut short claims."""
-        if self._framing != "chunked":
-            self._raw(data)
-        elif announced is not None:
+        if announced is not None and self._framing == "chunked":
             self._raw(b"%x\r\n%b" % (announced, data))
-        elif data:  # an empty chunk would be the end
-            self._raw(b"%x\r\n%b\r\n" % (len(data), data))
+        elif data:
+            self._raw(self._chunk(data))
+
+    def _chunk(self, data: bytes) -> bytes:
+        """A chunk, if there are chunks; of something, because an empty one would be the end."""
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._framing == "chunked" else data
 
     def _raw(self, data: bytes) -> None:
         if self._before_write is not None:
@@ -249,6 +283,9 @@ class Nowhere(Wire):
     async def start(
         self, status: int, headers: Mapping[str, str], *, length: int | None = None
     ) -> None:
+        """Send nothing."""
+
+    async def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Send nothing."""
 
     async def _put(self, data: bytes, *, event: bool) -> None:

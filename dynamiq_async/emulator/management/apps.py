@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+from urllib.parse import quote
 from uuid import uuid4
 
 from ..core.refusals import RefusalError
@@ -105,7 +106,7 @@ class ManagedApp:
             "name": self.name,
             "description": self.description,
             "project_id": self.project_id,
-            "hostname": f"{url}/{self.app}".rstrip("/"),
+            "hostname": f"{url}/{quote(self.app, safe='')}".rstrip("/"),
             "runtime_id": runtime,
             "workflow_id": self.workflow_id,
             "workflow_version_id": version,

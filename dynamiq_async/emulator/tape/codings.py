@@ -26,7 +26,7 @@ class Inflater:
     """
 
     def __init__(self) -> None:
-        self.whole = False
+        self.whole: bool = False
         self._stream = zlib.decompressobj(_ANY_HEADER)
         self._begun = False
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ..core.multipart import Buffer
     from ..core.request_record import RequestRecord
-    from .models import Exchange, Piece, Response
+    from .models import Exchange, Header, Piece, Response
     from .writer import ResponseWriter
 
 _REPEATED = ("GET", "HEAD", "OPTIONS")  # they only look
@@ -78,7 +78,9 @@ class Player(TapeServer):
         super().__init__(**serving)
         if not speed > 0:
             raise ValueError("speed is a number above 0")
-        self.path = Path(tape)
+        self.path: Path = Path(tape)
+        self.header: Header
+        self.exchanges: list[Exchange]
         self.header, self.exchanges = read_tape(self.path)
         self.unknown: list[str] = []
         self.speed = speed

@@ -77,11 +77,11 @@ class Recorder(TapeServer):
         **serving: Unpack[Serving],
     ) -> None:
         super().__init__(**serving)
-        self.app = _app_url(app)
+        self.app: URL = _app_url(app)
         self.access_key = access_key
-        self.path = Path(to)
-        self.masked = tuple(sorted(mask))
-        self.recorded = 0
+        self.path: Path = Path(to)
+        self.masked: tuple[str, ...] = tuple(sorted(mask))
+        self.recorded: int = 0
         self.problems: list[str] = []
         self._secrets = Secrets()
         self._trust = trust

@@ -29,11 +29,11 @@ class ResponseReader:
     """
 
     def __init__(self, method: str) -> None:
-        self.status = 0
+        self.status: int = 0
         self.headers: list[tuple[str, str]] = []
         self.framing: Framing = "none"
-        self.missing = 0
-        self.whole = False
+        self.missing: int = 0
+        self.whole: bool = False
         self._method = method
         self._buffer = bytearray()
         self._in_chunk = False  # or right behind one

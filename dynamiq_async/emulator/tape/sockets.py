@@ -48,7 +48,7 @@ class FrameReader:
     """
 
     def __init__(self, limit: int) -> None:
-        self.rest = bytearray()
+        self.rest: bytearray = bytearray()
         self._limit = limit
 
     def feed(self, data: bytes) -> list[Frame]:
@@ -75,8 +75,9 @@ class FrameReader:
             if len(data) < start:
                 return None
             length = int.from_bytes(data[2:start])
-        if length > self._limit:
-            raise ValueError(f"a frame of the App has more than {self._limit} bytes")
+        limit = self._limit
+        if length > limit:
+            raise ValueError(f"a frame of the App has more than {limit} bytes")
         if len(data) < start + length:
             return None
         frame = Frame(data[0], bytes(data[start : start + length]))

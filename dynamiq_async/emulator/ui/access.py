@@ -53,16 +53,17 @@ def may_act(exchange: InspectorExchange) -> None:
     elif not is_here(record):
         raise RefusalError(403, "forbidden", "faults are switched from this machine only")
     _check_host(exchange)
-    origin = record.headers.get("Origin", exchange.url)
+    own = f"{exchange.url.partition('://')[0]}://{record.headers['Host']}"
+    origin = record.headers.get("Origin", own)
     site = record.headers.get("Sec-Fetch-Site", "none")
-    if origin.lower() != exchange.url.lower() or site not in ("none", "same-origin"):
+    if origin.lower() != own.lower() or site not in ("none", "same-origin"):
         raise RefusalError(403, "forbidden", "pages of other origins may not call this")
 
 
 def json_object(exchange: InspectorExchange) -> dict[str, Any]:
     """The body of a request that changes something. Raises `RefusalError` (415, 400)."""
     record = exchange.record
-    if content_type_of(record).get_content_type() != "application/json":
+    if content_type_of(record).kind != "application/json":
         raise RefusalError(415, "unsupported_media_type", "the body must be application/json")
     if not isinstance(record.json, dict):
         raise RefusalError(400, "bad_request", "the body must be a JSON object")

@@ -2,7 +2,8 @@
 
 | event | data |
 |---|---|
-| `hello` | the first one, also after a connection was lost: the Apps; all that was told is void |
+| `hello` | nothing: the first one, also after a connection was lost; all that was told is void |
+| `apps` | the Apps, with their URLs |
 | `runs`, `requests` | `ids`, newest first, of those that are listed, and those that `changed` |
 | `faults` | `seed`, `faults`, and whether they can be switched `here` |
 | `run` | the run that the page looks at, without its events; null: there is none |
@@ -78,7 +79,10 @@ class Watcher:
         """What the page has not been told yet."""
         inspector = self._inspector
         if self._is_new("hello", True):
-            yield "hello", {"apps": views.apps(inspector.apps.deployments, self._url)}
+            yield "hello", {}
+        apps = views.apps(inspector.apps.deployments, self._url)
+        if self._is_new("apps", apps):
+            yield "apps", apps
         runs = [run.summary() for run in shown_runs.newest(inspector.apps)]
         yield from self._listed("runs", runs)
         newest = islice(reversed(inspector.requests), MAX_REQUESTS)

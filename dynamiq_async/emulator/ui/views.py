@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from ..core.request_record import RequestRecord
     from .inspector import InspectorExchange
 
+_HEADERS = {
+    "Content-Type": "application/json",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
 MAX_TEXT = 16 * 1024
 """How much of one value is shown, in bytes."""
 
@@ -66,8 +73,7 @@ def value(given: Any) -> Text | None:
 async def respond(exchange: InspectorExchange, status: int, given: Any) -> None:
     """Send what the page is shown."""
     body = encode(given)
-    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-    await exchange.wire.start(status, headers, length=len(body))
+    await exchange.wire.start(status, _HEADERS, length=len(body))
     await exchange.wire.write(body)
     await exchange.wire.finish()
 

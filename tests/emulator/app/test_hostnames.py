@@ -159,7 +159,23 @@ async def test_of_two_names_that_differ_in_case_the_lower_one_has_the_host(conne
         assert emulator.requests[0].app == "bot"
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "~flowy", "v1", "a b", "..", "ä", "a?b"])
+@pytest.mark.parametrize("name", ["a b", "ä?#%41", "<b>", "_mine", "~".join("ab")])
+async def test_whatever_else_a_name_has_its_path_leads_there(name: str) -> None:
+    async with (
+        Emulator("echo", apps={name: billing}) as emulator,
+        AsyncApp(emulator.url_for(name), access_key=emulator.access_key) as app,
+        AsyncManagement(
+            emulator.management_url, token=DEFAULT_TOKEN, project_id=DEFAULT_PROJECT
+        ) as management,
+    ):
+        assert await app.invoke({}) == {"app": name}
+        assert (await app.runs.create({})).output == {"app": name}
+        [listed] = [app async for app in management.apps.list() if app.name == name]
+        async with management.open(listed, access_key=emulator.access_key) as same:
+            assert await same.invoke({}) == {"app": name}
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "~flowy", "v1", ".", ".."])
 def test_what_cannot_be_a_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be the name of an App"):
         Emulator(apps={name: support})

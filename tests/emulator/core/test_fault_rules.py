@@ -44,7 +44,7 @@ def taken(rules: FaultRules, count: int, **more: str) -> list[int]:
 
 
 def rules(*conditions: dict[str, Any], seed: int = 0) -> FaultRules:
-    found = FaultRules({"echo", "llm"})
+    found = FaultRules(lambda: {"echo", "llm"})
     found.seed = seed
     for each in conditions:
         found.add(BUSY, **each)
@@ -200,7 +200,7 @@ def test_a_file_says_all_that_a_fault_can_be(file: Path) -> None:
         """,
         encoding="utf-8",
     )
-    found = FaultRules({"llm"})
+    found = FaultRules(lambda: {"llm"})
     found.load(file)
     assert found.seed == 11
     assert [rule.number for rule in found] == [1, 2, 3, 4, 5]
@@ -238,7 +238,7 @@ def test_a_file_says_all_that_a_fault_can_be(file: Path) -> None:
 
 def test_what_is_shown_of_a_rule_makes_the_same_rule(file: Path) -> None:
     test_a_file_says_all_that_a_fault_can_be(file)
-    found, copies = FaultRules({"llm"}), FaultRules({"llm"})
+    found, copies = FaultRules(lambda: {"llm"}), FaultRules(lambda: {"llm"})
     found.load(file)
     for rule in found:
         shown = rule.public()

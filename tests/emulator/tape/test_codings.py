@@ -18,8 +18,8 @@ def bare(data: bytes) -> bytes:
 
 
 FORMS = {
-    "gzip": gzip.compress(TEXT),
-    "gzip in parts": gzip.compress(TEXT[:500]) + gzip.compress(TEXT[500:]),
+    "gzip": gzip.compress(TEXT, mtime=0),
+    "gzip in parts": gzip.compress(TEXT[:500], mtime=0) + gzip.compress(TEXT[500:]),
     "deflate": zlib.compress(TEXT),
     "bare deflate": bare(TEXT),
 }

@@ -128,9 +128,10 @@ async def test_the_own_page_and_programs_may(emulator: Emulator, connect: Any) -
         listed = await client.get("/_emulator/faults", key=None, **headers)
         assert listed.status == 200
         assert listed.headers["cache-control"] == "no-store"
-    elsewhere = f"localhost:{emulator.port}"
-    own = await client.get("/_emulator/faults", host=elsewhere, Origin=f"http://{elsewhere}")
-    assert own.status == 200
+    for name in ("localhost", "llm.localhost"):
+        elsewhere = f"{name}:{emulator.port}"
+        own = await client.get("/_emulator/faults", host=elsewhere, Origin=f"http://{elsewhere}")
+        assert own.status == 200
 
 
 async def test_nothing_of_it_is_in_the_logs_or_meets_faults(

@@ -1,5 +1,6 @@
-"""The inspector in a real browser: runs as they happen, answers, cancellation, faults, and text
-that stays text."""
+"""The inspector in a real browser: runs as they happen, answers, cancellation, faults.
+
+Whatever comes from outside is text there."""
 
 from __future__ import annotations
 
@@ -136,9 +137,6 @@ async def hostile(input: dict[str, Any], run: RunContext) -> Any:
     await run.event(EVIL, {"delta": EVIL})
     await run.send(EVIL.encode(), event="raw")
     raise ValueError(EVIL)
-
-
-hostile.__doc__ = EVIL
 
 
 @pytest.fixture
@@ -292,13 +290,17 @@ async def test_faults_are_switched(served: tuple[Emulator, AsyncApp], page: Page
 
 
 async def test_what_comes_from_outside_is_text(page: Page) -> None:
+    async def app(input: dict[str, Any], run: RunContext) -> Any:
+        return await hostile(input, run)
+
+    app.__name__ = app.__doc__ = EVIL
     apps: dict[str, Any] = {"x": hostile, "refund": refund}
-    async with Emulator(hostile, apps=apps) as emulator:
+    async with Emulator(app, apps=apps) as emulator:
         emulator.faults.add(Fault(status=503, headers={"x": "y"}), name=EVIL, nth=99)
-        async with AsyncApp(emulator.url, access_key=emulator.access_key) as app:
-            run = await app.runs.create({EVIL: EVIL, "long": LONG}, user_id=EVIL)
+        async with AsyncApp(emulator.url, access_key=emulator.access_key) as client:
+            run = await client.runs.create({EVIL: EVIL, "long": LONG}, user_id=EVIL)
             with pytest.raises(DynamiqError):
-                await app.invoke({"q": EVIL}, extra_headers={"X-Evil": EVIL})
+                await client.invoke({"q": EVIL}, extra_headers={"X-Evil": EVIL})
         for place in (f"runs/{run.id}", f"runs/{emulator.executions[-1].id}"):
             await page.open(emulator, place)
             await page.until("#run pre", EVIL.replace('"', '\\"'))

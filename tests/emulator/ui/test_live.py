@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import aiohttp
 import pytest
 
 from dynamiq_async.emulator import Approval, Emulator, Fault, RunContext
@@ -81,8 +82,8 @@ async def background(emulator: Emulator, client: Any, app: str, **input: Any) ->
 async def test_the_apps_come_first(emulator: Emulator, look: Any) -> None:
     page = await look(emulator)
     await page.until(lambda page: "faults" in page.told)
-    assert page.types == ["hello", "runs", "requests", "faults"]
-    default, *others = page.told["hello"]["apps"]
+    assert page.types == ["hello", "apps", "runs", "requests", "faults"]
+    default, *others = page.told["apps"]
     assert (default["name"], default["url"]) == ("echo", emulator.url)
     found = {app["name"]: app for app in others}
     assert found["asking"]["url"] == emulator.url_for("asking")
@@ -264,6 +265,26 @@ async def test_the_caller_of_an_invocation_is_told_that_it_was_canceled(
         assert response.json["status"] == "canceled"
     assert execution.status == "canceled"
     assert (await caller.post("/echo")).status == 200  # the connection is as it was
+
+
+async def test_an_invocation_of_the_websocket_is_shown_and_canceled(
+    emulator: Emulator, connect: Any, look: Any
+) -> None:
+    client = await connect(emulator)
+    key = {"Authorization": f"Bearer {emulator.access_key}"}
+    async with (
+        aiohttp.ClientSession(headers=key) as session,
+        session.ws_connect(emulator.url_for("endless")) as socket,
+    ):
+        await socket.send_json({"entity_id": "x", "data": {"input": {"a": 1}}})
+        assert (await socket.receive_json())["event"] == "data"
+        id = emulator.executions[0].id
+        page = await look(emulator, id)
+        await page.until(lambda page: len(page.events) == 1)
+        assert (page.runs[0]["kind"], page.runs[0]["status"]) == ("root", "running")
+        await client.post(f"/_emulator/runs/{id}/cancel", {})
+        assert (await socket.receive_json())["data"]["canceled"] is True
+    await page.until(lambda page: page.runs[0]["status"] == "canceled" and len(page.events) == 2)
 
 
 async def test_an_app_may_take_no_notice(emulator: Emulator, connect: Any) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from dynamiq_async import AsyncApp, errors
 from dynamiq_async.batch import NS, job_session
+from dynamiq_async.batch.jobs import same_json
 from dynamiq_async.batch.journal import Journal, MemoryJournal
-from dynamiq_async.batch.once import same_json
 from dynamiq_async.emulator import Emulator, Fault, WorkflowFailedError
 from tests.support.log_records import fields
 

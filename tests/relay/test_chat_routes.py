@@ -11,7 +11,7 @@ import pytest
 from dynamiq_async import errors
 from dynamiq_async.emulator import Fault
 from dynamiq_async.relay import Chat, Start, relay, session_for
-from dynamiq_async.relay.chats import Chats
+from dynamiq_async.relay.chat_routes import Chats
 from dynamiq_async.runs.models import time_of
 from tests.support.backends import Browser
 from tests.support.chats import Backend, as_input
