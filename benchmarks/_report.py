@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 COMMAND = "python -m benchmarks --report"
 
-# In the README, what stands between them is written here.
-_BEGIN, _END = "<!-- benchmarks -->", "<!-- end of benchmarks -->"
-
 
 def number(value: float) -> str:
     """With three significant digits, and no more decimals than that takes."""
@@ -75,28 +72,13 @@ def cell(comparison: Comparison, contender: str) -> str:
 
 
 def write(results: Results, folder: Path) -> None:
-    """RESULTS.md, results.svg and the README's table, which only a full run may change."""
+    """RESULTS.md and results.svg, which only a full run may change."""
     if not results.complete:
         raise SystemExit("--report needs a full run: neither --quick nor --only nor --uvloop")
     from benchmarks._picture import draw
 
     (folder / "RESULTS.md").write_text(markdown(results))
     draw(results, folder / "results.svg")
-    readme = folder.parent / "README.md"
-    before, _, rest = readme.read_text().partition(_BEGIN)
-    _, _, behind = rest.partition(_END)
-    lines = [before + _BEGIN, *_summary(results), _END + behind]
-    readme.write_text("\n".join(lines))
-
-
-def _summary(results: Results) -> list[str]:
-    """Every goal, on asyncio's own event loop."""
-    rows = [
-        f"| {name} | {goal.what} | {goal.limit} | {number(measured.median) if measured else ''} |"
-        for name, goal, measured, _ in _goals(results)
-        if not name.endswith("on uvloop")
-    ]
-    return ["| comparison | ratio of costs | goal | measured |", "|---|---|---|---:|", *rows]
 
 
 def markdown(results: Results) -> str:

@@ -29,7 +29,6 @@ from dynamiq_async.runs.resumption import Gap
 from dynamiq_async.runs.stream import RunStream
 from dynamiq_async.streaming.app_stream import AppStream
 from dynamiq_async.submission import Accepted, Callback
-from dynamiq_async.websocket import AppSocket, SocketRun
 
 if TYPE_CHECKING:
     from dynamiq_async.flowy import (
@@ -45,10 +44,12 @@ if TYPE_CHECKING:
         FlowyRun,
     )
     from dynamiq_async.management import App, Artifact, AsyncManagement, Trace
+    from dynamiq_async.websocket import AppSocket, SocketRun
 
 # Imported with their first use, so that programs that only call an App start faster.
 _LATER = {
     "App": "management",
+    "AppSocket": "websocket",
     "Artifact": "management",
     "AsyncFlowy": "flowy",
     "AsyncManagement": "management",
@@ -61,6 +62,7 @@ _LATER = {
     "FlowyOutput": "flowy",
     "FlowyOutputSpec": "flowy",
     "FlowyRun": "flowy",
+    "SocketRun": "websocket",
     "Trace": "management",
 }
 

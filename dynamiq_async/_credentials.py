@@ -105,6 +105,7 @@ class Secret(str):
         return secret
 
     def reveal(self) -> str:
+        """The text itself."""
         return self._reveal()
 
     def __repr__(self) -> str:
@@ -141,7 +142,7 @@ def check_key(key: str, argument: str) -> Secret:
     return key if isinstance(key, Secret) else Secret(key)
 
 
-_BEARER = re.compile(r"(?i)(bearer\s+)[^\s\"'<>\\]+")
+_BEARER = r"(?i)(bearer\s+)[^\s\"'<>\\]+"
 # A shorter key is a placeholder for a public or emulated App. It may be a part of plain words.
 _MIN_MASKED_LENGTH = 6
 
@@ -152,4 +153,4 @@ def mask(text: str, key: str | None) -> str:
         as_json = msgspec.json.encode(key).decode()[1:-1]
         for form in (key, as_json, key.replace("/", r"\/"), quote(key, safe="")):
             text = text.replace(form, MASK)
-    return _BEARER.sub(rf"\1{MASK}", text)
+    return re.sub(_BEARER, rf"\1{MASK}", text)

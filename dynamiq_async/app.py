@@ -30,13 +30,13 @@ from dynamiq_async.runs.runs import Runs
 from dynamiq_async.streaming.app_stream import AppStream, FinalEvent, FinalEvents
 from dynamiq_async.streaming.event_reader import OnBadEvent
 from dynamiq_async.submission import Accepted, Callback, callback_objects
-from dynamiq_async.tools.tool import Calls, Tool, ToolOptions, make_tool
-from dynamiq_async.websocket import AppSocket
-from dynamiq_async.websocket.handshake import Handshake
-from dynamiq_async.websocket.protocol import SocketProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from dynamiq_async.tools.tool import Tool, ToolOptions
+    from dynamiq_async.websocket import AppSocket
+    from dynamiq_async.websocket.protocol import SocketProtocol
 
 
 T = TypeVar("T")
@@ -172,8 +172,6 @@ class AsyncApp(Batching):
         return Requirements(self._api)
 
     @overload
-    async def invoke(self, input: Any, **options: Unpack[_InvokeOptions]) -> Any: ...
-    @overload
     async def invoke(
         self, input: Any, *, output_type: type[T], **options: Unpack[_InvokeOptions]
     ) -> T: ...
@@ -181,6 +179,8 @@ class AsyncApp(Batching):
     async def invoke(
         self, input: Any, *, output_type: Any, **options: Unpack[_InvokeOptions]
     ) -> Any: ...
+    @overload
+    async def invoke(self, input: Any, **options: Unpack[_InvokeOptions]) -> Any: ...
     async def invoke(
         self,
         input: Any,
@@ -251,8 +251,6 @@ class AsyncApp(Batching):
             )
 
     @overload
-    def stream(self, input: Any, **options: Unpack[_StreamOptions]) -> AppStream[Any]: ...
-    @overload
     def stream(
         self, input: Any, *, output_type: type[T], **options: Unpack[_StreamOptions]
     ) -> AppStream[T]: ...
@@ -260,6 +258,8 @@ class AsyncApp(Batching):
     def stream(
         self, input: Any, *, output_type: Any, **options: Unpack[_StreamOptions]
     ) -> AppStream[Any]: ...
+    @overload
+    def stream(self, input: Any, **options: Unpack[_StreamOptions]) -> AppStream[Any]: ...
     def stream(
         self,
         input: Any,
@@ -324,10 +324,6 @@ class AsyncApp(Batching):
 
     @overload
     def tool(
-        self, name: str, description: str, *, input: Any, **options: Unpack[ToolOptions]
-    ) -> Callable[..., Coroutine[Any, Any, str]]: ...
-    @overload
-    def tool(
         self,
         name: str,
         description: str,
@@ -346,6 +342,10 @@ class AsyncApp(Batching):
         output: Any,
         **options: Unpack[ToolOptions],
     ) -> Tool: ...
+    @overload
+    def tool(
+        self, name: str, description: str, *, input: Any, **options: Unpack[ToolOptions]
+    ) -> Callable[..., Coroutine[Any, Any, str]]: ...
     def tool(
         self, name: str, description: str, *, input: Any, output: Any = str, **options: Any
     ) -> Tool:
@@ -384,6 +384,8 @@ class AsyncApp(Batching):
         Raises:
             InvalidArgumentError: an argument cannot be used.
         """
+        from dynamiq_async.tools.tool import Calls, make_tool  # few programs have tools
+
         calls = Calls(self.invoke, self.runs.stream)
         return make_tool(calls, name, description, input=input, output=output, **options)
 
@@ -414,6 +416,10 @@ class AsyncApp(Batching):
             InvalidArgumentError: an argument cannot be used.
             MissingExtraError: the extra `websocket` is not installed.
         """
+        from dynamiq_async.websocket import AppSocket  # few programs have WebSockets
+        from dynamiq_async.websocket.handshake import Handshake
+        from dynamiq_async.websocket.protocol import SocketProtocol
+
         check_seconds(heartbeat, "heartbeat")
         given = RequestOptions(timeout, max_retries, None, extra_headers, extra_query)
         return AppSocket(
@@ -448,8 +454,7 @@ class AsyncApp(Batching):
 
         The other arguments are those of `invoke`.
 
-        Raises:
-            What `invoke` raises.
+        Raises what `invoke` raises.
         """
         given = RequestOptions(timeout, max_retries, retry, extra_headers, extra_query)
         body = root_body(

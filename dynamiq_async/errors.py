@@ -280,7 +280,7 @@ class SSEError(StreamError):
 
     def __init__(self, message: str = "", *, events: Sequence[Any] = (), **known: Any) -> None:
         super().__init__(message, **known)
-        self.events = list(events)
+        self.events: list[Any] = list(events)
 
 
 class EventDecodeError(SSEError):
@@ -375,7 +375,7 @@ class BatchStoppedError(DynamiqError):
     ) -> None:
         super().__init__(message, **known)
         self.cause = cause
-        self.results = list(results)
+        self.results: list[Any] = list(results)
         self.done = done
         self.not_tried = not_tried
 

@@ -75,7 +75,8 @@ class Files:
         Raises:
             InvalidArgumentError: the content cannot be read or has more than 128 MiB. Nothing was
                 sent; of content whose size is not known beforehand, a part may have been.
-            What `AsyncApp.invoke` raises.
+
+        And what `AsyncApp.invoke` raises.
         """
         upload = content if isinstance(content, Upload) else None
         if upload is None:

@@ -9,6 +9,19 @@ async def test_my_program(dynamiq_emulator):
 An App of your own is named by `app=`, as in `@pytest.mark.dynamiq_emulator(app=my_app)`: pytest
 takes a marker whose only argument is a function for a decorator of that function.
 
+A tape in place of the emulator is asked for by another marker:
+
+```python
+@pytest.mark.dynamiq_tape(mask=["email"])  # also a path, ignore=, speed=
+async def test_my_program(dynamiq_emulator):
+    ...  # dynamiq_emulator.url, dynamiq_emulator.access_key
+```
+
+The tape is beside the file of the test: `tapes/<file>/<test>.jsonl`, or the path that the marker
+has. `pytest --dynamiq-record https://my-app.example` records it, in place of an older one, with the
+key that `DYNAMIQ_ACCESS_KEY` has; without the option it is replayed. A request that it does not
+know fails the test.
+
 The emulator runs on the event loop of the test, whichever plugin runs it: pytest-asyncio's, in auto
 and strict mode and with any `loop_scope`, or anyio's. (Where both plugins are loaded, anyio's tests
 need pytest-asyncio in strict mode: in auto mode it takes the tests, but not their fixtures.)
@@ -16,6 +29,10 @@ need pytest-asyncio in strict mode: in auto mode it takes the tests, but not the
 
 from __future__ import annotations
 
+import os
+import re
+from contextlib import asynccontextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,9 +41,12 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from .emulator import Emulator
+    from .emulator import Emulator, Player, Recorder
 
+_TAPE = "dynamiq_tape"
 _MARKER = "dynamiq_emulator"
+_RECORDED = pytest.StashKey[set[Path]]()
+_LONGEST_NAME = 150
 _SCOPES: tuple[Literal["function", "class", "module", "package", "session"], ...] = (
     "function",
     "class",
@@ -36,12 +56,26 @@ _SCOPES: tuple[Literal["function", "class", "module", "package", "session"], ...
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that records tapes."""
+    parser.getgroup("dynamiq").addoption(
+        "--dynamiq-record",
+        metavar="URL",
+        help=f"record the tapes of tests marked with {_TAPE} anew, from the App with this URL",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known, and a fixture for each loop that pytest-asyncio may have."""
     config.addinivalue_line(
         "markers",
         f"{_MARKER}(app, **options): the arguments of the `Emulator` that the fixture `{_MARKER}` "
         "runs; a function is given as app=",
+    )
+    config.addinivalue_line(
+        "markers",
+        f"{_TAPE}(path=None, mask=(), ignore=(), speed=inf): a tape that the fixture `{_MARKER}` "
+        "plays, or records with --dynamiq-record",
     )
     if _has_pytest_asyncio(config):
         # Here, because a plugin that is imported before pytest loads it makes pytest warn.
@@ -83,19 +117,97 @@ def _runner(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def _dynamiq_emulator_anyio(
     request: pytest.FixtureRequest, anyio_backend: object
-) -> AsyncIterator[Emulator]:
-    async with _make_emulator(request) as emulator:
+) -> AsyncIterator[Any]:
+    async with _running(request) as emulator:
         yield emulator
 
 
 def _on_its_own() -> Any:
     """A function for one fixture: pytest-asyncio notes the scope of the loop on it."""
 
-    async def emulator(request: pytest.FixtureRequest) -> AsyncIterator[Emulator]:
-        async with _make_emulator(request) as running:
+    async def emulator(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+        async with _running(request) as running:
             yield running
 
     return emulator
+
+
+@asynccontextmanager
+async def _running(request: pytest.FixtureRequest) -> AsyncIterator[Emulator | Player | Recorder]:
+    """What the test's markers ask for."""
+    marker = request.node.get_closest_marker(_TAPE)
+    server = _make_emulator(request) if marker is None else _tape(request, marker)
+    async with server as running:
+        yield running
+
+
+@asynccontextmanager
+async def _tape(
+    request: pytest.FixtureRequest, marker: pytest.Mark
+) -> AsyncIterator[Player | Recorder]:
+    """The tape of a test played, or recorded where the option says so."""
+    options = {"mask": (), **marker.kwargs}
+    mask, path = options.pop("mask"), _tape_path(request, *marker.args)
+    app = request.config.getoption("--dynamiq-record")
+    if app is None:
+        async with _player(path, options) as player:
+            yield player
+        if player.unknown:
+            pytest.fail("\n".join(player.unknown), pytrace=False)
+        return
+    from .emulator import Emulator
+
+    new = _begin_tape(request.config, path)
+    try:
+        key = os.environ.get("DYNAMIQ_ACCESS_KEY")
+        async with Emulator.record(app, new, mask=mask, access_key=key) as recorder:
+            yield recorder
+        if recorder.problems:
+            pytest.fail("\n".join((f"{path} stays as it is:", *recorder.problems)), pytrace=False)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _tape_path(request: pytest.FixtureRequest, name: str | None = None) -> Path:
+    """The file of a test's tape, which is in the project."""
+    if name is None:
+        test = re.sub(r"[^\w.-]+", "-", request.node.nodeid.partition("::")[2]).strip("-")
+        name = f"tapes/{request.path.stem}/{test[:_LONGEST_NAME]}.jsonl"
+    path = (request.path.parent / name).resolve()
+    homes = (request.config.rootpath.resolve(), request.path.parent.resolve())
+    if not any(path.is_relative_to(home) for home in homes):
+        pytest.fail(f"the tape {path} is outside of {homes[0]}", pytrace=False)
+    return path
+
+
+def _player(path: Path, options: dict[str, Any]) -> Player:
+    from .emulator import Emulator, TapeError
+
+    try:
+        return Emulator.replay(path, **options)
+    except FileNotFoundError:
+        pytest.fail(f"there is no tape {path}: record it by --dynamiq-record URL", pytrace=False)
+    except TapeError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+def _begin_tape(config: pytest.Config, path: Path) -> Path:
+    """Where a tape is recorded before it takes the place of an older one."""
+    from .emulator import Player, TapeError
+
+    if path in config.stash.setdefault(_RECORDED, set()):
+        pytest.fail(f"another test has recorded {path}: each needs its own", pytrace=False)
+    try:
+        Player(path)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (TapeError, OSError) as error:
+        pytest.fail(f"{error}; it is not written over", pytrace=False)
+    config.stash[_RECORDED].add(path)
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    return new
 
 
 def _make_emulator(request: pytest.FixtureRequest) -> Emulator:

@@ -118,8 +118,7 @@ class Requirements:
     ) -> Sequence[Requirement]:
         """What each end user has to connect; empty where the App needs nothing.
 
-        Raises:
-            What `AsyncApp.invoke` raises.
+        Raises what `AsyncApp.invoke` raises.
         """
         given = RequestOptions(timeout, max_retries)
         return await self._fetch(requirements_of, "GET", "requirements", given=given)
@@ -134,7 +133,8 @@ class Requirements:
 
         Raises:
             InvalidArgumentError: the id is empty.
-            What `AsyncApp.invoke` raises.
+
+        And what `AsyncApp.invoke` raises.
         """
         query = {"user_id": check_id(user_id, "user_id", in_path=False)}
         given = RequestOptions(timeout, max_retries)
@@ -163,7 +163,8 @@ class Requirements:
 
         Raises:
             InvalidArgumentError: an id is empty.
-            What `AsyncApp.invoke` raises.
+
+        And what `AsyncApp.invoke` raises.
         """
         body: dict[str, Any] = {"user_id": check_id(user_id, "user_id", in_path=False)}
         if isinstance(requirement_ids, str):
@@ -195,7 +196,8 @@ class Requirements:
         Raises:
             InvalidArgumentError: an id is empty.
             NotFoundError: there is no such requirement.
-            What else `AsyncApp.invoke` raises.
+
+        And what else `AsyncApp.invoke` raises.
         """
         given = RequestOptions(timeout, max_retries)
         request = self._api.request(

@@ -66,7 +66,7 @@ ARROWS = (
     ("flowy", f"{GROUND} _http downloads transport batch runs", "another service"),
     (
         "management",
-        f"{GROUND} _http events downloads submission app",
+        f"{CALLS} downloads submission app",
         "it knows Apps and their calls, and not the reverse",
     ),
     ("relay", f"{GROUND} events sse streaming runs", "a backend relays what clients read"),

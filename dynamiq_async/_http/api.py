@@ -50,11 +50,11 @@ class Api:
         *,
         max_event_bytes: int,
     ) -> None:
-        self.url = url
-        self.sender = sender
-        self.options = options
-        self.headers = headers
-        self.max_event_bytes = max_event_bytes
+        self.url: str = url
+        self.sender: Sender = sender
+        self.options: SendOptions = options
+        self.headers: Mapping[str, str] = headers
+        self.max_event_bytes: int = max_event_bytes
         self._header_sets = HeaderSets(sender.key, headers)
 
     def view(

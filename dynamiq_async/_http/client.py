@@ -205,10 +205,6 @@ class Client:
 
     @overload
     async def request(
-        self, method: str, *segments: Segment, **options: Unpack[_EndpointOptions]
-    ) -> Any: ...
-    @overload
-    async def request(
         self,
         method: str,
         *segments: Segment,
@@ -222,6 +218,10 @@ class Client:
         *segments: Segment,
         output_type: Any,
         **options: Unpack[_EndpointOptions],
+    ) -> Any: ...
+    @overload
+    async def request(
+        self, method: str, *segments: Segment, **options: Unpack[_EndpointOptions]
     ) -> Any: ...
     async def request(
         self,
@@ -255,8 +255,9 @@ class Client:
         Raises:
             InvalidArgumentError: an argument cannot be used, such as a part of the path that is
                 empty; nothing was sent.
-            What `AsyncApp.invoke` raises for any request. A body that says that a workflow failed
-                is returned like any other.
+
+        And what `AsyncApp.invoke` raises for any request. A body that says that a workflow
+        failed is returned like any other.
         """
         return await endpoints.call(
             self._api,

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
     from dynamiq_async._http.api import Api
+    from dynamiq_async._http.request import Request
 
 T = TypeVar("T")
 
 Segment = str | UUID | int
 """A part of a path between two slashes."""
 
-_METHOD = re.compile(r"[A-Z]+(-[A-Z]+)*")
+_METHOD = r"[A-Z]+(-[A-Z]+)*"
 
 
 async def call(
@@ -45,17 +46,36 @@ async def call(
 ) -> Any:
     """The decoded body of a response. See `Client.request`."""
     _json.check_type(output_type)
-    request = api.request(
+    request = request_of(api, method, segments, query=query, body=body, retry=retry)
+    response = await api.sender.fetch(request, api.options)
+    if not response.body:  # as that of a 204, and of any HEAD
+        response = msgspec.structs.replace(response, body=b"null")
+    return await decode_apart(str(request), response, output_type, key=api.sender.key)
+
+
+def request_of(
+    api: Api,
+    method: str,
+    segments: tuple[Segment, ...],
+    *,
+    query: Mapping[str, Any] | None,
+    body: Any,
+    retry: bool | None,
+    stream: bool = False,
+) -> Request:
+    """A request to an endpoint, ready to be sent. `stream` asks for an event stream.
+
+    Raises:
+        InvalidArgumentError: an argument cannot be used.
+    """
+    return api.request(
         _check_method(method),
         *_path(segments),
         query=check_mapping(query, "query"),
         body=None if body is None else _json.encode_value(body, "body"),
         given=RequestOptions(retry=retry),
+        stream=stream,
     )
-    response = await api.sender.fetch(request, api.options)
-    if not response.body:  # as that of a 204, and of any HEAD
-        response = msgspec.structs.replace(response, body=b"null")
-    return await decode_apart(str(request), response, output_type, key=api.sender.key)
 
 
 def listed(
@@ -88,7 +108,7 @@ def identity_of(item: Any) -> Hashable:
 
 
 def _check_method(method: object) -> str:
-    if not isinstance(method, str) or not _METHOD.fullmatch(method.upper()):
+    if not isinstance(method, str) or not re.fullmatch(_METHOD, method.upper()):
         raise InvalidArgumentError(
             f"method must be a method of HTTP, such as 'GET', not {method!r}", argument="method"
         )

@@ -68,8 +68,8 @@ _STATUS_BY_CODE = {
     "internal_error": 500,
 }
 
-_TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_TITLE = r"(?i)<title[^<>]*>([^<]*)"
+_STRING = rb'"(?:[^"\\]|\\.)*"'
 
 _HARMLESS_LENGTH = 12  # so many characters of a key, as in `dynamiq_acc_`, give nothing away
 
@@ -88,7 +88,7 @@ def read_envelope(body: bytes) -> Envelope:
         value = _json.decode(body)
     except _json.DECODE_ERRORS:
         text = body.decode("utf-8", "replace")
-        title = _TITLE.search(text)
+        title = re.search(_TITLE, text)
         return Envelope(message=" ".join((title[1] if title else text).split())[:200])
     return envelope_of(value)
 
@@ -200,7 +200,7 @@ def masked_json(data: _json.Buffer, key: str | None) -> bytes:
     def within(match: re.Match[bytes]) -> bytes:
         return msgspec.json.encode(mask(msgspec.json.decode(match[0]), key))
 
-    return _STRING.sub(within, _json.repair(data))
+    return re.sub(_STRING, within, _json.repair(data))
 
 
 def beginning(body: bytes, key: str | None) -> str:

@@ -65,12 +65,13 @@ class Limiter:
     def __init__(
         self, limit: int, quota: Quota | None = None, *, max_streams: int | None = None
     ) -> None:
-        self.limit = self._own_limit = limit
+        self.limit: int = limit
+        self._own_limit = limit
         # One client may be used by the event loops of several threads. Finalisers may come in
         # between in any, so the lock lets its own thread in again.
         self._lock = threading.RLock()
-        self.in_flight = 0
-        self.throttled = 0
+        self.in_flight: int = 0
+        self.throttled: int = 0
         self.quota = quota
         self.adaptive: AdaptiveLimit | None = None
         self._rate_limit = RateLimit()
@@ -78,8 +79,9 @@ class Limiter:
         self._waiters: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
         self._cool_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self.warned = self.for_streams = False
-        self.streams = self
+        self.warned: bool = False
+        self.for_streams: bool = False
+        self.streams: Limiter = self
         if max_streams is not None:
             self.streams = Limiter(max_streams, quota)
             self.streams.for_streams = True

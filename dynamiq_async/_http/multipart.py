@@ -56,10 +56,10 @@ class Multipart:
         for name, _ in fields:
             check_sendable(name, "a field's name", "extra_body")
         self._boundary = os.urandom(16).hex()
-        self.fields = fields
-        self.files = files
-        self.max_file_bytes = max_file_bytes
-        self.progress = progress
+        self.fields: Sequence[tuple[str, str]] = fields
+        self.files: Sequence[tuple[str, Upload]] = files
+        self.max_file_bytes: int | None = max_file_bytes
+        self.progress: Progress | None = progress
         self.failure: Exception | None = None
 
     @property

@@ -38,7 +38,7 @@ class Outage:
     """
 
     def __init__(self, patience: float) -> None:
-        self.down = False
+        self.down: bool = False
         self._patience = patience
         self._reached = False
         self._began = self._next_try = 0.0

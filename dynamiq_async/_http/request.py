@@ -31,6 +31,7 @@ class Request(transport.Request):
     """
 
     __slots__ = ("idempotent", "over_limit", "taken", "urgent")
+    body: bytes | Multipart | None
     upgrades = False
 
     def __init__(
@@ -48,11 +49,11 @@ class Request(transport.Request):
         self.url = url
         self.headers = headers
         self.body = body
-        self.sent = True
-        self.idempotent = idempotent
-        self.urgent = urgent
-        self.over_limit = False
-        self.taken = False
+        self.sent: bool = True
+        self.idempotent: bool = idempotent
+        self.urgent: bool = urgent
+        self.over_limit: bool = False
+        self.taken: bool = False
 
     def begin(self) -> None:
         """Note that another attempt begins."""

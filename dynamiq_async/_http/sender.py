@@ -57,9 +57,9 @@ class OpenResponse:
     __slots__ = ("_limiter", "attempts", "response", "status")
 
     def __init__(self, response: ClientResponse, limiter: Limiter) -> None:
-        self.response = response
-        self.status = response.status
-        self.attempts = 1
+        self.response: ClientResponse = response
+        self.status: int = response.status
+        self.attempts: int = 1
         self._limiter: Limiter | None = limiter
 
     def close(self) -> None:
@@ -102,8 +102,8 @@ class Sender:
         self.key: str | None = secret
         self.max_response_bytes = max_response_bytes
         self.credential = credential
-        self.telemetry = telemetry or Telemetry()
-        self.closed = False
+        self.telemetry: Telemetry = telemetry or Telemetry()
+        self.closed: bool = False
         self.before_close: set[Callable[[], Awaitable[None]]] = set()
         self._timer: Timer | None = None
 
@@ -392,6 +392,7 @@ class Sender:
     async def read_body(
         self, request: Request, response: ClientResponse, limits: TaskLimits
     ) -> BufferedResponse:
+        """Read the whole response. Raises APIResponseError when it is too large."""
         body = response.arrived()
         if body is None:
             body = await self._read_pieces(request, response, limits)
@@ -425,6 +426,7 @@ class Sender:
     async def refusal(
         self, request: Request, response: Response, limits: TaskLimits
     ) -> errors.APIStatusError:
+        """The error for a response that is no success, with what its body says."""
         limits.run("total")  # the status is here; its body has a limit of its own
         return status_error(
             str(request),
@@ -447,7 +449,8 @@ async def read_beginning(response: Response) -> bytes:
                 pieces.append(piece)
                 size += len(piece)
     except (TimeoutError, errors.APIConnectionError):
-        log.debug("the body of an error was cut off after %d bytes", size)
+        facts = extra(status=response.status)
+        log.debug("the body of an error was cut off after %d bytes", size, extra=facts)
     return b"".join(pieces)
 
 

@@ -53,6 +53,7 @@ class Timer:
             self._arm(when)
 
     def forget(self, limits: TimeLimits) -> None:
+        """Check no longer whether a limit has passed. May be called twice."""
         if limits.planned < inf:
             limits.planned = inf
             self._checks.pop(limits, None)
@@ -113,8 +114,10 @@ class TimeLimits:
         self._deadline = deadline
         self._timer = timer
         self._expire: Callable[[], None] | None = expire
-        self.planned = inf
-        self.limit, self.seconds, self._due = "total", timeout.total, deadline
+        self.planned: float = inf
+        self.limit: str = "total"
+        self.seconds = timeout.total
+        self._due = deadline
 
     def run(self, limit: str) -> None:
         """From now on, `limit` is the one that runs."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from dynamiq_async import errors
 from dynamiq_async._telemetry import names
-from dynamiq_async._telemetry.api import never_raises
+from dynamiq_async._telemetry.instruments import never_raises
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
-    from dynamiq_async._telemetry.api import Instruments
+    from dynamiq_async._telemetry.instruments import Instruments
 
 current: ContextVar[Call | None] = ContextVar("dynamiq_async_call", default=None)
 """The call that a request is a part of."""

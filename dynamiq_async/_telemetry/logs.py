@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from dynamiq_async.errors import DynamiqError
+from dynamiq_async.errors import DynamiqError
 
 
 def extra(
-    error: DynamiqError | None = None,
+    error: BaseException | None = None,
     *,
     run_id: str | None = None,
     sequence: int | None = None,
@@ -17,8 +16,8 @@ def extra(
     status: int | None = None,
 ) -> dict[str, Any]:
     """`extra=` of a record: the run, the position in its stream, which attempt it was and the HTTP
-    status. None stands for what is not known; an `error` tells what is not given."""
-    if error is not None:
+    status. None stands for what is not known; an `error` of ours tells what is not given."""
+    if isinstance(error, DynamiqError):
         run_id = error.run_id if run_id is None else run_id
         sequence = error.sequence if sequence is None else sequence
         attempt = error.attempts if attempt is None else attempt

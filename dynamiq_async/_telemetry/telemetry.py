@@ -14,15 +14,15 @@ from msgspec import Struct
 
 from dynamiq_async import errors
 from dynamiq_async._telemetry import names
-from dynamiq_async._telemetry.api import Api, is_imported, never_raises
 from dynamiq_async._telemetry.calls import Call, attach, current, detach
+from dynamiq_async._telemetry.instruments import Api, is_imported, never_raises
 from dynamiq_async._telemetry.names import Operation, operation_of
 from dynamiq_async._telemetry.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from dynamiq_async._telemetry.api import Instruments
+    from dynamiq_async._telemetry.instruments import Instruments
 
 _NO_CALL = nullcontext()
 _OFF = Settings(enabled=False)
@@ -235,6 +235,7 @@ class Batch:
 
     @never_raises
     def end(self) -> None:
+        """End the span."""
         if self._span is not None:
             detach(self._token)
             self._span.end()

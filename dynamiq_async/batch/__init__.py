@@ -5,6 +5,7 @@ streams, interleaved. `fan_out` makes a `Map` from any client and any coroutine 
 """
 
 from dynamiq_async.batch.batching import Batching
+from dynamiq_async.batch.jobs import NS, job_session
 from dynamiq_async.batch.map import Map, collected, fan_out
 from dynamiq_async.batch.models import (
     BatchProgress,
@@ -13,7 +14,6 @@ from dynamiq_async.batch.models import (
     MapSuccess,
     StreamItem,
 )
-from dynamiq_async.batch.once import NS, job_session
 from dynamiq_async.batch.options import BatchOptions, FanOutOptions, MapOptions, StreamManyOptions
 from dynamiq_async.batch.stream_many import StreamMany
 

@@ -127,9 +127,10 @@ class Batching(Client):
                 one that was canceled anew. Not with `job`, whose runs are everybody's.
             timeout, max_retries: for each call instead of the client's. In mode "run", `timeout`
                 holds for the create and again for the run (an hour, unless one is set).
-            user_id, session_id, last_node_output, error_on_node_failure, retry, extra_body,
-                extra_headers, extra_query: as for `invoke`. A `session_id` for all runs
-                takes their own from them, by which they are found again.
+            user_id, last_node_output, error_on_node_failure, retry: as for `invoke`.
+            extra_body, extra_headers, extra_query: as for `invoke`.
+            session_id: as for `invoke`. One for all runs takes their own from them, by which they
+                are found again.
 
         Raises:
             InvalidArgumentError: an argument cannot be used; nothing was sent.

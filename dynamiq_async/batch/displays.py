@@ -12,6 +12,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dynamiq_async._telemetry import extra
 from dynamiq_async.batch.models import BatchProgress
 from dynamiq_async.errors import InvalidArgumentError
 
@@ -24,7 +25,7 @@ BAR_SECONDS = 0.2
 CALL_SECONDS = 0.5
 LOG_SECONDS = 10.0
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 
 class Display(Protocol):
@@ -87,9 +88,11 @@ class CallDisplay:
         self._call = call
 
     def update(self, figures: BatchProgress) -> None:
+        """Call the function."""
         self._call(figures)
 
     def close(self, figures: BatchProgress) -> None:
+        """Call the function once more."""
         self._call(figures)
 
 
@@ -102,12 +105,14 @@ class LogDisplay:
         self._began = False
 
     def update(self, figures: BatchProgress) -> None:
+        """Log a line."""
         if self._began:  # at the beginning there is nothing to tell
-            log.info("batch: %s", line(figures))
+            log.info("batch: %s", line(figures), extra=extra())
         self._began = True
 
     def close(self, figures: BatchProgress) -> None:
-        log.info("batch: %s", line(figures, ended=True))
+        """Log the last line."""
+        log.info("batch: %s", line(figures, ended=True), extra=extra())
 
 
 class RichDisplay:
@@ -124,6 +129,7 @@ class RichDisplay:
         self._task: Any = None
 
     def update(self, figures: BatchProgress, *, ended: bool = False) -> None:
+        """Draw the bar."""
         if self._task is None:
             self._bar.start()
             self._task = self._bar.add_task("", total=figures.total)
@@ -135,6 +141,7 @@ class RichDisplay:
         )
 
     def close(self, figures: BatchProgress) -> None:
+        """Draw the bar as it stays."""
         self.update(figures, ended=True)
         self._bar.stop()
 
@@ -153,6 +160,7 @@ class TqdmDisplay:
         self._bar: Any = None
 
     def update(self, figures: BatchProgress, *, ended: bool = False) -> None:
+        """Draw the bar."""
         if self._bar is None:
             module = import_module("tqdm.notebook" if self._widgets else "tqdm")
             self._bar = module.tqdm(total=figures.total, bar_format="{bar:20} {desc}")
@@ -161,6 +169,7 @@ class TqdmDisplay:
         self._bar.set_description_str(line(figures, ended=ended))
 
     def close(self, figures: BatchProgress) -> None:
+        """Draw the bar as it stays."""
         self.update(figures, ended=True)
         self._bar.close()
 

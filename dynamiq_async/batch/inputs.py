@@ -91,7 +91,7 @@ class Items:
             check_count(total, "total", least=0)
         elif shard is None:
             self.total = _length(self._inputs)
-        self.waits = isinstance(inputs, AsyncIterable)
+        self.waits: bool = isinstance(inputs, AsyncIterable)
         self.failure: BaseException | None = None
         self._key_of = _field(key) if isinstance(key, str) else key
         self._keys = _Remembered()

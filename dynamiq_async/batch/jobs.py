@@ -1,269 +1,313 @@
-"""One input after another, in a mode, with or without a journal: each becomes a `MapResult`."""
+"""Exactly once anywhere: the runs of a `job=`, which anybody finds again.
+
+The session of an input's run is made of the job's name and the input's key alone, so the service
+is the journal: whoever takes up the job, on any machine and after any crash, finds the run that was
+made for a key, and follows it. Two live attempts can meet between a look and what it does not show
+yet. Then two runs begin, and one counts: the first that was not canceled, by the time of its start
+and then its id. Whoever sees another one cancels it.
+
+This rests on lists that show a run within the settling time, and on a `started_at` that stays as it
+is: both are our guess. A key for idempotent creates at the service would make it certain.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID, uuid5
 
-from dynamiq_async import errors
-from dynamiq_async._tasks import cancel_requests
-from dynamiq_async.batch.engine import HaltError
-from dynamiq_async.batch.fingerprint import digest, digest_options
-from dynamiq_async.batch.models import Draft
+import msgspec
+
+from dynamiq_async import _json, errors
+from dynamiq_async._http.status import may_pass
+from dynamiq_async._json import encode_object
+from dynamiq_async._telemetry import extra
+from dynamiq_async.batch.modes import RunToEnd, unseen
+from dynamiq_async.runs.models import time_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Iterable, Iterator
 
-    from dynamiq_async._http.sender import Sender
-    from dynamiq_async.batch.inputs import Item
-    from dynamiq_async.batch.journal import Claim, Journal
-    from dynamiq_async.batch.models import MapResult
-    from dynamiq_async.batch.modes import Mode
-    from dynamiq_async.batch.tally import Tally
+    from dynamiq_async.batch.models import Draft, Key
+    from dynamiq_async.batch.modes import Attempt
+    from dynamiq_async.runs.models import Run
 
-OnError = Literal["return", "raise"]
-Unknown = Literal["raise", "retry", "skip"]
+NS: Final = UUID("8d4f6a2e-5f0b-5c1e-9a57-0e6f3b1c7d24")
+"""The namespace of all jobs. The session of an input's run is `uuid5(uuid5(NS, job), str(key))`."""
 
+LIST_LAG = 2.0
+"""Seconds for which a list may lag behind, where nobody says otherwise."""
 
-class MapJob:
-    """Items without a journal."""
+_PAGE_SIZE = 100
+_PAUSES = (0.05, 0.5)
+_RETRY = r"\n[0-9]+\Z"
+_LAST = datetime.max.replace(tzinfo=UTC)
 
-    def __init__(
-        self,
-        mode: Mode,
-        tally: Tally,
-        sender: Sender,
-        *,
-        on_error: OnError,
-        include_input: bool,
-    ) -> None:
-        self._mode = mode
-        self._sender = sender
-        self._tally = tally
-        self._raises = on_error == "raise"
-        self._include_input = include_input
-
-    async def open(self) -> None:
-        """Nothing is needed."""
-
-    async def aclose(self) -> None:
-        """Nothing is left."""
-
-    async def __call__(self, item: Item) -> MapResult[Any]:
-        draft = begun(item, include_input=self._include_input)
-        started = perf_counter()
-        try:
-            if item.error is not None:
-                raise item.error
-            await self._work(draft, item, started)
-        except HaltError:
-            raise
-        except asyncio.CancelledError as error:
-            keep(unless_ended(error), draft)
-        except Exception as error:  # noqa: BLE001 - the item's result
-            check_open(self._sender, error)
-            keep(error, draft)
-        ended = perf_counter()
-        if not draft.from_journal:
-            draft.seconds = ended - started
-        result = draft.finished()
-        self._tally.count(result, ended)
-        if self._raises and result.error is not None:
-            result.error.add_note(f"This is the error of input {item.index}, key {item.key!r}.")
-            raise result.error
-        return result
-
-    async def _work(self, result: Draft, item: Item, started: float) -> None:
-        mode = self._mode
-        await mode.work(result, mode.prepare(item.input), None)
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 
-class JournaledJob(MapJob):
-    """Items with a journal: what is done is not done again, and no result is handed out before it
-    is committed."""
+def job_id(job: str) -> UUID:
+    """The namespace of one job's sessions.
 
-    def __init__(
-        self,
-        mode: Mode,
-        tally: Tally,
-        sender: Sender,
-        opening: Callable[[], Awaitable[Journal]],
-        options: Mapping[str, Any],
-        *,
-        on_error: OnError,
-        include_input: bool,
-        unknown: Unknown,
-    ) -> None:
-        super().__init__(mode, tally, sender, on_error=on_error, include_input=include_input)
-        self._opening = opening
-        self._options = digest_options(options)
-        self._unknown = unknown
-        self._opened: Journal | None = None
-
-    async def open(self) -> None:
-        self._opened = await self._opening()
-
-    async def aclose(self) -> None:
-        if self._opened is not None:
-            await self._opened.aclose()
-
-    @property
-    def _journal(self) -> Journal:
-        assert self._opened is not None  # noqa: S101 - opened before the first item
-        return self._opened
-
-    async def _work(self, result: Draft, item: Item, started: float) -> None:
-        prepared = self._mode.prepare(item.input)
-        try:
-            claim = await self._journal.begin(str(item.key), digest(item.input) + self._options)
-            if claim.state in ("done", "failed"):
-                self._recall(result, claim)
-            elif claim.state == "unknown":
-                await self._settle(result, prepared, claim, started)
-            else:
-                await self._attempt(result, prepared, claim, started)
-        except errors.JournalError as error:
-            if error.key is None:  # it is about no item: without its journal a batch must not go on
-                raise HaltError(error, at_once=True) from error
-            raise
-
-    def _attempt(
-        self, result: Draft, prepared: Any, claim: Claim, started: float
-    ) -> Awaitable[bool]:
-        working = self._mode.work(result, prepared, _Attempt(self._journal, claim))
-        return self._noted(result, claim, started, working)
-
-    async def _settle(self, result: Draft, prepared: Any, claim: Claim, started: float) -> None:
-        """An earlier attempt was begun, and its end was not noted."""
-        if self._mode.traceable:
-            recovering = self._mode.recover(result, prepared, claim.session_id, claim.record.run_id)
-            if await self._noted(result, claim, started, recovering):
-                return
-        elif self._unknown != "retry":
-            error = _unknown_outcome(claim)
-            if self._unknown == "raise":
-                raise HaltError(error)
-            raise error
-        again = await self._journal.again(claim.record.key)
-        await self._attempt(result, prepared, again, started)
-
-    async def _noted(
-        self,
-        result: Draft,
-        claim: Claim,
-        started: float,
-        working: Awaitable[bytes | None],
-    ) -> bool:
-        """Note what comes of it; False when nothing does."""
-        output: bytes | None = None
-        failure: Exception | None = None
-        try:
-            output = await working
-        except HaltError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the item's result
-            check_open(self._sender, error)
-            keep(error, result)
-            if self._mode.single and self._tally.rules.spares(error):
-                self._journal.withdraw(claim.record.key)
-                return True
-            failure = error
-        if output is None and failure is None:
-            return False
-        await self._journal.finish(
-            claim.record.key,
-            claim.record.attempt,
-            output=output,
-            error=failure,
-            run_id=result.run_id,
-            attempts=result.attempts or 0,
-            seconds=perf_counter() - started,
+    Raises:
+        InvalidArgumentError: `job` is no name.
+    """
+    if not isinstance(job, str) or not job:
+        raise errors.InvalidArgumentError(
+            f"job must be a name, the same in every start of the job, not {job!r}", argument="job"
         )
-        return True
-
-    def _recall(self, result: Draft, claim: Claim) -> None:
-        record = claim.record
-        result.from_journal = True
-        result.run_id = record.run_id
-        result.attempts = record.attempts or None
-        result.seconds = record.seconds or 0.0
-        result.started_at = datetime.fromtimestamp(record.started_at, UTC)
-        result.error = claim.error
-        if result.error is None:
-            result.output = self._mode.recall(record.output or b"null")
+    return _uuid5(NS, job, "job")
 
 
-class _Attempt:
-    """One attempt, as the journal has claimed it."""
+def job_session(job: str, key: Key, *, retry: int = 0) -> str:
+    """The session of the run that a job makes for a key: by it, anybody finds the run again.
 
-    __slots__ = ("_claim", "_journal")
+    Args:
+        job: the job's name.
+        key: the input's. 1 and "1" are the same.
+        retry: 0 for the first run; n for the one that `retry_failed` made when n had failed.
 
-    def __init__(self, journal: Journal, claim: Claim) -> None:
-        self._journal = journal
-        self._claim = claim
-
-    @property
-    def session_id(self) -> str:
-        return self._claim.session_id
-
-    @property
-    def fresh(self) -> bool:
-        return self._claim.state == "new" and not self._journal.is_new
-
-    def note_run(self, run_id: str) -> None:
-        record = self._claim.record
-        self._journal.note_run(record.key, record.attempt, run_id)
-
-    def withdraw(self) -> None:
-        self._journal.withdraw(self._claim.record.key)
+    Raises:
+        InvalidArgumentError: the job or the key is no such name.
+    """
+    return _session(job_id(job), str(key), retry)
 
 
-def begun(item: Item, *, include_input: bool) -> Draft:
-    """The result of an item, of which nothing is known yet."""
-    return Draft(
-        key=item.key,
-        index=item.index,
-        started_at=datetime.now(UTC),
-        input=item.input if include_input else None,
-    )
+def _session(job: UUID, key: str, retry: int) -> str:
+    return str(_uuid5(job, f"{key}\n{retry}" if retry else key, "key"))
 
 
-def keep(error: Exception, result: Draft) -> None:
-    """Make `error` the result, with what it tells."""
-    # The worker's own frame would keep the whole batch alive, and tells nothing.
-    error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
-    result.error = error
-    if isinstance(error, errors.DynamiqError):
-        result.attempts = error.attempts if error.attempts is not None else result.attempts
-        result.run_id = error.run_id or result.run_id
+def _uuid5(namespace: UUID, name: str, argument: str) -> UUID:
+    try:
+        return uuid5(namespace, name)
+    except UnicodeEncodeError as error:
+        raise errors.InvalidArgumentError(
+            f"the {argument} {name!r} cannot be written as UTF-8", argument=argument
+        ) from error
 
 
-def check_open(sender: Sender, error: Exception) -> None:
-    """Begin nothing more with a client that was closed. Whether the service took up what was under
-    way is not known, so none of it counts as failed."""
-    if sender.closed and isinstance(error, errors.ClientClosedError):
-        raise HaltError(error, at_once=True) from error
+class JobRuns(RunToEnd):
+    """A background run for each input, one that counts on any number of machines.
+
+    A run that is there is followed, whatever its state, rather than made. With `retry_failed`, one
+    that failed has a successor, with a session of its own.
+    """
+
+    name = "job"
+
+    def __init__(self, *given: Any, job: UUID, retry_failed: bool, settle: float) -> None:
+        super().__init__(*given, session_id=None, settle=settle, on_leave="detach")
+        self._job = job
+        self._retry_failed = retry_failed
+
+    async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
+        """Follow the run that counts for the key, or make it."""
+        key = _checked_key(result.key)
+        if attempt is not None and attempt.fresh:
+            standing, session = None, _session(self._job, key, 0)
+        else:
+            with _withdrawn(attempt):
+                standing, session = await self._standing(key, prepared)
+        if standing is None:
+            made = await self._create(prepared, session, attempt)
+            if attempt is not None:
+                attempt.note_run(made.id)
+            standing = await self._settled(session, made, prepared)
+            result.found = standing.id != made.id
+        else:
+            result.found = True
+        if attempt is not None and result.found:
+            attempt.note_run(standing.id)
+        return await self._outcome(result, standing, session, prepared)
+
+    async def recover(
+        self, result: Draft, prepared: Any, session_id: str, run_id: str | None
+    ) -> bytes | None:
+        """The session is the job's own, so a look finds the run, if there is one."""
+        key = _checked_key(result.key)
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + self._settle, _PAUSES[0]
+        while True:
+            try:
+                standing, session = await self._standing(key, prepared)
+            except errors.JobConflictError:
+                raise
+            except errors.DynamiqError as error:
+                raise unseen(
+                    "it could not be found out whether a run was started", error
+                ) from error
+            if standing is not None:
+                result.found = True
+                return await self._outcome(result, standing, session, prepared)
+            if loop.time() >= until:
+                return None
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _PAUSES[1])
+
+    # --- looking ---------------------------------------------------------------------------------
+
+    async def _standing(self, key: str, prepared: Any) -> tuple[Run | None, str]:
+        """The run that counts for a key, and its session; without one, the session of the run that
+        is to be made.
+
+        Of a run that failed, the successors are looked at: the last one counts.
+        """
+        retry = 0
+        latest: tuple[Run, str] | None = None
+        while True:
+            session = _session(self._job, key, retry)
+            run = await self._chosen(await self._look(session), prepared)
+            if run is None:
+                return latest if latest and not self._retry_failed else (None, session)
+            if run.failure is None:
+                return run, session
+            latest = run, session
+            retry += 1
+
+    async def _look(self, session: str) -> list[Run]:
+        """The runs of a session, as the service lists them.
+
+        Raises:
+            APIResponseError: it lists runs of other sessions, so ours may be missing.
+        """
+        query = {"session_id": session, "page_size": _PAGE_SIZE}
+        listed = list(await self._service.run_page(query, self._options))
+        runs = [run for run in listed if run.session_id == session]
+        if len(runs) < len(listed):
+            raise errors.APIResponseError(
+                "the service lists runs of other sessions when it is asked for those of one, so "
+                "that a job cannot find its runs again"
+            )
+        return runs
+
+    async def _chosen(self, runs: Iterable[Run], prepared: Any, made: str = "") -> Run | None:
+        """The run that counts; the others are canceled. One that we did not make is checked.
+
+        Raises:
+            JobConflictError: it is the run of another input.
+        """
+        known = list(runs)
+        live = [run for run in known if run.status != "canceled"]
+        chosen = min(live or known, key=_place, default=None)
+        if chosen is None:
+            return None
+        for run in live:
+            if run.id != chosen.id and not run.is_terminal:
+                await self._cancel(run.id)
+        if chosen.id != made:
+            await self._check_input(chosen, prepared)
+        return chosen
+
+    async def _settled(self, session: str, made: Run, prepared: Any) -> Run:
+        """The run that counts, now that ours was made: look until the list has ours, for a list
+        that has it has those before it too.
+
+        Raises:
+            AmbiguousOutcomeError: nobody can tell.
+        """
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + self._settle, _PAUSES[0]
+        runs = {made.id: made}
+        while True:
+            over = loop.time() >= until
+            try:
+                listed = await self._look(session)
+            except errors.DynamiqError as error:
+                if over or not may_pass(error):
+                    what = f"it could not be found out whether run {made.id} is the one that counts"
+                    raise unseen(what, error, made.id) from error
+                listed = []
+            runs |= {run.id: run for run in listed}
+            if over or any(run.id == made.id for run in listed):
+                break
+            await asyncio.sleep(min(pause, max(0.0, until - loop.time())))
+            pause = min(2 * pause, _PAUSES[1])
+        return await self._chosen(runs.values(), prepared, made.id) or made
+
+    async def _check_input(self, run: Run, prepared: Any) -> None:
+        if run.input is None:  # a list may leave it out
+            run = await self._service.get(run.id, self._options)
+        ours = _json.decode(encode_object(prepared, "input", row=True))
+        if run.input is not None and not same_json(run.input, ours):
+            raise errors.JobConflictError(
+                f"run {run.id} was made for this key of the job with another input; give a changed "
+                "input another key, or the job another name",
+                run_id=run.id,
+            )
+
+    async def _cancel(self, run_id: str) -> None:
+        try:
+            await self._service.cancel(run_id)
+        except errors.DynamiqError as error:
+            # It may be over by now. What counts is another run in any case.
+            log.warning(
+                "run %s is not the one that counts, and canceling it: %s",
+                run_id,
+                error,
+                extra=extra(error, run_id=run_id),
+            )
+
+    # --- what comes of it ------------------------------------------------------------------------
+
+    async def _outcome(self, result: Draft, run: Run, session: str, prepared: Any) -> bytes:
+        """The output of the run that counts, also when another one turns out to."""
+        while True:
+            try:
+                return await self._ending(result, run)
+            except errors.RunCanceledError:
+                other = await self._chosen(await self._look(session), prepared, run.id)
+                if other is None or other.id == run.id:
+                    raise
+                run, result.found = other, True
+
+    async def _ending(self, result: Draft, run: Run) -> bytes:
+        """The output of a run, which was listed with it if it is over."""
+        if run.failure is None and (run.status != "completed" or run.output is None):
+            return await self._follow(result, run.id)
+        result.run_id = run.id
+        output: msgspec.Raw = run.unwrap(msgspec.Raw)
+        self._decode(result, output, run.id)
+        return bytes(output)
 
 
-def unless_ended(cancelled: asyncio.CancelledError) -> errors.AmbiguousOutcomeError:
-    """The error of an item whose call was cancelled by another than the batch, which holds up
-    nobody. The batch's own cancellation is raised on."""
-    if cancel_requests():
-        raise cancelled
-    error = errors.AmbiguousOutcomeError(
-        "the call was cancelled, and not by this batch; nobody knows what became of it"
-    )
-    error.__cause__ = cancelled
-    return error
+@contextmanager
+def _withdrawn(attempt: Attempt | None) -> Iterator[None]:
+    """Who is cancelled while it looks has sent nothing."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if attempt is not None:
+            attempt.withdraw()
+        raise
 
 
-def _unknown_outcome(claim: Claim) -> errors.AmbiguousOutcomeError:
-    error, key = claim.error, claim.record.key
-    why = f" ({error.message})" if error is not None else ""
-    return errors.AmbiguousOutcomeError(
-        f"the call for key {key!r} was begun in an earlier start of this job, and nobody "
-        f"knows what became of it{why}. Choose: unknown='retry' calls again, unknown='skip' leaves "
-        "it out",
-    )
+def _place(run: Run) -> tuple[datetime, str]:
+    """By what runs are put in order, the same for everybody who sees them."""
+    return time_of(run.started_at) or _LAST, run.id
+
+
+def _checked_key(key: Key) -> str:
+    text = str(key)
+    if re.search(_RETRY, text):
+        raise errors.InvalidArgumentError(
+            f"the key {text!r} ends like that of a retry: with a line break and a number",
+            argument="key",
+        )
+    return text
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON, where 1 and 1.0 are, and 1 and true are not."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(
+            same_json(value, other[name]) for name, value in one.items()
+        )
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_json, one, other))
+    return bool(one == other)

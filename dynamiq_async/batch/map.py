@@ -16,10 +16,10 @@ from dynamiq_async.batch.columns import Columns
 from dynamiq_async.batch.displays import ShowProgress, display_of
 from dynamiq_async.batch.engine import Fanout
 from dynamiq_async.batch.inputs import Inputs, Items, KeyOf
-from dynamiq_async.batch.jobs import JournaledJob, MapJob, OnError, Unknown
+from dynamiq_async.batch.items import JournaledJob, MapJob, OnError, Unknown
+from dynamiq_async.batch.jobs import LIST_LAG, JobRuns, job_id
 from dynamiq_async.batch.models import BatchProgress, MapResult
 from dynamiq_async.batch.modes import Call, Invoke, Mode, RunToEnd, run_session
-from dynamiq_async.batch.once import LIST_LAG, JobRuns, job_id
 from dynamiq_async.batch.options import (
     FanOutOptions,
     check_one_of,
@@ -34,7 +34,7 @@ from dynamiq_async.batch.tally import Tally
 from dynamiq_async.options import OnLeave, check_count
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from dynamiq_async._http.outage import Outage
     from dynamiq_async.batch.journal import Journal, JournalStore
@@ -158,7 +158,7 @@ class ArrowBatches:
         self._rows = rows
         self._waiting = Rows(columns)
         self._failure: Exception | None = None
-        self.table = self._waiting.table
+        self.table: Callable[[Sequence[Any]], Any] = self._waiting.table
 
     def __aiter__(self) -> Self:
         return self

@@ -114,9 +114,11 @@ class Invoke:
         self._label = str(self._model)
 
     def prepare(self, input: Any) -> Any:
+        """The body of the call's request."""
         return root_body(input, **self._fields)
 
     async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
+        """Invoke the App."""
         model = self._model
         request = Request("POST", model.url, model.headers, prepared, idempotent=model.idempotent)
         with self._sender.telemetry.calling(request):
@@ -134,9 +136,11 @@ class Invoke:
     async def recover(
         self, result: Draft, prepared: Any, session_id: str, run_id: str | None
     ) -> bytes | None:
+        """Not called: a synchronous call cannot be looked up."""
         raise NotImplementedError
 
     def recall(self, output: bytes) -> Any:
+        """The output that a journal kept."""
         return recalled(output, self._output_type)
 
 
@@ -165,9 +169,11 @@ class Call:
         self._output_type = output_type
 
     def prepare(self, input: Any) -> Any:
+        """The input itself."""
         return input
 
     async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
+        """Await the function."""
         calling = self._call(self._view, prepared)
         if not hasattr(calling, "__await__"):
             raise HaltError(_not_awaitable(calling), at_once=True)
@@ -177,9 +183,11 @@ class Call:
     async def recover(
         self, result: Draft, prepared: Any, session_id: str, run_id: str | None
     ) -> bytes | None:
+        """Not called: what a function did cannot be looked up."""
         raise NotImplementedError
 
     def recall(self, output: bytes) -> Any:
+        """The output that a journal kept."""
         return recalled(output, self._output_type)
 
 
@@ -221,10 +229,12 @@ class RunToEnd:
         self._service.create_request({}, given, session_id=session_id, **fields)
 
     def prepare(self, input: Any) -> Any:
+        """The input itself, once it is known to be an object that JSON can hold."""
         encode_object(input, "input", row=True)
         return input
 
     async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
+        """Make a run and follow it to its end."""
         session = attempt.session_id if attempt is not None else self._session_id or str(uuid4())
         telemetry = self._service.api.sender.telemetry
         with telemetry.composed(INVOKE, CONVERSATION=session, STREAM=True) as call:
@@ -238,6 +248,7 @@ class RunToEnd:
     async def recover(
         self, result: Draft, prepared: Any, session_id: str, run_id: str | None
     ) -> bytes | None:
+        """Follow the run that was made before, if there is one."""
         if run_id is None:
             try:
                 run = await self._find(session_id)
@@ -254,6 +265,7 @@ class RunToEnd:
             raise
 
     def recall(self, output: bytes) -> Any:
+        """The output that a journal kept."""
         return recalled(output, self._output_type)
 
     async def _create(self, input: Any, session: str, attempt: Attempt | None) -> Run:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dynamiq_async.batch.displays import ShowProgress
     from dynamiq_async.batch.inputs import KeyOf
-    from dynamiq_async.batch.jobs import OnError, Unknown
+    from dynamiq_async.batch.items import OnError, Unknown
     from dynamiq_async.batch.journal import JournalStore
     from dynamiq_async.batch.shards import Shard
     from dynamiq_async.runs.questions import OnQuestion
@@ -100,6 +100,7 @@ def outage_of(connect_patience: float) -> Outage:
 
 
 def check_seconds_or_zero(value: float, argument: str) -> None:
+    """Raise InvalidArgumentError unless `value` is a number of seconds or 0."""
     if value is None or isinstance(value, bool) or value != 0:
         check_seconds(value if value is not None else 0, argument)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import Any
 
 from dynamiq_async.batch.models import Key
@@ -34,6 +33,8 @@ def shard_of(shard: Shard) -> tuple[int, int]:
 
 def part_of(shard: Shard) -> Callable[[Key], bool]:
     """Whether a key is of this part of the inputs."""
+    from hashlib import blake2b  # here, because few batches have shards, and it slows the start
+
     number, count = shard_of(shard)
 
     def is_ours(key: Key) -> bool:

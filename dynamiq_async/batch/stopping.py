@@ -42,7 +42,7 @@ class StopRules:
         self._is_share = isinstance(max_failures, float)
         self._max_wait = max_wait
         self.cause: Exception | None = None
-        self.why = ""
+        self.why: str = ""
         self._finished = self._failed = self._succeeded = 0
         self._refused = self._waits = 0
 

@@ -10,7 +10,7 @@ from dynamiq_async._http.client import api_of, patient_view
 from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async.batch.engine import Fanout
 from dynamiq_async.batch.inputs import Inputs, Items, KeyOf
-from dynamiq_async.batch.jobs import begun, check_open, keep, unless_ended
+from dynamiq_async.batch.items import begun, check_open, keep, unless_ended
 from dynamiq_async.batch.map import CONNECT_PATIENCE, DEFAULT_CONCURRENCY, FanOutIterator
 from dynamiq_async.batch.models import StreamItem
 from dynamiq_async.batch.options import (

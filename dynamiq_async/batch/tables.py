@@ -5,7 +5,6 @@ Rows are written in groups as they come, so the memory that a file takes does no
 
 from __future__ import annotations
 
-import csv
 import io
 from datetime import date, datetime, timedelta
 from itertools import chain
@@ -120,6 +119,7 @@ class ArrowFile:
         self._characters = 0
 
     def add(self, row: Sequence[Any]) -> None:
+        """Take a row; write a group when there is enough for one."""
         self._rows.append(row)
         self._characters += sum(len(row[n] or "") for n in self._texts)
         if len(self._rows) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
@@ -130,6 +130,7 @@ class ArrowFile:
         self._writer.write_batch(_arrow.record_batch(self._schema, rows))
 
     def close(self) -> None:
+        """Write the rest, and the end of the file."""
         if self._rows:
             self._write()
         self._writer.close()
@@ -139,12 +140,15 @@ class CSVFile:
     """A CSV file: a header, texts as they are, nothing where there is no value."""
 
     def __init__(self, file: BinaryIO | io.RawIOBase, columns: Columns) -> None:
+        import csv  # here, because few batches write one, and it slows the start
+
         self._file = file
         self._line = io.StringIO(newline="")
         self._rows = csv.writer(self._line)
         self.add([column.name for column in columns.columns])
 
     def add(self, row: Sequence[Any]) -> None:
+        """Write a row."""
         self._rows.writerow(map(_cell, row))
         self._file.write(self._line.getvalue().encode(errors="replace"))
         self._line.seek(0)
@@ -182,6 +186,7 @@ class Rows:
         return len(self._rows)
 
     def add(self, row: Sequence[Any]) -> None:
+        """Take a row."""
         self._rows.append(row)
 
     def take(self) -> Any:

@@ -26,7 +26,12 @@ class Tally:
         self.rules = rules
         self.telemetry = telemetry
         self.batch: Batch | None = None
-        self.started = self.done = self.failed = self.unknown = self.skipped = self.found = 0
+        self.started: int = 0
+        self.done: int = 0
+        self.failed: int = 0
+        self.unknown: int = 0
+        self.skipped: int = 0
+        self.found: int = 0
         self.usage: Usage | None = None
         self._worked = 0
         self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
@@ -34,9 +39,11 @@ class Tally:
         self._ended_at: float | None = None
 
     def begin(self) -> None:
+        """Take the first sample of the rate."""
         self._sample(perf_counter())
 
     def end(self) -> None:
+        """Note the time, so that the rate stays as it is."""
         self._ended_at = perf_counter()
 
     def count(self, result: MapResult[Any], time: float) -> None:

@@ -7,12 +7,13 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING, NoReturn
 
+from dynamiq_async._telemetry import extra
 from dynamiq_async.errors import StreamClosedError
 
 if TYPE_CHECKING:
     from .results import CallbackResult
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 
 class Arrivals:
@@ -24,8 +25,8 @@ class Arrivals:
     """
 
     def __init__(self, limit: int) -> None:
-        self.count = 0
-        self.dropped = 0
+        self.count: int = 0
+        self.dropped: int = 0
         self._limit = limit
         self._closed = False
         self._kept: dict[int, CallbackResult] = {}  # by number from 1, without gaps
@@ -77,7 +78,11 @@ class Arrivals:
         if number in self._unasked:
             self._unasked.remove(number)
             self.dropped += 1
-            log.warning("dropped the result of run %s, which nobody asked for", result.id)
+            log.warning(
+                "dropped the result of run %s, which nobody asked for",
+                result.id,
+                extra=extra(run_id=result.id),
+            )
 
     async def _wait(self, key: str | None) -> CallbackResult | None:
         future: asyncio.Future[CallbackResult | None] = asyncio.get_running_loop().create_future()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .results import CallbackResult
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 MAX_PORT = 65_535
 CLOSE_SECONDS = 1.0

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from dynamiq_async._json import IN_PLACE_BYTES
 from dynamiq_async._tasks import in_thread
+from dynamiq_async._telemetry import extra
 from dynamiq_async.errors import InvalidArgumentError
 from dynamiq_async.options import check_seconds
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from .results import CallbackResult
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 OnResult = Callable[["CallbackResult"], Awaitable[object] | object]
 """Called with each result, once. An async function, or a plain one that does not block."""
@@ -108,14 +109,14 @@ class CallbackReceiver:
                 headers are refused, and not read beyond `max_body_bytes`.
             method: of the request.
 
-        Raises:
-            Whatever `on_result`, the store or the reading of `body` raises: respond with a 500.
+        Raises whatever `on_result`, the store or the reading of `body` raises: respond with a 500.
         """
         try:
             self._verifier.check_head(headers, method=method)
             first = await self._handle_once(await _parsed(await self._read_body(body)))
         except CallbackRefusedError as refused:
-            log.debug("refused a callback with %s: %s", refused.status, refused)
+            status = refused.status
+            log.debug("refused a callback with %s: %s", status, refused, extra=extra(status=status))
             return refused.reply
         return _HANDLED if first else _REPEATED
 

@@ -48,6 +48,7 @@ class CallbackReply(Struct, frozen=True):
     def of(
         cls, status: int, content: Mapping[str, Any], headers: Mapping[str, str]
     ) -> CallbackReply:
+        """A response of this content, as JSON."""
         return cls(status, {"Content-Type": JSON_TYPE, **headers}, msgspec.json.encode(content))
 
 
@@ -62,7 +63,7 @@ class CallbackRefusedError(DynamiqError):
         self, message: str = "", *, headers: Mapping[str, str] | None = None, **known: Any
     ) -> None:
         super().__init__(message, **known)
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str] = dict(headers or {})
 
     @property
     def reply(self) -> CallbackReply:
@@ -101,7 +102,7 @@ class CallbackVerifier:
     def __init__(self, *, tokens: Tokens, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES) -> None:
         tokens = hidden_tokens(tokens)
         self._digests = None if tokens is False else list(map(_digest, _check_tokens(tokens)))
-        self.max_body_bytes = check_count(max_body_bytes, "max_body_bytes")
+        self.max_body_bytes: int = check_count(max_body_bytes, "max_body_bytes")
 
     def verify(self, headers: Headers, body: bytes, *, method: str = "POST") -> CallbackResult:
         """The result in a whole request.

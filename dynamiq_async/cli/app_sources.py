@@ -1,23 +1,107 @@
-"""Where `serve` has its App from: the built-in ones, your own function, or a workflow of the
+"""Where `serve` has its Apps from: the built-in ones, your own functions, or workflows of the
 vendor's library."""
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamiq_async.cli import output
 from dynamiq_async.errors import InvalidArgumentError, MissingExtraError
 
 if TYPE_CHECKING:
-    from dynamiq_async.emulator import App
+    from collections.abc import Sequence
+
+    from dynamiq_async.emulator import App, Emulator, Project
     from dynamiq_async.emulator.library import WorkflowApp
 
 _LIBRARY = "dynamiq"
 _YAML = (".yaml", ".yml")
+
+
+class FoundApps(NamedTuple):
+    """The Apps to serve.
+
+    Attributes:
+        root: the App at the root, and `source`, how it was asked for.
+        named: the others, by their names.
+        sources: how those were asked for.
+    """
+
+    root: str | App | WorkflowApp
+    source: str
+    named: dict[str, str | App | WorkflowApp]
+    sources: dict[str, str]
+
+    @property
+    def has_workflow(self) -> bool:
+        """Whether one of them is a workflow of the library's."""
+        return any(map(is_workflow_app, (self.root, *self.named.values())))
+
+
+_NAMED = re.compile(r"([\w.-]+)=(.+)", re.DOTALL)
+
+
+def find_apps(asked: Sequence[str], default: str) -> FoundApps:
+    """The App at the root, `default` if none is asked for, and those that are named.
+
+    Args:
+        asked: for each App what `find_app` takes; for all but one with its name before it, as in
+            `support=module:function`.
+
+    Raises:
+        InvalidArgumentError: there is no such App, two are at the root or have one name, or one
+            cannot be called so.
+        MissingExtraError: as for `find_app`.
+    """
+    sources: dict[str, str] = {}
+    for given in asked:
+        match = _NAMED.fullmatch(given)
+        name, source = match.groups() if match else ("", given)
+        if name in sources:
+            called = f"are called {name!r}" if name else "are at the root"
+            raise InvalidArgumentError(
+                f"both {sources[name]} and {source} {called}; name them apart, as in "
+                "support=module:function",
+                argument="app",
+            )
+        sources[name] = source
+    root = sources.pop("", default)
+    named = {name: find_app(source) for name, source in sources.items()}
+    return FoundApps(find_app(root), root, named, sources)
+
+
+def made(found: FoundApps, **options: Any) -> Emulator:
+    """An emulator of these Apps. Raises InvalidArgumentError where names or projects are wrong."""
+    from dynamiq_async.emulator import Emulator
+
+    try:
+        return Emulator(found.root, apps=found.named, **options)
+    except ValueError as error:
+        raise InvalidArgumentError(str(error)) from error
+
+
+def find_projects(asked: Sequence[str]) -> list[Project]:
+    """Projects of texts like `Finance=billing,ledger`.
+
+    Raises InvalidArgumentError for another text.
+    """
+    from dynamiq_async.emulator import Project
+
+    found: dict[str, list[str]] = {}
+    for given in asked:
+        name, _, apps = given.partition("=")
+        if not (name and apps):
+            raise InvalidArgumentError(
+                f"{given!r} is no project with its Apps, like Finance=billing,ledger",
+                argument="project",
+            )
+        found.setdefault(name, []).extend(app.strip() for app in apps.split(","))
+    return [Project(name=name, apps=apps) for name, apps in found.items()]
 
 
 def find_app(name: str) -> str | App | WorkflowApp:
@@ -68,15 +152,18 @@ def _from_yaml(file: Path, workflow_id: str | None) -> WorkflowApp:
         raise MissingExtraError(str(error)) from error
     except Exception as error:  # whatever the library says of the file
         raise InvalidArgumentError(f"{file} cannot be loaded: {error}", argument="app") from error
-    return app
+    return _said_what_it_gives(app)
 
 
 def _own(name: str) -> App | WorkflowApp:
+    from dynamiq_async.emulator import NotAnAppError, check_app
     from dynamiq_async.emulator.library import INSTALL, WorkflowApp, is_workflow
 
     module_name, _, path = name.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
+        if importlib.util.find_spec(_LIBRARY) is not None:
+            _tell_to_wait()  # the module may import it
         found: Any = importlib.import_module(module_name)
         for attribute in path.split("."):
             found = getattr(found, attribute)
@@ -85,12 +172,25 @@ def _own(name: str) -> App | WorkflowApp:
             raise MissingExtraError(f"{name}: {INSTALL}") from error
         raise InvalidArgumentError(f"{name} cannot be loaded: {error}", argument="app") from error
     if is_workflow(found) or _makes_one(found):
-        _tell_to_wait()
-        return WorkflowApp(found, name=path)
+        return _said_what_it_gives(WorkflowApp(found, name=path))
     if not callable(found):
         said = f"{name} is not a function, nor a workflow"
         raise InvalidArgumentError(said, argument="app")
+    try:
+        check_app(found)
+    except NotAnAppError as error:
+        raise InvalidArgumentError(str(error), argument="app") from error
     app: App = found
+    return app
+
+
+def _said_what_it_gives(app: WorkflowApp) -> WorkflowApp:
+    """The App, after a word of warning where its callers get nothing."""
+    if not app.has_output:
+        output.remark(
+            "the workflow has no Output node: callers and runs get {}, as the vendor's checker "
+            "says; only a stream's end has what its nodes gave"
+        )
     return app
 
 
@@ -106,4 +206,4 @@ def _makes_one(found: Any) -> bool:
 
 
 def _tell_to_wait() -> None:
-    output.remark("loading the vendor's library; it takes some seconds")
+    output.remark("loading; the vendor's library takes some seconds")

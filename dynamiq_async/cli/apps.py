@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from dynamiq_async.cli import output, tables
@@ -16,7 +16,7 @@ from dynamiq_async.management import MAX_PAGE_SIZE, AsyncManagement
 if TYPE_CHECKING:
     from dynamiq_async.management import models
 
-app = commands("apps", "The deployed Apps of a project, with their names, ids and hostnames.")
+app: App = commands("apps", "The deployed Apps of a project, with their names, ids and hostnames.")
 
 
 @Parameter(name="*", group=CONNECTION)

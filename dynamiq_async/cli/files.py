@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 from cyclopts.types import ExistingFile
 
 from dynamiq_async.cli import output
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dynamiq_async._http.uploads import Progress
     from dynamiq_async.files import File
 
-app = commands("files", "The files of an App, which its runs can be given by id.")
+app: App = commands("files", "The files of an App, which its runs can be given by id.")
 
 
 @app.command

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from dynamiq_async import errors
 from dynamiq_async.cli import flowy_made, inputs, output, tables
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from dynamiq_async.flowy.models import FlowyOutput, FlowyRun
     from dynamiq_async.flowy.schema import FlowyApp
 
-app = commands("flowy", "The apps of Flowy: run them, and download what they make.")
-for made in (flowy_made.generate, flowy_made.generation, flowy_made.assets, flowy_made.credits):
-    app.command(made)
+app: App = commands("flowy", "The apps of Flowy: run them, and download what they make.")
+app.command(flowy_made.generate)
+app.command(flowy_made.generation)
+app.command(flowy_made.assets)
+app.command(flowy_made.credits)
 
 
 @app.command

@@ -112,6 +112,7 @@ def hint_on_error(*command: object) -> Iterator[None]:
 
 
 async def save_outputs(outputs: Sequence[FlowyOutput], path: Path, max_bytes: int) -> None:
+    """Download outputs to a folder or file, with a bar for each; write their paths."""
     for one in outputs:
         name = f"{one.name or one.node_id or one.asset_id} ({one.kind})"
         with progress_bar(name) as progress:

@@ -39,6 +39,7 @@ class JSONLines(live.JSONLines):
     """Each event's JSON, on a line of its own."""
 
     def show(self, event: msgspec.Struct) -> None:
+        """Write an event as a line, a question as the plain event it came as."""
         if isinstance(event, QuestionEvent):
             event = RunEvent(**{n: getattr(event, n) for n in RunEvent.__struct_fields__})
         super().show(event)
@@ -51,6 +52,7 @@ class RunView:
         self._live = live.LiveView(console)
 
     def show(self, event: RunEvent) -> None:
+        """Show an event."""
         if self._live.speech(event, ""):
             return
         if question := event.question:
@@ -64,6 +66,7 @@ class RunView:
             self._live.remark(f"{event.type} {data}")
 
     def end(self) -> None:
+        """Show what was held back."""
         self._live.end()
 
     def _finish(self, event: RunEvent) -> None:

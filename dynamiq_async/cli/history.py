@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
+import cyclopts
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
@@ -39,8 +40,12 @@ _STYLES = {"succeeded": "green", "failed": "red", "canceled": "dim"}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
-traces_app = commands("traces", "What calls of an App were given, how they ended, what they cost.")
-sessions_app = commands("sessions", "The conversations of an App, and what was said in them.")
+traces_app: cyclopts.App = commands(
+    "traces", "What calls of an App were given, how they ended, what they cost."
+)
+sessions_app: cyclopts.App = commands(
+    "sessions", "The conversations of an App, and what was said in them."
+)
 
 AppName = Annotated[
     str | None,

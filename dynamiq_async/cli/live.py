@@ -43,6 +43,7 @@ class JSONLines:
     """Each event's JSON, on a line of its own."""
 
     def show(self, event: Struct) -> None:
+        """Write an event as a line."""
         output.write(output.json_line(event))
 
     def end(self) -> None:
@@ -58,12 +59,14 @@ class PlainText:
         self._open = False
 
     def show(self, event: StreamEvent) -> None:
+        """Write an event's text; a question goes to standard error."""
         question = event.question
         if asked := question.prompt if question is not None else event.notice:
             output.console(stderr=True).print(f"? {output.visible(asked)}")
         self._write(self._floor.take(event))
 
     def end(self) -> None:
+        """Write what was held back, and end the line."""
         self._write(self._floor.rest())
         self._break_line()
 
@@ -145,15 +148,17 @@ class LiveView:
         self._open = False
         self._thoughts: set[str] = set()  # whose thought was shown piece by piece
         self._calls: set[str] = set()
-        self.has_text = False
+        self.has_text: bool = False
 
     # --- a root stream -----------------------------------------------------------------------
 
     def show(self, event: StreamEvent) -> None:
+        """Show an event, once it is its agent's turn."""
         for ready in self._floor.take(event):
             self._show(ready)
 
     def end(self) -> None:
+        """Show what was held back, and end the line."""
         for event in self._floor.rest():
             self._show(event)
         self._break_line()

@@ -155,6 +155,7 @@ class Schemas:
                 raise InvalidArgumentError(f"{path} holds no object", argument="schema")
 
     def of(self, name: str) -> Any:
+        """The schema for an App, by its name; None where there is none."""
         if self._found is None or self._found.get("type") == "object":
             return self._found
         return self._found.get(name)

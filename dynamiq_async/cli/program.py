@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -48,7 +48,7 @@ dynamiq-async stream '{"input": "What can you do?"}'
 _EXIT_CODES = """Exit codes: **0** success, **1** the call (or one of a batch) failed, **2** wrong \
 usage (nothing was sent), **130** interrupted by Ctrl-C, **141** the reader of the output left."""
 
-app = App(
+app: App = App(
     name="dynamiq-async",
     help=_HELP,
     help_epilogue=_EXIT_CODES,
@@ -63,12 +63,13 @@ app = App(
 app.meta.suppress_keyboard_interrupt = False  # it does not inherit this
 app["--help"].help = "Show this and exit."
 app["--version"].help = "Show the version and exit."
-for command in (
+_COMMANDS: tuple[Any, ...] = (
     *(demo, calls.invoke, calls.stream, calls.submit),
     *(batch, journal, runs.app, files.app),
     *(apps.app, history.traces_app, history.sessions_app, whoami, flowy.app, mcp, serve),
-):
-    app.command(command)
+)
+for _command in _COMMANDS:
+    app.command(_command)
 
 
 @app.meta.default

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Group, Parameter
+from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number, mutually_exclusive
 
 from dynamiq_async.cli import answers, asking, following, history, inputs, output, tables
@@ -40,7 +40,7 @@ _STYLES = {
 
 _MODE = Group("Mode", show=False, validator=mutually_exclusive)
 
-app = commands(
+app: App = commands(
     "runs", "The runs of an App: they have an id, a history that can be followed, and questions."
 )
 

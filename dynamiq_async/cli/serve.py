@@ -3,65 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
-import msgspec
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from dynamiq_async.cli import app_sources, inputs, output
+from dynamiq_async.cli import app_sources, output, tapes
+from dynamiq_async.cli.fault_options import NO_FAULTS, Faults
 from dynamiq_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
-    from dynamiq_async.emulator import Emulator, Fault, RequestRecord
+    from dynamiq_async.emulator import Emulator, Player, Recorder, RequestRecord
 
-FAULTS = Group("Faults", sort_key=20)
-
+_ONLY_A_TAPE = "a tape has no App, faults, database, projects or inspector of its own"
 _SHORTEST_PATH = 16
 _INPUT = '{"question": "What can you do?"}'
 
 
-@Parameter(name="*", group=FAULTS)
-@dataclass(frozen=True)
-class Faults:
-    """What goes wrong."""
-
-    fault: Annotated[
-        tuple[str, ...],
-        Parameter(
-            help="What happens to requests, as JSON with the fields of "
-            "`dynamiq_async.emulator.Fault`; `{}` is nothing. Repeated: one request after "
-            "another meets them, again and again."
-        ),
-    ] = ()
-    fault_match: Annotated[
-        str | None, Parameter(help='Only requests like "POST /" or "/v1/runs*" meet faults.')
-    ] = None
-
-    def script(self, emulator: Emulator) -> None:
-        """Have the emulator play these faults."""
-        if self.fault:
-            emulator.script(*map(_read_fault, self.fault), match=self.fault_match, times=None)
-
-
-NO_FAULTS = Faults()
-
-
 def serve(
     app: Annotated[
-        str,
+        tuple[str, ...],
         Parameter(
             help="The App at the root: a built-in one; `module:function`, your own; "
-            "`module:workflow` or a YAML file, a workflow of the vendor's library."
+            "`module:workflow` or a YAML file, a workflow of the vendor's library. With a name, "
+            "like `support=module:function`, an App beside it, at /support and at "
+            "support.localhost. Repeatable. [default: llm]"
         ),
-    ] = "llm",
+    ] = (),
     *,
     host: Annotated[str, Parameter(help="The address to listen at.")] = "127.0.0.1",
     allow_host: Annotated[
@@ -106,7 +83,24 @@ def serve(
             "it is not there. Runs that were at work go on."
         ),
     ] = None,
+    project: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="A project beside the default one, with the names of its Apps, like "
+            "`Finance=billing,ledger`. They want its own access key. Repeatable."
+        ),
+    ] = (),
     faults: Faults = NO_FAULTS,
+    tape: tapes.Tapes = tapes.NO_TAPES,
+    inspector: Annotated[
+        bool | None,
+        Parameter(
+            negative="--no-inspector",
+            help="Have a page at `/_ui` that shows what happens, answers questions, cancels runs "
+            "and switches faults. By default where only this machine can reach the emulator; "
+            "asked for, whoever can call it may use the page.",
+        ),
+    ] = None,
 ) -> None:
     """Emulate the whole service on this machine, until Ctrl-C.
 
@@ -120,16 +114,28 @@ def serve(
     dynamiq-async serve
     dynamiq-async serve my_package.apps:support --port 0 --public
     dynamiq-async serve my_package.flows:workflow
+    dynamiq-async serve support=my_package.apps:support billing=my_package.apps:billing
     dynamiq-async serve agent --fault '{"after_events": 3, "drop": "reset"}'
     dynamiq-async serve agent --db emulator.db
+    dynamiq-async serve --record https://my-app.example --to tape.jsonl --mask email
+    dynamiq-async serve --replay tape.jsonl --speed 10
+    dynamiq-async serve agent --faults faults.toml
     ```
     """
-    from dynamiq_async.emulator import DEFAULT_KEY, Emulator
+    from dynamiq_async.emulator import DEFAULT_KEY
 
     console = output.console()
+    taped = tape.server(
+        {"host": host, "port": port, "allow_hosts": allow_host, "allow_origins": allow_origin}
+    )
+    if taped is not None:
+        if app or faults != NO_FAULTS or db or project or inspector is not None:
+            raise InvalidArgumentError(_ONLY_A_TAPE, argument="app")
+        _serve_tape(taped, console, quiet=quiet)
+        return
     key = None if public else access_key or DEFAULT_KEY
-    found = app_sources.find_app(app)
-    emulator = Emulator(
+    found = app_sources.find_apps(app, "llm")
+    emulator = app_sources.made(
         found,
         access_key=key,
         host=host,
@@ -139,13 +145,15 @@ def serve(
         pace=pace,
         allow_loopback_callbacks=allow_loopback_callbacks,
         db=db,
+        inspector=inspector,
+        projects=app_sources.find_projects(project),
     )
-    faults.script(emulator)
+    faults.load(emulator)
 
     async def run() -> None:
         _stop_on_sigterm()
         async with emulator:
-            _introduce(emulator, app, console)
+            _introduce(emulator, found, console)
             if quiet:
                 await asyncio.Event().wait()
             await _log_requests(emulator, console)
@@ -154,8 +162,23 @@ def serve(
         asyncio.run(run())
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("stopped")
-    if app_sources.is_workflow_app(found):
+    if found.has_workflow:
         _leave()
+
+
+def _serve_tape(tape: Recorder | Player, console: Console, *, quiet: bool) -> None:
+    async def run() -> None:
+        _stop_on_sigterm()
+        async with tape:
+            tapes.introduce(tape, console)
+            if quiet:
+                await asyncio.Event().wait()
+            await _log_requests(tape, console, tapes.remarks(tape))
+
+    try:
+        asyncio.run(run())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print(tapes.conclude(tape), soft_wrap=True)
 
 
 def _leave() -> None:
@@ -173,19 +196,7 @@ def _stop_on_sigterm() -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
-def _read_fault(given: str) -> Fault:
-    from dynamiq_async.emulator import Fault
-
-    value = inputs.read_json(given, "fault")
-    if isinstance(value, dict) and isinstance(value.get("send"), str):
-        value["send"] = value["send"].encode()
-    try:
-        return msgspec.convert(value, Fault)
-    except ValueError as error:
-        raise InvalidArgumentError(f"{given} is not a fault: {error}", argument="fault") from error
-
-
-def _introduce(emulator: Emulator, name: str, console: Console) -> None:
+def _introduce(emulator: Emulator, found: app_sources.FoundApps, console: Console) -> None:
     """Print the addresses and keys of the services, and a first command to try."""
     from dynamiq_async.emulator import BUILTIN
 
@@ -194,9 +205,14 @@ def _introduce(emulator: Emulator, name: str, console: Console) -> None:
 
     say(f"The emulator runs at {emulator.url}", "bold")
     say(f"  access key  {emulator.access_key or 'none: the Apps are public'}")
-    say(f"  {'/':<10}  the App {name}")
+    if emulator.inspector_url is not None:
+        say(f"  inspector   {emulator.inspector_url}")
+    say(f"  {'/':<10}  the App {found.source}")
+    for name, source in found.sources.items():
+        say(f"  /{name:<9}  the App {source}{_elsewhere(emulator, name)}")
     for path, app in BUILTIN.items():
-        say(f"  /{path:<9}  {(app.__doc__ or '').partition('.')[0].lower()}", "dim")
+        if path not in found.named:
+            say(f"  /{path:<9}  {(app.__doc__ or '').partition('.')[0].lower()}", "dim")
     say("The other services, with keys of their own:")
     say(f"  export {_settings(emulator, 'management')}", "dim")
     say(f"  export {_settings(emulator, 'flowy')}", "dim")
@@ -212,9 +228,18 @@ def _introduce(emulator: Emulator, name: str, console: Console) -> None:
     say("\nCtrl-C stops it.\n", "dim")
 
 
+def _elsewhere(emulator: Emulator, name: str) -> str:
+    """Where an App is beside its path, and which key it wants if that is another."""
+    told = ""
+    with contextlib.suppress(ValueError):
+        told += f", also at {emulator.url_for(name, hostname=True)}"
+    key = emulator.key_for(name)
+    return told if key == emulator.access_key else f"{told}, with the key {key}"
+
+
 def _settings(emulator: Emulator, service: str) -> str:
     """The variables by which clients find a service."""
-    from dynamiq_async.emulator import DEFAULT_PROJECT
+    from dynamiq_async.emulator import DEFAULT_ORG, DEFAULT_PROJECT
 
     settings = (
         {"FLOWY_API": emulator.flowy_url, "FLOWY_KEY": emulator.flowy_key}
@@ -223,16 +248,19 @@ def _settings(emulator: Emulator, service: str) -> str:
             # The vendor's command line joins it as browsers do: what is behind a slash goes.
             "DYNAMIQ_API_BASE_URL": f"{emulator.management_url}/",
             "DYNAMIQ_API_TOKEN": emulator.management.token,
+            "DYNAMIQ_ORG_ID": DEFAULT_ORG,
             "DYNAMIQ_PROJECT_ID": DEFAULT_PROJECT,
         }
     )
     return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
-async def _log_requests(emulator: Emulator, console: Console) -> None:
-    """Print each request when it is over."""
+async def _log_requests(
+    emulator: Emulator | Recorder | Player, console: Console, remarks: Sequence[str] = ()
+) -> None:
+    """Print each request when it is over, and what is remarked of it by then."""
     log = emulator.requests
-    seen = 0
+    seen = remarked = 0
     running: list[RequestRecord] = []
 
     def news() -> bool:
@@ -245,6 +273,9 @@ async def _log_requests(emulator: Emulator, console: Console) -> None:
         for record in running:
             if record.finished:
                 console.print(_summary(record, console), soft_wrap=True)
+        for remark in remarks[remarked:]:
+            console.print(output.visible(remark), style="yellow", soft_wrap=True)
+        remarked = len(remarks)
         running = [record for record in running if not record.finished]
 
 

@@ -27,12 +27,14 @@ class Memory:
     """Content in memory."""
 
     def __init__(self) -> None:
-        self.content = bytearray()
+        self.content: bytearray = bytearray()
 
     async def restart(self) -> None:
+        """Forget what was written: the content comes again from its start."""
         self.content.clear()
 
     async def write(self, piece: bytes) -> None:
+        """Take the next piece."""
         self.content += piece
 
 
@@ -59,6 +61,7 @@ class PartFile:
         self._file = os.fdopen(descriptor, "r+b", buffering=0)
 
     async def restart(self) -> None:
+        """Forget what was written: the content comes again from its start."""
         self._buffer.clear()
         await in_thread(self._truncate)
 
@@ -67,6 +70,7 @@ class PartFile:
         self._file.truncate()
 
     async def write(self, piece: bytes) -> None:
+        """Take the next piece; it reaches the file when there is enough of it."""
         self._buffer += piece
         if len(self._buffer) >= _WRITE_BYTES:
             await in_thread(self._flush)
@@ -145,6 +149,7 @@ class Loader(Generic[C]):
         timeout: float | None,
         progress: Progress | None,
     ) -> Path:
+        """Download to a file, or into a folder; return the file's path."""
         check_seconds(timeout, "timeout")
         return await _save(
             path,
@@ -155,6 +160,7 @@ class Loader(Generic[C]):
     async def read(
         self, content: C, *, max_bytes: int, timeout: float | None, progress: Progress | None
     ) -> bytes:
+        """Download to memory."""
         check_seconds(timeout, "timeout")
         memory = Memory()
         await self._load(content, memory, max_bytes, timeout, progress)
@@ -175,7 +181,8 @@ async def _save(
     Raises:
         InvalidArgumentError: `path` cannot be used; nothing was loaded.
         OSError: the file cannot be written.
-        What `load` raises.
+
+    And what `load` raises.
     """
     destination, is_folder = await in_thread(check_destination, path)
     part = PartFile(destination if is_folder else destination.parent)

@@ -67,7 +67,8 @@ class Sink(Protocol):
     async def restart(self) -> None:
         """Discard what was written: the content is sent again from its beginning."""
 
-    async def write(self, piece: bytes) -> None: ...
+    async def write(self, piece: bytes) -> None:
+        """Take the next piece."""
 
 
 class _DownloadRequest(Request):
@@ -144,6 +145,7 @@ class Downloader(Sender):
     async def read_body(
         self, request: Request, response: Response, limits: TaskLimits
     ) -> BufferedResponse:
+        """Write the content to the request's sink, piece by piece; the body returned is empty."""
         assert isinstance(request, _DownloadRequest)  # noqa: S101 - tells the type checker that no other is sent
         if response.status not in _WHOLE:
             raise errors.APIResponseError(
@@ -168,6 +170,7 @@ class Downloader(Sender):
     async def refusal(
         self, request: Request, response: Response, limits: TaskLimits
     ) -> errors.APIStatusError:
+        """The error for a response that has no content, which tells nothing of the link."""
         limits.run("total")
         status, headers = response.status, response.headers
         body = await read_beginning(response)

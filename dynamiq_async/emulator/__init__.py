@@ -23,6 +23,8 @@ from .app import (
     Execution,
     Feedback,
     InputFile,
+    NotAnAppError,
+    Project,
     Question,
     Run,
     RunContext,
@@ -30,16 +32,29 @@ from .app import (
     WorkflowFailedError,
     WorkflowOutput,
     agent_chunk,
+    check_app,
     llm_source,
     node_error,
     node_result,
     node_source,
     tool_source,
 )
-from .core import FOREVER, HTML_PAGE, DatabaseError, Fault, Log, Part, RequestRecord
+from .core import (
+    FOREVER,
+    HTML_PAGE,
+    DatabaseError,
+    Fault,
+    FaultRule,
+    FaultRules,
+    Log,
+    Part,
+    RequestRecord,
+    read_fault,
+)
 from .emulator import DEFAULT_KEY, Emulator
 from .flowy import Flowy, FlowyApp, FlowyContent, FlowyFailedError
 from .management import DEFAULT_ORG, DEFAULT_PROJECT, DEFAULT_TOKEN, DEFAULT_USER, ManagedApp
+from .tape import Player, Recorder, TapeError, TapeServer
 
 __all__ = [
     "BUILTIN",
@@ -57,6 +72,8 @@ __all__ = [
     "Emulator",
     "Execution",
     "Fault",
+    "FaultRule",
+    "FaultRules",
     "Feedback",
     "Flowy",
     "FlowyApp",
@@ -65,18 +82,26 @@ __all__ = [
     "InputFile",
     "Log",
     "ManagedApp",
+    "NotAnAppError",
     "Part",
+    "Player",
+    "Project",
     "Question",
+    "Recorder",
     "RequestRecord",
     "Run",
     "RunContext",
+    "TapeError",
+    "TapeServer",
     "WorkflowCanceledError",
     "WorkflowFailedError",
     "WorkflowOutput",
     "agent_chunk",
+    "check_app",
     "llm_source",
     "node_error",
     "node_result",
     "node_source",
+    "read_fault",
     "tool_source",
 ]

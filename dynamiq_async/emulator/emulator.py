@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
-from aiohttp import web
-
-from .app.builtin import BUILTIN
+from .app.named_apps import named_apps
+from .app.names import AppNames
+from .app.projects import Projects
 from .app.recovery import restore
 from .app.settings import Settings
-from .app.state import AppState, deployments
-from .core.body_limits import max_body_bytes
-from .core.browsers import ANY_ORIGIN, allow, browser_headers, is_preflight
+from .app.state import AppState
+from .core.browsers import ANY_ORIGIN
 from .core.callers import Callers
+from .core.fault_rules import FaultRules
 from .core.fault_script import Script
 from .core.listener import Listener
-from .core.log import Changes, Log
-from .core.refusals import RefusalError
-from .core.request_bodies import parse_into, read_body
+from .core.log import Log
 from .core.request_record import RequestRecord
-from .core.service import Admission
-from .core.tasks import Tasks
-from .core.wire import DroppedError, Nowhere, Wire, pause
+from .deployed import management_of
 from .flowy.state import Flowy
-from .management.apps import ManagedApp, Management
-from .routes import all_services, destination
+from .request_handler import RequestHandler
+from .routes import all_services
+from .tape import Player, Recorder
+from .ui.inspector import Inspector
 
 if TYPE_CHECKING:
+    import os
     import ssl
     from collections import Counter
     from collections.abc import Callable, Collection, Mapping
@@ -40,11 +36,13 @@ if TYPE_CHECKING:
     from .app.callbacks import Delivery
     from .app.execution import Execution
     from .app.outputs import Outputs
+    from .app.projects import Project
     from .app.requirements import Requirements
     from .app.run_context import App
     from .app.runs import Run
     from .core.fault_script import Match
     from .core.faults import Fault
+    from .management.apps import Management
 
 DEFAULT_KEY = "dynamiq_acc_emulator"
 
@@ -63,7 +61,8 @@ class Emulator:
         app: the App at the root: an async function (see `dynamiq_async.emulator.app.run_context`)
             or the name of a built-in one (`echo`, `llm`, `agent`, `parallel`, `failing`,
             `canceled`, `approval`, `feedback`).
-        apps: more Apps by name, each under the path `/<name>`, beside the built-in ones.
+        apps: more Apps by name, beside the built-in ones. `support` is at the path `/support`, and
+            at the hostname `support.localhost`.
         access_key: what clients must send; None: the Apps are public.
         host, port: where to listen; port 0 is any free one. On this machine's own addresses only
             requests for them and for `localhost` and `*.localhost` are served (else 421), so that
@@ -100,6 +99,10 @@ class Emulator:
         clock: gives the Unix time by which Flowy works and signed links expire.
         db: a file that keeps runs, their events, files and history over restarts, made if it is
             not there; see `dynamiq_async.emulator.app.recovery`. None: they end with this object.
+        faults: a TOML file of faults (see `FaultRules.load`). What `script` says goes before.
+        inspector: whether there is a page at `/_ui` that shows what happens; None: where only this
+            machine can reach the emulator. True: whoever can call the emulator may look and act.
+        projects: those beside the default one, whose Apps want their keys instead of `access_key`.
     """
 
     def __init__(
@@ -131,8 +134,11 @@ class Emulator:
         log_limit: int = 10_000,
         clock: Callable[[], float] = time.time,
         db: str | os.PathLike[str] | None = None,
+        faults: str | os.PathLike[str] | None = None,
+        inspector: bool | None = None,
+        projects: Collection[Project] = (),
     ) -> None:
-        self.settings = Settings(
+        self.settings: Settings = Settings(
             access_key=access_key,
             pace=pace,
             heartbeat=heartbeat,
@@ -148,28 +154,25 @@ class Emulator:
             max_file_bytes=max_file_bytes,
             list_lag=list_lag,
         )
-        named = {**BUILTIN, **{name: _app(given) for name, given in (apps or {}).items()}}
-        self._deployments = deployments(_app(app), named)
+        deployments = named_apps(app, apps or {})
+        self._names = AppNames(deployments, {host, *allow_hosts})
         self._callers = Callers(host, allow_hosts, allow_origins)
         self._requests: Log[RequestRecord] = Log(log_limit)
         self._script = Script()
-        self._changes = Changes()
-        self._tasks = Tasks()
-        self._apps = AppState(
-            self.settings,
-            self._deployments,
-            changes=self._changes,
-            tasks=self._tasks,
-            log_limit=log_limit,
-        )
-        self._management = _management(self._apps, clock)
+        self._rules = FaultRules(lambda: {each.name for each in deployments.values()}, faults)
+        self._apps = AppState(self.settings, deployments, log_limit=log_limit)
+        self._apps.projects = Projects(projects, deployments, access_key)
+        self._management = management_of(self._apps, clock)
         self._flowy = Flowy(clock=clock)
-        self._services = all_services(self._apps, self._management, self._flowy)
+        self._ui = Inspector(self._apps, self._requests, self._rules, self._callers, inspector)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._db = None if db is None else Path(db)
-        self._listener = Listener(
-            self._handle,
-            self._changes,
+        services = all_services(self._apps, self._management, self._flowy, self._ui)
+        handler = RequestHandler(services, self._apps, self._names, self._callers, self._requests)
+        handler.script, handler.rules = self._script, self._rules
+        self._listener = handler.listener = Listener(
+            handler.handle,
+            self._apps.changes,
             host=host,
             port=port,
             ssl_context=ssl_context,
@@ -212,8 +215,16 @@ class Emulator:
             try:
                 self._apps.close()  # what is canceled now goes on when it is started again
             finally:
-                await self._listener.aclose(self._tasks.running)
+                await self._listener.aclose(self._apps.tasks.running)
                 folder.cleanup()
+
+    # --- tapes ---------------------------------------------------------------------------------
+
+    record = Recorder
+    """`Emulator.record(url, "tape.jsonl")`: a proxy in front of a real App, which records it."""
+
+    replay = Player
+    """`Emulator.replay("tape.jsonl")`: a server that responds as a tape says."""
 
     # --- what a test or a program sees -----------------------------------------------------------
 
@@ -232,11 +243,24 @@ class Emulator:
         """The port it listens at; once it has started, the one that it was given."""
         return self._listener.port
 
-    def url_for(self, name: str) -> str:
-        """The URL of the App with this name."""
-        if name not in self._deployments:
-            raise KeyError(name)
-        return f"{self.url}/{name}"
+    def url_for(self, name: str, *, hostname: bool = False) -> str:
+        """The URL of the App with this name: that of its path or, if `hostname`, of its own host,
+        `http://<name>.localhost:<port>`, which our clients, browsers and curl reach without DNS.
+
+        Raises:
+            KeyError: there is no such App.
+            ValueError: its name is no name of a host.
+        """
+        return self._names.url_for(name, self.url, hostname=hostname)
+
+    def key_for(self, name: str) -> str | None:
+        """The Access Key that the App with this name wants; None: none."""
+        return self._apps.key_for(name)
+
+    @property
+    def inspector_url(self) -> str | None:
+        """The page that shows what happens; None: there is none."""
+        return f"{self.url}/_ui" if self._ui.on else None
 
     @property
     def management_url(self) -> str:
@@ -315,7 +339,7 @@ class Emulator:
 
         Raises `TimeoutError` after `timeout` seconds.
         """
-        await self._changes.wait_until(condition, timeout)
+        await self._apps.changes.wait_until(condition, timeout)
 
     async def wait_for_requests(self, count: int, *, timeout: float | None = 5.0) -> None:
         """Wait until there have been `count` requests."""
@@ -343,6 +367,12 @@ class Emulator:
         self._script.add(faults, match, times)
 
     @property
+    def faults(self) -> FaultRules:
+        """Faults by rules: those of the file, and more. A request that a script matches meets what
+        that says, and is counted by the rules all the same."""
+        return self._rules
+
+    @property
     def pending_faults(self) -> int:
         """How many scripted faults no request has met yet."""
         return self._script.pending
@@ -352,137 +382,13 @@ class Emulator:
         self._script.clear()
 
     def reset(self) -> None:
-        """Forget the logs, the script and the use of the quota. Runs and files stay."""
+        """Forget the logs, the script and the use of the quota. Runs and files stay, and the rules
+        of faults, which count anew."""
         self.requests.clear()
         self.executions.clear()
         self.execution_counts.clear()
         self.deliveries.clear()
         self.clear_script()
+        self._rules.restart()
+        self._apps.recent.clear()
         self._apps.invocations = 0
-
-    # --- requests ------------------------------------------------------------------------------
-
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        handler = cast("asyncio.Task[Any]", asyncio.current_task())
-        self._listener.handlers.add(handler)
-        record = self._record(request)
-        admission = self._admit(record)
-        try:
-            refused = await self._read(request, record, admission.refused)
-            wire = Wire(request, record, self._apps.flush)
-            with contextlib.suppress(DroppedError):
-                await self._respond(request, record, wire, admission, refused)
-            return wire.response
-        except BaseException:
-            record.disconnected = request.transport is None and self._listener.running
-            raise
-        finally:
-            self._listener.handlers.discard(handler)
-            record.finished = True
-            self._changes.notify()
-
-    def _record(self, request: web.BaseRequest) -> RequestRecord:
-        path = request.rel_url.raw_path
-        to = destination(path, self._services, self._deployments)
-        record = RequestRecord(
-            connection=self._listener.connections.heard(request.protocol),
-            method=request.method,
-            path=path,
-            query=request.rel_url.query,
-            headers=request.headers,
-            app=self._deployments[to.app].name,
-            service=to.service,
-            prefix=to.app,
-            endpoint=to.endpoint,
-            request_id=os.urandom(16).hex(),
-        )
-        record.browser_headers = browser_headers(record, self._callers.origins)
-        return record
-
-    def _admit(self, record: RequestRecord) -> Admission:
-        """What is made of the head of a request."""
-        refused = self._callers.refused(record)
-        if refused is None and is_preflight(record):
-            return Admission(None, lambda wire, _: allow(wire, record.headers))
-        host = record.headers.get("Host")
-        url = self.url if host is None else f"{self._listener.scheme}://{host}"
-        return self._services[record.service].admit(record, url, refused)
-
-    async def _read(
-        self, request: web.BaseRequest, record: RequestRecord, refused: RefusalError | None
-    ) -> RefusalError | None:
-        """Read the body, which is not looked at if the request is refused by its head."""
-        folder, limit = self._apps.folder, max_body_bytes(self.settings.max_file_bytes)
-        try:
-            reading = read_body(request, folder, limit, keep=refused is None)
-            if request.content.is_eof():  # it came with the head
-                body = await reading
-            else:
-                async with asyncio.timeout(self._listener.read_timeout):
-                    body = await reading
-            if refused is None:
-                parse_into(record, body)
-            if not is_preflight(record):  # the browser's own, about the request that follows
-                record.fault = self._script.take(record)
-            return refused
-        except RefusalError as too_large:
-            return refused or too_large
-        except TimeoutError:
-            return RefusalError(408, "request_timeout", "the body did not come in time")
-        finally:
-            self.requests.add(record)
-            self._changes.notify()
-
-    async def _respond(
-        self,
-        request: web.BaseRequest,
-        record: RequestRecord,
-        wire: Wire,
-        admission: Admission,
-        refused: RefusalError | None,
-    ) -> None:
-        fault = record.fault
-        await pause(fault.delay)
-        if not fault.replaces_response:
-            await admission.respond(wire, refused)
-            return
-        if fault.executes:
-            # A limit of nothing passes with the first wait, which is for the run's end.
-            limit = 0 if fault.executes == "begins" else None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(limit):
-                    await admission.respond(Nowhere(request, record), refused)
-        if fault.drop and not fault.positioned:
-            await wire.drop(fault.drop)
-        status, kind, body = fault.response()
-        await wire.start(status, {"Content-Type": kind}, length=len(body))
-        await wire.write(body)
-        await wire.finish()
-
-
-def _management(apps: AppState, clock: Callable[[], float]) -> Management:
-    """The management API of the emulator's Apps. The default one is left out if it has a path of
-    its own: what was called at the root is found there."""
-    deployments, public = apps.deployments, apps.settings.access_key is None
-    default = deployments[""]
-    named = [deployment.app for name, deployment in deployments.items() if name]
-    managed = [
-        ManagedApp(
-            name=deployment.name,
-            app=name,
-            id=deployment.id,
-            other_ids=(default.id,) if deployment.app is default.app else (),
-            access_type="public" if public else "private",
-        )
-        for name, deployment in deployments.items()
-        if name or deployment.app not in named
-    ]
-    return Management(apps=managed, executions=apps.history, clock=clock)
-
-
-def _app(given: str | App) -> App:
-    if not isinstance(given, str):
-        return given
-    if given not in BUILTIN:
-        raise ValueError(f"no such App: {given!r}; there are {', '.join(BUILTIN)}")
-    return BUILTIN[given]

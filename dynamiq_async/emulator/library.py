@@ -93,18 +93,6 @@ def from_yaml(path: str | Path, id: str | None = None) -> WorkflowApp:
     return WorkflowApp(Workflow.from_yaml_file(str(path), wf_id=id, init_components=True))
 
 
-def warm_up() -> None:
-    """Run a first workflow, so that what the library loads only then is loaded."""
-    from dynamiq import Workflow
-    from dynamiq.flows import Flow
-    from dynamiq.nodes.utils import Output
-
-    with suppress(ImportError):
-        import litellm  # noqa: F401 - with the first node that calls a model
-
-    Workflow(flow=Flow(nodes=[Output(id="out")])).run_sync({})
-
-
 class WorkflowApp:
     """A workflow of the library as an App of the emulator.
 
@@ -119,13 +107,18 @@ class WorkflowApp:
     def __init__(self, workflow: Any, *, name: str | None = None) -> None:
         check_installed()
         self._workflow = workflow
-        self.__name__ = name or str(getattr(workflow, "name", None) or "workflow")
+        self.__name__: str = name or str(getattr(workflow, "name", None) or "workflow")
 
     def fresh(self) -> Any:
         """A workflow for one run."""
         if not is_workflow(self._workflow):
             return self._workflow()
         return self._workflow.model_copy(update={"flow": self._workflow.flow.clone()})
+
+    @property
+    def has_output(self) -> bool:
+        """Whether it has an Output node. Without one, callers get nothing."""
+        return any(node.type == _OUTPUT for node in self.fresh().flow.nodes)
 
     async def __call__(self, input: dict[str, Any], run: RunContext) -> WorkflowOutput:
         """Run it."""

@@ -1,7 +1,7 @@
-"""Which service a path leads to.
+"""Which service a request is for.
 
-The emulator's URL leads to its Apps. A service that has a host of its own is under a path that no
-App can have: `/~management`, say.
+The emulator's URL leads to its Apps, by path or, under `.localhost`, by hostname. A service that
+has a host of its own is under a path that no App can have: `/~management`, say.
 """
 
 from __future__ import annotations
@@ -12,25 +12,31 @@ from .app.routes import app_service, connect_service
 from .flowy.routes import flowy_service, links_service
 from .management.history import LINKS
 from .management.routes import artifacts_service, management_service
+from .ui.routes import control_service, page_service
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from .app.names import AppNames
     from .app.state import AppState
     from .core.service import Service
     from .flowy.state import Flowy
     from .management.apps import Management
+    from .ui.inspector import Inspector
 
-Services: TypeAlias = "Mapping[str, Service[AppState] | Service[Management] | Service[Flowy]]"
-"""The services by name; the path of all but the Apps' begins with `/~` and the name."""
+Services: TypeAlias = (
+    "Mapping[str, Service[AppState] | Service[Management] | Service[Flowy] | Service[Inspector]]"
+)
+"""The services by name; the path of all but the Apps' begins with `/~` and the name. The emulator's
+own, whose names begin with an underscore, are under their names."""
 
 
 class Destination(NamedTuple):
-    """Where a path leads.
+    """Where a request leads.
 
     Attributes:
         service: the name of the service; "" for an App.
-        app: the part of the path that chooses the App; "" for the default one.
+        app: the App's name; "" for the default one. At the hostname there may be none.
         endpoint: the path there.
     """
 
@@ -39,7 +45,9 @@ class Destination(NamedTuple):
     endpoint: str
 
 
-def all_services(apps: AppState, management: Management, flowy: Flowy) -> Services:
+def all_services(
+    apps: AppState, management: Management, flowy: Flowy, inspector: Inspector
+) -> Services:
     """Everything that the emulator serves."""
     return {
         "": app_service(apps),
@@ -48,14 +56,22 @@ def all_services(apps: AppState, management: Management, flowy: Flowy) -> Servic
         LINKS: artifacts_service(management),
         "flowy": flowy_service(flowy),
         "flowy-files": links_service(flowy),
+        "_ui": page_service(inspector),
+        "_emulator": control_service(inspector),
     }
 
 
-def destination(path: str, services: Collection[str], apps: Collection[str]) -> Destination:
-    """Where a path leads, given the names of services and Apps."""
+def destination(
+    host: str | None, path: str, services: Collection[str], names: AppNames
+) -> Destination:
+    """Where a request leads, given the names of services and Apps."""
     first, _, rest = path.removeprefix("/").partition("/")
     if first.startswith("~") and first[1:] in services:
         return Destination(first[1:], "", f"/{rest}")
-    if first and first in apps:
-        return Destination("", first, f"/{rest}")
+    if first.startswith("_") and first in services:
+        return Destination(first, "", f"/{rest}")
+    if (app := names.at(host)) is not None:
+        return Destination("", app, path)
+    if (app := names.of(first)) is not None:
+        return Destination("", app, f"/{rest}")
     return Destination("", "", path)

@@ -93,6 +93,8 @@ class Delta(Struct, frozen=True, kw_only=True):
 
 
 class RunTool(Struct, frozen=True, kw_only=True):
+    """The tool that an agent calls."""
+
     name: str | None = None
     type: str | None = None
 

@@ -188,7 +188,8 @@ class AsyncFlowy(DownloadingClient):
             AmbiguousOutcomeError: whether the run was started is not known.
             APITimeoutError: the run was not over in time. Its `run_id` is set once it was started.
             NotFoundError: there is no such app.
-            What `AsyncApp.invoke` raises for any request.
+
+        And what `AsyncApp.invoke` raises for any request.
         """
         check_seconds(timeout, "timeout")
         deadline = deadline_in(timeout)

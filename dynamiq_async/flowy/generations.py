@@ -71,7 +71,8 @@ class FlowyGenerations:
         Raises:
             APITimeoutError: it was not over in time. Its `run_id` is the generation's id once it
                 was started.
-            What `AsyncFlowy.run` raises.
+
+        And what `AsyncFlowy.run` raises.
         """
         check_seconds(timeout, "timeout")
         deadline = deadline_in(timeout)

@@ -171,7 +171,8 @@ class FlowyRun(Struct, frozen=True, kw_only=True, rename="camel"):
 
         Raises:
             OutputMissingError: there is none, or there are several.
-            What `unwrap` raises.
+
+        And what `unwrap` raises.
         """
         outputs = self.unwrap()
         return _only(self, f"run {self.run_id}", outputs, name)
@@ -217,7 +218,8 @@ class FlowyGeneration(Struct, frozen=True, kw_only=True, rename="camel"):
 
         Raises:
             OutputMissingError: there is none, or there are several.
-            What `unwrap` raises.
+
+        And what `unwrap` raises.
         """
         outputs = self.unwrap()
         return _only(self, f"generation {self.generation_id}", outputs, None)

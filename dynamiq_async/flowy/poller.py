@@ -62,8 +62,8 @@ class RunLimiter(Limiter):
 
     def __init__(self, bounds: Adaptive) -> None:
         super().__init__(bounds.max)
-        self.max_limit = bounds.max
-        self.adaptive = AdaptiveLimit(bounds)
+        self.max_limit: int = bounds.max
+        self.adaptive: AdaptiveLimit | None = AdaptiveLimit(bounds)
         self._resize()
 
 

@@ -95,7 +95,7 @@ class Shared:
         self.downloader = downloader
         self.runs = runs
         self.inputs_form: InputsForm = checked_form(inputs_form)
-        self.poller = Poller(limiter)
+        self.poller: Poller = Poller(limiter)
         self.schemas: OrderedDict[str, _Schema] = OrderedDict()
         self.schema_locks: WeakValueDictionary[tuple[int, str], asyncio.Lock]
         self.schema_locks = WeakValueDictionary()  # by event loop and app
@@ -118,6 +118,7 @@ class FlowyRequests:
         extra_body: Mapping[str, Any] | None,
         deadline: float | None,
     ) -> Request:
+        """The request that starts a run, its inputs checked and in the form that is asked for."""
         app_id = app_id_of(app)
         form = self.shared.inputs_form if form is None else checked_form(form)
         if not isinstance(inputs, Mapping | None):
@@ -142,12 +143,14 @@ class FlowyRequests:
     async def start(
         self, request: Request, options: SendOptions, deadline: float | None
     ) -> FlowyRun:
+        """Start a run."""
         found = await self.api.fetch(request, options, _Data, deadline=deadline)
         return self._read_run(found.data, request, options)
 
     async def start_generation(
         self, request: Request, options: SendOptions, deadline: float | None
     ) -> FlowyGeneration:
+        """Start a generation."""
         found = await self.api.fetch(request, options, _Data, deadline=deadline)
         return self._read_generation(found.data, request, options)
 
@@ -180,6 +183,7 @@ class FlowyRequests:
         *,
         started: FlowyRun | None = None,
     ) -> FlowyRun:
+        """Poll a run until it is over."""
         # A poll may have to wait long for the quota, so only the limit of the whole wait holds.
         options = self.api.options.with_total(None)
         get_run = partial(self.get_run, options=options)
@@ -190,6 +194,7 @@ class FlowyRequests:
     async def get_run(
         self, run_id: str, deadline: float | None = None, *, options: SendOptions
     ) -> FlowyRun:
+        """A run as it is now."""
         request = self.api.request("GET", "runs", run_id)
         found = await self.api.fetch(request, options, _Data, deadline=deadline)
         return self._read_run(found.data, request, options)
@@ -211,6 +216,7 @@ class FlowyRequests:
         *,
         started: FlowyGeneration | None = None,
     ) -> FlowyGeneration:
+        """Poll a generation until it is over."""
         get = partial(self.get_generation, options=self.api.options.with_total(None))
         return await self.shared.poller.wait(
             generation_id,
@@ -224,6 +230,7 @@ class FlowyRequests:
     async def get_generation(
         self, generation_id: str, deadline: float | None = None, *, options: SendOptions
     ) -> FlowyGeneration:
+        """A generation as it is now."""
         request = self.api.request("GET", "generations", generation_id)
         found = await self.api.fetch(request, options, _Data, deadline=deadline)
         return self._read_generation(found.data, request, options)
@@ -248,6 +255,7 @@ class FlowyRequests:
     async def get_assets(
         self, page: int, page_size: int | None, options: SendOptions, deadline: float | None = None
     ) -> Page[FlowyAsset]:
+        """A page of the assets."""
         query = {"page": page} if page_size is None else {"page": page, "pageSize": page_size}
         request = self.api.request("GET", "assets", query=query)
         data = await self.get_data(request, options, deadline)
@@ -258,6 +266,7 @@ class FlowyRequests:
     async def get_asset(
         self, asset_id: str, options: SendOptions, deadline: float | None = None
     ) -> FlowyAsset:
+        """One asset."""
         request = self.api.request("GET", "assets", asset_id)
         data = await self.get_data(request, options, deadline)
         return self._read_asset(data, request, options)
@@ -324,6 +333,7 @@ class FlowyRequests:
     async def get_app(
         self, app_id: str, options: SendOptions, deadline: float | None = None
     ) -> FlowyApp:
+        """An app with the schema of its inputs, which is kept."""
         request = self.api.request("GET", "apps", app_id)
         found = await self.api.fetch(request, options, _Data, deadline=deadline)
         app = self.read(app_of, found.data, request)
@@ -340,6 +350,7 @@ class FlowyRequests:
             self.shared.schemas.popitem(last=False)
 
     def read(self, read: Callable[[Any], T], data: Any, request: Request) -> T:
+        """Take data apart. Raises ResponseDecodeError when it is not what it should be."""
         wrong = f"the answer to {request} is not what it should be"
         return read_with(read, data, wrong, key=self.api.sender.key)
 
@@ -395,6 +406,7 @@ async def in_time(waiting: Awaitable[T], deadline: float | None, late: str) -> T
 
 
 def checked_form(form: InputsForm) -> InputsForm:
+    """The form itself. Raises InvalidArgumentError unless it is one."""
     check_one_of(form, ("auto", "array", "map"), "inputs_form")
     return form
 
@@ -428,5 +440,6 @@ def _place(url: str | None) -> str | None:
 
 
 def app_id_of(app: FlowyApp | str) -> str:
+    """The id or slug of an app. Raises InvalidArgumentError unless it has one."""
     found = app.id or app.slug if isinstance(app, FlowyApp) else app
     return check_id(found, "app")

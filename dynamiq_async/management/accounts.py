@@ -81,7 +81,8 @@ class Orgs:
 
         Raises:
             NotFoundError, PermissionDeniedError: there is none, or the token does not reach it.
-            What else `AsyncApp.invoke` raises.
+
+        And what else `AsyncApp.invoke` raises.
         """
         path = ("v1", "orgs", check_id(org_id, "org_id"))
         return await fetch_one(self._api, path, _read_org, "organisation", **options)
@@ -120,7 +121,8 @@ class Projects:
 
         Raises:
             NotFoundError, PermissionDeniedError: there is none, or the token does not reach it.
-            What else `AsyncApp.invoke` raises.
+
+        And what else `AsyncApp.invoke` raises.
         """
         path = ("v1", "projects", check_id(project_id, "project_id"))
         return await fetch_one(self._api, path, _read_project, "project", **options)

@@ -69,7 +69,8 @@ class Apps:
         Raises:
             InvalidArgumentError: the id is empty.
             NotFoundError: there is no such App.
-            What `AsyncApp.invoke` raises.
+
+        And what `AsyncApp.invoke` raises.
         """
         path = ("v1", "apps", check_id(app_id, "app_id"))
         return await fetch_one(self._api, path, app_of, "App", **options)

@@ -9,12 +9,13 @@ with an Access Key.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 from uuid import UUID
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import Credential, hidden, is_personal
 from dynamiq_async._http.client import ClientOptions
+from dynamiq_async._http.endpoints import request_of
 from dynamiq_async._http.request_options import CallOptions
 from dynamiq_async._http.urls import parse_base_url
 from dynamiq_async.app import KEY_VARIABLE, AppOptions, AsyncApp
@@ -34,9 +35,15 @@ from dynamiq_async.management.settings import (
 )
 from dynamiq_async.management.traces import Traces
 from dynamiq_async.options import Timeout, check_id
+from dynamiq_async.streaming import EndpointStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator, Mapping
+
+    from dynamiq_async._http.endpoints import Segment
+    from dynamiq_async.sse import ServerSentEvent
+
+E = TypeVar("E")
 
 DEFAULT_URL = "https://api.getdynamiq.ai"
 
@@ -134,9 +141,68 @@ class AsyncManagement(DownloadingClient):
             AuthenticationError: the token is not accepted.
             PermissionDeniedError: the token is good and belongs to no user, as that of a service
                 account (seen in the vendor's command line).
-            What else `AsyncApp.invoke` raises.
+
+        And what else `AsyncApp.invoke` raises.
         """
         return await fetch_user(self._api, **options)
+
+    @overload
+    def events(
+        self,
+        method: str,
+        *segments: Segment,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        retry: bool | None = None,
+    ) -> EndpointStream[ServerSentEvent]: ...
+    @overload
+    def events(
+        self,
+        method: str,
+        *segments: Segment,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        event_type: type[E],
+        retry: bool | None = None,
+    ) -> EndpointStream[E]: ...
+    def events(
+        self,
+        method: str,
+        *segments: Segment,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        event_type: Any = None,
+        retry: bool | None = None,
+    ) -> EndpointStream[Any]:
+        """Read the event stream of an endpoint that has no method here, with this client's token,
+        retries, limits and errors.
+
+            path = ("v3", "conversations", id, "messages")
+            async with management.events("POST", *path, body=…, event_type=RunEvent) as events:
+                async for event in events:
+                    print(event.text, end="")
+
+        It ends where HTTP says that the body is whole, or at an event that `is_final`, as a
+        `RunEvent` may be (the vendor says that messages of conversations have the envelope of run
+        events, and not which of them is the last). `with_options` has the time limits of one
+        stream: by default a silence of 30 s ends it.
+
+        Args:
+            method, segments, query, body, retry: as for `request`.
+            event_type: what to decode the data of each event to; any type that msgspec knows. By
+                default events are `ServerSentEvent`s, whose data is a text.
+
+        Raises:
+            InvalidArgumentError: an argument cannot be used; nothing was sent.
+
+        Iterating raises StreamInterruptedError where the body is not whole or has no event,
+        ContentTypeError where it is no event stream, EventDecodeError where an event does not fit
+        the type, and what `request` raises.
+        """
+        request = request_of(
+            self._api, method, segments, query=query, body=body, retry=retry, stream=True
+        )
+        return EndpointStream(self._api, request, event_type)
 
     @property
     def project_id(self) -> str | None:
@@ -169,7 +235,8 @@ class AsyncManagement(DownloadingClient):
             InvalidArgumentError: no App, or more than one, has that name; the message says which
                 there are. Or there is no project; the message says which there are.
             NotFoundError: no App has that id.
-            What else `apps.list` raises.
+
+        And what else `apps.list` raises.
         """
         if isinstance(app, App):
             return app
@@ -201,11 +268,12 @@ class AsyncManagement(DownloadingClient):
             project_id: where a name is looked for; by default the client's project.
             options: the arguments of `AsyncApp`.
 
-        Raises, when it is entered or awaited:
-            InvalidArgumentError: the App is archived, was never deployed or has a hostname that
-                cannot be called, there is no Access Key, or the one there is looks like
-                a Personal Access Token.
-            What `find` raises.
+        Raises:
+            InvalidArgumentError: when it is entered or awaited: the App is archived, was never
+                deployed or has a hostname that cannot be called, there is no Access Key, or the
+                one there is looks like a Personal Access Token.
+
+        And what `find` raises.
         """
 
         options = {**options, "access_key": hidden(options.get("access_key"))}

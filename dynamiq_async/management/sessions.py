@@ -78,8 +78,7 @@ class Sessions:
             session_id: the id of the conversation, as calls are given it.
             options: as for `list`.
 
-        Raises:
-            What `list` raises.
+        Raises what `list` raises.
         """
         path = (*app_path(app), "sessions", check_id(session_id, "session_id"), "messages")
         return pages_of(self._api, path, _read_message, "message", **options)

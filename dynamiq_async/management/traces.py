@@ -183,7 +183,8 @@ class Traces:
         Raises:
             InvalidArgumentError: an id is empty.
             NotFoundError: the App has no such trace, or not yet.
-            What else `AsyncApp.invoke` raises.
+
+        And what else `AsyncApp.invoke` raises.
         """
         id = check_id(trace.id if isinstance(trace, Accepted) else trace, "trace")
         return await fetch_one(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from dynamiq_async.errors import DynamiqError, StreamClosedError
-from dynamiq_async.relay.chats import MAX_BODY, Chats
+from dynamiq_async.relay.chat_routes import MAX_BODY, Chats
 from dynamiq_async.relay.core import Relay, relay
 from dynamiq_async.relay.position import last_event_id
 from dynamiq_async.relay.problems import error_reply
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from dynamiq_async.options import OnLeave
     from dynamiq_async.relay.chat import Chat
-    from dynamiq_async.relay.chats import Client, Relayed, Wire
+    from dynamiq_async.relay.chat_routes import Client, Relayed, Wire
     from dynamiq_async.relay.formats.ui_message_stream import SDKVersion
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -7,13 +7,14 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from dynamiq_async._telemetry import extra
 from dynamiq_async.relay.position import last_event_id
 from dynamiq_async.relay.sending import LeftError, send_while_there
 
 if TYPE_CHECKING:
     from dynamiq_async.relay.core import Relay
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -66,7 +67,7 @@ async def respond(
             if body.told or isinstance(error, LeftError):
                 raise
             if not body.must_break:
-                log.error("a response was broken off", exc_info=error)
+                log.error("a response was broken off", exc_info=error, extra=extra(error))
             rejected = await _break_off(send, error)
             if body.must_break and rejected:
                 return  # without the end of the body: uvicorn says so in one line, and closes

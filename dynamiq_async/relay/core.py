@@ -56,9 +56,13 @@ class Relay:
         self._opening: bytes | None = None
         # The pieces to send, or errors to raise, after the last event. None until then.
         self._last: list[bytes | Exception] | None = None
-        self.status = 200
-        self.headers = {"Content-Type": format.media_type, **HEADERS, **format.headers}
-        self.told = False
+        self.status: int = 200
+        self.headers: dict[str, str] = {
+            "Content-Type": format.media_type,
+            **HEADERS,
+            **format.headers,
+        }
+        self.told: bool = False
 
     @property
     def media_type(self) -> str:
@@ -88,7 +92,8 @@ class Relay:
 
         Raises:
             StreamClosedError: the relay was closed before.
-            An error of the backend's own, such as a wrong argument: respond with 500.
+
+        And an error of the backend's own, such as a wrong argument: respond with 500.
         """
         if self._pump.left:
             raise _closed()

@@ -33,7 +33,8 @@ _POSITION = re.compile(r"(?P<run>[\w.~-]{1,200}):(?P<sequence>[0-9]{1,18})(?P<en
 class _HasItems(Protocol):
     """What the headers of every framework have, also where they are no `Mapping`."""
 
-    def items(self) -> Iterable[tuple[str, str]]: ...
+    def items(self) -> Iterable[tuple[str, str]]:
+        """Names with their values."""
 
 
 Headers = _HasItems | Iterable[tuple[str | bytes, str | bytes]]

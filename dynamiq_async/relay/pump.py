@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dynamiq_async.relay.formats.base import Context, Format
     from dynamiq_async.relay.upstream import Upstream
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 LOOK_AHEAD = 64 * 1024
 """Bytes that are buffered for a slow browser before reading of the upstream pauses."""
@@ -70,9 +70,9 @@ class Pump:
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
         self.opened: asyncio.Future[bool]
-        self.left = False
-        self.stopped = False
-        self.ended = False
+        self.left: bool = False
+        self.stopped: bool = False
+        self.ended: bool = False
         self.failure: Exception | None = None
 
     def start(self) -> None:
@@ -184,10 +184,23 @@ class Pump:
                 "a relay broke off: %s: %s",
                 type(failure).__name__,
                 _visible(failure),
-                extra=extra(failure if isinstance(failure, errors.DynamiqError) else None),
+                extra=self._fields(failure),
             )
         elif failure is not None and self.left:
-            log.error("an error in a relay whose reader has left", exc_info=failure)
+            log.error(
+                "an error in a relay whose reader has left",
+                exc_info=failure,
+                extra=self._fields(failure),
+            )
+
+    def _fields(self, error: Exception) -> dict[str, Any]:
+        """Of a log record: the run and how far it was read, unless the error says more."""
+        known = extra(error)
+        run_id, sequence = self._upstream.run_id, self._upstream.sequence
+        return known | {
+            "run_id": known["run_id"] or run_id,
+            "sequence": sequence if known["sequence"] is None else known["sequence"],
+        }
 
     @property
     def _wanted(self) -> bool:
@@ -257,7 +270,11 @@ class Pump:
                     await self._upstream.aclose()
                     await self._upstream.cancel()
         except (errors.DynamiqError, TimeoutError) as error:
-            log.info("a run whose reader has left could not be canceled: %s", _visible(error))
+            log.info(
+                "a run whose reader has left could not be canceled: %s",
+                _visible(error),
+                extra=self._fields(error),
+            )
         finally:
             await self._upstream.aclose()
 

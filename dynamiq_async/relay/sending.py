@@ -18,31 +18,59 @@ LOOK_SECONDS = 0.1
 """How often the server is asked whether it has to stop, in seconds. No server tells its
 applications before their responses have ended."""
 
-_sent: dict[asyncio.AbstractEventLoop, set[Relay]] = {}
+
+class _Sent:
+    """What is being sent on one event loop.
+
+    Attributes:
+        server: the uvicorn server that runs on the loop; None where none was found.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.bodies: set[Relay] = set()
+        self.server = _uvicorn_of(loop)
+
+    @property
+    def must_stop(self) -> bool:
+        """Whether the server was told to stop. It says so in `should_exit`. One that was not found
+        on the loop is that of the process, a method of which handles the signals."""
+        handler = signal.getsignal(signal.SIGTERM)
+        server = self.server or getattr(handler, "__self__", None)
+        return getattr(server, "should_exit", False) is True
 
 
-def must_stop() -> bool:
-    """Whether the uvicorn server of this process was told to stop. It says so in `should_exit`, and
-    a method of it handles the signals."""
-    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return getattr(server, "should_exit", False) is True
+_sent: dict[asyncio.AbstractEventLoop, _Sent] = {}
+
+
+def _uvicorn_of(loop: asyncio.AbstractEventLoop) -> Any:
+    """The uvicorn server that one of the loop's tasks runs. In a thread of its own, or with the
+    program's own signals, it handles none that it could be found by."""
+    for task in asyncio.all_tasks(loop):
+        work: Any = task.get_coro()
+        while (frame := getattr(work, "cr_frame", None)) is not None:
+            # Of other frames the variables are left alone: looking keeps what they refer to.
+            if frame.f_globals.get("__name__") == "uvicorn.server":
+                return frame.f_locals.get("self")
+            work = work.cr_await
+    return None
 
 
 def stop_with_server(body: Relay) -> None:
     """Shut the relay down when the server has to stop."""
     loop = asyncio.get_running_loop()
     if loop not in _sent:
-        _sent[loop] = set()
+        _sent[loop] = _Sent(loop)
         loop.call_soon(_look, loop)
-    _sent[loop].add(body)
+    _sent[loop].bodies.add(body)
 
 
 def _look(loop: asyncio.AbstractEventLoop) -> None:
-    if not _sent[loop]:
+    sent = _sent[loop]
+    if not sent.bodies:
         del _sent[loop]
         return
-    if must_stop():
-        for body in _sent[loop]:
+    if sent.must_stop:
+        for body in sent.bodies:
             body.shut_down()
     loop.call_later(LOOK_SECONDS, _look, loop)
 
@@ -75,7 +103,7 @@ async def send_while_there(
             try:
                 await asyncio.wait([sender, watch])
             finally:
-                _sent[asyncio.get_running_loop()].discard(body)
+                _sent[asyncio.get_running_loop()].bodies.discard(body)
                 await body.aclose()
     try:
         (sender if sent else watch).result()

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from dynamiq_async import errors
 from dynamiq_async.relay.asgi import respond
-from dynamiq_async.relay.chats import MAX_BODY, Chats
+from dynamiq_async.relay.chat_routes import MAX_BODY, Chats
 from dynamiq_async.relay.core import relay
 from dynamiq_async.relay.problems import error_reply
 
 try:
     from starlette.responses import Response
     from starlette.routing import Route
-except ImportError as error:
+except ImportError as _error:
     raise errors.MissingExtraError(
         "dynamiq_async.relay.starlette needs Starlette: pip install starlette (FastAPI has it)"
-    ) from error
+    ) from _error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from dynamiq_async.options import OnLeave
     from dynamiq_async.relay.chat import Chat
-    from dynamiq_async.relay.chats import Client, Relayed, Wire
+    from dynamiq_async.relay.chat_routes import Client, Relayed, Wire
+    from dynamiq_async.relay.core import Relay
     from dynamiq_async.relay.formats.ui_message_stream import SDKVersion
 
 __all__ = ["RelayResponse", "chat_routes", "error_response"]
@@ -54,8 +55,8 @@ class RelayResponse(Response):
         background: BackgroundTask | None = None,
         **options: Any,
     ) -> None:
-        self.relay = relay(stream, **options)
-        self.status_code = self.relay.status
+        self.relay: Relay = relay(stream, **options)
+        self.status_code: int = self.relay.status
         self.background = background
         self.init_headers(headers)
 

@@ -40,7 +40,7 @@ class Upstream:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._events = stream.stream if isinstance(stream, View) else stream
-        self.of_run = isinstance(self._events, RunStream)
+        self.of_run: bool = isinstance(self._events, RunStream)
         self._items = aiter(stream)
         self.before_close: set[Callable[[], Awaitable[None]]] = set()
 
@@ -59,6 +59,7 @@ class Upstream:
         return set()
 
     async def aclose(self) -> None:
+        """Close the iterable, and the iterator where that is another object."""
         try:
             await _close(self._items)
         finally:
@@ -76,6 +77,7 @@ class Upstream:
         return True
 
     async def cancel(self) -> None:
+        """Stop the source, such as a run."""
         await self._stream.cancel()
 
     def raise_for_failure(self) -> None:
@@ -92,6 +94,11 @@ class Upstream:
     def run_id(self) -> str | None:
         """The id of the run, once it is known."""
         return getattr(self._events, "run_id", None)
+
+    @property
+    def sequence(self) -> int | None:
+        """How far the stream of a run was read; None of another."""
+        return self._events.sequence if isinstance(self._events, RunStream) else None
 
     def position_of(self, event: Any) -> str | None:
         """The position to resume behind after `event`; None if there is none."""
@@ -123,10 +130,13 @@ class WorkflowUpstream(Upstream):
 class RunUpstream(WorkflowUpstream):
     """The stream of a run."""
 
+    before_close: set[Callable[[], Awaitable[None]]]
+    start: str | None
+
     def __init__(self, stream: RunStream[Any]) -> None:
         super().__init__(stream)
         self.before_close = stream.before_close
-        self.restarts = stream.starts_run
+        self.restarts: bool = stream.starts_run
         self.start = None if stream.starts_run else self._position(stream.sequence or 0)
 
     async def answered(self, batch: list[Any]) -> set[int]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 LEAVE_SECONDS = 2.0
 """How long canceling a run may keep the one who leaves."""
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 _tasks: set[asyncio.Task[None]] = set()  # an event loop by itself does not hold its tasks
 
@@ -56,8 +56,8 @@ class Leaving:
         self._until: float | None = None
         self._task: asyncio.Task[None] | None = None
         self._told = asyncio.Event()
-        self.due = False
-        self.canceled = False
+        self.due: bool = False
+        self.canceled: bool = False
 
     @property
     def started(self) -> bool:
@@ -144,9 +144,7 @@ class Leaving:
             log.info(
                 "a run whose reader has left could not be canceled: %s",
                 kind,
-                extra=extra(
-                    error if isinstance(error, errors.DynamiqError) else None, run_id=self._run_id
-                ),
+                extra=extra(error, run_id=self._run_id),
             )
         finally:
             if reader is not None:
@@ -182,6 +180,7 @@ class CancelableStream(OutputStream[RunEvent, T_co]):
     """The stream of a run, which can be canceled, and is if its reader leaves and that was asked
     for."""
 
+    run_id: str | None
     _reader: EventReader[RunEvent] | None = None
     _leaving: Leaving | None = None
 

@@ -89,6 +89,7 @@ def checked_session(session_id: str | UUID) -> str:
 
 
 def checked_file_ids(file_ids: Sequence[str] | None) -> Sequence[str] | None:
+    """The ids themselves. Raises InvalidArgumentError for one string in place of a list."""
     if isinstance(file_ids, str):
         raise errors.InvalidArgumentError(
             "file_ids must be a list of ids, not one string", argument="file_ids"

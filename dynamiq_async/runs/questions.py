@@ -8,8 +8,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from msgspec import Struct
@@ -22,8 +21,6 @@ from dynamiq_async.events import Question, RunEvent
 
 if TYPE_CHECKING:
     from dynamiq_async.runs.requests import RunRequests
-
-P = ParamSpec("P")
 
 Verdict = str | bool | None
 """What a handler may return: text to answer with, True or False to approve or reject, or None when
@@ -117,6 +114,7 @@ class RunQuestion(Question, frozen=True, kw_only=True, dict=True):
 
     @classmethod
     def of(cls, question: Question, requests: RunRequests, run_id: str) -> Self:
+        """The question with what answers it. Streams and runs make it; a user has no need to."""
         asked = cls(**_fields(question, Question))
         # Not fields, since they are not part of the data that is encoded.
         vars(asked).update(requests=requests, run_id=run_id, answered=False)
@@ -173,18 +171,6 @@ class RunQuestion(Question, frozen=True, kw_only=True, dict=True):
         return _plain, (Question, _fields(self, Question))
 
 
-def _asked(
-    method: Callable[Concatenate[RunQuestion, P], Awaitable[None]],
-) -> Callable[Concatenate[QuestionEvent, P], Awaitable[None]]:
-    """A method of `RunQuestion`, as a method of `QuestionEvent`."""
-
-    @wraps(method)
-    async def call(event: QuestionEvent, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        await method(event.question, *args, **kwargs)
-
-    return call
-
-
 class QuestionEvent(RunEvent, frozen=True, kw_only=True, dict=True):
     """The event of a question, with methods to answer the question.
 
@@ -193,6 +179,7 @@ class QuestionEvent(RunEvent, frozen=True, kw_only=True, dict=True):
 
     @classmethod
     def of(cls, event: RunEvent, question: RunQuestion) -> Self:
+        """The event with its question. Streams make it; a user has no need to."""
         asking = cls(**_fields(event, RunEvent))
         vars(asking)["question"] = question  # not a field: it holds a client
         _json.keep_line(asking, _json.LINE, _json.kept(event) or event.raw)
@@ -204,9 +191,19 @@ class QuestionEvent(RunEvent, frozen=True, kw_only=True, dict=True):
         question: RunQuestion = vars(self)["question"]
         return question
 
-    answer = _asked(RunQuestion.answer)
-    approve = _asked(RunQuestion.approve)
-    reject = _asked(RunQuestion.reject)
+    async def answer(self, feedback: str) -> None:
+        """Answer with a text. Raises what `Runs.answer` raises."""
+        await self.question.answer(feedback)
+
+    async def approve(
+        self, params: Mapping[str, Any] | None = None, *, feedback: str | None = None
+    ) -> None:
+        """Approve, with some of the parameters changed. Raises what `Runs.approve` raises."""
+        await self.question.approve(params, feedback=feedback)
+
+    async def reject(self, feedback: str | None = None) -> None:
+        """Reject. Raises what `Runs.approve` raises."""
+        await self.question.reject(feedback)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _plain, (RunEvent, _fields(self, RunEvent))

@@ -84,10 +84,12 @@ class RunRequests:
     def create_request(
         self, input: Any, given: RequestOptions, *, stream: bool = False, **fields: Any
     ) -> Request:
+        """The request that makes a run."""
         body = root_body(input, stream=stream or None, **fields)
         return self.api.request("POST", "v1", "runs", body=body, stream=stream, given=given)
 
     def stream_request(self, run_id: str, after: int | None) -> Request:
+        """The request that follows a run's events after a sequence number."""
         query = {"after_sequence": after} if after else None
         return self.about(run_id, "GET", "stream", query=query, stream=True)
 
@@ -142,6 +144,7 @@ class RunRequests:
         return stream_error(data, run_id=None, request=request, key=self.api.sender.key)
 
     async def create(self, request: Request, options: SendOptions, deadline: float | None) -> Run:
+        """Make a run."""
         found = await self.api.fetch(request, options, _RunData, deadline=deadline)
         return self._run(request, found.data)
 
@@ -154,6 +157,7 @@ class RunRequests:
         urgent: bool = False,
         over_limit: bool = False,
     ) -> Run:
+        """A run as it is now."""
         request = self.about(run_id, "GET", urgent=urgent)
         request.over_limit = over_limit
         found = await self.api.fetch(request, options, _RunData, deadline=deadline)
@@ -169,6 +173,7 @@ class RunRequests:
     async def run_page(
         self, query: Mapping[str, Any], options: SendOptions, deadline: float | None = None
     ) -> Page[Run]:
+        """A page of the App's runs."""
         request = self.api.request("GET", "v1", "runs", query=query)
         found = await self.api.fetch(request, options, PageBody, deadline=deadline)
         return found.page([self._run(request, data) for data in found.data or []])
@@ -183,6 +188,7 @@ class RunRequests:
         size: int = EVENT_PAGE_SIZE,
         urgent: bool = False,
     ) -> Page[RunEvent]:
+        """A page of a run's stored events."""
         query = {"page": page, "page_size": size}
         request = self.about(run_id, "GET", "events", query=query, urgent=urgent)
         found = await self.api.fetch(request, options, PageBody, deadline=deadline)
@@ -329,6 +335,7 @@ class RunRequests:
         return next((asked for asked in run.questions if asked.id == request_id), request_id)
 
     async def cancel(self, run_id: str) -> None:
+        """Cancel a run, ahead of what waits for a slot."""
         request = self.about(run_id, "POST", "cancel", urgent=True, retry=True)
         await self._send(request)
 

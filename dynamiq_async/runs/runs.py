@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from functools import wraps
-from inspect import signature
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from dynamiq_async import errors
 from dynamiq_async._http.paging import Page, Pages
-from dynamiq_async._http.request_options import UNSET, RequestOptions, SendOptions, TimeoutLike
+from dynamiq_async._http.request_options import (
+    UNSET,
+    CallOptions,
+    RequestOptions,
+    SendOptions,
+    TimeoutLike,
+)
 from dynamiq_async._http.timers import deadline_in
 from dynamiq_async._json import check_type
 from dynamiq_async._telemetry import FETCH
@@ -29,18 +33,16 @@ from dynamiq_async.runs.waiting import DEFAULT_WAIT, WaitOptions, wait_for
 from dynamiq_async.streaming.event_reader import OnBadEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from dynamiq_async._http.api import Api
     from dynamiq_async._http.request import Request
-    from dynamiq_async.events.run_events import RunEvent
+    from dynamiq_async.events import Question, RunEvent
     from dynamiq_async.runs.models import Run
     from dynamiq_async.runs.questions import OnQuestion
 
 
-P = ParamSpec("P")
-R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -59,8 +61,6 @@ class Runs(Answering):
         return RunHandle(self, run_id)
 
     @overload
-    async def create(self, input: Any, **options: Unpack[CreateOptions]) -> Run: ...
-    @overload
     async def create(
         self, input: Any, *, output_type: type[T], **options: Unpack[CreateOptions]
     ) -> T: ...
@@ -68,6 +68,8 @@ class Runs(Answering):
     async def create(
         self, input: Any, *, output_type: Any, **options: Unpack[CreateOptions]
     ) -> Any: ...
+    @overload
+    async def create(self, input: Any, **options: Unpack[CreateOptions]) -> Run: ...
     async def create(
         self,
         input: Any,
@@ -104,7 +106,8 @@ class Runs(Answering):
 
         Raises:
             RunFailedError, RunCanceledError: with `output_type`, the run failed or was canceled.
-            What `AsyncApp.invoke` raises.
+
+        And what `AsyncApp.invoke` raises.
         """
         check_type(output_type)
         if background and output_type is not None:
@@ -147,8 +150,6 @@ class Runs(Answering):
         return found if background else await self.wait(found.id, timeout=_seconds_left(deadline))
 
     @overload
-    def stream(self, input: Any, **options: Unpack[StreamOptions]) -> RunStream[Any]: ...
-    @overload
     def stream(
         self, input: Any, *, output_type: type[T], **options: Unpack[StreamOptions]
     ) -> RunStream[T]: ...
@@ -156,6 +157,8 @@ class Runs(Answering):
     def stream(
         self, input: Any, *, output_type: Any, **options: Unpack[StreamOptions]
     ) -> RunStream[Any]: ...
+    @overload
+    def stream(self, input: Any, **options: Unpack[StreamOptions]) -> RunStream[Any]: ...
     def stream(
         self,
         input: Any,
@@ -225,8 +228,6 @@ class Runs(Answering):
         )
 
     @overload
-    def follow(self, run_id: str, **options: Unpack[FollowOptions]) -> RunStream[Any]: ...
-    @overload
     def follow(
         self, run_id: str, *, output_type: type[T], **options: Unpack[FollowOptions]
     ) -> RunStream[T]: ...
@@ -234,6 +235,8 @@ class Runs(Answering):
     def follow(
         self, run_id: str, *, output_type: Any, **options: Unpack[FollowOptions]
     ) -> RunStream[Any]: ...
+    @overload
+    def follow(self, run_id: str, **options: Unpack[FollowOptions]) -> RunStream[Any]: ...
     def follow(
         self,
         run_id: str,
@@ -272,8 +275,6 @@ class Runs(Answering):
         )
 
     @overload
-    async def wait(self, run_id: str, **options: Unpack[WaitOptions]) -> Run: ...
-    @overload
     async def wait(
         self, run_id: str, *, output_type: type[T], **options: Unpack[WaitOptions]
     ) -> T: ...
@@ -281,6 +282,8 @@ class Runs(Answering):
     async def wait(
         self, run_id: str, *, output_type: Any, **options: Unpack[WaitOptions]
     ) -> Any: ...
+    @overload
+    async def wait(self, run_id: str, **options: Unpack[WaitOptions]) -> Run: ...
     async def wait(
         self,
         run_id: str,
@@ -401,21 +404,6 @@ def _seconds_left(deadline: float | None) -> float:
     return max(deadline - asyncio.get_running_loop().time(), sys.float_info.min)
 
 
-def _bound(
-    method: Callable[Concatenate[Runs, str, P], R],
-) -> Callable[Concatenate[RunHandle, P], R]:
-    """A method of `Runs`, as a method of `RunHandle` without the `run_id` argument."""
-
-    @wraps(method)
-    def call(handle: RunHandle, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return method(handle._runs, handle.id, *args, **kwargs)
-
-    shown = signature(method)
-    parameters = [p for p in shown.parameters.values() if p.name != "run_id"]
-    call.__signature__ = shown.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return call
-
-
 class RunHandle:
     """One run of an App, from `app.runs.handle(run_id)`. Its methods are those of `Runs`
     without `run_id`.
@@ -428,34 +416,81 @@ class RunHandle:
 
     def __init__(self, runs: Runs, run_id: str) -> None:
         self._runs = runs
-        self.id = check_id(run_id, "run_id")
+        self.id: str = check_id(run_id, "run_id")
 
     def __repr__(self) -> str:
         return f"RunHandle({self.id!r})"
 
-    get = _bound(Runs.get)
-    events = _bound(Runs.events)
-    cancel = _bound(Runs.cancel)
-    answer = _bound(Runs.answer)
-    approve = _bound(Runs.approve)
-    reject = _bound(Runs.reject)
+    async def get(self, **options: Unpack[CallOptions]) -> Run:
+        """The run's present state. See `Runs.get`."""
+        return await self._runs.get(self.id, **options)
 
-    @overload
-    def follow(self, **options: Unpack[FollowOptions]) -> RunStream[Any]: ...
+    def events(
+        self,
+        *,
+        page: int = 1,
+        page_size: int | None = None,
+        prefetch: bool = False,
+        **options: Unpack[CallOptions],
+    ) -> Pages[RunEvent]:
+        """The run's stored events. See `Runs.events`."""
+        return self._runs.events(
+            self.id, page=page, page_size=page_size, prefetch=prefetch, **options
+        )
+
+    async def cancel(self) -> None:
+        """Cancel the run. See `Runs.cancel`."""
+        await self._runs.cancel(self.id)
+
+    async def answer(
+        self,
+        request: Question | str,
+        feedback: str,
+        *,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Answer a question of the run. See `Runs.answer`."""
+        await self._runs.answer(self.id, request, feedback, extra_body=extra_body)
+
+    async def approve(
+        self,
+        request: Question | str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        feedback: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Approve what the run asks for. See `Runs.approve`."""
+        await self._runs.approve(
+            self.id, request, params=params, feedback=feedback, extra_body=extra_body
+        )
+
+    async def reject(
+        self,
+        request: Question | str,
+        *,
+        feedback: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Reject what the run asks for. See `Runs.reject`."""
+        await self._runs.reject(self.id, request, feedback=feedback, extra_body=extra_body)
+
     @overload
     def follow(self, *, output_type: type[T], **options: Unpack[FollowOptions]) -> RunStream[T]: ...
     @overload
     def follow(self, *, output_type: Any, **options: Unpack[FollowOptions]) -> RunStream[Any]: ...
+    @overload
+    def follow(self, **options: Unpack[FollowOptions]) -> RunStream[Any]: ...
     def follow(self, **options: Any) -> RunStream[Any]:
         """Follow the run's events. See `Runs.follow`."""
         return self._runs.follow(self.id, **options)
 
     @overload
-    async def wait(self, **options: Unpack[WaitOptions]) -> Run: ...
-    @overload
     async def wait(self, *, output_type: type[T], **options: Unpack[WaitOptions]) -> T: ...
     @overload
     async def wait(self, *, output_type: Any, **options: Unpack[WaitOptions]) -> Any: ...
+    @overload
+    async def wait(self, **options: Unpack[WaitOptions]) -> Run: ...
     async def wait(self, **options: Any) -> Any:
         """Wait for the run to be over. See `Runs.wait`."""
         return await self._runs.wait(self.id, **options)

@@ -66,6 +66,7 @@ class RunStream(CancelableStream[T_co]):
         response: status, headers and request id of the latest connection.
     """
 
+    final: RunEvent | None
     _reader: EventReader[RunEvent] | None = None
 
     def __init__(
@@ -105,7 +106,7 @@ class RunStream(CancelableStream[T_co]):
         self.run_id = run_id
         self._leave(on_leave, session_id)
         self.sequence = after_sequence
-        self.reconnects = 0
+        self.reconnects: int = 0
         self.response: ResponseInfo | None = None
 
     @property
@@ -134,8 +135,7 @@ class RunStream(CancelableStream[T_co]):
     async def run(self) -> Run:
         """Read the stream to its end, and get the run from the service.
 
-        Raises:
-            What iterating and `Runs.get` raise.
+        Raises what iterating and `Runs.get` raise.
         """
         await self._read_to_end()
         run = await self._requests.get(self._id(), self._options, self._deadline)

@@ -39,6 +39,7 @@ class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 def not_decoded(data: bytes, error: Exception, events: Any = ()) -> EventDecodeError:
+    """The error for an event whose data cannot be decoded, with the events before it."""
     message = f"an event's data is not the JSON expected: {error}"
     return EventDecodeError(message, data=data, events=events)
 

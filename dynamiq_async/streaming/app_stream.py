@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 FinalEvent = Literal["auto", "required", "optional"]
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 
 class FinalEvents:
@@ -106,6 +106,8 @@ class WorkflowStream(OutputStream[StreamEvent, T_co]):
         final: the workflow's final event, once it has arrived.
     """
 
+    run_id: str | None
+    final: StreamEvent | None
     _reader: Batched | None = None
     _advice = ""  # what to do when the stream is interrupted
 

@@ -93,21 +93,20 @@ class EventReader(Generic[E]):
     Everything complete that arrived is handed out before the error behind it is raised.
     """
 
-    __slots__ = ("_deferred", "_feed", "_limits", "_opened", "_read", "decoder", "response")
+    __slots__ = ("_deferred", "_feed", "_limits", "_opened", "_read", "decoder")
 
     def __init__(self, opened: OpenResponse, decoder: SSEDecoder[E], limits: TimeLimits) -> None:
         self._opened = opened
         self._limits = limits
         self._deferred: errors.SSEError | None = None
-        self.response = opened.response
-        self.decoder = decoder
+        self.decoder: SSEDecoder[E] = decoder
         self._read = opened.response.read
         self._feed = decoder.feed
 
     @property
     def whole(self) -> bool:
         """At the end of the body: whether it is whole by HTTP's framing, and no event was cut."""
-        return self.response.framed and not self.decoder.pending
+        return self._opened.response.framed and not self.decoder.pending
 
     async def batch(self) -> list[E] | None:
         """The next events, at least one; None at the end of the body.
@@ -151,9 +150,10 @@ class EventReader(Generic[E]):
 
     def fail(self, error: Exception) -> None:
         """Make a pending `batch` call raise `error`."""
-        self.response.fail(error)
+        self._opened.response.fail(error)
 
     def close(self) -> None:
+        """Close the response, and stop its timer. May be called twice."""
         self._limits.stop()
         self._opened.close()
 

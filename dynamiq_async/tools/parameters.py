@@ -48,7 +48,7 @@ class Inputs:
             )
         _json.check_type(kind, "input")
         self.kind = kind
-        self.fields = sorted(found, key=lambda field: field.default is not NODEFAULT)
+        self.fields: list[Field] = sorted(found, key=lambda field: field.default is not NODEFAULT)
         self._by_name = {field.name: field for field in found}
 
     def parameters(self) -> list[inspect.Parameter]:

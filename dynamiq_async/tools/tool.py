@@ -31,7 +31,7 @@ OnEvent = Callable[[RunEvent], Awaitable[None] | None]
 Tool = Callable[..., Coroutine[Any, Any, Any]]
 
 # What the interfaces of models take as a tool's name.
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
 
 
 class ToolOptions(SendingOptions, total=False):
@@ -96,7 +96,7 @@ def make_tool(
 
 def check_name(name: object) -> None:
     """Raise InvalidArgumentError unless a model can call a tool so."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not re.fullmatch(_NAME, name):
         raise errors.InvalidArgumentError(
             "name must be a letter and then letters, digits, _ or -, 64 at most, as the interfaces "
             f"of models take it, not {name!r}",

@@ -48,10 +48,12 @@ class _Made:
 
 
 def is_typed_dict(kind: Any) -> bool:
+    """Whether a type is a TypedDict."""
     return isinstance(kind, type) and issubclass(kind, dict) and hasattr(kind, "__required_keys__")
 
 
 def is_struct(kind: Any) -> bool:
+    """Whether a type is a msgspec Struct."""
     return isinstance(kind, type) and issubclass(kind, Struct)
 
 

@@ -118,6 +118,13 @@ class OwnConnector(aiohttp.TCPConnector):
         async with patient_timeout(timeout.connecting, turns=CONNECT_TURNS):
             return await super()._create_connection(req, traces, timeout)
 
+    async def _resolve_host(self, host: str, port: int, traces: Any = None) -> Any:
+        # Names under .localhost are this machine (RFC 6761, 6.3), which few resolvers know.
+        if not host.lower().removesuffix(".").endswith(".localhost"):
+            return await super()._resolve_host(host, port, traces)
+        found = await super()._resolve_host("localhost", port, traces)
+        return [{**address, "hostname": host} for address in found]
+
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
         try:
             return await super().connect(req, traces, timeout)
@@ -144,6 +151,7 @@ class OwnHandler(ResponseHandler):
         return super().is_connected() and not _has_unread(self.transport)
 
     def set_response_params(self, **params: Any) -> None:
+        """Note that a response is awaited from here on."""
         self._awaited, self._status = True, b""
         super().set_response_params(**params)
 

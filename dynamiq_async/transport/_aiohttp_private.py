@@ -43,6 +43,7 @@ UNDOCUMENTED = {
 INHERITED = {
     "BaseConnector._factory": "makes connections that drop what comes unasked",
     "TCPConnector._create_connection": "has the limit of time for a new connection",
+    "TCPConnector._resolve_host": "leads names under .localhost to this machine",
     "BaseConnector.connect": "what fails in it was not sent",
     "ResponseHandler._buffer": "responses that were parsed and not yet taken",
     "ResponseHandler._payload": "the body that is being read",

@@ -39,7 +39,7 @@ class ContentResponse:
     def __init__(
         self, status: int, headers: Any, content: Any, request: Request, key: str | None
     ) -> None:
-        self.status = status
+        self.status: int = status
         self._headers = headers
         self._content = content
         self._request = request
@@ -60,6 +60,7 @@ class ContentResponse:
         )
 
     async def read(self) -> bytes:
+        """The next piece of the body, decoded; empty at its end. Raises errors of this package."""
         try:
             if self._decoder is None:
                 return await self._read_raw()
@@ -98,10 +99,12 @@ class ContentResponse:
         return None
 
     def fail(self, error: Exception) -> None:
+        """Make a pending read raise `error`."""
         if self._content.exception() is None:
             self._content.set_exception(error)
 
     def close(self) -> None:
+        """Let go of the connection."""
         raise NotImplementedError
 
 

@@ -117,7 +117,7 @@ class DirectHandler(OwnHandler):
         self._behind_head = 0  # bytes that came, as far as they are counted
         self._ends_line = True  # whether the last byte that came does
         self._upload: asyncio.Task[None] | None = None
-        self.is_over = False
+        self.is_over: bool = False
         self._unread: Any = None  # asks the system whether there is something to be read
 
     # --- the request ----------------------------------------------------------------------------
@@ -313,15 +313,18 @@ class DirectHandler(OwnHandler):
         return not (self._unread and self._unread(0))
 
     def resume_reading(self, *given: Any, **options: Any) -> None:
+        """Read on, where reading was paused."""
         if self._reading_paused:  # the reader of a body asks with each read
             super().resume_reading(*given, **options)
 
     def close(self) -> None:
+        """Close the connection; an answer that is waited for does not come any more."""
         super().close()
         if self._direct and not self._reading:
             self._settle()
 
     def abort(self) -> None:
+        """Break the connection off; an answer that is waited for does not come any more."""
         super().abort()
         if self._direct:
             self._settle()

@@ -33,13 +33,15 @@ class Target:
     ssl = True  # as the connector's is
 
     def __init__(self, origin: str) -> None:
-        self.url = url = URL(origin, encoded=True)
-        self.host = url.raw_host
-        self.port = url.port
+        url = URL(origin, encoded=True)
+        self.url: URL = url
+        self.host: str | None = url.raw_host
+        self.port: int | None = url.port
         known = {"host": self.host, "port": self.port, "is_ssl": self.is_ssl(), "ssl": True}
         self.connection_key: Any = ConnectionKey(*(known.get(f) for f in ConnectionKey._fields))  # type: ignore[arg-type]
 
     def is_ssl(self) -> bool:
+        """Whether it is reached by TLS."""
         return self.url.scheme == "https"
 
 
@@ -59,17 +61,18 @@ class Head:
         lines = [f"{request.method} {path} HTTP/1.1"]
         lines += (f"{n}: {v}" for n, v in {**headers, **request.headers}.items())
         start = "\r\n".join(lines).encode()
-        self.target = target
+        self.target: Target = target
         self._headers = request.headers  # their identity is looked up by, so they have to live
-        self.chunked = start + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+        self.chunked: bytes = start + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
         if request.body is not None:
-            self.data = start + b"\r\nContent-Length: "
+            self.data: bytes = start + b"\r\nContent-Length: "
         elif request.method in ("POST", "PUT", "PATCH"):
             self.data = start + b"\r\nContent-Length: 0\r\n\r\n"
         else:
             self.data = start + b"\r\n\r\n"
 
     def is_for(self, headers: Mapping[str, str]) -> bool:
+        """Whether it was made of these very headers."""
         return self._headers is headers
 
 

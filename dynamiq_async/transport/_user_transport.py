@@ -11,6 +11,7 @@ from multidict import CIMultiDict
 
 from dynamiq_async import errors
 from dynamiq_async._credentials import mask
+from dynamiq_async._telemetry import extra
 from dynamiq_async.transport._headers import Headers, readable
 from dynamiq_async.transport.base import Upgrades
 
@@ -120,7 +121,10 @@ class GivenResponse:
             work(*arguments)
         except Exception as error:  # noqa: BLE001 - nobody who closes can do anything about it
             said = mask(str(error), self._key)
-            log.debug("%s: the transport raised %s: %s", self._label, type(error).__name__, said)
+            kind = type(error).__name__
+            log.debug(
+                "%s: the transport raised %s: %s", self._label, kind, said, extra=extra(error)
+            )
 
 
 async def _translated(work: Callable[[], Awaitable[T]], label: str, key: str | None) -> T:

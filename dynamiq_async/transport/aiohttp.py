@@ -88,6 +88,7 @@ class AiohttpTransport:
         _cheapen_reads()
 
     async def send(self, request: Request, *, connect_timeout: float | None) -> ContentResponse:
+        """Send a request by the session of the running loop. See `Transport.send`."""
         session = self._given or self._running() or await self._session()
         proxy = proxy_for(request.url, self._proxy, trust_env=self._trust_env)
         request.sent = request.body is None  # of which aiohttp tells nothing
@@ -119,12 +120,14 @@ class AiohttpTransport:
             del failure  # which holds this frame
 
     async def upgrade(self, request: Request, *, connect_timeout: float | None) -> ContentResponse:
+        """Send a request for another protocol. See `Upgrades.upgrade`."""
         response = await self.send(request, connect_timeout=connect_timeout)
         if response.status == 101 and isinstance(response, AiohttpResponse):
             return AiohttpConnection(response)
         return response
 
     async def aclose(self) -> None:
+        """Close the sessions of all loops."""
         running = asyncio.get_running_loop()
         for loop, session in self._take_sessions():
             if loop is running:

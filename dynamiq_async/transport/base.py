@@ -48,11 +48,11 @@ class Request:
         headers: Mapping[str, str],
         body: bytes | Body | None = None,
     ) -> None:
-        self.method = method
-        self.url = url
-        self.headers = headers
-        self.body = body
-        self.sent = True
+        self.method: str = method
+        self.url: str = url
+        self.headers: Mapping[str, str] = headers
+        self.body: bytes | Body | None = body
+        self.sent: bool = True
 
     def __repr__(self) -> str:
         return f"<Request {self}>"

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 
+from dynamiq_async._telemetry import extra
 from dynamiq_async.errors import InvalidArgumentError
 from dynamiq_async.transport.base import Response, Transport
 from dynamiq_async.transport.proxies import proxy_of
@@ -24,7 +25,7 @@ TransportLike = Transport | Kind | None
 DEFAULT: Kind = "direct"
 """What None chooses, where nothing speaks against it."""
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 
 def _is(value: object, name: str) -> bool:
@@ -46,13 +47,14 @@ class ClientResponse(Response, Protocol):
 class ClientTransport(Protocol):
     """A transport as a client uses it: the client's own, or the user's within bounds."""
 
-    async def send(self, request: Request, *, connect_timeout: float | None) -> ClientResponse: ...
+    async def send(self, request: Request, *, connect_timeout: float | None) -> ClientResponse:
+        """See `Transport.send`."""
 
-    async def upgrade(
-        self, request: Request, *, connect_timeout: float | None
-    ) -> ClientResponse: ...
+    async def upgrade(self, request: Request, *, connect_timeout: float | None) -> ClientResponse:
+        """Send a request for another protocol."""
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """See `Transport.aclose`."""
 
     def abandon(self) -> bool:
         """Close what `aclose` closes from a finaliser, without awaiting; whether there was
@@ -149,7 +151,7 @@ class Network(NamedTuple):
         kind: type[AiohttpTransport] = AiohttpTransport
         if (self.transport or DEFAULT) == "direct" and self.session is None and not self.proxy:
             if DIFFERENCE:
-                log.debug("calls go through aiohttp's session: %s", DIFFERENCE)
+                log.debug("calls go through aiohttp's session: %s", DIFFERENCE, extra=extra())
             else:
                 from dynamiq_async.transport.direct import DirectTransport
 

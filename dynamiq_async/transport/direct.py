@@ -38,6 +38,8 @@ class DirectResponse(ContentResponse):
 
     __slots__ = ("_connection", "_failure", "_whole")
 
+    status: int
+
     def __init__(
         self,
         connection: DirectHandler,
@@ -81,12 +83,14 @@ class DirectResponse(ContentResponse):
         return private.whole_of(content) if content.is_eof() else None
 
     def fail(self, error: Exception) -> None:
+        """Make a pending read raise `error`."""
         if self._failure is None:
             self._failure = error
             if self._content is not None:
                 self._content.set_exception(error)
 
     def close(self) -> None:
+        """Let go of the connection, which is lost unless the body was read to its end."""
         if self._content is not None and not self._content.is_eof():
             with suppress(RuntimeError):  # of a closed loop
                 self._connection.abandon()
@@ -100,6 +104,7 @@ class DirectTransport(AiohttpTransport):
         self._heads = Heads()
 
     async def send(self, request: Request, *, connect_timeout: float | None) -> ContentResponse:
+        """Send a request on a pooled connection, else by the session. See `Transport.send`."""
         session = self._running() or await self._session()
         head = self._heads.of(request)
         if head is None or not private.is_untouched() or self._has_proxy(request.url):

@@ -16,8 +16,8 @@ from urllib.parse import SplitResult, urlsplit
 from dynamiq_async import errors
 
 _PORTS = {"http": 80, "https": 443}
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_PORT = re.compile(r"(.*):(\d+)")
+_SCHEME = r"([A-Za-z][A-Za-z0-9+.-]*)://"
+_PORT = r"(.*):(\d+)"
 
 
 class Proxy(NamedTuple):
@@ -63,7 +63,7 @@ def proxy_of(value: str, source: str, *, argument: str = "proxy") -> Proxy:
             begins with `source` and does not show the value, which may hold a password.
     """
     url = value.strip()
-    found = _SCHEME.match(url)
+    found = re.match(_SCHEME, url)
     scheme = found[1].lower() if found else "http"
     if scheme.startswith("socks"):
         raise errors.InvalidArgumentError(
@@ -128,7 +128,7 @@ def _names(entry: str, host: str, address: _Address | None, port: int | None) ->
     if "/" in entry:
         network = _network(entry)
         return address is not None and network is not None and address in network
-    if _address(entry) is None and (found := _PORT.fullmatch(entry)):
+    if _address(entry) is None and (found := re.fullmatch(_PORT, entry)):
         entry = found[1]
         if int(found[2]) != port:
             return False

@@ -37,7 +37,7 @@ class Handshake(Request):
         """Another attempt begins. The standard wants another key for each handshake."""
         super().begin()
         self._key = b64encode(os.urandom(16)).decode()
-        self.headers = {**self.headers, "Sec-WebSocket-Key": self._key}
+        self.headers: dict[str, str] = {**self.headers, "Sec-WebSocket-Key": self._key}
 
     def is_accepted(self, headers: Mapping[str, str]) -> bool:
         """Whether the headers of a 101, their names in lower case, accept this handshake, and no

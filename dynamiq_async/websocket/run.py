@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamiq_async import _json, errors
 from dynamiq_async._http.timers import deadline_in
+from dynamiq_async._telemetry import extra
 from dynamiq_async.events.app_events import StreamEvent
 from dynamiq_async.streaming.app_stream import WorkflowStream, broken_event
 from dynamiq_async.streaming.event_reader import OnBadEvent, recovery
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     Recover = Callable[[bytes, Exception], StreamEvent | None]
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 
 class Line(NamedTuple):
@@ -57,6 +58,7 @@ class SocketRun(WorkflowStream[T_co]):
         final: the workflow's final event, once it has arrived.
     """
 
+    final: StreamEvent | None
     _reader: RunReader | None = None
     _advice = "The App may have run to its end all the same"
 
@@ -126,7 +128,7 @@ class RunReader:
         self._heard = False
         self.wire = wire
         self.run_id: str | None = None
-        self.complete = False  # whether the event that ends the run has come
+        self.complete: bool = False  # whether the event that ends the run has come
 
     async def batch(self) -> list[StreamEvent] | None:
         """The next events, at least one; None when the server has closed the socket.
@@ -192,7 +194,11 @@ class RunReader:
     def _takes(self, event: StreamEvent) -> bool:
         """Note what an event of this run tells; False if it is none."""
         if not self._protocol.belongs(event, self.run_id, self._ended):
-            log.debug("an event of run %s was passed over: another is under way", event.wf_run_id)
+            log.debug(
+                "an event of run %s was passed over: another is under way",
+                event.wf_run_id,
+                extra=extra(run_id=event.wf_run_id),
+            )
             return False
         self._heard = True
         if self.run_id is None:

@@ -89,8 +89,6 @@ class AppSocket(Openable):
     # What is said.
 
     @overload
-    def run(self, input: Any, **options: Unpack[_RunOptions]) -> SocketRun[Any]: ...
-    @overload
     def run(
         self, input: Any, *, output_type: type[T], **options: Unpack[_RunOptions]
     ) -> SocketRun[T]: ...
@@ -98,6 +96,8 @@ class AppSocket(Openable):
     def run(
         self, input: Any, *, output_type: Any, **options: Unpack[_RunOptions]
     ) -> SocketRun[Any]: ...
+    @overload
+    def run(self, input: Any, **options: Unpack[_RunOptions]) -> SocketRun[Any]: ...
     def run(
         self,
         input: Any,

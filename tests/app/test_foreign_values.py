@@ -100,7 +100,7 @@ VALUES = [
     (np.array([1, 2]), [1, 2]),
     (np.float64("nan"), None),
     (np.float32("nan"), None),
-    (np.datetime64("NaT"), None),
+    (np.datetime64("NaT", "s"), None),
     (of_pandas(object, "NAType")(), None),
     (of_pandas(datetime, "NaTType")(2024, 1, 1), None),
     (of_pandas(datetime, "Timestamp")(2024, 1, 2), "2024-01-02T00:00:00"),
@@ -174,7 +174,9 @@ async def test_raw_json_beside_a_null_is_sent(serve: Serve, app_for: MakeApp) ->
 
 async def test_the_nan_of_a_frames_row_is_a_missing_value(serve: Serve, app_for: MakeApp) -> None:
     wire = await serve(script(make_response({})))
-    await app_for(wire).invoke({"id": np.int64(1), "score": math.nan, "when": np.datetime64("NaT")})
+    await app_for(wire).invoke(
+        {"id": np.int64(1), "score": math.nan, "when": np.datetime64("NaT", "s")}
+    )
     assert wire.requests[0].json()["input"] == {"id": 1, "score": None, "when": None}
 
 

@@ -32,6 +32,7 @@ from dynamiq_async.batch.journal import (
     sqlite,
     sqlite_file,
 )
+from tests.support.log_records import fields
 
 URL = "https://my-app.example"
 DIGEST = b"d" * 16
@@ -633,6 +634,7 @@ async def test_another_program_that_holds_the_database_is_waited_for(
         async with asyncio.timeout(30):
             while "another program holds the journal" not in caplog.text:
                 await asyncio.sleep(0.01)
+        assert all(fields(record) for record in caplog.records if record.name == "dynamiq_async")
         other.execute("ROLLBACK")
         assert (await beginning).state == "new"
         monkeypatch.setattr(sqlite, "HELD_PATIENCE", 0.0)

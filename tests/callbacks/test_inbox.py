@@ -21,6 +21,7 @@ from dynamiq_async.callbacks import inbox as module
 from dynamiq_async.callbacks.arrivals import Arrivals
 from dynamiq_async.emulator import Emulator, RunContext, WorkflowFailedError
 from tests.support.callback_senders import PATIENCE, Response, Sender, callback, post
+from tests.support.log_records import fields
 
 pytestmark = pytest.mark.usefixtures("quick_collections", "leaves_nothing")
 
@@ -387,6 +388,7 @@ async def test_no_more_is_kept_than_max_results(caplog: pytest.LogCaptureFixture
         assert [(await anext(a)).id for a in [aiter(inbox)] * 2] == ["run-3", "run-4"]
         with pytest.raises(errors.APITimeoutError):
             await inbox.result("run-0", timeout=0.01)
+    assert [fields(record)["run_id"] for record in caplog.records] == ["run-0", "run-2"]
     dropped = [record.getMessage() for record in caplog.records]
     assert dropped == [
         f"dropped the result of {run}, which nobody asked for" for run in ("run run-0", "run run-2")

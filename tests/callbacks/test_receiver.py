@@ -26,6 +26,7 @@ from dynamiq_async.callbacks import receiver as module
 from dynamiq_async.callbacks.verifier import parse_result
 from dynamiq_async.errors import InvalidArgumentError
 from tests.support.callback_senders import TOKEN, callback
+from tests.support.log_records import fields
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -141,6 +142,7 @@ async def test_refusals_are_logged_for_who_looks_and_without_the_token(
     assert "401" in record.getMessage()
     assert "guessed" not in record.getMessage()
     assert TOKEN not in record.getMessage()
+    assert fields(record)["status"] == 401
 
 
 # --- bodies in pieces -----------------------------------------------------------------------------

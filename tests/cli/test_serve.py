@@ -160,6 +160,8 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module of the user's in the working folder."""
     (tmp_path / "my_apps.py").write_text(
         "async def shout(input, run):\n    return input['question'].upper()\nanswer = 42\n"
+        "async def yields(input, run):\n    yield input\n"
+        "async def whisper(question: str):\n    return question.lower()\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -170,6 +172,48 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_an_app_of_ones_own(own_module: str) -> None:
     _, _, (_, body) = serve("--app", f"{own_module}:shout", visit=Visitor.post)
     assert json.loads(body) == {"output": "HI"}
+
+
+def test_several_apps_of_ones_own(own_module: str) -> None:
+    """One after another as arguments, each at its path and its hostname; keys by project."""
+
+    def visit(visitor: Visitor) -> list[Any]:
+        return [
+            visitor.post()[1],
+            visitor.post("/loud")[1],
+            visitor.post("/Quiet_one", key="dynamiq_acc_back-office")[1],
+            visitor.status("/Quiet_one"),
+            visitor.post("/echo")[1],
+        ]
+
+    arguments = ("echo", f"loud={own_module}:shout", f"Quiet_one={own_module}:whisper")
+    projects = ("--project", "Back office=Quiet_one")
+    _, seen, found = serve(*arguments, f"echo={own_module}:shout", *projects, visit=visit)
+    assert found == [
+        b'{"question":"Hi"}',
+        b'{"output":"HI"}',
+        b'{"output":"hi"}',
+        403,
+        b'{"output":"HI"}',
+    ]
+    port = re.search(r"http://127.0.0.1:(\d+)", seen)[1]  # type: ignore[index]
+    assert f"  /           the App echo\n  /loud       the App {own_module}:shout, also at" in seen
+    assert f"also at http://loud.localhost:{port}\n" in seen
+    assert (
+        f"  /Quiet_one  the App {own_module}:whisper, with the key dynamiq_acc_back-office\n"
+        in seen
+    )
+    assert seen.count("\n  /echo ") == 1
+
+
+def test_beside_named_apps_the_root_has_the_default_one(own_module: str) -> None:
+    arguments = ("--app", f"a={own_module}:shout", "--app", f"b={own_module}:whisper", "--public")
+    _, seen, found = serve(
+        *arguments, visit=lambda v: [v.post(path, key=None)[1] for path in ("/", "/a", "/b")]
+    )
+    assert b"Hello from the emulator" in found[0]
+    assert found[1:] == [b'{"output":"HI"}', b'{"output":"hi"}']
+    assert "the App llm\n" in seen
 
 
 def test_faults_are_played_again_and_again() -> None:
@@ -186,6 +230,24 @@ def test_a_fault_can_put_bytes_into_a_stream() -> None:
     fault = '{"after_events": 1, "send": ": a comment\\n\\n"}'
     _, _, (_, body) = serve("--fault", fault, visit=lambda visitor: visitor.post(stream=True))
     assert b": a comment\n\n" in body
+
+
+def test_a_file_of_faults_does_the_same_twice(tmp_path: Path) -> None:
+    file = tmp_path / "faults.toml"
+    file.write_text(
+        'seed = 3\n[[fault]]\napp = "echo"\nprobability = 0.5\nstatus = 503\n'
+        '[[fault]]\nroute = "POST /"\nnth = 2\nstatus = 502\n'
+    )
+
+    def visit(visitor: Visitor) -> list[int]:
+        return [visitor.status(path) for path in ["/echo"] * 12 + ["/"]]
+
+    once, twice = (serve("--faults", str(file), visit=visit)[2] for _ in range(2))
+    assert once == twice
+    assert {200, 503} <= set(once)
+    assert once[-1] == 200
+    first = ("--fault", '{"status": 418}', "--fault-match", "POST /")
+    assert set(serve("--faults", str(file), *first, visit=visit)[2]) == {418}
 
 
 @pytest.mark.parametrize("allowed", [(), ("--allow-host", "bot.test")])
@@ -216,6 +278,25 @@ def test_sigterm_stops_it_too() -> None:
 # --- pages ---------------------------------------------------------------------------------------
 
 
+def test_the_inspector_is_named_and_can_be_left_out() -> None:
+    def visit(visitor: Visitor) -> int:
+        try:
+            with urllib.request.urlopen(f"{visitor.url}/_ui") as response:
+                assert b"Dynamiq emulator" in response.read()
+                return int(response.status)
+        except HTTPError as error:
+            with error:
+                return error.code
+
+    _, seen, status = serve(visit=visit)
+    assert re.search(r"inspector   http://127\.0\.0\.1:\d+/_ui\n", seen)
+    assert status == 200
+    _, seen, status = serve("--no-inspector", visit=visit)
+    assert (status, "/_ui" in seen) == (404, False)
+    assert serve("--host", "0.0.0.0", visit=visit)[2] == 404
+    assert serve("--host", "0.0.0.0", "--inspector", visit=visit)[2] == 200
+
+
 def test_only_pages_of_this_machine_may_call_it_unless_others_are_allowed() -> None:
     def visit(visitor: Visitor) -> list[int]:
         return [visitor.status("/", origin) for origin in ORIGINS]
@@ -230,15 +311,34 @@ ORIGINS = ["http://localhost:3000", "https://shop.example", "https://evil.exampl
 # --- workflows of the vendor's library -----------------------------------------------------------
 
 LIBRARY = """
+class Node:
+    def __init__(self, kind):
+        self.type = kind
+
+
+class Flow:
+    def __init__(self, *kinds):
+        self.nodes = [Node(kind) for kind in kinds]
+
+    def clone(self):
+        return self
+
+
 class Workflow:
     name = "Asker"
-    flow = run_sync = None
+    run_sync = None
+
+    def __init__(self, *kinds):
+        self.flow = Flow(*kinds)
+
+    def model_copy(self, update):
+        return self
 
     @classmethod
     def from_yaml_file(cls, path, wf_id, init_components):
         if wf_id == "nope":
             raise ValueError("no such workflow")
-        return cls()
+        return cls("dynamiq.nodes.llms.OpenAI", "dynamiq.nodes.utils.Output")
 """
 
 
@@ -247,7 +347,11 @@ def library(own_module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Something that looks like the library, workflows of it, and the codes of `os._exit`."""
     (tmp_path / "dynamiq.py").write_text(LIBRARY)
     (tmp_path / "flows.py").write_text(
-        "from dynamiq import Workflow\nworkflow = Workflow()\ndef make(): return Workflow()\n"
+        "from dynamiq import Workflow\n"
+        "workflow = Workflow('dynamiq.nodes.utils.Output')\n"
+        "def make(): return workflow\n"
+        "plain = Workflow('dynamiq.nodes.llms.OpenAI')\n"
+        "def make_plain(): return plain\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("dynamiq", "flows"):
@@ -272,6 +376,23 @@ def test_the_library_is_said_to_take_its_time(
 ) -> None:
     serve("flows:workflow", visit=lambda visitor: visitor.url)
     assert "takes some seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "warned"),
+    [
+        ("flows:workflow", False),
+        ("flow.yaml", False),
+        ("flows:plain", True),
+        ("flows:make_plain", True),
+    ],
+)
+def test_a_workflow_that_gives_its_callers_nothing_is_warned_of(
+    library: list[int], name: str, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, _ = serve(name, visit=lambda visitor: visitor.url)
+    assert code == 0
+    assert ("has no Output node" in capsys.readouterr().err) == warned
 
 
 @pytest.mark.parametrize(
@@ -311,12 +432,22 @@ def test_without_the_library_it_says_what_to_install(
         (["--app", "my_apps:nope"], "has no attribute 'nope'"),
         (["--app", ":nope"], "cannot be loaded"),
         (["--app", "my_apps:answer"], "my_apps:answer is not a function"),
+        (["--app", "my_apps:yields"], "yields cannot be an App: it yields"),
+        (["llm", "my_apps:shout"], "both llm and my_apps:shout are at the root; name them apart"),
+        (["a=llm", "a=echo"], "both llm and echo are called 'a'"),
+        (["a=nope"], "no built-in App 'nope'"),
+        (["v1=llm"], "'v1' cannot be the name of an App"),
+        (["--project", "Sales"], "'Sales' is no project with its Apps"),
+        (["--project", "Sales=nope"], "there is no App 'nope' for a project"),
         (["--port", "99999"], "--port"),
         (["--pace", "-1"], "--pace"),
         (["--fault", "[]"], "is not a fault"),
         (["--fault", "{"], "--fault is not JSON"),
         (["--fault", '{"after_events": "3", "drop": "reset"}'], "after_events"),
         (["--fault", '{"after_events": 3}'], "nothing happens at the position"),
+        (["--fault", '{"stauts": 503}'], "there is no 'stauts': did you mean status?"),
+        (["--faults", "nowhere.toml"], "nowhere.toml"),
+        (["--faults", "my_apps.py"], "my_apps.py: "),
     ],
 )
 def test_wrong_usage(

@@ -6,7 +6,13 @@ from importlib.metadata import entry_points
 
 import pytest
 
+from tests.support.emulator_threads import emulator_in_a_thread
+
 pytest_plugins = ("pytester",)
+
+PLUGIN = "dynamiq_async.pytest_plugin"
+INSTALLED = {point.value for point in entry_points(group="pytest11")}
+LOADED = () if PLUGIN in INSTALLED else ("-p", PLUGIN)
 
 POST = """
 import asyncio
@@ -57,10 +63,7 @@ def test_the_fixture(pytester: pytest.Pytester, mode: str, tests: str, passed: i
         f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\n"
         "filterwarnings = error\naddopts = --strict-markers -p no:cacheprovider"
     )
-    installed = {point.value for point in entry_points(group="pytest11")}
-    plugin = "dynamiq_async.pytest_plugin"
-    load = () if plugin in installed else ("-p", plugin)
-    pytester.runpytest_inprocess(*load).assert_outcomes(passed=passed)
+    pytester.runpytest_inprocess(*LOADED).assert_outcomes(passed=passed)
 
 
 MARKED = """
@@ -126,3 +129,102 @@ def test_it_runs_on_the_loop_that_the_settings_name(pytester: pytest.Pytester, s
 def test_it_runs_on_anyios_loop(pytester: pytest.Pytester, others: tuple[str, ...]) -> None:
     pytester.makepyfile(POST + ANYIO)
     run(pytester, *OURS, "-p", "anyio.pytest_plugin", *others).assert_outcomes(passed=1)
+
+
+# --- tapes ---------------------------------------------------------------------------------------
+
+TAPED = """
+@pytest.mark.dynamiq_tape({arguments})
+@pytest.mark.parametrize("times", [1, 2])
+async def test_taped(dynamiq_emulator, times):
+    for _ in range(times):
+        assert await status_of(dynamiq_emulator) == b"200"
+"""
+PLAIN = """
+async def test_plain(dynamiq_emulator):
+    assert await status_of(dynamiq_emulator) == b"401"
+"""
+ONE = TAPED.replace("[1, 2]", "[1]")
+
+
+class Taping:
+    """Runs pytest beside the App that it records."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+
+    def run(self, source: str, *options: str, arguments: str = "") -> pytest.RunResult:
+        self.pytester.makepyfile(test_it=POST + source.format(arguments=arguments))
+        self.pytester.makeini(
+            "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+            "filterwarnings = error\naddopts = --strict-markers -p no:cacheprovider"
+        )
+        return self.pytester.runpytest_inprocess(*LOADED, *options)
+
+    @property
+    def tapes(self) -> dict[str, str]:
+        """The tapes by their paths."""
+        paths = sorted(self.pytester.path.rglob("*.jsonl*"))
+        return {str(path.relative_to(self.pytester.path)): path.read_text() for path in paths}
+
+
+@pytest.fixture
+def taping(pytester: pytest.Pytester) -> Taping:
+    return Taping(pytester)
+
+
+def test_a_tape_is_recorded_by_the_option_and_replayed_without(taping: Taping) -> None:
+    missing = taping.run(TAPED + PLAIN)
+    missing.assert_outcomes(passed=1, errors=2)
+    missing.stdout.fnmatch_lines(["there is no tape *: record it by --dynamiq-record URL"])
+    with emulator_in_a_thread("echo", access_key=None) as emulator:
+        option = ("--dynamiq-record", emulator.url)
+        (taping.run(TAPED + PLAIN, *option)).assert_outcomes(passed=3)
+        assert emulator.executions.total == 3
+        first = taping.tapes
+        assert list(first) == [f"tapes/test_it/test_taped-{n}.jsonl" for n in (1, 2)]
+        (taping.run(TAPED, *option)).assert_outcomes(passed=2)  # in place of the older ones
+        assert emulator.executions.total == 6
+    assert list(taping.tapes) == list(first)
+    assert all(taping.tapes[name] != text for name, text in first.items())
+    (taping.run(TAPED)).assert_outcomes(passed=2)
+    unknown = taping.run(TAPED.replace("range(times)", "range(times + 1)"))
+    unknown.assert_outcomes(failed=2, errors=2)
+    unknown.stdout.fnmatch_lines(["*1 time, and all of it was played*"])
+
+
+def test_a_tape_may_have_a_path_and_options(taping: Taping) -> None:
+    arguments = '"my/own.jsonl", mask=["input"], ignore=["id"], speed=100'
+    with emulator_in_a_thread("echo", access_key=None) as emulator:
+        option = ("--dynamiq-record", emulator.url)
+        twice = taping.run(TAPED, *option, arguments=arguments)
+        twice.assert_outcomes(passed=1, errors=1)
+        twice.stdout.fnmatch_lines(["another test has recorded *own.jsonl: each needs its own"])
+    assert list(taping.tapes) == ["my/own.jsonl"]
+    assert '"masked":["input"]' in taping.tapes["my/own.jsonl"]
+    (taping.run(ONE, arguments=arguments)).assert_outcomes(passed=1)
+
+
+def test_an_app_that_cannot_be_recorded_leaves_the_tape_as_it_is(taping: Taping) -> None:
+    with emulator_in_a_thread("echo", access_key=None) as emulator:
+        option = ("--dynamiq-record", emulator.url)
+        (taping.run(ONE, *option)).assert_outcomes(passed=1)
+    before = taping.tapes
+    gone = taping.run(ONE, *option)
+    gone.assert_outcomes(failed=1, errors=1)
+    gone.stdout.fnmatch_lines(["*test_taped-1.jsonl stays as it is:", "ConnectionRefusedError: *"])
+    assert taping.tapes == before
+
+
+@pytest.mark.parametrize("record", [False, True])
+def test_what_is_no_tape_is_not_written_over(taping: Taping, record: bool) -> None:
+    (taping.pytester.path / "mine.jsonl").write_text("my own file")
+    option = ("--dynamiq-record", "http://127.0.0.1:9") if record else ()
+    for arguments, said in (
+        ('"mine.jsonl"', "*mine.jsonl is not a tape: *"),
+        ('"../../outside.jsonl"', "the tape *outside.jsonl is outside of *"),
+    ):
+        result = taping.run(ONE, *option, arguments=arguments)
+        result.assert_outcomes(errors=1)
+        result.stdout.fnmatch_lines([said])
+    assert taping.tapes == {"mine.jsonl": "my own file"}

@@ -18,10 +18,20 @@ SERVICES = {"app", "management", "flowy"}
 ARROWS = {
     "core": (set(), "every service stands on it, so it knows none"),
     **dict.fromkeys(SERVICES, ({"core"}, "a service is another host, and has a state of its own")),
-    "routes": (SERVICES | {"core"}, "it puts the services together, and knows no server"),
-    "emulator": (SERVICES | {"core", "routes"}, "the server, which makes the services' states"),
+    "ui": ({"core", "app"}, "it shows what Apps do, and knows nothing that nobody looks at"),
+    "routes": (SERVICES | {"core", "ui"}, "it puts the services together, and knows no server"),
+    "deployed": ({"app", "management"}, "what the management API deploys is an App"),
+    "request_handler": (
+        {"app", "core", "routes"},
+        "what becomes of a request, whichever service it is for",
+    ),
+    "tape": ({"core"}, "a tape stands in the place of an App, whatever serves it"),
+    "emulator": (
+        SERVICES | {"core", "routes", "deployed", "request_handler", "tape", "ui"},
+        "the server, which makes the services' states",
+    ),
     "library": ({"app"}, "a workflow of the vendor's library becomes an App, whatever serves it"),
-    "": (SERVICES | {"core", "emulator"}, "the public names"),
+    "": (SERVICES | {"core", "emulator", "tape"}, "the public names"),
 }
 
 GRAPH = {

@@ -1,4 +1,4 @@
-"""The recipes for engines: each runs where its engine is installed, and all are in the docs."""
+"""The recipes for engines: each runs where its engine is installed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import pickle
+import shutil
+import sys
 from collections.abc import AsyncIterator
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -20,7 +22,6 @@ from dynamiq_async.emulator import Emulator
 from dynamiq_async.integrations.shard import AppShard
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted((ROOT / "examples/engines").glob("*.py"))
 REQUIRED = os.environ.get("DYNAMIQ_TEST_ENGINES") == "required"
 COUNT = 12
 
@@ -42,6 +43,7 @@ def engine(name: str) -> Any:
 async def emulator(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Emulator]:
     async with Emulator("echo", access_key="k") as emulator:
         monkeypatch.setenv("DYNAMIQ_ACCESS_KEY", "k")
+        monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
         yield emulator
 
 
@@ -53,14 +55,8 @@ def check(emulator: Emulator, job: str) -> None:
     assert emulator.execution_counts == {job_session(job, f"r{n}"): 1 for n in range(COUNT)}
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_the_docs_have_the_code_that_is_tested(path: Path) -> None:
-    page = (ROOT / "docs/batches-on-many-machines.md").read_text()
-    assert f"```python\n{path.read_text()}```" in page
-
-
 async def test_spark_maps_frames_of_pandas(emulator: Emulator) -> None:
-    """Spark itself, which needs Java, only hands the frames over."""
+    """The recipe alone: Spark hands the frames over."""
     shard = pickle.loads(pickle.dumps(AppShard(emulator.url, job="spark", key="id")))
     spark, frame = recipe("spark_job"), pd.DataFrame(rows())
 
@@ -73,6 +69,37 @@ async def test_spark_maps_frames_of_pandas(emulator: Emulator) -> None:
         for part in found:
             assert part["ok"].all()
             assert list(part.columns) == [c.split()[0] for c in spark.SCHEMA.split(", ")]
+    check(emulator, "spark")
+
+
+async def test_spark_retries_a_task_in_workers_of_its_own(emulator: Emulator) -> None:
+    sql = engine("pyspark.sql")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs Java, and there is none here")
+    shard = AppShard(emulator.url, job="spark", key="id")
+    recipe_of = recipe("spark_job")
+    answer = recipe_of.in_pandas(shard)
+
+    def losing_the_first_attempt(frames: Any) -> Any:
+        yield from answer(frames)
+        if import_module("pyspark").TaskContext.get().attemptNumber() == 0:
+            raise RuntimeError("the worker is lost")
+
+    def work() -> list[dict[str, Any]]:
+        options = {"spark.ui.enabled": "false", "spark.driver.bindAddress": "127.0.0.1"}
+        builder = sql.SparkSession.builder.master("local[2, 2]").config(map=options)
+        session = builder.getOrCreate()
+        try:
+            frame = session.createDataFrame([sql.Row(**row) for row in rows()]).repartition(2)
+            found = frame.mapInPandas(losing_the_first_attempt, recipe_of.SCHEMA).collect()
+            return [row.asDict() for row in found]
+        finally:
+            session.stop()
+
+    async with asyncio.timeout(300):
+        found = await asyncio.to_thread(work)
+    assert sorted(row["key"] for row in found) == sorted(row["id"] for row in rows())
+    assert all(row["ok"] for row in found)
     check(emulator, "spark")
 
 

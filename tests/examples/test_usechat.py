@@ -13,7 +13,7 @@ import pytest
 
 from dynamiq_async.emulator import Emulator
 from tests.examples.conftest import Network
-from tests.support.backends import Browser, uvicorn_serving
+from tests.support.backends import Browser, free_port, process_serving, uvicorn_serving
 from tests.support.chats import Leading
 
 if TYPE_CHECKING:
@@ -116,6 +116,29 @@ async def test_a_chat_survives_a_reload_and_a_lost_server(
         await page.until("#state", "ready")
         await page.until(".assistant .text", WHOLE)
         assert await page.says(".assistant .text") == WHOLE
+        assert len(emulator.runs) == 1
+
+
+@pytest.mark.parametrize("way", ["button", "reload"])
+async def test_a_chat_goes_on_after_its_backend_was_killed(chromium: Chrome, way: str) -> None:
+    page, port = Page(chromium), free_port()
+    command = ("-m", "uvicorn", "backend:api", "--app-dir", str(FOLDER), "--port", str(port))
+    leading.append(Leading())
+    async with Emulator(answer) as emulator:
+        async with process_serving(*command, emulator=emulator) as process:
+            await page.open(port)
+            await page.ask("wait")
+            await page.until(".text", "It is ")
+            process.kill()
+            await process.wait()
+            await page.until("#state", "error")
+        leading[-1].go.set()
+        async with process_serving(*command, emulator=emulator):
+            await (page.click("#again") if way == "button" else page.reload())
+            await page.until(".assistant .text", WHOLE)
+            await page.until("#state", "ready")
+            assert await page.says(".assistant .text") == WHOLE
+            assert await page.says(".reasoning") == "I look it up."
         assert len(emulator.runs) == 1
 
 

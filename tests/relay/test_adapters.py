@@ -28,6 +28,7 @@ from dynamiq_async.relay.aiohttp import error_middleware, relay_response
 from dynamiq_async.relay.asgi import respond
 from dynamiq_async.relay.starlette import RelayResponse, error_response
 from tests.support.backends import BACKENDS, Browser, Passing, aiohttp_serving, uvicorn_serving
+from tests.support.log_records import fields
 from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, chunk, final, says, sse
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ async def test_text_that_is_not_whole_is_cut_off_for_the_browser_too(
     with pytest.raises((EOFError, ConnectionError)):
         await browser.piece()
     assert "of the backend" in caplog.text
+    assert all(fields(record) for record in caplog.records if record.name == "dynamiq_async")
 
 
 @each_backend

@@ -14,6 +14,7 @@ from dynamiq_async import RunEvent, StreamEvent, Timeout, errors
 from dynamiq_async.emulator import Fault, WorkflowCanceledError, WorkflowFailedError
 from dynamiq_async.relay import pump, relay, resume
 from dynamiq_async.sse import ServerSentEvent, SSEDecoder
+from tests.support.log_records import fields
 from tests.support.wire import CHUNKED, LAST_CHUNK, Peer, chunk, final, make_response, says, sse
 
 if TYPE_CHECKING:
@@ -735,6 +736,7 @@ async def test_an_error_on_closing_is_logged_if_nobody_is_left(
     [record] = [record for record in caplog.records if record.name == "dynamiq_async"]
     assert record.exc_info is not None
     assert str(record.exc_info[1]) == "clumsy"
+    assert set(fields(record).values()) == {None}
 
 
 # --- the run of a browser that has left -------------------------------------------------------

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvicorn
 from aiohttp import web
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from dynamiq_async import errors
 from dynamiq_async.emulator import Fault
 from dynamiq_async.relay import relay
 from dynamiq_async.relay.aiohttp import relay_response, setup
 from dynamiq_async.relay.starlette import RelayResponse
-from tests.support.backends import Browser, aiohttp_serving
+from tests.support.backends import Browser, aiohttp_serving, listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, MutableMapping
@@ -228,3 +232,40 @@ async def test_leaving_a_relay_that_was_shut_down_changes_nothing(emulate: Emula
     async with asyncio.timeout(10):
         await body.aclose()
     assert emulator.runs[run].status == "canceled"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+async def test_uvicorn_in_a_thread_ends_its_relays_too(nested: bool) -> None:
+    """There it handles no signals; whoever runs it sets `should_exit`."""
+
+    async def endless() -> AsyncIterator[str]:
+        yield "hello"
+        await asyncio.get_running_loop().create_future()
+
+    async def endpoint(request: Any) -> RelayResponse:
+        return RelayResponse(endless(), heartbeat=None)
+
+    settings: dict[str, Any] = {"lifespan": "off", "ws": "none", "log_config": None}
+    app = Starlette(routes=[Route("/", endpoint)])
+    server = uvicorn.Server(uvicorn.Config(app, **settings))
+    sock = listening()
+
+    async def within() -> None:
+        await server.serve(sockets=[sock])
+
+    def run() -> None:
+        asyncio.run(within()) if nested else server.run(sockets=[sock])
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    browser = await Browser.ask(sock.getsockname()[1])
+    try:
+        await browser.until(b"hello")
+        server.should_exit = True
+        async with asyncio.timeout(30):
+            assert b'"code":"unavailable"' in await browser.body()
+    finally:
+        server.force_exit = server.should_exit = True
+        browser.leave()
+        await asyncio.to_thread(thread.join, 30)
+    assert not thread.is_alive()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import uvicorn
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.responses import Response
+
+    from dynamiq_async.emulator import Emulator
 
     MakeStream = Callable[[Mapping[str, str]], Any]
 
@@ -56,6 +60,33 @@ async def uvicorn_serving(app: Any, **config: Any) -> AsyncIterator[int]:
             await asyncio.sleep(0.001)
         await server.shutdown(sockets=[sock])
         sock.close()
+
+
+@contextlib.asynccontextmanager
+async def process_serving(
+    *arguments: str, emulator: Emulator
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A Python process with a backend of uvicorn's for the emulator's App, once it is listening."""
+    known = {"DYNAMIQ_APP_URL": emulator.url, "DYNAMIQ_ACCESS_KEY": emulator.access_key or ""}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, env={**os.environ, **known}, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stderr is not None
+        async with asyncio.timeout(60):
+            while b"running on" not in (line := await process.stderr.readline()):
+                assert line, "it has not begun to listen"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+def free_port() -> int:
+    """A port that nothing listens at."""
+    with listening() as probe:
+        return int(probe.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from dynamiq_async.emulator import Emulator
+from dynamiq_async.emulator import Emulator, Player, Recorder
 
 BOUNDARY = "----boundary"
 
@@ -56,7 +56,7 @@ class RawResponse:
 class RawClient:
     """One connection."""
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(self, emulator: Emulator | Player | Recorder) -> None:
         self.emulator = emulator
         self.reader: asyncio.StreamReader
         self.writer: asyncio.StreamWriter
@@ -169,7 +169,7 @@ class RawClients:
     def __init__(self) -> None:
         self.opened: list[RawClient] = []
 
-    async def __call__(self, emulator: Emulator) -> RawClient:
+    async def __call__(self, emulator: Emulator | Player | Recorder) -> RawClient:
         client = await RawClient(emulator).connect()
         self.opened.append(client)
         return client

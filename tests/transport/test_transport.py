@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -231,3 +232,31 @@ async def test_a_given_transport_can_stand_in(app_for: MakeApp) -> None:
     await app.aclose()
     assert fake.closed
     await turns()
+
+
+@pytest.mark.parametrize("name", ["bot.localhost", "my.Bot.LOCALHOST", "bot.localhost."])
+async def test_names_under_localhost_are_this_machine(
+    name: str, serve: Serve, app_for: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether or not the resolver knows them: here it knows nothing but `localhost`."""
+    asked = []
+    resolve = socket.getaddrinfo
+
+    def knows_localhost(host: Any, *more: Any, **named: Any) -> Any:
+        asked.append(host)
+        if host not in ("localhost", "127.0.0.1"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return resolve(host, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", knows_localhost)
+    wire = await serve(script(OK, OK))
+    app = app_for(wire.url.replace("127.0.0.1", name))
+    assert await app.invoke(INPUT) == {"a": 1}
+    assert wire.requests[0].headers["host"].startswith(name.lower().removesuffix("."))
+    assert "localhost" in asked
+    assert not [host for host in asked if "bot" in str(host).lower()]
+    elsewhere = app_for(
+        wire.url.replace("127.0.0.1", "bot.localhost.example"), allow_http=True, max_retries=0
+    )
+    with pytest.raises(errors.ConnectError):
+        await elsewhere.invoke(INPUT)

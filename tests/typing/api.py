@@ -70,7 +70,7 @@ def constructors() -> None:
     AsyncApp("app.example", verify=ssl.create_default_context(), proxy="http://proxy:3128")
     AsyncApp("app.example", access_key=True)  # type: ignore[arg-type]
     AsyncApp("app.example", "key")  # type: ignore[call-arg]
-    AsyncApp("app.example", api_key="key")  # type: ignore[call-arg]
+    AsyncApp("app.example", api_key="key")  # type: ignore[call-arg]  # ty takes it
     Timeout(10)  # type: ignore[call-arg]
 
 
@@ -96,11 +96,11 @@ async def invoke(app: AsyncApp) -> None:
     either: Answer | Order = await app.invoke({}, output_type=Answer | Order, max_retries=0)
     literal: Literal["a"] = await app.invoke({}, output_type=Literal["a"])
     positive: int = await app.invoke({}, output_type=Annotated[int, "positive"])
-    del optional, either, literal, positive
-    assert_type(app.stream({}, output_type=Answer | None), AppStream[Any])
+    stream: AppStream[Answer | None] = app.stream({}, output_type=Answer | None)
+    del optional, either, literal, positive, stream
     await app.invoke({}, extra_body={"x": 1}, extra_headers={"X": "y"}, extra_query={"q": [1, 2]})
     await app.invoke({}, user_id=5)  # type: ignore[call-overload]
-    await app.invoke({}, colour="red")  # type: ignore[call-overload]
+    await app.invoke({}, colour="red")  # type: ignore[call-overload]  # ty takes it
     await app.invoke()  # type: ignore[call-overload]
 
 
@@ -187,6 +187,8 @@ def on_both_wires(event: Event) -> None:
             assert_type(output, Any)
         case ToolCall(status=status):
             assert_type(status, ToolCallStatus)
+        case None:
+            pass
 
 
 async def either_kind_is_one(app: AsyncApp, one: StreamEvent, other: RunEvent) -> None:
@@ -231,8 +233,9 @@ def failures(error: DynamiqError) -> None:
 async def endpoints(app: AsyncApp, id: UUID) -> None:
     assert_type(await app.request("GET", "v1", "x", id, 5, query={"a": [1]}), Any)
     assert_type(await app.request("POST", "v1", body=[1], output_type=Answer, retry=True), Answer)
-    assert_type(await app.request("GET", output_type=list[Answer] | None), Any)
+    either: list[Answer] | None = await app.request("GET", output_type=list[Answer] | None)
+    del either
     assert_type(app.pages("v1", "x"), Pages[Any])
     assert_type(await app.pages("v1", "x", query={"page": 2}, item_type=Answer), Page[Answer])
-    await app.request("GET", "v1", data=b"")  # type: ignore[call-overload]
+    await app.request("GET", "v1", data=b"")  # type: ignore[call-overload]  # ty takes it
     await app.request("GET", None)  # type: ignore[call-overload]

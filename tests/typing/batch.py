@@ -55,17 +55,11 @@ async def maps(app: AsyncApp, inputs: list[dict[str, str]]) -> None:
         async for result in results:
             assert_type(result, MapResult[Answer])
             assert_type(result.unwrap(), Answer)
-            if result.ok:
-                assert_type(result, MapSuccess[Answer])
-                assert_type(result.output, Answer)
-                assert_type(result.error, None)
-            else:
-                assert_type(result, MapFailure)
-                assert_type(result.error, Exception)
-                assert_type(result.output, None)
-            if result.error is not None:
-                assert_type(result, MapFailure)
             assert_type(result.key, str | int)
+            assert_type(result.ok, bool)
+            by_error(result)
+            by_class(result)
+            by_ok(result)
     assert_type(await app.batch(inputs, mode="run"), list[MapResult[Any]])
     app.map(inputs, journal=MemoryJournal())
     app.map(inputs, journal=OwnJournal())
@@ -73,13 +67,57 @@ async def maps(app: AsyncApp, inputs: list[dict[str, str]]) -> None:
     assert_type(await app.batch(inputs, output_type=Answer), list[MapResult[Answer]])
     assert_type(await app.batch(inputs, call=length), list[MapResult[int]])
     assert_type(await app.batch(inputs, call=length, output_type=int), list[MapResult[int]])
-    assert_type(app.map(inputs, output_type=Answer | None), Map[Any])
-    assert_type(app.map(inputs, output_type=Literal["a"], ordered=True), Map[Any])
-    assert_type(app.map(inputs, output_type=Annotated[str, msgspec.Meta(min_length=1)]), Map[Any])
+    optional: Map[Answer | None] = app.map(inputs, output_type=Answer | None)
+    literal: Map[Literal["a"]] = app.map(inputs, output_type=Literal["a"], ordered=True)
+    text = app.map(inputs, output_type=Annotated[str, msgspec.Meta(min_length=1)])
+    short: Map[str] = text
+    del optional, literal, short
     assert_type(app.map(inputs, call=length, output_type=int | None), Map[int])
-    assert_type(await app.batch(inputs, output_type=Answer | int), list[MapResult[Any]])
+    either: list[MapResult[Answer | int]] = await app.batch(inputs, output_type=Answer | int)
+    del either
     assert_type(await app.batch(inputs, call=length, output_type=int | None), list[MapResult[int]])
-    app.map(inputs, order=True)  # type: ignore[call-overload] # there is no such argument
+    app.map(inputs, order=True)  # type: ignore[call-overload]  # ty takes it
+
+
+def by_error(result: MapResult[Answer]) -> None:
+    if result.error is None:
+        assert_type(result, MapSuccess[Answer])
+        assert_type(result.output, Answer)
+        assert_type(result.unwrap(), Answer)
+    else:
+        assert_type(result, MapFailure)
+        assert_type(result.error, Exception)
+        assert_type(result.output, None)
+
+
+def by_class(result: MapResult[Answer]) -> Answer | None:
+    if isinstance(result, MapSuccess):
+        assert_type(result, MapSuccess[Answer])
+    else:
+        assert_type(result, MapFailure)
+    match result:
+        case MapSuccess(key=key, output=output):
+            assert_type(key, str | int)
+            assert_type(output, Answer)
+            return output
+        case MapFailure(error=error):
+            assert_type(error, Exception)
+            return None
+
+
+def by_ok(result: MapResult[Answer]) -> None:
+    if result.ok is True:
+        assert_type(result, MapSuccess[Answer])
+        assert_type(result.output, Answer)
+    else:
+        assert_type(result, MapFailure)
+    # Some take only a comparison for a sign of what an attribute belongs to.
+    if result.ok:
+        assert_type(result.output, Answer)  # pyright refuses it, pyrefly refuses it
+        assert_type(result.error, None)  # pyright refuses it, pyrefly refuses it
+    else:
+        assert_type(result.error, Exception)  # pyright refuses it, pyrefly refuses it
+        assert_type(result.output, None)  # pyright refuses it, pyrefly refuses it
 
 
 async def streams(app: AsyncApp, inputs: list[dict[str, str]]) -> None:

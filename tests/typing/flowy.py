@@ -40,4 +40,4 @@ async def generations(client: AsyncFlowy) -> None:
     )
     assert_type(await client.generations.get("g"), FlowyGeneration)
     assert_type(await client.generations.wait("g", timeout=9), FlowyGeneration)
-    await client.generations.run("image", "a cat", size=3)  # type: ignore[call-arg]
+    await client.generations.run("image", "a cat", size=3)  # type: ignore[call-arg]  # ty takes it

@@ -20,11 +20,14 @@ from dynamiq_async import (
     Page,
     Requirement,
     RequirementsStatus,
+    RunEvent,
     Trace,
     Usage,
 )
 from dynamiq_async._http.paging import PageIterator, Pages
 from dynamiq_async.management import Org, Project, Session, SessionMessage, User
+from dynamiq_async.sse import ServerSentEvent
+from dynamiq_async.streaming import EndpointStream
 
 
 async def apps(id: UUID) -> None:
@@ -47,7 +50,7 @@ async def opened(management: AsyncManagement, listed: App) -> None:
     async with management.open("Support bot", access_key=False, verify=Path("ca.pem")) as app:
         assert_type(app, AsyncApp)
     assert_type(await management.open(listed, timeout=3, session=None), AsyncApp)
-    management.open("Support bot", token="t")  # type: ignore[call-arg]
+    management.open("Support bot", token="t")  # type: ignore[call-arg]  # ty takes it
     management.open("Support bot", max_retries="3")  # type: ignore[arg-type]
 
 
@@ -75,7 +78,7 @@ async def history(management: AsyncManagement, app: App, accepted: Accepted, id:
     assert_type(trace.unwrap(App), App)
     assert_type(await management.sessions.list(app), Page[Session])
     assert_type(management.sessions.messages(app, "s", prefetch=True), Pages[SessionMessage])
-    management.traces.list("id", page_sise=5)  # type: ignore[call-arg]
+    management.traces.list("id", page_sise=5)  # type: ignore[call-arg]  # ty takes it
 
 
 async def accounts(management: AsyncManagement, id: UUID) -> None:
@@ -84,3 +87,12 @@ async def accounts(management: AsyncManagement, id: UUID) -> None:
     assert_type(await management.orgs.get(id), Org)
     assert_type(management.projects.list(org_id=id), Pages[Project])
     assert_type(await management.projects.get("p"), Project)
+
+
+async def streams(management: AsyncManagement) -> None:
+    plain = management.events("POST", "v3", "conversations", "c-1", "messages", body={"text": "hi"})
+    assert_type(plain, EndpointStream[ServerSentEvent])
+    async with management.events("GET", "a", event_type=RunEvent) as events:
+        assert_type(events, EndpointStream[RunEvent])
+        async for event in events:
+            assert_type(event, RunEvent)

@@ -52,7 +52,7 @@ async def create(app: AsyncApp) -> None:
     await app.runs.create({}, files=Path("a.pdf"), file_ids=["f"], user_id="u", timeout=5)
     await app.runs.create({}, session_id=UUID(int=0), max_retries=0, retry=True)
     await app.runs.create({}, session_id=5)  # type: ignore[call-overload]
-    await app.runs.create({}, colour="red")  # type: ignore[call-overload]
+    await app.runs.create({}, colour="red")  # type: ignore[call-overload]  # ty takes it
 
 
 async def look(app: AsyncApp) -> None:

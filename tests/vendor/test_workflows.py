@@ -12,10 +12,12 @@ from dynamiq_async import AsyncApp, errors
 from tests.support.limits import HANG_SECONDS
 
 from . import workflows
+from .conftest import serving
 from .direct import by_node, run_directly, steady
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from dynamiq_async import StreamEvent
 
@@ -61,6 +63,12 @@ quiet_case = pytest.mark.parametrize(
     [(name, input) for name, input, answers in CASES if not answers],
     ids=[name for name, _, answers in CASES if not answers],
 )
+
+
+@pytest.fixture(autouse=True)
+def under_way(serve: Serve, name: str) -> None:
+    """The workflow is served: its start, which takes long, is no part of a test's time."""
+    serve(name)
 
 
 def app_of(served: Served) -> AsyncApp:
@@ -194,16 +202,18 @@ async def test_a_websocket_says_the_same_and_takes_the_answers(
     assert by_node(plain(events)) == by_node(as_plain(messages))
 
 
-async def test_many_runs_of_one_object_do_not_mix(serve: Serve) -> None:
-    async with app_of(serve("ready")) as app:
+@pytest.mark.parametrize("name", ["ready"])
+async def test_many_runs_of_one_object_do_not_mix(serve: Serve, name: str) -> None:
+    async with app_of(serve(name)) as app:
         results = await app.batch([{"question": str(n)} for n in range(30)], concurrency=10)
     said = [result.unwrap()["output"] for result in results]
     assert said == [f"Hello from the stub. You said: {n}" for n in range(30)]
 
 
-async def test_a_run_pauses_and_goes_on_with_its_answer(serve: Serve) -> None:
+@pytest.mark.parametrize("name", ["pausing"])
+async def test_a_run_pauses_and_goes_on_with_its_answer(serve: Serve, name: str) -> None:
     types = []
-    async with app_of(serve("pausing")) as app:
+    async with app_of(serve(name)) as app:
         started = await app.runs.create({"input": "Which?"}, background=True)
         async for event in app.runs.follow(started.id):
             types.append(event.type)
@@ -224,23 +234,39 @@ async def test_a_run_pauses_and_goes_on_with_its_answer(serve: Serve) -> None:
     assert run.output == fields("pausing", result) == {"output": "blue"}
 
 
-async def test_a_stream_of_it_cannot_pause(serve: Serve) -> None:
-    async with app_of(serve("pausing")) as app, app.stream({"input": "Which?"}) as stream:
+@pytest.mark.parametrize("name", ["pausing"])
+async def test_a_stream_of_it_cannot_pause(serve: Serve, name: str) -> None:
+    async with app_of(serve(name)) as app, app.stream({"input": "Which?"}) as stream:
         with pytest.raises(errors.RunFailedError, match="hf-ask"):
             await stream.output()
 
 
-async def test_a_canceled_run_ends_between_two_steps(serve: Serve) -> None:
+@pytest.mark.parametrize("name", ["llm"])
+async def test_a_yaml_file_is_served_too(serve: Serve, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "flow.yaml"
+    workflows.feedback().to_yaml_file(path)
+    with serving(f"{path}:wf-feedback") as served:
+        async with app_of(served) as app, app.connect() as socket:
+            run = socket.run({"topic": "sales"})
+            async for event in run:
+                if event.question is not None:
+                    await socket.answer(event, "Q1")
+            assert await run.output(node="output-1") == {"output": "Q1"}
+
+
+@pytest.mark.parametrize("name", ["slow"])
+async def test_a_canceled_run_ends_between_two_steps(serve: Serve, name: str) -> None:
     _, result = run_directly(workflows.slow(), {}, cancel_after=0.2)
     assert result["status"] == "canceled"
-    async with app_of(serve("slow")) as app, asyncio.timeout(HANG_SECONDS):
+    async with app_of(serve(name)) as app, asyncio.timeout(HANG_SECONDS):
         run = await app.runs.create({}, background=True)
         await app.runs.cancel(run.id)
         assert (await app.runs.wait(run.id)).status == "canceled"
 
 
-async def test_many_that_wait_for_people_hold_up_nobody(serve: Serve) -> None:
-    async with app_of(serve("feedback")) as app, asyncio.timeout(HANG_SECONDS):
+@pytest.mark.parametrize("name", ["feedback"])
+async def test_many_that_wait_for_people_hold_up_nobody(serve: Serve, name: str) -> None:
+    async with app_of(serve(name)) as app, asyncio.timeout(HANG_SECONDS):
         waiting = [await app.runs.create({"topic": str(n)}, background=True) for n in range(40)]
         for run in waiting:
             while not (await app.runs.get(run.id)).questions:
@@ -252,8 +278,9 @@ async def test_many_that_wait_for_people_hold_up_nobody(serve: Serve) -> None:
             assert (await app.runs.wait(run.id)).output == {"output": f"for {run.id}"}
 
 
-async def test_files_reach_the_workflow(serve: Serve) -> None:
-    async with app_of(serve("files")) as app:
+@pytest.mark.parametrize("name", ["files"])
+async def test_files_reach_the_workflow(serve: Serve, name: str) -> None:
+    async with app_of(serve(name)) as app:
         file = await app.files.upload(b"content", name="a.txt")
         run = await app.runs.create({}, file_ids=[file.id])
         assert run.output == {"output": [["a.txt", "content"]]}

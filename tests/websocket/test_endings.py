@@ -11,6 +11,7 @@ import pytest
 from dynamiq_async import StreamEvent, errors
 from dynamiq_async.events.app_events import BrokenEvent
 from dynamiq_async.websocket.protocol import SocketProtocol
+from tests.support.log_records import fields
 from tests.support.network import KEY, in_flight, turns
 from tests.support.websocket_peers import (
     BINARY,
@@ -280,7 +281,10 @@ async def test_what_comes_before_the_first_run_is_its_beginning(
     assert events[1].text == "one"
 
 
-async def test_late_events_of_one_run_are_none_of_the_next(serve: Serve, app_for: MakeApp) -> None:
+async def test_late_events_of_one_run_are_none_of_the_next(
+    serve: Serve, app_for: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "dynamiq_async")
     late = of("wf-1", says("late")), of("wf-1", final())
 
     async def conversation(socket: SocketPeer) -> None:
@@ -303,6 +307,8 @@ async def test_late_events_of_one_run_are_none_of_the_next(serve: Serve, app_for
         run = socket.run(INPUT)
         assert [event.text async for event in run] == ["two", "no id", ""]
         assert run.run_id == "wf-2"
+    told = [r for r in caplog.records if "passed over" in r.getMessage()]
+    assert {fields(record)["run_id"] for record in told} == {"wf-1", "wf-9"}
 
 
 async def test_a_server_may_use_one_id_for_all_its_runs(serve: Serve, app_for: MakeApp) -> None:

@@ -160,7 +160,7 @@ class JournalReader(Entries):
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         with self._reading():
             self._connection = sqlite_file.open_for_reading(self.path)
             try:
@@ -168,8 +168,10 @@ class JournalReader(Entries):
             except BaseException:
                 self._connection.close()
                 raise
-        self.job, self.mode, self.app_url = header.job, header.mode, header.app_url
-        self.created_at = header.created_at
+        self.job: str = header.job
+        self.mode: str = header.mode
+        self.app_url: str = header.app_url
+        self.created_at: float = header.created_at
 
     def close(self) -> None:
         """Let go of the file. May be called twice."""

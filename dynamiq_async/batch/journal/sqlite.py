@@ -22,6 +22,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dynamiq_async._telemetry import extra
 from dynamiq_async.batch.journal import sqlite_file
 from dynamiq_async.batch.journal.sqlite_file import SELECTED
 from dynamiq_async.batch.journal.store import RUNNING, Record
@@ -36,7 +37,7 @@ S = TypeVar("S")
 _Act = Callable[["_Tables", Any], Any]
 _Call = tuple[_Act, Any, asyncio.Future[Any]]
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 HELD_PATIENCE = 600.0
 """Seconds that another program may hold the database, such as one that makes a copy."""
@@ -58,7 +59,7 @@ class SQLiteJournal:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._calls: list[_Call] = []
 
     def __str__(self) -> str:
@@ -199,7 +200,11 @@ class _Tables:
             except sqlite3.OperationalError as error:
                 if not sqlite_file.is_busy(error) or time.monotonic() >= until:
                     raise
-                log.warning("another program holds the journal %s; waiting for it", self._path)
+                log.warning(
+                    "another program holds the journal %s; waiting for it",
+                    self._path,
+                    extra=extra(error),
+                )
             else:
                 return
 

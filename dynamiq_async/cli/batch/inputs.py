@@ -90,8 +90,8 @@ class RecordReader:
         shard: Shard | None = None,
         cells: Cells | None = None,
     ) -> None:
-        self.path = None if given == "-" else Path(given)
-        self.name = "stdin" if given == "-" else given
+        self.path: Path | None = None if given == "-" else Path(given)
+        self.name: str = "stdin" if given == "-" else given
         self._parse = _parser(format or _format_of(self.path), cells)
         self._key = key
         self._limit = limit

@@ -48,7 +48,7 @@ class Results:
             check_installed()
         self._failures: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
-        self.with_failed_nodes = 0
+        self.with_failed_nodes: int = 0
 
     @property
     def are_shown(self) -> bool:

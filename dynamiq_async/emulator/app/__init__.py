@@ -3,11 +3,12 @@
 | to find | look in |
 |---|---|
 | what an App is written against | `run_context`, `questions`, `messages`, `outputs`, `builtin` |
+| how it is called | `signatures`, `input_types` |
 | the root endpoint | `root_endpoint`, `root_streaming`, `callbacks` |
 | the WebSocket | `websocket` |
 | runs | `runs`, `run_events`, `runs_api` |
 | files, and accounts of end users | `files_api`, `requirements_api` |
-| paths, and the Access Key | `routes` |
+| names, paths, and Access Keys | `names`, `named_apps`, `routes`, `projects` |
 | what outlives a restart | `storage`, `recovery`, `replay` |
 """
 
@@ -17,9 +18,11 @@ from .execution import Execution
 from .input_files import InputFile
 from .messages import agent_chunk, llm_source, node_error, node_result, node_source, tool_source
 from .outputs import WorkflowOutput
+from .projects import Project
 from .questions import Approval, Feedback, Question
 from .run_context import App, RunContext, WorkflowCanceledError, WorkflowFailedError
 from .runs import Run
+from .signatures import NotAnAppError, check_app
 
 __all__ = [
     "BUILTIN",
@@ -29,6 +32,8 @@ __all__ = [
     "Execution",
     "Feedback",
     "InputFile",
+    "NotAnAppError",
+    "Project",
     "Question",
     "Run",
     "RunContext",
@@ -36,6 +41,7 @@ __all__ = [
     "WorkflowFailedError",
     "WorkflowOutput",
     "agent_chunk",
+    "check_app",
     "llm_source",
     "node_error",
     "node_result",

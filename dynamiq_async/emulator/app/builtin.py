@@ -17,17 +17,14 @@ What those with a text give to their callers is `output`, which the vendor's cha
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from .execution import canceled_message, failed_message
 from .messages import (
     LLMChunks,
-    agent_chunk,
     captured,
     llm_source,
     node_error,
     node_result,
-    node_source,
     pieces,
 )
 from .outputs import WorkflowOutput
@@ -35,8 +32,6 @@ from .run_context import App, RunContext, WorkflowCanceledError, WorkflowFailedE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_AGENT = node_source("agent-1", "Support Agent", "agents", "dynamiq.nodes.agents.Agent")
 
 
 def said(input: Mapping[str, Any]) -> str:
@@ -75,15 +70,16 @@ async def llm(input: dict[str, Any], run: RunContext) -> Any:
 async def agent(input: dict[str, Any], run: RunContext) -> Any:
     """Reasons, uses a tool, reasons again, streams its reply."""
     answer = ""
-    tool_run_id = str(uuid4())
+    node: Any = {"entity_id": "agent-1"}
     for delta in captured("agent.jsonl"):
-        content = delta["content"]
-        if delta["step"] == "answer":
+        step, content = delta["step"], delta["content"]
+        if step == "answer":
             answer += content
-        elif "tool_run_id" in content:
-            content = {**content, "tool_run_id": tool_run_id}
-        chunk = agent_chunk(content, source=delta["source"], step=delta["step"])
-        await run.emit(chunk, entity_id="agent-1", source=_AGENT)
+            await run.text(content, **node)
+        elif step == "tool":
+            await run.tool_call(content["name"], content["input"], content["result"], **node)
+        elif "action" not in content:  # the whole thought, which tells of a call, comes with it
+            await run.reasoning(content["thought"], agent=delta["source"], **node)
     output = {"content": answer, "blocked": False}
     nodes = {"agent-1": node_result("success", input, output)}
     return WorkflowOutput(nodes, {"output": answer})

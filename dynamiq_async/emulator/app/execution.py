@@ -14,6 +14,7 @@ from .messages import NODE, node_error, node_result
 from .outputs import WorkflowOutput, is_node, workflow_output
 from .questions import Question
 from .run_context import App, RunContext, WorkflowCanceledError, WorkflowFailedError
+from .signatures import Signature
 
 if TYPE_CHECKING:
     from .outputs import Outputs
@@ -35,6 +36,8 @@ class Execution:
         questions: all that were asked; an open one waits for its answer.
         artifacts: the files that it made.
         usage: how many tokens it took, by what they are.
+        task: runs the App.
+        canceling: `cancel` was called, and its effect is still to come.
     """
 
     id: str
@@ -53,6 +56,19 @@ class Execution:
     questions: list[Question] = field(default_factory=list)
     artifacts: Sequence[Artifact] = ()
     usage: Mapping[str, int] = field(default_factory=dict)
+    task: asyncio.Task[Any] | None = field(default=None, repr=False)
+    canceling: bool = field(default=False, repr=False)
+
+    def cancel(self) -> None:
+        """Cancel the App, and nothing around it: its caller is told that it was canceled."""
+        if self.status == "running" and self.task is not None and not self.canceling:
+            self.canceling = True
+            self.task.cancel()
+
+    def take_back(self) -> bool:
+        """Undo what `cancel` did to the task. Whether nobody else canceled it."""
+        asked, self.canceling = self.canceling, False
+        return asked and self.task is not None and not self.task.uncancel()
 
     def end(self, status: Status, nodes: Mapping[str, Any] | None, error: str | None) -> None:
         """Note the end."""
@@ -99,17 +115,19 @@ class Execution:
 
 
 async def execute(app: App, execution: Execution, context: RunContext, outputs: Outputs) -> None:
-    """Run `app` and note its end. Raises only `CancelledError`."""
+    """Run `app` and note its end. Raises only `CancelledError`, and not that of its `cancel`."""
     given = dict(execution.input)
+    execution.task = asyncio.current_task()
     value: Any = None
     result: WorkflowOutput | None = None
     try:
-        value = app(given, context)
+        value = Signature.of(app).call(given, context)
         value = await value if inspect.isawaitable(value) else value
         result = workflow_output(value, given)
     except asyncio.CancelledError:
         execution.end("canceled", None, canceled_message(execution.app))
-        raise
+        if not execution.take_back():
+            raise
     except WorkflowCanceledError as error:
         execution.result = error.result
         execution.end("canceled", None, str(error) or canceled_message(execution.app))
@@ -122,6 +140,8 @@ async def execute(app: App, execution: Execution, context: RunContext, outputs: 
         execution.end("failure", nodes, failed_message(execution.app))
     else:
         execution.end("success", result.nodes, None)
+    finally:
+        execution.take_back()  # of an App that took no notice
     if context.final is not None:
         _end_as_said(execution, context.final["data"])
     if execution.status == "success":

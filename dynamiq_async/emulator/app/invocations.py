@@ -11,8 +11,9 @@ from .execution import Execution
 from .input_files import InputFile
 from .messages import workflow_source
 from .questions import question_message
+from .recent import Recent
 from .run_context import RunContext
-from .state import deployment_of
+from .state import deployment_of, require_input
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,10 +42,10 @@ class Invocation:
     files: list[Part]
 
     @classmethod
-    def of(cls, fields: Fields) -> Invocation:
+    def of(cls, exchange: AppExchange, fields: Fields) -> Invocation:
         """The invocation that the fields describe. Complaints are noted there."""
         return cls(
-            input=fields.require("input", dict) or {},
+            input=require_input(exchange, fields),
             user_id=fields.get("user_id", str),
             session_id=fields.get("session_id", str),
             last_node_output=fields.get("last_node_output", bool) or False,
@@ -141,5 +142,10 @@ async def run(
         pace=state.settings.pace,
         channel=channel,
     )
-    await state.execute(deployment_of(exchange).app, execution, context)
-    channel.end(context.final)
+    recent = Recent(execution, feed)
+    state.recent.append(recent)
+    try:
+        await state.execute(deployment_of(exchange).app, execution, context)
+        channel.end(context.final)
+    finally:
+        recent.close()

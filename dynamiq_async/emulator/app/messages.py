@@ -57,6 +57,10 @@ def _llm_chunks() -> Mapping[str, Message]:
     return {line["name"]: line["data"] for line in captured("llm.jsonl")}
 
 
+_USD_IN, _USD_OUT = 0.15e-6, 0.6e-6
+"""What a token of the model in `llm.jsonl` costs, going in and coming out."""
+
+
 class LLMChunks:
     """The OpenAI chunks of one completion."""
 
@@ -87,6 +91,7 @@ class LLMChunks:
             "completion_tokens": completion_tokens,
             "prompt_tokens": prompt_tokens,
             "total_tokens": prompt_tokens + completion_tokens,
+            "cost": round(prompt_tokens * _USD_IN + completion_tokens * _USD_OUT, 12),
         }
         return {**chunk, "usage": usage}
 

@@ -44,7 +44,7 @@ class Replay:
 
     def __init__(self, events: Sequence[FeedEvent], ended: Callable[[], None]) -> None:
         self.ids: dict[bytes, bytes] = {}
-        self.paused = False
+        self.paused: bool = False
         self._made_of: dict[bytes, bytes] = {}
         self._events = events
         self._next = 0

@@ -47,7 +47,7 @@ class _Request:
     def of(cls, exchange: AppExchange) -> _Request:
         """Raises `RefusalError` with a complaint for each bad field."""
         fields = Fields.of(exchange.record)
-        invocation = Invocation.of(fields)
+        invocation = Invocation.of(exchange, fields)
         mode = fields.get("execution_mode", str)
         asked = fields.get("callbacks", list)
         callbacks: list[Callback] = []

@@ -48,8 +48,12 @@ def connect_service(state: AppState) -> Service[AppState]:
 
 
 def _authorize(exchange: AppExchange) -> None:
-    """Refuse (401, 403) a request without the key of a private App."""
-    access_key = exchange.state.settings.access_key
+    """Refuse a request for an App that is not there, or was deleted (404), and one without the key
+    of a private App (401, 403)."""
+    state, app = exchange.state, exchange.record.prefix
+    if app not in state.deployments or state.deployments[app].removed:
+        raise RefusalError(404, "not_found", "there is no App at this hostname")
+    access_key = state.key_for(app)
     if access_key is None:
         return
     scheme, _, token = exchange.record.headers.get("Authorization", "").partition(" ")
@@ -57,4 +61,6 @@ def _authorize(exchange: AppExchange) -> None:
         return
     if token.startswith(_NOT_ACCESS_KEYS):
         raise RefusalError(403, "forbidden", "this is not an Access Key")
+    if token and token in (state.settings.access_key, *(p.access_key for p in state.projects.all)):
+        raise RefusalError(403, "forbidden", "the Access Key is scoped to another project")
     raise RefusalError(401, "unauthorized", "the Access Key is missing or invalid")

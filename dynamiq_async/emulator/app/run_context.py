@@ -1,5 +1,8 @@
 """An App is an async function of its input and of a `RunContext`.
 
+The input comes as a dict, or as the type that the function's parameter has, or field by field (see
+`signatures`).
+
 The function's return value is the workflow's output: either its map of nodes (`{"llm-1":
 {"status": "success", "input": …, "output": …}}`), of which the last is what callers get, or any
 other JSON value, which becomes the output of one node, `node-1`, or a `WorkflowOutput`, which says
@@ -9,30 +12,25 @@ both. An exception is the failure of that node.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import uuid4
 
+from .agents import DEFAULT_AGENT, Agent, agent_source
 from .artifacts import Artifact, artifact
-from .messages import (
-    NODE,
-    LLMChunks,
-    Source,
-    agent_chunk,
-    is_workflows_own,
-    llm_source,
-    tool_source,
-)
+from .messages import NODE, LLMChunks, Source, is_workflows_own, llm_source, tool_source
 from .questions import Approval, Question, feedback_data
 
 if TYPE_CHECKING:
+    from .agents import ToolStatus
     from .input_files import InputFile
     from .questions import Answer
 
 _TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
-App = Callable[[dict[str, Any], "RunContext"], Awaitable[Any]]
+App = Callable[..., Any]
+"""A function of an input and a `RunContext`, as `signatures` has it."""
 
 
 class WorkflowFailedError(Exception):
@@ -101,7 +99,7 @@ class RunContext:
         chat_history: the JSON of a root request's field of this name.
         pace: seconds to wait behind each message.
         artifacts: the files that it has saved.
-        usage: how many tokens its messages have told of, by what they are.
+        tokens: how many its messages have told of, by what they are.
         final: the workflow's own message, if the App has given it: `message`.
     """
 
@@ -115,9 +113,10 @@ class RunContext:
     final: Mapping[str, Any] | None = None
     channel: Channel = field(repr=False)
     artifacts: list[Artifact] = field(default_factory=list)
-    usage: dict[str, int] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
     _node_runs: dict[str, str] = field(default_factory=dict, repr=False)
     _chunks: dict[str, LLMChunks] = field(default_factory=dict, repr=False)
+    _agents: dict[str, Agent] = field(default_factory=dict, repr=False)
 
     @property
     def kind(self) -> Literal["root", "run"]:
@@ -169,16 +168,88 @@ class RunContext:
         entity_id: str = NODE,
         source: Source | None = None,
     ) -> None:
-        """Stream a piece of text as a language model does."""
-        if (chunks := self._chunks.get(entity_id)) is None:
-            chunks = self._chunks[entity_id] = LLMChunks()
-        source = source or llm_source(entity_id)
-        await self.emit(chunks.text(text), event=event, entity_id=entity_id, source=source)
+        """Stream a piece of text as a language model does, or, from a node that has reasoned or
+        called a tool, as an agent replies."""
+        agent = self._agents.get(entity_id)
+        if agent is not None:
+            chunk, source = agent.answer(text), source or agent_source(entity_id, agent.name)
+        else:
+            chunk, source = self._model(entity_id).text(text), source or llm_source(entity_id)
+        await self.emit(chunk, event=event, entity_id=entity_id, source=source)
 
-    async def thought(self, text: str, *, agent: str = "Agent", entity_id: str = NODE) -> None:
-        """Stream a piece of an agent's reasoning."""
-        chunk = agent_chunk({"thought": text}, source=agent, step="reasoning")
-        await self.emit(chunk, entity_id=entity_id)
+    async def reasoning(
+        self, text: str, *, agent: str | None = None, entity_id: str = NODE, event: str = "data"
+    ) -> None:
+        """Stream a piece of an agent's reasoning.
+
+        Args:
+            agent: the agent's name; by default the one that it had before, or `Agent`.
+        """
+        chunk = self._agent(entity_id, agent).thought(text)
+        await self._act(chunk, entity_id, event)
+
+    thought = reasoning
+    """What the library calls it."""
+
+    async def tool_call(
+        self,
+        name: str,
+        input: Any = None,
+        output: Any = None,
+        status: ToolStatus = "success",
+        *,
+        type: str = "Python",
+        agent: str | None = None,
+        entity_id: str = NODE,
+        event: str = "data",
+    ) -> None:
+        """Stream an agent's call of a tool: that it was chosen, with what was reasoned since the
+        last call, and how it ended. A run of the Runs API tells of the end only, and not of its
+        status: the vendor documents no more.
+
+        Args:
+            name: the tool's.
+            input: the arguments, as the tool got them.
+            output: what the tool returned; where it failed, what went wrong.
+            status: `success`, `failure`, or `skip` for a call that was not allowed.
+            type: the tool's class in the library.
+            agent: as for `reasoning`.
+
+        Raises:
+            ValueError: there is no such status.
+        """
+        acting = self._agent(entity_id, agent)
+        for chunk in acting.tool_call(name, input, output, status=status, type=type):
+            await self._act(chunk, entity_id, event)
+
+    async def usage(
+        self, input: int, output: int, *, entity_id: str | None = None, event: str = "data"
+    ) -> None:
+        """Tell how many tokens a model took in and gave out. The root endpoint and the WebSocket
+        show it as a model's last chunk, which is how the library tells it. The events of a run
+        tell of no tokens there; what a call took is in its trace either way.
+
+        Args:
+            entity_id: the model's node; by default `node-1` or, where that is an agent, which
+                tells of no tokens in the library, `llm-1`.
+        """
+        node = entity_id or ("llm-1" if NODE in self._agents else NODE)
+        chunk = self._model(node).usage(prompt_tokens=input, completion_tokens=output)
+        await self.emit(chunk, event=event, entity_id=node, source=llm_source(node))
+
+    def _model(self, node: str) -> LLMChunks:
+        if (known := self._chunks.get(node)) is None:
+            known = self._chunks[node] = LLMChunks()
+        return known
+
+    def _agent(self, node: str, name: str | None) -> Agent:
+        known = self._agents.setdefault(node, Agent(name or DEFAULT_AGENT))
+        known.name = name or known.name
+        return known
+
+    async def _act(self, chunk: Any, node: str, event: str) -> None:
+        source = agent_source(node, self._agents[node].name)
+        await self.emit(chunk, event=event, entity_id=node, source=source)
 
     def save(self, name: str, content: bytes, *, mime_type: str | None = None) -> None:
         """Save a file as an artifact, for callers to download. Its type is guessed from its name
@@ -189,7 +260,7 @@ class RunContext:
         told = data.get("usage") if isinstance(data, Mapping) else None
         for name, count in told.items() if isinstance(told, Mapping) else ():
             if name in _TOKENS and isinstance(count, int):
-                self.usage[name] = self.usage.get(name, 0) + count
+                self.tokens[name] = self.tokens.get(name, 0) + count
 
     async def send(self, message: bytes, *, event: str = "data") -> None:
         """Stream these bytes as the data of an event, whatever they are: JSON or not."""

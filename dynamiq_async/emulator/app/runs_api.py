@@ -18,7 +18,7 @@ from .input_files import InputFile
 from .replay import ReplayError
 from .run_context import RunContext
 from .runs import TERMINAL, Run, RunChannel
-from .state import deployment_of
+from .state import deployment_of, require_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +46,7 @@ _ENDS: Mapping[str, Status] = {
 async def create(exchange: AppExchange) -> None:
     """`POST /v1/runs`. The run continues when the client leaves."""
     fields = Fields.of(exchange.record)
-    input = fields.require("input", dict)
+    input = require_input(exchange, fields)
     stream = fields.get("stream", bool)
     background = fields.get("background", bool)
     user_id = fields.get("user_id", str)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID, uuid5
 
 from ..core.exchange import Exchange
@@ -13,11 +13,15 @@ from ..core.log import Changes, Log
 from ..core.refusals import RefusalError
 from ..core.tasks import Tasks
 from .execution import Execution, execute
+from .projects import Projects
+from .recent import RECENT, Recent
 from .requirements import Requirements
+from .signatures import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ..core.fields import Fields
     from .callbacks import Delivery
     from .input_files import InputFile
     from .run_context import App, RunContext
@@ -30,11 +34,18 @@ _APPS = UUID("7f0ad2b0-5b0e-4b53-9d0c-3f6f3b9a3c5e")
 
 @dataclass(eq=False)
 class Deployment:
-    """An App under its name. Runs and files belong to it by its `id`."""
+    """An App under its name. Runs and files belong to it by its `id`.
+
+    Attributes:
+        public: whether it takes requests without a key, where others want one.
+        removed: whether it was deleted: its path leads nowhere then.
+    """
 
     name: str
     app: App
     id: str
+    public: bool = False
+    removed: bool = False
 
 
 def deployments(default: App, named: Mapping[str, App]) -> dict[str, Deployment]:
@@ -63,28 +74,29 @@ class AppState:
         history: the executions as the service keeps them: no reset of the logs touches it.
         execution_counts: how many executions each session had; the log forgets, these do not.
         storage: keeps runs, files and history over a restart; None: nothing does.
+        recent: the newest invocations that are no runs.
     """
 
     def __init__(
         self,
         settings: Settings,
-        deployments: Mapping[str, Deployment],
+        deployments: dict[str, Deployment],
         *,
-        changes: Changes,
-        tasks: Tasks,
         log_limit: int,
     ) -> None:
         self.settings = settings
         self.deployments = deployments
-        self.changes = changes
-        self.tasks = tasks
-        self.folder = Path()
-        self.invocations = 0
-        self.requirements = Requirements()
+        self.changes: Changes = Changes()
+        self.tasks: Tasks = Tasks()
+        self.folder: Path = Path()
+        self.invocations: int = 0
+        self.requirements: Requirements = Requirements()
+        self.projects: Projects = Projects()
         self.executions: Log[Execution] = Log(log_limit)
         self.history: Log[Execution] = Log(log_limit)
         self.execution_counts: Counter[str | None] = Counter()
         self.deliveries: Log[Delivery] = Log(log_limit)
+        self.recent: deque[Recent] = deque(maxlen=RECENT)
         self.runs: dict[str, Run] = {}
         self.sessions: dict[str, list[Run]] = {}
         self.files: dict[str, InputFile] = {}
@@ -108,11 +120,18 @@ class AppState:
             raise RefusalError(403, "subscription_limit_reached", message)
         self.invocations += 1
 
+    def key_for(self, app: str) -> str | None:
+        """The Access Key that an App wants; None: none."""
+        if self.deployments[app].public:
+            return None
+        project = self.projects.of(app)
+        return project.access_key if project else self.settings.access_key
+
     async def execute(
         self, app: App, execution: Execution, context: RunContext, *, again: bool = False
     ) -> None:
         """Run an App, and keep its execution in the log; `again` if the history has it already."""
-        execution.artifacts, execution.usage = context.artifacts, context.usage
+        execution.artifacts, execution.usage = context.artifacts, context.tokens
         self.executions.add(execution)
         if not again:
             self.history.add(execution)
@@ -145,3 +164,13 @@ AppExchange: TypeAlias = Exchange[AppState]
 def deployment_of(exchange: AppExchange) -> Deployment:
     """The App that a request is for."""
     return exchange.state.deployments[exchange.record.prefix]
+
+
+def require_input(exchange: AppExchange, fields: Fields) -> dict[str, Any]:
+    """The `input` of a request, which must be there, and must fit the App. Notes complaints."""
+    input = fields.require("input", dict)
+    if input is None:
+        return {}
+    signature = Signature.of(deployment_of(exchange).app)
+    fields.complaints.update(signature.complaints(input))
+    return input

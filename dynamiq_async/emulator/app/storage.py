@@ -23,7 +23,7 @@ from .questions import Approval, Feedback, Kind, Question
 from .runs import Run, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 R = TypeVar("R", bound=Struct)
@@ -124,8 +124,8 @@ class Storage:
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, _SCHEMA)
-        self.flush = self._database.flush
-        self.close = self._database.close
+        self.flush: Callable[[], None] = self._database.flush
+        self.close: Callable[[], None] = self._database.close
 
     def add_run(self, run: Run, files: Sequence[InputFile]) -> None:
         """Add a run, with the files that its App gets."""

@@ -98,7 +98,7 @@ class _Conversation:
             try:
                 if isinstance(message, RefusalError):
                     raise message
-                invocation = _first_message(message)
+                invocation = _first_message(self._exchange, message)
                 self._exchange.state.charge()
             except RefusalError as refusal:
                 await self._send(encode(refusal.envelope()))
@@ -164,7 +164,7 @@ def _bytes(data: str | bytes) -> bytes:
     return data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
 
 
-def _first_message(message: Any) -> Invocation:
+def _first_message(exchange: AppExchange, message: Any) -> Invocation:
     """What a first message invokes. Raises `RefusalError` with a complaint for each bad field."""
     data = message.get("data") if isinstance(message, Mapping) else None
     if not isinstance(data, dict):
@@ -172,6 +172,6 @@ def _first_message(message: Any) -> Invocation:
     # The two forms cannot be told apart for an input that has an object called `input` itself.
     request = data if isinstance(data.get("input"), dict) or "stream" in data else {"input": data}
     fields = Fields(request, [], multipart=False)
-    invocation = Invocation.of(fields)
+    invocation = Invocation.of(exchange, fields)
     fields.check()
     return invocation

@@ -35,6 +35,8 @@ _MAX_AGE = "600"
 def is_preflight(record: RequestRecord) -> bool:
     """Whether a browser asks what a page may send, as CORS has it."""
     headers = record.headers
+    if record.internal:  # only the emulator's own page may call it, which need not ask
+        return False
     asks = "Origin" in headers and "Access-Control-Request-Method" in headers
     return record.method == "OPTIONS" and asks
 
@@ -55,7 +57,7 @@ def refused_page(record: RequestRecord, origins: Collection[str]) -> RefusalErro
 def browser_headers(record: RequestRecord, origins: Collection[str]) -> dict[str, str]:
     """What a response says to the browser of a page that may send the request."""
     origin = record.headers.get("Origin")
-    if origin is None or refused_page(record, origins) is not None:
+    if origin is None or record.internal or refused_page(record, origins) is not None:
         return {}
     return {
         "Access-Control-Allow-Origin": "*" if "*" in origins else origin,

@@ -32,7 +32,7 @@ class Callers:
 
     def __init__(self, host: str, hosts: Collection[str], origins: Collection[str]) -> None:
         self.on_loopback = True
-        self.origins = {origin.lower().rstrip("/") for origin in origins}
+        self.origins: set[str] = {origin.lower().rstrip("/") for origin in origins}
         self._names = {name.lower().strip("[]") for name in hosts}
         self._host = host.lower()
 
@@ -46,9 +46,11 @@ class Callers:
         """Whether requests with this `Host` are. HTTP/1.0 may go without."""
         if host is None:
             return True
-        name = name_of(host)
-        return name is not None and (
-            is_loopback(name)
-            or name in {*self._names, self._host}
-            or not (self.on_loopback or self._names)
+        return name_of(host) is not None and (
+            self.are_named(host) or not (self.on_loopback or self._names)
         )
+
+    def are_named(self, host: str) -> bool:
+        """Whether a `Host` is a name of this machine, or one that was given; not just any."""
+        name = name_of(host)
+        return name is not None and (is_loopback(name) or name in {*self._names, self._host})

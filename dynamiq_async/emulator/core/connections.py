@@ -27,7 +27,7 @@ class Connections:
     """
 
     def __init__(self, changed: Callable[[], None], head_timeout: float | None) -> None:
-        self.made = 0
+        self.made: int = 0
         self.open: dict[object, _Connection] = {}
         self._changed = changed
         self._head_timeout = head_timeout
@@ -81,11 +81,13 @@ class CountingServer(web.Server):
         self._counted = connections
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Count a connection."""
         super().connection_made(handler, transport)
         self._counted.add(handler, transport)
 
     def connection_lost(
         self, handler: web.RequestHandler, exc: BaseException | None = None
     ) -> None:
+        """Count a connection no longer."""
         super().connection_lost(handler, exc)
         self._counted.remove(handler)

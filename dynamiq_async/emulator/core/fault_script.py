@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from .faults import NO_FAULT, Fault
+from .faults import Fault
 from .request_record import RequestRecord
 
 Match = str | Callable[[RequestRecord], bool] | None
@@ -53,7 +53,7 @@ class Script:
             raise ValueError("a script needs at least one fault, played at least once")
         self._acts.append(_Act(match, list(faults), math.inf if times is None else times))
 
-    def take(self, record: RequestRecord) -> Fault:
+    def take(self, record: RequestRecord) -> Fault | None:
         """The fault for this request, from the oldest act that matches it."""
         for act in self._acts:
             if matches(act.match, record):
@@ -61,7 +61,7 @@ class Script:
                 if not act.rounds:
                     self._acts.remove(act)
                 return fault
-        return NO_FAULT
+        return None
 
     @property
     def pending(self) -> int:

@@ -35,17 +35,22 @@ HTML_PAGE = b"""<!DOCTYPE html>
 class Fault:
     """What happens to one request. Without arguments: nothing.
 
-    Before the response:
+    First comes what happens before the response; then what happens at one position of its body, in
+    the order `send`, `stall`, `drop`; then its end; then how its bytes travel; at last which events
+    a stream holds, by sequence number (on the root endpoint: 1 for the first).
+
+    Attributes:
         delay: seconds before the first byte of the response.
-        status, headers, body: a response in place of the service's own. `body` is bytes, text, or
-            anything that becomes JSON; without it an error envelope is made up. `headers` alone
-            are added to those of the service's own response, or replace them.
+        status: that of a response in place of the service's own.
+        headers: of that response. Alone, they are added to those of the service's own response, or
+            replace them.
+        body: of that response: bytes, text, or anything that becomes JSON; without it an error
+            envelope is made up.
         executes: the App runs, to its end, before `status`, `body` or a `drop` takes the place of
             its response: a client cannot know the outcome. "begins": the run is made, and what
             takes the place of its response does not wait for its end.
-
-    At one position of the body, in this order (`after_events` counts whole SSE events, `at_byte`
-    bytes of the body without its transfer coding; 0 is right behind the headers):
+        after_events: the position, in whole SSE events; 0 is right behind the headers.
+        at_byte: the position, in bytes of the body without its transfer coding.
         send: these bytes are inserted.
         stall: so many seconds pass without a byte.
         drop: the connection is taken away, which cancels a run of the root endpoint (the run may
@@ -53,19 +58,13 @@ class Fault:
             without the end that HTTP asks for. "reset": RST. "truncate": like close, in the
             middle of a chunk that announced more. Without a position: before the first byte of
             the response.
-
-    At the end:
         terminator: seconds by which the end of the body (its last chunk) comes after its last
             byte; "missing": the connection is closed in its place.
-
-    How the bytes travel:
         framing: "chunked" (what streams do by themselves), "length" (the whole body is made
             before it is sent, with a Content-Length), "close" (the body ends with the connection).
         write_size: the body is re-cut into writes of so many bytes, whatever the events. Each
             write is a chunk of its own where chunks are used.
-
-    Which events a stream holds, by sequence number (on the root endpoint: 1 for the first):
-        skip: these are left out of this response (also out of a page of `/events`).
+        skip: these events are left out of this response (also out of a page of `/events`).
         duplicate: these are sent twice.
         swap: each of these changes places with the event after it.
         replay: so many events before `after_sequence` are sent again.
@@ -106,6 +105,12 @@ class Fault:
             raise ValueError("truncate cuts a body: give after_events or at_byte")
         if self.write_size is not None and self.write_size < 1:
             raise ValueError("write_size is a number of bytes, at least 1")
+        if self.status is not None and not 200 <= self.status <= 999:
+            raise ValueError("status is a number from 200 to 999")
+        for name in ("delay", "stall", "terminator", "after_events", "at_byte", "replay"):
+            value = getattr(self, name)
+            if isinstance(value, int | float) and not value >= 0:  # nor is NaN
+                raise ValueError(f"{name} is a number, at least 0")
 
     @classmethod
     def html_page(cls, status: int = 502, **more: Any) -> Fault:

@@ -42,11 +42,11 @@ class Feed:
     def __init__(self, window: int | None = None) -> None:
         self.window = window
         self.events: list[FeedEvent] | deque[FeedEvent] = [] if window is None else deque()
-        self.sequence = 0
+        self.sequence: int = 0
         """The sequence number of the newest event."""
-        self.forgotten = 0
+        self.forgotten: int = 0
         """How many events fell out of the window."""
-        self.closed = False
+        self.closed: bool = False
         self.readers: set[Reader] = set()
         self._room = asyncio.Event()
 
@@ -83,6 +83,20 @@ class Feed:
     def skip(self, count: int = 1) -> None:
         """Leave a hole in the sequence numbers."""
         self.sequence += count
+
+    def tail(self, limit: int) -> Feed:
+        """The end of a feed, to be kept: the newest events, as far as they are `limit` bytes."""
+        tail, events = Feed(), []
+        for event in reversed(self.events):
+            limit -= len(event.data)
+            if limit < 0:
+                break
+            events.append(event)
+        tail.events = events[::-1]
+        tail.sequence = self.sequence
+        tail.forgotten = self.forgotten + len(self.events) - len(events)
+        tail.close()
+        return tail
 
     def close(self) -> None:
         """End the feed: no more events are added."""
@@ -122,8 +136,8 @@ class Reader:
 
     def __init__(self, feed: Feed, *, after: int = 0) -> None:
         self.feed = feed
-        self.position = feed.after(after)
-        self.news = asyncio.Event()
+        self.position: int = feed.after(after)
+        self.news: asyncio.Event = asyncio.Event()
         self._turns = 0
         self._last = 0.0
         feed.readers.add(self)

@@ -35,7 +35,7 @@ class Fields:
 
     def __init__(self, values: Mapping[str, Any], parts: list[Part], *, multipart: bool) -> None:
         self.values = values
-        self.files = [part for part in parts if part.filename is not None]
+        self.files: list[Part] = [part for part in parts if part.filename is not None]
         self.complaints: dict[str, str] = {}
         self._multipart = multipart
 

@@ -47,11 +47,11 @@ class Listener:
         read_timeout: float | None = 60.0,
     ) -> None:
         self.host = host
-        self.port = port
+        self.port: int = port
         self.read_timeout = read_timeout
-        self.connections = Connections(changes.notify, read_timeout)
+        self.connections: Connections = Connections(changes.notify, read_timeout)
         self.handlers: set[asyncio.Task[Any]] = set()
-        self.on_loopback = True
+        self.on_loopback: bool = True
         self._handle = handle
         self._changes = changes
         self._ssl = ssl_context

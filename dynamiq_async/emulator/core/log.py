@@ -16,7 +16,7 @@ class Log(Sequence[T], Generic[T]):
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._entries: deque[T] = deque(maxlen=limit)
-        self.total = 0
+        self.total: int = 0
 
     def add(self, entry: T) -> None:
         """Add the newest entry."""

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 from .faults import NO_FAULT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from multidict import CIMultiDictProxy, MultiDictProxy
 
     from .faults import Fault
     from .multipart import Part
+
+
+_KEPT = 2048
 
 
 @dataclass(eq=False, kw_only=True, slots=True, weakref_slot=True)
@@ -23,18 +26,21 @@ class RequestRecord:
 
     Attributes:
         connection: the number of its connection: 1 for the first since the start.
+        peer: the address that it came from.
         method, path, query, headers: as they arrived; `path` is not decoded.
         service: which service it is for (see `dynamiq_async.emulator.routes`); "" for an App.
-        app: the name of the App; `prefix` is the part of the path that chose it, "" for none.
+        app: the name of the App; `prefix` is the part of the path or the host that chose it, ""
+            for none.
         endpoint: the path within the App or service, such as "/v1/runs".
         body: the raw body, at most its first MiB; `size` is its whole length.
         json: the JSON of the body, when it is JSON; `json_error` says why it is not.
         form: the parts of the body, when it is multipart.
-        received_at: when its headers had come.
+        received_at: when its headers had come; `ended_at`: when it was `finished`.
         status: of the response; None without one, or before it is sent.
         request_id: the response's `x-request-id`.
         browser_headers: what the response says to the browser of the page that sent it.
         bytes_sent, events_sent: of the body, without its transfer coding.
+        sent: the beginning of that body, at most its first 2 KiB.
         disconnected: the client left before it had the whole response.
         finished: its response is over, or will never come.
         fault: what was scripted for it.
@@ -49,6 +55,7 @@ class RequestRecord:
     service: str
     prefix: str
     endpoint: str
+    peer: str = ""
     body: bytes = field(default=b"", repr=False)
     size: int = 0
     json: Any = field(default=None, repr=False)
@@ -60,6 +67,31 @@ class RequestRecord:
     browser_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     bytes_sent: int = 0
     events_sent: int = 0
+    sent: bytes = field(default=b"", repr=False)
     disconnected: bool = False
     finished: bool = False
+    ended_at: datetime | None = None
     fault: Fault = field(default=NO_FAULT, repr=False)
+
+    @property
+    def internal(self) -> bool:
+        """Whether it is for the emulator itself: no log has it, and no fault meets it."""
+        return self.service.startswith("_")
+
+    def count(self, data: bytes) -> None:
+        """Note a piece of the response's body that was sent."""
+        if self.bytes_sent < _KEPT:
+            self.sent += data[: _KEPT - self.bytes_sent]
+        self.bytes_sent += len(data)
+
+    def count_all(self, pieces: Sequence[bytes]) -> None:
+        """Note pieces of the response's body that were sent together."""
+        if self.bytes_sent < _KEPT:
+            self.count(b"".join(pieces))
+        else:
+            self.bytes_sent += sum(map(len, pieces))
+
+    def finish(self) -> None:
+        """Note that the response is over."""
+        self.finished = True
+        self.ended_at = datetime.now(UTC)

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from .request_record import RequestRecord
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with zero seconds: close() sends RST
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
+"""What a status line says behind the number."""
+
 _BODYLESS = {204, 304}
 
 
@@ -85,7 +87,7 @@ class Wire:
     @property
     def response(self) -> web.StreamResponse:
         """What aiohttp is given once the response is written."""
-        return _Written(self._record.status or 200, self._keep_alive)
+        return Written(self._record.status or 200, self._keep_alive)
 
     async def start(
         self, status: int, headers: Mapping[str, str], *, length: int | None = None
@@ -106,7 +108,7 @@ class Wire:
         """Send a whole response."""
         if self._fault is NO_FAULT:  # then it takes one write
             self._record.status = status
-            self._record.bytes_sent = len(body)
+            self._record.count(body)
             self._headers.update(headers)
             add_common_headers(self._headers, self._record)
             self._framing = "length"
@@ -141,7 +143,7 @@ class Wire:
                 await self.write_event(event)
             return
         self._record.events_sent += len(events)
-        self._record.bytes_sent += sum(map(len, events))
+        self._record.count_all(events)
         self._raw(b"".join(map(self._chunk, events)))
         await self._request.writer.drain()
 
@@ -165,7 +167,7 @@ class Wire:
         self._keep_alive = False
         transport = self._transport
         if how == "reset":
-            await _reset(transport)
+            await reset(transport)
         transport.close()
         raise DroppedError
 
@@ -193,7 +195,7 @@ class Wire:
             self._headers["Content-Length"] = str(length)
         if not self._keep_alive:
             self._headers["Connection"] = "close"
-        lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}"]
+        lines = [f"HTTP/1.1 {status} {PHRASES.get(status, '')}"]
         lines += (f"{name}: {value}" for name, value in self._headers.items())
         return "\r\n".join((*lines, "", "")).encode()
 
@@ -238,7 +240,7 @@ class Wire:
         await self._request.writer.drain()
 
     async def _send(self, data: bytes) -> None:
-        self._record.bytes_sent += len(data)
+        self._record.count(data)
         size = self._fault.write_size
         if size is None:
             self._piece(data)
@@ -261,7 +263,7 @@ class Wire:
         fault = self._fault
         cut_short = fault.drop == "truncate" and not (fault.send or fault.stall)
         if cut_short and fault.write_size is None:
-            self._record.bytes_sent += len(head)
+            self._record.count(head)
             self._held = head  # the beginning of the chunk that is cut
         else:
             await self._send(head)
@@ -293,7 +295,7 @@ class Nowhere(Wire):
         """Send nothing."""
 
 
-class _Written(web.StreamResponse):
+class Written(web.StreamResponse):
     """Tells aiohttp that the response is written, and whether to keep the connection."""
 
     def __init__(self, status: int, keep_alive: bool) -> None:
@@ -311,7 +313,7 @@ class _Written(web.StreamResponse):
         """The body is written."""
 
 
-async def _reset(transport: asyncio.Transport) -> None:
+async def reset(transport: asyncio.Transport) -> None:
     """Send RST once the client's system has all that was written before."""
     sock = transport.get_extra_info("socket")
     while transport.get_write_buffer_size() or _unsent(sock):  # noqa: ASYNC110 - the system can only be asked

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ..core.service import Service
-from . import accounts, api, history
+from . import absent, accounts, api, deploying, history, workflows_api
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,9 +14,23 @@ if TYPE_CHECKING:
     from ..core.service import Route
     from .apps import Management
 
+_WORKFLOW = "/v1/workflows/(?!test$)([^/]+)"
+
 _ENDPOINTS: Sequence[Route[Management]] = [
     ("GET", re.compile("/v1/apps"), api.list_apps),
+    ("POST", re.compile("/v1/apps"), deploying.deploy_app),
     ("GET", re.compile("/v1/apps/([^/]+)"), api.get_app),
+    ("DELETE", re.compile("/v1/apps/([^/]+)"), deploying.delete_app),
+    ("POST", re.compile("/v1/apps/([^/]+)/deploy"), deploying.redeploy_app),
+    ("GET", re.compile("/v1/apps/([^/]+)/deployments"), deploying.list_deployments),
+    ("GET", re.compile("/v1/apps/([^/]+)/triggers"), absent.list_triggers),
+    ("GET", re.compile("/v1/workflows"), workflows_api.list_workflows),
+    ("POST", re.compile("/v1/workflows"), workflows_api.create_workflow),
+    ("GET", re.compile(_WORKFLOW), workflows_api.get_workflow),
+    ("PUT", re.compile(_WORKFLOW), workflows_api.update_workflow),
+    ("POST", re.compile(f"{_WORKFLOW}/save"), workflows_api.save_workflow),
+    ("POST", re.compile(f"{_WORKFLOW}/release"), workflows_api.release_workflow),
+    ("GET", re.compile(f"{_WORKFLOW}/versions"), workflows_api.list_versions),
     ("GET", re.compile("/v1/apps/([^/]+)/runs/([^/]+)/artifacts"), history.list_artifacts),
     ("GET", re.compile("/v1/apps/([^/]+)/traces"), history.list_traces),
     ("GET", re.compile("/v1/apps/([^/]+)/traces/([^/]+)"), history.get_trace),
@@ -27,6 +41,7 @@ _ENDPOINTS: Sequence[Route[Management]] = [
     ("GET", re.compile("/v1/orgs/([^/]+)"), accounts.get_org),
     ("GET", re.compile("/v1/projects"), accounts.list_projects),
     ("GET", re.compile("/v1/projects/([^/]+)"), accounts.get_project),
+    *absent.ABSENT,
 ]
 
 

@@ -65,7 +65,7 @@ class AppTool:
         self.inputs: Inputs | None = None if input is None else inputs_of(input)
         if self.inputs is not None:
             schema = self.inputs.schema()
-        self.schema = dict(_ANY_OBJECT if schema is None else schema)
+        self.schema: dict[str, Any] = dict(_ANY_OBJECT if schema is None else schema)
         if self.schema.get("type") != "object":
             raise InvalidArgumentError(
                 "schema must be the JSON Schema of an object", argument="schema"

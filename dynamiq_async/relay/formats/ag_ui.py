@@ -3,6 +3,10 @@
 The events and their rules are those of the npm package `@ag-ui/client`, 1.0.0 and 0.0.59, seen in
 its source. The older one fails on an event or an outcome that it does not know, so the newer ones
 are sent only to a page that has said its version.
+
+Before an interrupt a producer should send `MESSAGES_SNAPSHOT`, and this one does not. Both clients
+drop every message that the snapshot lacks, the person's own included, and a relay knows one run
+and not its thread. What the page has been sent is whole without it.
 """
 
 from __future__ import annotations

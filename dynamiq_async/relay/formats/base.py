@@ -57,13 +57,13 @@ class Context:
         self._upstream = upstream
         self._start = upstream.start  # taken now, because it advances with each read
         self.event: Any = None
-        self.ended = False
+        self.ended: bool = False
         self.answered: set[int] = set()
-        self.stopping = False
-        self.heartbeat = heartbeat
-        self.retry = retry
-        self.restarts = upstream.restarts
-        self.of_run = upstream.of_run
+        self.stopping: bool = False
+        self.heartbeat: float | None = heartbeat
+        self.retry: float | None = retry
+        self.restarts: bool = upstream.restarts
+        self.of_run: bool = upstream.of_run
 
     @property
     def run_id(self) -> str | None:

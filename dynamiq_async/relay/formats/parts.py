@@ -63,8 +63,8 @@ class Part:
 
     def __init__(self, kind: Kind, id: str) -> None:
         self.kind = kind
-        self.id = id
-        self.head = b""
+        self.id: str = id
+        self.head: bytes = b""
 
 
 class Call:
@@ -73,10 +73,10 @@ class Call:
     __slots__ = ("id", "name", "pieces", "state")
 
     def __init__(self, id: str, name: str) -> None:
-        self.id = id
-        self.name = name
-        self.pieces = False
-        self.state = ""
+        self.id: str = id
+        self.name: str = name
+        self.pieces: bool = False
+        self.state: str = ""
 
 
 class Asked:
@@ -85,9 +85,9 @@ class Asked:
     __slots__ = ("id", "is_closed", "question")
 
     def __init__(self, id: str, question: Question) -> None:
-        self.id = id
-        self.question = question
-        self.is_closed = False
+        self.id: str = id
+        self.question: Question = question
+        self.is_closed: bool = False
 
     @property
     def wants_text(self) -> bool:
@@ -116,8 +116,8 @@ class Answered:
     __slots__ = ("approved", "feedback")
 
     def __init__(self, approved: bool | None, feedback: str | None) -> None:
-        self.approved = approved
-        self.feedback = feedback
+        self.approved: bool | None = approved
+        self.feedback: str | None = feedback
 
 
 class PartsFormat(Format):

@@ -54,7 +54,7 @@ class UIMessageStream(PartsFormat):
         InvalidArgumentError: there is no such version.
     """
 
-    headers = MappingProxyType(
+    headers: Mapping[str, str] = MappingProxyType(
         {
             "x-vercel-ai-ui-message-stream": "v1",
             "Access-Control-Expose-Headers": "x-vercel-ai-ui-message-stream",

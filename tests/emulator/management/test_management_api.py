@@ -104,7 +104,7 @@ async def test_other_paths_and_methods(connect: RawClients) -> None:
         client = await connect(emulator)
         for path, status in (("/~management/", 404), ("/~management/v1/apps/nope", 404)):
             assert (await client.get(path, key=DEFAULT_TOKEN)).status == status
-        assert (await client.post("/~management/v1/apps", key=DEFAULT_TOKEN)).status == 405
+        assert (await client.call("PUT", "/~management/v1/apps", key=DEFAULT_TOKEN)).status == 405
 
 
 async def test_sorting_by_several_fields(connect: RawClients) -> None:

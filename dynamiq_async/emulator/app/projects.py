@@ -1,0 +1,74 @@
+"""Projects, each with Apps and an Access Key of its own.
+
+The vendor documents that a key which is scoped to another project gets a 403.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid5
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_IDS = UUID("00000000-0000-4000-8000-0000000000b1")
+
+
+@dataclass(eq=False, kw_only=True)
+class Project:
+    """A project beside the default one.
+
+    Attributes:
+        apps: the names of its Apps.
+        access_key: what its Apps want; by default one that is made of the name. None: they are
+            public.
+        id: by default one that is made of the name.
+    """
+
+    name: str
+    apps: Collection[str]
+    access_key: str | None = ""
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        slug = re.sub(r"\W+", "-", self.name.lower())
+        if self.access_key == "":
+            self.access_key = f"dynamiq_acc_{slug}"
+        self.id = self.id or str(uuid5(_IDS, self.name))
+
+
+class Projects:
+    """The projects beside the default one.
+
+    Args:
+        apps: the names of all Apps.
+        default_key: the key of the default project.
+
+    Raises:
+        ValueError: it is not clear what belongs to what.
+    """
+
+    def __init__(
+        self,
+        projects: Collection[Project] = (),
+        apps: Collection[str] = (),
+        default_key: str | None = None,
+    ) -> None:
+        self.all: list[Project] = list(projects)
+        placed = [app for project in self.all for app in project.apps]
+        every = [default_key, *(project.access_key for project in self.all)]
+        keys = [key for key in every if key is not None]
+        ids = [project.id for project in self.all]
+        for told, what in ((placed, "the App"), (keys, "the key"), (ids, "the id")):
+            for one in told:
+                if told.count(one) > 1:
+                    raise ValueError(f"{what} {one!r} belongs to one project only")
+        for app in placed:
+            if app not in apps:
+                raise ValueError(f"there is no App {app!r} for a project")
+
+    def of(self, app: str) -> Project | None:
+        """The project of an App, by its name; None for the default one."""
+        return next((project for project in self.all if app in project.apps), None)

@@ -1,0 +1,47 @@
+"""The response to a request: the service's, or what the fault of the request has instead."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from .wire import pause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .refusals import RefusalError
+    from .request_record import RequestRecord
+    from .service import Admission
+    from .wire import Wire
+
+
+async def respond(
+    record: RequestRecord,
+    wire: Wire,
+    nowhere: Callable[[], Wire],
+    admission: Admission,
+    refused: RefusalError | None,
+) -> None:
+    """Respond on `wire`; `nowhere` makes the wire of a response that a fault keeps from its client.
+
+    Raises `DroppedError` when the fault takes the connection away.
+    """
+    fault = record.fault
+    await pause(fault.delay)
+    if not fault.replaces_response:
+        await admission.respond(wire, refused)
+        return
+    if fault.executes:
+        # A limit of nothing passes with the first wait, which is for the run's end.
+        limit = 0 if fault.executes == "begins" else None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await admission.respond(nowhere(), refused)
+    if fault.drop and not fault.positioned:
+        await wire.drop(fault.drop)
+    status, kind, body = fault.response()
+    await wire.start(status, {"Content-Type": kind}, length=len(body))
+    await wire.write(body)
+    await wire.finish()

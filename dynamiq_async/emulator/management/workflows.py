@@ -1,0 +1,76 @@
+"""The workflows that Apps are deployed from.
+
+The emulator runs Python, not the JSON of a flow: a workflow that one of its Apps came with has a
+program, and one that was made over the API has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkflowVersion:
+    """A released version of a workflow."""
+
+    number: int
+    id: str = field(default_factory=lambda: str(uuid4()))
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def public(self, workflow_id: str) -> dict[str, Any]:
+        """The version as the API shows it."""
+        return {
+            "id": self.id,
+            "version": str(self.number),
+            "description": "",
+            "workflow_id": workflow_id,
+            "created_at": self.created_at,
+            "updated_at": self.created_at,
+        }
+
+
+@dataclass(eq=False, kw_only=True)
+class ManagedWorkflow:
+    """A workflow as the management API knows it.
+
+    Attributes:
+        flow, flow_ui: its nodes, and how they are drawn, as they were saved.
+        program: what an App runs that is deployed from it; None: there is nothing to run.
+        versions: those that were released, the newest first.
+    """
+
+    name: str
+    project_id: str
+    id: str = field(default_factory=lambda: str(uuid4()))
+    description: str = ""
+    flow: dict[str, Any] = field(default_factory=dict)
+    flow_ui: dict[str, Any] = field(default_factory=dict)
+    program: Any = None
+    versions: list[WorkflowVersion] = field(default_factory=list)
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    updated_at: datetime | None = None
+
+    def save(self, flow: dict[str, Any], flow_ui: dict[str, Any]) -> None:
+        """Replace its nodes."""
+        self.flow, self.flow_ui, self.updated_at = flow, flow_ui, datetime.now(UTC)
+
+    def release(self) -> None:
+        """Make a version of what is saved."""
+        self.versions.insert(0, WorkflowVersion(number=len(self.versions) + 1))
+
+    def public(self) -> dict[str, Any]:
+        """The workflow as the API shows it."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "description": self.description,
+            "status": "active" if self.versions else "draft",
+            "project_id": self.project_id,
+            "flow": self.flow,
+            "flow_ui": self.flow_ui,
+            "created_at": self.created_at,
+            "updated_at": self.updated_at or self.created_at,
+        }

@@ -1,0 +1,181 @@
+"""Records: a proxy in front of a real App, which passes everything on and writes it to a tape."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, Unpack
+
+import msgspec
+from aiohttp import web
+from yarl import URL
+
+from .masks import Mask, Secrets
+from .models import VERSION, Header
+from .relay import relay
+from .server import Serving, TapeServer, is_socket, request_of
+from .sockets import OF_HANDSHAKE
+from .takes import Take
+from .upstream import Upstream
+from .writer import HOP
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Collection
+
+    from ..core.multipart import Buffer
+    from ..core.request_record import RequestRecord
+    from .writer import ResponseWriter
+
+_CONNECT_SECONDS = 30.0
+_MOST_NOTES = 10_000
+# aiohttp has taken the compression off the body of a request.
+_NOT_PASSED = {*HOP, "host", "content-length", "accept-encoding", "content-encoding", "expect"}
+
+
+class Recorder(TapeServer):
+    """Passes requests on to an App, and writes what passes to a tape.
+
+    ```python
+    async with Recorder("https://my-app.example", "tape.jsonl", mask=["email"]) as recorder:
+        ...  # clients talk to recorder.url, with the App's own key
+    ```
+
+    The key of the client goes to the App and not to the tape; cookies, the tokens of callbacks and
+    the signatures of links do not either. A response is asked for without compression, so that it
+    can be looked at. Where it comes with gzip or deflate nevertheless, that is taken off; of
+    another compression the body is passed on, and kept off the tape.
+
+    Args:
+        app: the URL of the App.
+        to: the tape, which must not be there yet.
+        mask: names of fields whose values are kept off the tape (see `Mask`).
+        access_key: what clients are to send; the recorder only has it to show.
+        trust: verifies the App's certificate; by default with what the system trusts.
+        serving: `host`, `port`, `allow_hosts`, `allow_origins`: see `Serving`.
+
+    Attributes:
+        app: its URL, without a password or query.
+        masked: the names that were given.
+        recorded: how many requests are on the tape.
+        problems: what went wrong with requests, as it is on the tape.
+
+    Raises ValueError for what is no URL of an App.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        to: str | Path,
+        *,
+        mask: Collection[str] = (),
+        access_key: str | None = None,
+        trust: ssl.SSLContext | None = None,
+        **serving: Unpack[Serving],
+    ) -> None:
+        super().__init__(**serving)
+        self.app: URL = _app_url(app)
+        self.access_key = access_key
+        self.path: Path = Path(to)
+        self.masked: tuple[str, ...] = tuple(sorted(mask))
+        self.recorded: int = 0
+        self.problems: list[str] = []
+        self._secrets = Secrets()
+        self._trust = trust
+        self._file: TextIO | None = None
+        self._count = 0
+
+    def __str__(self) -> str:
+        return f"Recording {self.app} to {self.path}"
+
+    async def start(self) -> None:
+        """Begin the tape, and listen. Raises `FileExistsError` if it is there, `OSError` where it
+        cannot be written."""
+        # What people said may be on it: it is for its user alone.
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="\n")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._put(Header(tape=VERSION, app=str(self.app), recorded_at=now, masked=self.masked))
+        try:
+            await super().start()
+        except BaseException:
+            self._file.close()
+            self.path.unlink()
+            raise
+
+    async def aclose(self) -> None:
+        """Stop at once, with what is under way on the tape as far as it came."""
+        await super().aclose()
+        if self._file is not None:
+            self._file.close()
+
+    def _put(self, line: msgspec.Struct) -> None:
+        if self._file is not None:  # pragma: no branch - there are no requests before `start`
+            self._file.write(f"{msgspec.json.encode(line).decode()}\n")
+            self._file.flush()
+
+    async def respond(
+        self, request: web.BaseRequest, record: RequestRecord, body: Buffer, writer: ResponseWriter
+    ) -> None:
+        """Pass a request on, and its response back. The tape has a line of it, however it ends."""
+        self._count += 1
+        mask = Mask(self.masked, self._secrets)
+        take = Take(self._count, request_of(record, request, body, mask), mask)
+        try:
+            await self._pass(request, body, writer, take)
+        finally:
+            exchange = take.exchange(stopped=not self.running)
+            self._put(exchange)
+            self.recorded += 1
+            if exchange.end.message and len(self.problems) < _MOST_NOTES:
+                self.problems.append(exchange.end.message)
+
+    async def _pass(
+        self, request: web.BaseRequest, body: Buffer, writer: ResponseWriter, take: Take
+    ) -> None:
+        try:
+            upstream = await Upstream.open(self.app, self._trust, _CONNECT_SECONDS)
+        except OSError as error:
+            take.finish("error", message=f"{type(error).__name__}: {error}")
+            await writer.drop("cut")
+        try:
+            async with upstream.sending(self._head(request, len(body)), memoryview(body)):
+                await relay(request, upstream, writer, take)
+        finally:
+            upstream.close()
+
+    def _head(self, request: web.BaseRequest, size: int) -> bytes:
+        """The head of a request as the App gets it."""
+        path = f"{self.app.raw_path.rstrip('/')}{request.rel_url.raw_path_qs}"
+        lines = [
+            f"{request.method} {path} HTTP/1.1",
+            f"Host: {self.app.host_port_subcomponent}",
+            "Accept-Encoding: identity",
+        ]
+        socket = is_socket(request)
+        left_out = _NOT_PASSED | (OF_HANDSHAKE if socket else set())
+        lines += (
+            f"{name}: {value}"
+            for name, value in request.headers.items()
+            if name.lower() not in left_out
+        )
+        if socket:
+            key = base64.b64encode(secrets.token_bytes(16)).decode()
+            lines += ("Connection: Upgrade", "Upgrade: websocket")
+            lines += ("Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}")
+        else:
+            lines.append("Connection: close")
+            if size or request.method in ("POST", "PUT", "PATCH"):
+                lines.append(f"Content-Length: {size}")
+        return "\r\n".join((*lines, "", "")).encode("utf-8", "surrogateescape")
+
+
+def _app_url(app: str) -> URL:
+    """The URL of an App, without a password, which belongs on no tape."""
+    url = URL(app)
+    if url.scheme not in ("http", "https") or not url.raw_host:
+        raise ValueError(f"{app!r} is not the URL of an App")
+    return url.with_user(None).with_query(None).with_fragment(None)

@@ -1,0 +1,240 @@
+"""What a recorder and a player are: a server in the App's place, and what a test sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
+from uuid import uuid4
+
+from aiohttp import web
+
+from ..core.body_limits import max_body_bytes
+from ..core.browsers import ANY_ORIGIN
+from ..core.callers import Callers
+from ..core.json import encode
+from ..core.listener import Listener
+from ..core.log import Changes, Log
+from ..core.refusals import RefusalError
+from ..core.request_bodies import parse_into, read_body
+from ..core.request_record import RequestRecord
+from ..core.wire import DroppedError
+from .models import MAX_REQUEST, Content, Request
+from .sockets import can_accept
+from .writer import ResponseWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from ..core.multipart import Buffer
+    from .masks import Mask
+
+TAPE_KEY = "dynamiq_acc_tape"
+"""What clients may send to a tape as their Access Key. It asks for none."""
+
+_MAX_BODY = max_body_bytes(128 * 1024 * 1024)
+_READ_TIMEOUT = 60.0
+_LOG_LIMIT = 10_000
+_CODINGS = {"", "identity", "gzip", "deflate"}  # aiohttp takes these off
+
+
+class Serving(TypedDict, total=False):
+    """Where a tape is served, and to whom: as the emulator is.
+
+    `host` and `port` are where to listen; port 0, as by default, is any free one. On this machine's
+    own addresses only requests for them are served, and for the names in `allow_hosts`.
+    `allow_origins` are the web pages that may call, by default any.
+    """
+
+    host: str
+    port: int
+    allow_hosts: Collection[str]
+    allow_origins: Collection[str]
+
+
+class TapeServer:
+    """A server in the place of an App."""
+
+    def __init__(self, **serving: Unpack[Serving]) -> None:
+        host, port = serving.get("host", "127.0.0.1"), serving.get("port", 0)
+        hosts, origins = serving.get("allow_hosts", ()), serving.get("allow_origins", ANY_ORIGIN)
+        self._changes = Changes()
+        self._callers = Callers(host, hosts, origins)
+        self._listener = Listener(
+            self._handle, self._changes, host=host, port=port, read_timeout=_READ_TIMEOUT
+        )
+        self._requests: Log[RequestRecord] = Log(_LOG_LIMIT)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def start(self) -> None:
+        """Listen."""
+        await self._listener.start()
+        self._callers.on_loopback = self._listener.on_loopback
+        self._folder = tempfile.TemporaryDirectory(prefix="dynamiq-tape-")
+
+    async def aclose(self) -> None:
+        """Stop at once. May be called twice."""
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            await self._listener.aclose()
+            folder.cleanup()
+
+    @property
+    def url(self) -> str:
+        """The URL for clients."""
+        return self._listener.url
+
+    @property
+    def host(self) -> str:
+        """Where it listens."""
+        return self._listener.host
+
+    @property
+    def port(self) -> int:
+        """The port it listens at; once it has started, the one that it was given."""
+        return self._listener.port
+
+    @property
+    def running(self) -> bool:
+        """Whether it listens."""
+        return self._listener.running
+
+    @property
+    def requests(self) -> Log[RequestRecord]:
+        """Every request, in the order in which their bodies were complete."""
+        return self._requests
+
+    async def wait_until(
+        self, condition: Callable[[], object], *, timeout: float | None = 5.0
+    ) -> None:
+        """Wait until `condition()` is true. It is called whenever something happens here.
+
+        Raises `TimeoutError` after `timeout` seconds.
+        """
+        await self._changes.wait_until(condition, timeout)
+
+    async def respond(
+        self, request: web.BaseRequest, record: RequestRecord, body: Buffer, writer: ResponseWriter
+    ) -> None:
+        """Respond to a request that may be made."""
+        raise NotImplementedError
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        handler = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._listener.handlers.add(handler)
+        record = self._record(request)
+        writer = None
+        try:
+            refused, body = await self._read(request, record)
+            writer = ResponseWriter(request, record)
+            with contextlib.suppress(DroppedError):
+                refused = refused or _unfit(request)
+                if refused is None:
+                    await self.respond(request, record, body, writer)
+                else:
+                    await respond_json(request, writer, refused.status, refused.envelope())
+            if request.content.exception() is not None:
+                request.protocol.force_close()  # aiohttp would read on, and log the error
+            return writer.response
+        except BaseException:
+            record.disconnected = request.transport is None and self._listener.running
+            raise
+        finally:
+            self._listener.handlers.discard(handler)
+            record.finished = True
+            self._changes.notify()
+
+    def _record(self, request: web.BaseRequest) -> RequestRecord:
+        return RequestRecord(
+            connection=self._listener.connections.heard(request.protocol),
+            method=request.method,
+            path=request.rel_url.raw_path,
+            query=request.rel_url.query,
+            headers=request.headers,
+            app="",
+            service="",
+            prefix="",
+            endpoint=request.rel_url.raw_path,
+            request_id=uuid4().hex,
+        )
+
+    async def _read(
+        self, request: web.BaseRequest, record: RequestRecord
+    ) -> tuple[RefusalError | None, Buffer]:
+        refused = self._callers.refused(record)
+        try:
+            folder = Path(cast("tempfile.TemporaryDirectory[str]", self._folder).name)
+            async with asyncio.timeout(self._listener.read_timeout):
+                body = await read_body(request, folder, _MAX_BODY, keep=refused is None)
+            parse_into(record, body)
+            return refused, body
+        except RefusalError as too_large:
+            return refused or too_large, b""
+        except TimeoutError:
+            return RefusalError(408, "request_timeout", "the body did not come in time"), b""
+        except web.RequestPayloadError as error:
+            return refused or RefusalError(
+                400, "bad_request", f"the body cannot be read: {error}"
+            ), b""
+        finally:
+            self._requests.add(record)
+            self._changes.notify()
+
+
+def is_socket(request: web.BaseRequest) -> bool:
+    """Whether a WebSocket is asked for."""
+    return request.headers.get("Upgrade", "").lower() == "websocket"
+
+
+def _unfit(request: web.BaseRequest) -> RefusalError | None:
+    """Why a request cannot be one of a tape, if it cannot."""
+    if not request.rel_url.raw_path.startswith("/"):
+        return RefusalError(400, "bad_request", "the target of a request is a path")
+    coding = request.headers.get("Content-Encoding", "").lower()
+    if coding not in _CODINGS:
+        message = f"a body that is compressed by {coding} cannot be looked at"
+        return RefusalError(415, "unsupported_media_type", message)
+    if is_socket(request) and not can_accept(request):
+        return RefusalError(400, "bad_request", "the handshake of the WebSocket makes no sense")
+    return None
+
+
+async def respond_json(
+    request: web.BaseRequest, writer: ResponseWriter, status: int, value: Any
+) -> None:
+    """Respond with JSON that is not the App's."""
+    body = encode(value)
+    headers = (("Content-Type", "application/json"), ("Content-Length", str(len(body))))
+    writer.start(status, headers, "length")
+    if request.method != "HEAD":
+        await writer.write(body)
+    await writer.end("whole")
+
+
+def request_of(
+    record: RequestRecord, request: web.BaseRequest, body: Buffer, mask: Mask
+) -> Request:
+    """A request as a tape has it, masked."""
+    mask.learn(record.headers.items())
+    kind, size = record.headers.get("Content-Type", ""), len(body)
+    data = mask.request(bytes(body), kind)
+    content = Content.digest(data, size) if size > MAX_REQUEST else Content.of(data)
+    return Request(
+        method=record.method,
+        path=mask.path(request.rel_url.raw_path_qs),
+        headers=tuple(
+            (name, mask.content_type(value) if name.lower() == "content-type" else value)
+            for name, value in mask.headers(record.headers.items())
+            if name.lower() != "content-encoding"
+        ),
+        body=content,
+    )

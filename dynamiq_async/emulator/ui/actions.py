@@ -1,0 +1,79 @@
+"""What a person does in the inspector: looks at a request, answers a question, cancels a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from ..core.fault_data import convert
+from ..core.refusals import RefusalError
+from . import shown_runs, views
+from .access import json_object
+
+if TYPE_CHECKING:
+    from .inspector import InspectorExchange
+    from .shown_runs import ShownRun
+
+
+class _Answer(Struct, forbid_unknown_fields=True):
+    """An answer. `approved`, `params` and `feedback` are for an approval, the others not."""
+
+    request_id: str
+    approved: bool | None = None
+    params: dict[str, Any] = {}
+    feedback: str | None = None
+    content: str = ""
+    answers: list[dict[str, Any]] | None = None
+
+
+async def get_request(exchange: InspectorExchange, id: str) -> None:
+    """`GET /_emulator/requests/{id}`."""
+    for record in reversed(exchange.state.requests):
+        if record.request_id == id:
+            await views.respond(exchange, 200, views.whole_request(record))
+            return
+    raise RefusalError(404, "not_found", "there is no such request")
+
+
+async def answer(exchange: InspectorExchange, id: str) -> None:
+    """`POST /_emulator/runs/{id}/answers`: as JSON, `request_id` and either `approved`, with
+    `params` that are changed and a `feedback`, or `content`, with `answers` to the parts."""
+    run = _find(exchange, id)
+    try:
+        given = convert(json_object(exchange), _Answer)
+    except ValueError as error:
+        raise RefusalError(400, "bad_request", str(error)) from error
+    open = [question for question in run.open_questions if question.id == given.request_id]
+    if not open:
+        raise RefusalError(409, "conflict", "there is no such open question")
+    if open[0].kind == "human_feedback":
+        open[0].reply(given.content, given.answers)
+    elif given.approved is None:
+        raise RefusalError(400, "bad_request", "approved: true or false")
+    else:
+        open[0].decide(given.approved, given.params, given.feedback or None)
+    if (kept := exchange.state.apps.runs.get(id)) is not None:
+        kept.keep(open[0])
+    await _done(exchange)
+
+
+async def cancel(exchange: InspectorExchange, id: str) -> None:
+    """`POST /_emulator/runs/{id}/cancel`, with `{}`. An invocation ends as a workflow that was
+    canceled; its caller is told so."""
+    run = _find(exchange, id)
+    json_object(exchange)
+    run.cancel()
+    await _done(exchange)
+
+
+async def _done(exchange: InspectorExchange) -> None:
+    exchange.state.apps.changes.notify()
+    await views.respond(exchange, 200, {"message": "ok"})
+
+
+def _find(exchange: InspectorExchange, id: str) -> ShownRun:
+    run = shown_runs.find(exchange.state.apps, id)
+    if run is None:
+        raise RefusalError(404, "not_found", "there is no such run")
+    return run

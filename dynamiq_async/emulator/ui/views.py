@@ -1,0 +1,136 @@
+"""What the page is shown, as JSON. What may be large is text, cut, with its whole size.
+
+`json` writes it and not msgspec, because whatever Apps handle can be shown: numbers that no int64
+holds, and texts that are no UTF-8.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from ..core.fault_data import fault_data
+from .masks import MASK, mask_items, mask_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..app.state import Deployment
+    from ..core.request_record import RequestRecord
+    from .inspector import InspectorExchange
+
+_HEADERS = {
+    "Content-Type": "application/json",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+MAX_TEXT = 16 * 1024
+"""How much of one value is shown, in bytes."""
+
+
+def _plain(given: Any) -> str:
+    return given.isoformat() if isinstance(given, datetime) else str(given)
+
+
+_dumps = partial(json.dumps, default=_plain, separators=(",", ":"))
+
+
+class Text(TypedDict):
+    """A value as text. It is cut where its `size`, in bytes, is more than that of `text`."""
+
+    text: str
+    size: int
+    cut: bool
+
+
+def encode(value: Any) -> bytes:
+    """JSON, in ASCII. What JSON has no number for is null."""
+    try:
+        return _dumps(value, allow_nan=False).encode()
+    except ValueError:
+        return _dumps(json.loads(_dumps(value), parse_constant=lambda _: None)).encode()
+
+
+def text(data: bytes, size: int | None = None) -> Text:
+    """Bytes as text. `size` is that of the whole, of which they may be the beginning."""
+    size = len(data) if size is None else size
+    shown = data[:MAX_TEXT]
+    return {"text": shown.decode("utf-8", "replace"), "size": size, "cut": size > len(shown)}
+
+
+def value(given: Any) -> Text | None:
+    """A JSON value as text; None for none."""
+    if given is None:
+        return None
+    written = json.dumps(given, default=_plain, ensure_ascii=False, indent=2)
+    return text(written.encode("utf-8", "replace"))
+
+
+async def respond(exchange: InspectorExchange, status: int, given: Any) -> None:
+    """Send what the page is shown."""
+    body = encode(given)
+    await exchange.wire.start(status, _HEADERS, length=len(body))
+    await exchange.wire.write(body)
+    await exchange.wire.finish()
+
+
+def apps(deployments: Mapping[str, Deployment], url: str) -> list[dict[str, Any]]:
+    """The Apps and where they are, the default one first."""
+    return [
+        {
+            "name": deployment.name,
+            "id": deployment.id,
+            "url": f"{url}/{path}" if path else url,
+            "about": (deployment.app.__doc__ or "").strip().partition("\n")[0],
+        }
+        for path, deployment in sorted(deployments.items(), key=lambda item: item[0] != "")
+    ]
+
+
+def request(record: RequestRecord) -> dict[str, Any]:
+    """A request in the list."""
+    seconds = (record.ended_at - record.received_at).total_seconds() if record.ended_at else None
+    return {
+        "id": record.request_id,
+        "method": record.method,
+        "path": _path(record),
+        "status": record.status,
+        "received_at": record.received_at,
+        "seconds": seconds,
+        "events": record.events_sent,
+        "bytes": record.bytes_sent,
+        "finished": record.finished,
+        "disconnected": record.disconnected,
+        "fault": bool(fault_data(record.fault)),
+    }
+
+
+def whole_request(record: RequestRecord) -> dict[str, Any]:
+    """A request with its headers and body, and the beginning of its response."""
+    return {
+        **request(record),
+        "app": None if record.service else record.app,
+        "service": record.service.replace("flowy-files", "flowy") or None,
+        "query": mask_items(record.query),
+        "headers": mask_items(record.headers),
+        "body": _masked(text(record.body, record.size)) if not record.form else None,
+        "parts": [
+            {"name": part.name, "filename": part.filename, "size": part.size}
+            for part in record.form
+        ],
+        "response": _masked(text(record.sent, record.bytes_sent)),
+        "faults": value(fault_data(record.fault) or None),
+    }
+
+
+def _path(record: RequestRecord) -> str:
+    """Its path. That of a link by which an end user connects an account is a secret."""
+    return f"/~connect/{MASK}" if record.service == "connect" else record.path
+
+
+def _masked(shown: Text) -> Text:
+    return {**shown, "text": mask_text(shown["text"])}
