@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .faults import NO_FAULT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from multidict import CIMultiDictProxy, MultiDictProxy
 
@@ -83,6 +83,13 @@ class RequestRecord:
         if self.bytes_sent < _KEPT:
             self.sent += data[: _KEPT - self.bytes_sent]
         self.bytes_sent += len(data)
+
+    def count_events(self, events: Sequence[bytes]) -> None:
+        """Note events that were sent at once."""
+        if self.bytes_sent < _KEPT:
+            self.sent += b"".join(events)[: _KEPT - self.bytes_sent]
+        self.bytes_sent += sum(map(len, events))
+        self.events_sent += len(events)
 
     def finish(self) -> None:
         """Note that the response is over."""

@@ -108,7 +108,7 @@ class Wire:
         """Send a whole response."""
         if self._fault is NO_FAULT:  # then it takes one write
             self._record.status = status
-            self._record.bytes_sent = len(body)
+            self._record.count(body)
             self._headers.update(headers)
             add_common_headers(self._headers, self._record)
             self._framing = "length"
@@ -142,8 +142,7 @@ class Wire:
             for event in events:
                 await self.write_event(event)
             return
-        self._record.events_sent += len(events)
-        self._record.bytes_sent += sum(map(len, events))
+        self._record.count_events(events)
         self._raw(b"".join(map(self._chunk, events)))
         await self._request.writer.drain()
 

@@ -53,6 +53,8 @@ async def answer(exchange: InspectorExchange, id: str) -> None:
         raise RefusalError(400, "bad_request", "approved: true or false")
     else:
         open[0].decide(given.approved, given.params, given.feedback or None)
+    if (kept := exchange.state.apps.runs.get(id)) is not None:
+        kept.keep(open[0])
     await _done(exchange)
 
 
