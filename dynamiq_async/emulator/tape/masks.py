@@ -66,7 +66,7 @@ _TOKEN = re.compile(
     rb"|(?P<open>[\[{])|(?P<close>[\]}])"
 )
 _LINK = re.compile(
-    rb"(?:[?&]|\\+u0026)(?:" + "|".join(_SECRET_PARAMETERS).encode() + rb')=([^&"\\\s<>#]+)',
+    rb"(?:[?&]|(?<!\\)\\+u0026)(?:" + "|".join(_SECRET_PARAMETERS).encode() + rb')=([^&"\\\s<>#]+)',
     re.IGNORECASE,
 )
 _NOTHING = re.compile(rb"(?!)")
@@ -206,7 +206,7 @@ class Mask:
         """The named parts of a form masked."""
         part = re.compile(
             rb'[; ]name="?(?:' + _any_of(self._given | set(_SECRET_FIELDS)) + rb')"?(?=[;\r])'
-            rb"(?:[^\r\n]*\r\n)+?\r\n",
+            rb"(?:[^\r\n]*\r\n){1,20}?\r\n",  # the other headers of the part
             re.IGNORECASE,
         )
         edits, start = [], 0

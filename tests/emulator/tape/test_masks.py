@@ -264,6 +264,30 @@ def test_a_form_of_a_query_is_masked() -> None:
     assert masked == b"email=***&q=hi"
 
 
+SIZE = 1_000_000
+HEAVY = {
+    "backslashes": b"\\" * SIZE,
+    "escaped quotes": b'\\"' * (SIZE // 2),
+    "names": b'"name":' * (SIZE // 7),
+    "texts that do not end": b'"name":"' * (SIZE // 8),
+    "names in texts": b'\\"name\\":\\"' * (SIZE // 11),
+    "depth": b'"name":' + b"[" * SIZE,
+    "spaces": b'"name"' + b" " * SIZE,
+    "escaped spaces": b'"name":' + b"\\n" * (SIZE // 2),
+    "a name and backslashes": b'"name":' + b"\\" * SIZE,
+    "links": b"?token=" * (SIZE // 7),
+    "parts": b'; name="name"\r\n' * (SIZE // 15),
+}
+
+
+@pytest.mark.parametrize("data", HEAVY.values(), ids=HEAVY)
+def test_the_time_is_linear_in_the_bytes(data: bytes) -> None:
+    """Else each of these takes hours, and the suite's limit ends it."""
+    mask = Mask(["name"])
+    assert len(mask.pieces([data])) == 1
+    assert mask.request(data, "multipart/form-data; boundary=x")
+
+
 @given(st.binary(max_size=200), st.lists(st.text(max_size=4), max_size=3))
 def test_any_bytes_can_be_masked(data: bytes, names: list[str]) -> None:
     mask = Mask(names)
