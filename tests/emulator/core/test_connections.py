@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dynamiq_async.emulator import Emulator
 from dynamiq_async.emulator.core.connections import Connections
 
 
