@@ -27,7 +27,7 @@ COMMANDS = (
     *("tests/websocket", "tests/cli"),
     *("--ignore=tests/cli/test_batch_tables.py", "--ignore=tests/cli/test_mcp.py"),
 )
-FAST = ("-q", "-n", "auto", "-m", "not slow")
+FAST = ("-q", "-n", "auto", "-m", "not slow", "--hypothesis-profile=fast")
 
 nox.options.default_venv_backend = "uv"
 nox.options.download_python = "never"

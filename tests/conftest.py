@@ -25,12 +25,40 @@ settings.register_profile(
     "suite", deadline=None, database=None, max_examples=250, derandomize="CI" in os.environ
 )
 settings.load_profile("suite")
+# Of what is run again elsewhere: by `--hypothesis-profile=fast`.
+settings.register_profile("fast", settings.get_profile("suite"), max_examples=25)
 
 # A test that hangs fails after this many seconds, instead of holding up all the others for ever.
 # The slowest take a few seconds; faulthandler shows before where it hangs.
 MAX_SECONDS = 240.0
 
+# What has the mark `slow`: it starts processes, looks at thousands of cases, or needs much data.
+SLOW = (
+    "tests/batch/test_job_killed.py",
+    "tests/batch/test_kill.py",
+    "tests/emulator/test_pytest_plugin.py",
+    "tests/examples",
+    "tests/frontends",
+    "tests/integrations",
+    "tests/runs/test_memory.py",
+    "tests/runs/test_schedules.py",
+    "tests/streaming/test_walking_away.py::test_at_any_step",
+    "tests/streaming/test_walking_away.py::test_cancelled_at_any_step",
+    "tests/telemetry/test_absent.py",
+    "tests/test_benchmarks.py",
+    "tests/test_readme.py",
+    "tests/tools/test_frameworks.py",
+    "tests/typing",
+    "tests/vendor",
+)
+
 CAPTURES = Path(__file__).parent / "data" / "captures"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker("slow")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from .app.names import can_be_named
 from .app.state import Deployment
 from .management.apps import DEFAULT_ORG, ManagedApp, Management
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from .app.projects import Projects
     from .app.state import AppState
 
 
@@ -18,7 +20,7 @@ def management_of(apps: AppState, clock: Callable[[], float]) -> Management:
     """The management API of these Apps and their projects."""
     public = apps.settings.access_key is None
     management = Management(
-        host=Deployed(apps.deployments),
+        host=Deployed(apps.deployments, apps.projects),
         apps=managed_apps(apps.deployments, public=public),
         executions=apps.history,
         clock=clock,
@@ -57,24 +59,27 @@ class Deployed:
     Args:
         deployments: the Apps by their paths. A path stays when its App is removed, so that it
             leads to no other.
+        projects: whose keys the Apps want.
     """
 
-    def __init__(self, deployments: dict[str, Deployment]) -> None:
+    def __init__(self, deployments: dict[str, Deployment], projects: Projects) -> None:
         self._deployments = deployments
+        self._projects = projects
 
     def program(self, path: str) -> Any:
         """What runs at a path; None where nothing does."""
         deployment = self._deployments.get(path)
         return None if deployment is None or deployment.removed else deployment.app
 
-    def add(self, name: str, program: Any, *, id: str, public: bool) -> str:
+    def add(self, name: str, program: Any, *, id: str, project_id: str, public: bool) -> str:
         """Serve an App. Returns its path, which is made of its name."""
         path = plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "app"
         number = 1
-        while self.program(path) is not None:
+        while self.program(path) is not None or not can_be_named(path):
             number += 1
             path = f"{plain}-{number}"
         self._deployments[path] = Deployment(name, program, id=id, public=public)
+        self._projects.put(path, project_id)
         return path
 
     def replace(self, path: str, program: Any) -> None:

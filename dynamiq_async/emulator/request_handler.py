@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from .core.body_limits import max_body_bytes
@@ -16,7 +15,7 @@ from .core.request_bodies import parse_into, read_body
 from .core.request_record import RequestRecord
 from .core.responding import respond
 from .core.service import Admission
-from .core.wire import DroppedError, Nowhere, Wire
+from .core.wire import DroppedError, Wire
 from .routes import destination
 
 if TYPE_CHECKING:
@@ -68,8 +67,7 @@ class RequestHandler:
             refused = await self._read(request, record, admission.refused)
             wire = Wire(request, record, self._apps.flush)
             with contextlib.suppress(DroppedError):
-                nowhere = partial(Nowhere, request, record)
-                await respond(record, wire, nowhere, admission, refused)
+                await respond(request, record, wire, admission, refused)
             return wire.response
         except BaseException:
             record.disconnected = request.transport is None and self.listener.running

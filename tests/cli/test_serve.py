@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from http.client import HTTPResponse
 from pathlib import Path
@@ -156,7 +156,7 @@ def test_public_takes_requests_without_a_key() -> None:
 
 
 @pytest.fixture
-def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A module of the user's in the working folder."""
     (tmp_path / "my_apps.py").write_text(
         "async def shout(input, run):\n    return input['question'].upper()\nanswer = 42\n"
@@ -165,8 +165,8 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "my_apps", raising=False)
-    return "my_apps"
+    yield "my_apps"
+    sys.modules.pop("my_apps", None)
 
 
 def test_an_app_of_ones_own(own_module: str) -> None:

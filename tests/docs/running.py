@@ -87,6 +87,8 @@ async def place(
 ) -> AsyncIterator[Place]:
     """A folder with the page's files, an emulator, and this process's settings for both."""
     monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    known = set(sys.modules)
     for name, patch in loopback.PATCHES.items():
         monkeypatch.setattr(socket, name, patch)
     monkeypatch.setattr(logging.getLogger("uvicorn.error"), "filters", [])  # a page adds one
@@ -96,7 +98,17 @@ async def place(
         here = Place(emulator, folder, page)
         for name, value in here.environment.items():
             monkeypatch.setenv(name, value)
-        yield here
+        try:
+            yield here
+        finally:
+            _forget_modules(folder, sys.modules.keys() - known)
+
+
+def _forget_modules(folder: Path, imported: Iterable[str]) -> None:
+    """Those of the page's own files: the next page may have others of the same names."""
+    for name in list(imported):
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(f"{folder}{os.sep}"):
+            del sys.modules[name]
 
 
 async def run_piece(block: Block, here: Place) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,20 @@ async def test_a_piece_that_fails_fails_at_its_line(
         with pytest.raises(ZeroDivisionError) as raised:
             await run_piece(wrong.blocks[0], here)
         assert (raised.traceback[-1].path, raised.traceback[-1].lineno) == ("docs/page.md", 5)
+
+
+@pytest.mark.parametrize("answer", [1, 2])
+async def test_a_block_imports_the_files_of_its_page(
+    answer: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shown = page(
+        f"# T\n<!-- file: its_module.py -->\n```python\nANSWER = {answer}\n```\n"
+        "```python\nfrom its_module import ANSWER\n```\n"
+    )
+    async with place(shown, "echo", tmp_path, monkeypatch) as here:
+        assert (await run_piece(shown.blocks[1], here))["ANSWER"] == answer
+        assert "its_module" in sys.modules
+    assert "its_module" not in sys.modules
 
 
 async def test_programs_and_tests_that_fail_fail(

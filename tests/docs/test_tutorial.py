@@ -14,11 +14,12 @@ import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
-from tests.docs.pages import ROOT, Block, Page, load
+from tests.docs.pages import ROOT, Block, Page, all_pages, load
 from tests.docs.running import place, run_commands, run_piece, run_program
 from tests.support.frontends import UIReader
 
 EXAMPLES = "docs/examples.md"
+TUTORIAL = [path for path in (page.path for page in all_pages()) if "/tutorial/" in path]
 MANY_MACHINES = "docs/tutorial/many-machines.md"
 USECHAT = "docs/tutorial/usechat.md"
 
@@ -151,3 +152,12 @@ def test_the_table_of_extras_has_each_extra() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len(load("README.md").text.splitlines()) <= 250
+
+
+@pytest.mark.parametrize("path", TUTORIAL)
+def test_a_page_of_the_tutorial_says_what_one_wants_and_begins_with_all_of_it(path: str) -> None:
+    page = load(path)
+    assert "\nYou want " in page.text.partition("```")[0]
+    first = next(block for block in page.blocks if block.language in ("python", "console"))
+    whole = first.is_program or first.is_tests or "FastAPI(" in first.text
+    assert whole or first.commands

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dynamiq_async.emulator import App
 
 CAPTURES = sorted((Path(__file__).parents[1] / "data" / "captures").glob("*.jsonl"))
-TIMEOUT = Timeout(connect=5.0, first_byte=5.0, idle=0.3, total=20.0)
+TIMEOUT = Timeout(connect=20.0, first_byte=20.0, idle=1.0, total=60.0)
 KEY = "dynamiq_acc_never-on-a-tape"
 
 

@@ -376,6 +376,8 @@ from dynamiq_async import AsyncApp
 
 problems = []
 warnings.simplefilter("always")
+# From 3.12 on, Python warns of each fork while there are threads.
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 warnings.showwarning = lambda *a, **k: problems.append(str(a[0]))
 sys.unraisablehook = lambda u: problems.append(repr(u.exc_value))
 

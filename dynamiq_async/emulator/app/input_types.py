@@ -96,9 +96,13 @@ class InputType:
     def _one_by_one(self, value: Any, path: str) -> dict[str, str]:
         """The complaints about the fields of an object, or the items of an array."""
         found: dict[str, str] = {}
-        if isinstance(value, list) and (item := _item(self.kind)) is not None:
+        item = _item(self.kind)
+        if isinstance(value, list) and item is not None:
             for index, one in enumerate(value):
                 found |= InputType(item).complaints(one, f"{path}[{index}]")
+        elif isinstance(value, Mapping) and item is not None:
+            for key, one in value.items():
+                found |= InputType(item).complaints(one, f"{path}.{key}")
         for name, kind, required in _fields(self.kind) if isinstance(value, Mapping) else ():
             if name in value:
                 found |= InputType(kind).complaints(value[name], f"{path}.{name}")
@@ -161,9 +165,12 @@ def _fields(kind: Any) -> Iterator[tuple[str, Any, bool]]:
 
 
 def _item(kind: Any) -> Any:
-    """The type of an array's items; None for what has no such type."""
-    is_array = isinstance(kinds.type_info(kind), kinds.ListType)
-    return next(iter(typing.get_args(kind)), None) if is_array else None
+    """The type of an array's items, or of the values of an object that has any names; None for what
+    has no such type."""
+    info = kinds.type_info(kind)
+    if isinstance(info, kinds.ListType | kinds.DictType):
+        return next(reversed(typing.get_args(kind)), None)
+    return None
 
 
 def _complaint(said: str, path: str) -> tuple[str, str]:

@@ -23,9 +23,14 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _TAKEN = ("", "v1", ".", "..")  # by the default App, and by paths
 
 
+def can_be_named(name: str) -> bool:
+    """Whether a name can be a part of a path of its own."""
+    return not (name in _TAKEN or "/" in name or name.startswith("~"))
+
+
 def check_name(name: str) -> None:
-    """Raises ValueError for a name that cannot be a part of a path of its own."""
-    if name in _TAKEN or "/" in name or name.startswith("~"):
+    """Raises ValueError for a name that an App cannot have."""
+    if not can_be_named(name):
         raise ValueError(
             f"{name!r} cannot be the name of an App: it is a part of its URL, which has no slash, "
             "does not begin with ~, and is not v1"

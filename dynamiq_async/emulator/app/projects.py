@@ -69,6 +69,13 @@ class Projects:
             if app not in apps:
                 raise ValueError(f"there is no App {app!r} for a project")
 
+        self._of = {app: project for project in self.all for app in project.apps}
+
     def of(self, app: str) -> Project | None:
         """The project of an App, by its name; None for the default one."""
-        return next((project for project in self.all if app in project.apps), None)
+        return self._of.get(app)
+
+    def put(self, app: str, project_id: str) -> None:
+        """Put an App in the project of this id; in the default one if there is none."""
+        self._of.pop(app, None)
+        self._of.update((app, project) for project in self.all if project.id == project_id)

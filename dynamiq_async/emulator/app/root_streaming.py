@@ -27,6 +27,7 @@ async def stream(exchange: AppExchange, invocation: Invocation) -> None:
             newline=settings.newline,
             named=settings.event_line,
             heartbeat=settings.root_heartbeat,
+            sent=exchange.state.changes.notify,
         )
     finally:
         task.cancel()

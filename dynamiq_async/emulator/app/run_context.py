@@ -238,9 +238,9 @@ class RunContext:
         await self.emit(chunk, event=event, entity_id=node, source=llm_source(node))
 
     def _model(self, node: str) -> LLMChunks:
-        if (known := self._chunks.get(node)) is None:
-            known = self._chunks[node] = LLMChunks()
-        return known
+        if (chunks := self._chunks.get(node)) is None:
+            chunks = self._chunks[node] = LLMChunks()
+        return chunks
 
     def _agent(self, node: str, name: str | None) -> Agent:
         known = self._agents.setdefault(node, Agent(name or DEFAULT_AGENT))

@@ -228,7 +228,12 @@ async def execute_run(
 async def _stream(exchange: AppExchange, reader: Reader) -> None:
     settings = exchange.state.settings
     await stream_events(
-        exchange, reader, newline=settings.newline, named=True, heartbeat=settings.heartbeat
+        exchange,
+        reader,
+        newline=settings.newline,
+        named=True,
+        heartbeat=settings.heartbeat,
+        sent=exchange.state.changes.notify,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from .faults import NO_FAULT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .exchange import Exchange
     from .faults import Fault
@@ -20,7 +20,13 @@ _HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
 
 
 async def stream_events(
-    exchange: Exchange[S], reader: Reader, *, newline: str, named: bool, heartbeat: float | None
+    exchange: Exchange[S],
+    reader: Reader,
+    *,
+    newline: str,
+    named: bool,
+    heartbeat: float | None,
+    sent: Callable[[], None] | None = None,
 ) -> None:
     """Send the events of a feed until its end, and close the reader.
 
@@ -28,6 +34,7 @@ async def stream_events(
         newline: the line end of the stream.
         named: whether each event has an `event:` line.
         heartbeat: seconds of silence after which a comment is sent; None: none is.
+        sent: called when events were sent.
     """
     wire, end = exchange.wire, newline.encode()
     faults = event_faults(exchange.record.fault)
@@ -40,6 +47,8 @@ async def stream_events(
             if not events and not reader.at_end:
                 await wire.write(b": heartbeat" + end * 2)
             await wire.write_events([*map(frame, faults.put(events) if faults else events)])
+            if sent is not None:
+                sent()
         await wire.write_events([*map(frame, faults.rest() if faults else ())])
         await wire.finish()
     finally:

@@ -39,7 +39,7 @@ async def read_body(
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     content = request.content
-    if content.is_eof() and content.total_bytes < IN_MEMORY:  # it came with the head
+    if content.is_eof() and content.total_bytes < min(IN_MEMORY, limit):  # it came with the head
         whole = content.read_nowait()
         return whole if keep else b""
     body = bytearray()

@@ -84,12 +84,12 @@ class RequestRecord:
             self.sent += data[: _KEPT - self.bytes_sent]
         self.bytes_sent += len(data)
 
-    def count_all(self, pieces: Sequence[bytes]) -> None:
-        """Note pieces of the response's body that were sent together."""
+    def count_events(self, events: Sequence[bytes]) -> None:
+        """Note events that were sent at once."""
         if self.bytes_sent < _KEPT:
-            self.count(b"".join(pieces))
-        else:
-            self.bytes_sent += sum(map(len, pieces))
+            self.sent += b"".join(events)[: _KEPT - self.bytes_sent]
+        self.bytes_sent += sum(map(len, events))
+        self.events_sent += len(events)
 
     def finish(self) -> None:
         """Note that the response is over."""

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from .wire import pause
+from .wire import Nowhere, pause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from aiohttp import web
 
     from .refusals import RefusalError
     from .request_record import RequestRecord
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 async def respond(
+    request: web.BaseRequest,
     record: RequestRecord,
     wire: Wire,
-    nowhere: Callable[[], Wire],
     admission: Admission,
     refused: RefusalError | None,
 ) -> None:
-    """Respond on `wire`; `nowhere` makes the wire of a response that a fault keeps from its client.
+    """Respond to a request on `wire`, as its fault has it.
 
     Raises `DroppedError` when the fault takes the connection away.
     """
@@ -38,7 +38,7 @@ async def respond(
         limit = 0 if fault.executes == "begins" else None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
-                await admission.respond(nowhere(), refused)
+                await admission.respond(Nowhere(request, record), refused)
     if fault.drop and not fault.positioned:
         await wire.drop(fault.drop)
     status, kind, body = fault.response()

@@ -143,8 +143,7 @@ class Wire:
             for event in events:
                 await self.write_event(event)
             return
-        self._record.events_sent += len(events)
-        self._record.count_all(events)
+        self._record.count_events(events)
         self._raw(b"".join(map(self._chunk, events)))
         await self._request.writer.drain()
 

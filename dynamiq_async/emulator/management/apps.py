@@ -149,7 +149,7 @@ class Host(Protocol):
     def program(self, path: str) -> Any:
         """What runs there; None where nothing does."""
 
-    def add(self, name: str, program: Any, *, id: str, public: bool) -> str:
+    def add(self, name: str, program: Any, *, id: str, project_id: str, public: bool) -> str:
         """Serve an App. Returns its path."""
 
     def replace(self, path: str, program: Any) -> None:

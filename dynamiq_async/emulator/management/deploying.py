@@ -63,7 +63,7 @@ async def deploy_app(exchange: Exchange[Management]) -> None:
     id = str(uuid4())
     app = ManagedApp(
         name=name,
-        app=management.host.add(name, wanted.program, id=id, public=public),
+        app=management.host.add(name, wanted.program, id=id, project_id=project_id, public=public),
         id=id,
         project_id=project_id,
         access_type="public" if public else "private",

@@ -56,7 +56,8 @@ class Player(TapeServer):
         speed: how much faster than it was recorded; `math.inf`: without waiting.
         ignore: names of fields, in bodies and queries, whose values may be others than on the tape,
             beside those that are masked on it: ids that each run makes up, say.
-        serving: `host`, `port`, `allow_hosts`, `allow_origins`: see `Serving`.
+        host, port, allow_hosts, allow_origins: where to listen, and who may call: as for the
+            emulator (see `Serving`).
 
     Attributes:
         header: the first line of the tape.

@@ -55,7 +55,8 @@ class Recorder(TapeServer):
         mask: names of fields whose values are kept off the tape (see `Mask`).
         access_key: what clients are to send; the recorder only has it to show.
         trust: verifies the App's certificate; by default with what the system trusts.
-        serving: `host`, `port`, `allow_hosts`, `allow_origins`: see `Serving`.
+        host, port, allow_hosts, allow_origins: where to listen, and who may call: as for the
+            emulator (see `Serving`).
 
     Attributes:
         app: its URL, without a password or query.

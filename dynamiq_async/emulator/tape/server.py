@@ -43,9 +43,11 @@ _CODINGS = {"", "identity", "gzip", "deflate"}  # aiohttp takes these off
 class Serving(TypedDict, total=False):
     """Where a tape is served, and to whom: as the emulator is.
 
-    `host` and `port` are where to listen; port 0, as by default, is any free one. On this machine's
-    own addresses only requests for them are served, and for the names in `allow_hosts`.
-    `allow_origins` are the web pages that may call, by default any.
+    Attributes:
+        host, port: where to listen; port 0, as by default, is any free one. On this machine's own
+            addresses only requests for them are served.
+        allow_hosts: more names that requests may be for.
+        allow_origins: the web pages that may call, by default any.
     """
 
     host: str

@@ -75,8 +75,9 @@ class FrameReader:
             if len(data) < start:
                 return None
             length = int.from_bytes(data[2:start])
-        if length > self._limit:
-            raise ValueError(f"a frame of the App is larger than {self._limit} B")
+        limit = self._limit
+        if length > limit:
+            raise ValueError(f"a frame of the App has more than {limit} bytes")
         if len(data) < start + length:
             return None
         frame = Frame(data[0], bytes(data[start : start + length]))

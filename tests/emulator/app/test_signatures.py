@@ -449,6 +449,7 @@ def nested(
     note: dict[str, int],
     rest: list[object] = [],  # noqa: B006
     by: dict[str, AsModel] = {},  # noqa: B006
+    one: AsModel | None = None,
 ) -> Any:
     return {"people": [person.question for person in people], "rest": rest}
 
@@ -458,13 +459,13 @@ async def test_stray_fields_and_models_within(connect: Any) -> None:
         client = await connect(emulator)
         stray = await client.post("/", {"input": {"question": "", "stray": 1}})
         assert stray.error["details"] == {"input.stray": "is not a field"}
-        wrong = await client.post(
-            "/nested", {"input": {"people": [{}], "note": {"a": "b"}, "by": {"a": {}}}}
-        )
+        input = {"people": [{}], "note": {"a": "b"}, "by": {"a": {}}, "one": {}}
+        wrong = await client.post("/nested", {"input": input})
         assert wrong.error["details"] == {
             "input.people[0].question": BLANK,
-            "input.note[...]": "must be an integer",
-            "input.by[...]": "question cannot be blank",
+            "input.note.a": "must be an integer",
+            "input.by.a.question": BLANK,
+            "input.one": "question cannot be blank",
         }
         right = await client.post(
             "/nested", {"input": {"people": [{"question": "q"}], "note": {}, "rest": [1, {}]}}

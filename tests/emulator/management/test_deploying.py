@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from dynamiq_async.emulator import DEFAULT_PROJECT, DEFAULT_TOKEN, Emulator, RunContext
+from dynamiq_async.emulator import (
+    DEFAULT_PROJECT,
+    DEFAULT_TOKEN,
+    Emulator,
+    Project,
+    RunContext,
+)
 from tests.support.raw_http import RawClient, RawClients
 
 APPS = "/~management/v1/apps"
@@ -192,3 +198,30 @@ async def test_an_app_that_is_not_there(method: str, connect: RawClients) -> Non
         body = {"workflow_id": workflow_of(emulator, "old")} if method == "POST" else None
         response = await client.call(method, APPS + path, body, key=DEFAULT_TOKEN)
         assert response.status == 404
+
+
+async def test_it_wants_the_key_of_the_project_that_it_is_deployed_in(connect: RawClients) -> None:
+    finance = Project(name="Finance", apps=["old"])
+    async with Emulator("echo", apps={"old": old}, projects=[finance]) as emulator:
+        client = await connect(emulator)
+        app = await deploy(client, wanted(emulator, project_id=finance.id))
+        path = path_of(app, emulator)
+        assert (await client.post(path, key=finance.access_key)).json == {"output": "old"}
+        assert (await client.post(path)).status == 403
+        assert emulator.key_for("my-bot") == finance.access_key
+        host = f"my-bot.localhost:{emulator.port}"
+        assert (await client.post("/", host=host, key=finance.access_key)).status == 200
+        await client.call("DELETE", f"{APPS}/{app['id']}", key=DEFAULT_TOKEN)
+        assert (await client.post("/", host=host, key=finance.access_key)).status == 404
+        again = await deploy(client, wanted(emulator))
+        assert path_of(again, emulator) == path
+        assert (await client.post(path)).status == 200
+        assert (await client.post(path, key=finance.access_key)).status == 403
+
+
+async def test_no_path_of_another_app_is_taken(connect: RawClients) -> None:
+    async with Emulator(old) as emulator:
+        client = await connect(emulator)
+        app = await deploy(client, wanted(emulator, "V1"))
+        assert path_of(app, emulator) == "/v1-2"
+        assert (await client.post("/v1/runs")).status == 200

@@ -348,7 +348,11 @@ async def test_the_end_of_what_an_invocation_streamed_is_kept(
     emulator: Emulator, connect: Any, look: Any, size: int, kept: int
 ) -> None:
     body = {"input": {"count": 300, "size": size}, "stream": True}
-    streamed = (await (await connect(emulator)).post("/many", body)).events
+    response = await (await connect(emulator)).post("/many", body)
+    [record] = emulator.requests
+    assert record.sent == response.body[:2048]
+    assert (record.bytes_sent, record.events_sent) == (len(response.body), 301)
+    streamed = response.events
     page = await look(emulator, emulator.executions[0].id)
     await page.until(lambda page: len(page.events) >= kept)
     assert len(page.events) == kept
