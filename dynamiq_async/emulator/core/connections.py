@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import web
+
+from .json import encode
+from .refusals import RefusalError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -62,6 +66,27 @@ class Connections:
             connection.transport.abort()
 
 
+class _Connected(web.RequestHandler):
+    """One connection. What is no HTTP is refused like anything else, and not worth a traceback."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Respond to a request that could not be read, or whose handler failed."""
+        if status >= 500:
+            return super().handle_error(request, status, exc, message)
+        refusal = RefusalError(status, "bad_request", (message or "this is no HTTP").strip())
+        response = web.Response(
+            status=status, body=encode(refusal.envelope()), content_type="application/json"
+        )
+        response.force_close()
+        return response
+
+
 class CountingServer(web.Server):
     """aiohttp's server, which reads the requests, with its connections counted."""
 
@@ -71,14 +96,21 @@ class CountingServer(web.Server):
         connections: Connections,
         *,
         keepalive_timeout: float,
+        lingering_time: float = 10.0,
     ) -> None:
-        super().__init__(
-            handler,
-            handler_cancellation=True,
-            access_log=None,
-            keepalive_timeout=keepalive_timeout,
-        )
+        super().__init__(handler)
         self._counted = connections
+        self._make = partial(
+            _Connected,
+            self,
+            access_log=None,  # type: ignore[arg-type]  # None, as its own server takes it
+            keepalive_timeout=keepalive_timeout,
+            lingering_time=lingering_time,
+        )
+        self.handler_cancellation = True
+
+    def __call__(self) -> web.RequestHandler:
+        return self._make(loop=asyncio.get_running_loop())
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Count a connection."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from .log import Changes
 
+_LINGERING = 10.0
+"""Seconds, at most, for the rest of a body that was responded to before it was whole."""
+
 
 class Listener:
     """Listens, and has `handle` respond to each request.
@@ -83,7 +86,10 @@ class Listener:
         if self._server is not None:
             raise RuntimeError("the emulator is running")
         counting = CountingServer(
-            self._handle, self.connections, keepalive_timeout=self._keepalive_timeout
+            self._handle,
+            self.connections,
+            keepalive_timeout=self._keepalive_timeout,
+            lingering_time=min(_LINGERING, self.read_timeout or _LINGERING),
         )
         self._server = await self._listen(counting)
         addresses = [sock.getsockname() for sock in self._server.sockets]

@@ -112,7 +112,8 @@ class Wire:
             self._headers.update(headers)
             add_common_headers(self._headers, self._record)
             self._framing = "length"
-            self._raw(self._make_head(len(body)) + body)
+            head = self._make_head(len(body))
+            self._raw(head if self._record.method == "HEAD" else head + body)
             await self._request.writer.drain()
             return
         await self.start(status, headers, length=len(body))
@@ -203,7 +204,7 @@ class Wire:
         chunk cut short claims."""
         if announced is not None and self._framing == "chunked":
             self._raw(b"%x\r\n%b" % (announced, data))
-        elif data:
+        elif data and self._record.method != "HEAD":
             self._raw(self._chunk(data))
 
     def _chunk(self, data: bytes) -> bytes:

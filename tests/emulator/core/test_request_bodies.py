@@ -86,6 +86,7 @@ async def test_a_body_that_does_not_come_is_refused_in_time(connect: Any) -> Non
         assert (refused.status, refused.error["code"]) == (408, "request_timeout")
         assert refused.headers["connection"] == "close"
         assert not emulator.executions
+        await emulator.wait_until(lambda: not emulator.open_connections)
 
 
 @pytest.mark.parametrize("head", [b"", b"POST / HTT", b"POST / HTTP/1.1\r\nHost: loc"])
