@@ -36,6 +36,7 @@ MAX_SECONDS = 240.0
 SLOW = (
     "tests/batch/test_job_killed.py",
     "tests/batch/test_kill.py",
+    "tests/docs",
     "tests/emulator/test_pytest_plugin.py",
     "tests/examples",
     "tests/frontends",
@@ -46,7 +47,6 @@ SLOW = (
     "tests/streaming/test_walking_away.py::test_cancelled_at_any_step",
     "tests/telemetry/test_absent.py",
     "tests/test_benchmarks.py",
-    "tests/test_readme.py",
     "tests/tools/test_frameworks.py",
     "tests/typing",
     "tests/vendor",

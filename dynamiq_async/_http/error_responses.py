@@ -139,7 +139,7 @@ def status_error(
 ) -> errors.APIStatusError:
     """The exception for a response outside 2xx. It masks `key` where the body repeats it."""
     envelope = masked(read_envelope(body[:MAX_ERROR_BODY]), key)
-    report = ": " + " ".join(filter(None, (envelope.code, envelope.message)))
+    report = ": " + ": ".join(filter(None, (envelope.code, envelope.message)))
     if envelope.details:
         report += f" ({', '.join(f'{k}: {v}' for k, v in envelope.details.items())})"
     message = f"{request} was answered {status}{report if len(report) > 2 else ''}"

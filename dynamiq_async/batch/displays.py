@@ -6,6 +6,7 @@ The libraries for bars are imported when a bar is asked for, and are nobody's de
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -125,7 +126,9 @@ class RichDisplay:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
         text = TextColumn("{task.description}", markup=False)
-        self._bar = Progress(SpinnerColumn(), BarColumn(20), text, console=Console(stderr=True))
+        console = Console(stderr=True)
+        self._bar = Progress(SpinnerColumn(), BarColumn(20), text, console=console)
+        self._room = console.width - 24
         self._task: Any = None
 
     def update(self, figures: BatchProgress, *, ended: bool = False) -> None:
@@ -137,7 +140,7 @@ class RichDisplay:
             self._task,
             completed=figures.done,
             total=figures.total,
-            description=line(figures, ended=ended),
+            description=line(figures, ended=ended, room=self._room),
         )
 
     def close(self, figures: BatchProgress) -> None:
@@ -174,37 +177,47 @@ class TqdmDisplay:
         self._bar.close()
 
 
-def line(figures: BatchProgress, *, ended: bool = False) -> str:
-    """The figures in one line; when the batch has ended, without those of the moment."""
+# What a line that is too long can do without, first the least wanted.
+_LEFT_OUT = ("usage", "throttled", "found", "skipped", "in_flight", "rate")
+
+
+def line(figures: BatchProgress, *, ended: bool = False, room: float = math.inf) -> str:
+    """The figures in one line of at most `room` characters, if that is enough for the number of
+    inputs, why it waits and the time left; when the batch has ended, without those of the
+    moment."""
     done = f"{figures.done:,}"
     if figures.total is not None:
         done += f" of {figures.total:,}"
-    parts = [f"{done} done"]
+    parts = {"done": f"{done} done"}
     if figures.skipped:
-        parts.append(f"{figures.skipped:,} from the journal")
+        parts["skipped"] = f"{figures.skipped:,} from the journal"
     if figures.found:
-        parts.append(f"{figures.found:,} found")
+        parts["found"] = f"{figures.found:,} found"
     if figures.failed:
-        parts.append(f"{figures.failed:,} failed")
+        parts["failed"] = f"{figures.failed:,} failed"
     if figures.throttled:
-        parts.append(f"slowed down {figures.throttled} x")
-    if figures.usage is not None:
-        parts += _consumed(figures.usage)
+        parts["throttled"] = f"slowed down {figures.throttled} x"
+    if figures.usage is not None and (consumed := _consumed(figures.usage)):
+        parts["usage"] = ", ".join(consumed)
     if not ended:
-        parts += _of_the_moment(figures)
-    return ", ".join(parts)
+        parts |= _of_the_moment(figures)
+    for name in _LEFT_OUT:
+        if len(", ".join(parts.values())) <= room:
+            break
+        parts.pop(name, None)
+    return ", ".join(parts.values())
 
 
-def _of_the_moment(figures: BatchProgress) -> list[str]:
-    parts = [f"{figures.in_flight} of {figures.limit} under way"]
+def _of_the_moment(figures: BatchProgress) -> dict[str, str]:
+    parts = {"in_flight": f"{figures.in_flight} of {figures.limit} under way"}
     if figures.cooldown:
-        parts.append(f"asked to slow down for {figures.cooldown:.0f} s")
+        parts["cooldown"] = f"asked to slow down for {figures.cooldown:.0f} s"
     if figures.offline:
-        parts.append(f"cannot connect for {figures.offline:.0f} s")
+        parts["offline"] = f"cannot connect for {figures.offline:.0f} s"
     if figures.rate:
-        parts.append(f"{figures.rate:.1f}/s")
+        parts["rate"] = f"{figures.rate:.1f}/s"
     if figures.eta is not None:
-        parts.append(f"{duration(figures.eta)} left")
+        parts["eta"] = f"{duration(figures.eta)} left"
     return parts
 
 

@@ -39,7 +39,10 @@ _SWITCH = re.compile(r"\b(\w+)=True\b")  # how the SDK's messages speak of a swi
 _GO_ON = re.compile(r"\. Go on with runs\.follow\(.*\)$", re.DOTALL)
 
 _ADVICE: tuple[tuple[type[errors.DynamiqError], str], ...] = (
-    (errors.AuthenticationError, f"set {KEY_VARIABLE}, or name a file with --key-file"),
+    (
+        errors.AuthenticationError,
+        f"the key of {KEY_VARIABLE} or --key-file has to be one of this App",
+    ),
     (
         errors.NotFoundError,
         f"--app (or {URL_VARIABLE}) is the hostname of a deployed App, "
@@ -106,7 +109,9 @@ def _advice(error: errors.DynamiqError) -> str:
     given: str | None = vars(error).get(_ADVICE_ATTRIBUTE)
     if given is not None:
         return given
-    if error.run_id and isinstance(error, errors.APIConnectionError | errors.APITimeoutError):
+    at_root = isinstance(error, errors.StreamError) and error.sequence is None  # nothing resumes it
+    broken = isinstance(error, errors.APIConnectionError | errors.APITimeoutError)
+    if error.run_id and broken and not at_root:
         return following(error.run_id, error.sequence)
     known = _MANAGEMENT_ADVICE if _MANAGEMENT.search(error.url or "") else _ADVICE
     return next((text for kind, text in known if isinstance(error, kind)), "")

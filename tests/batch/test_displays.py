@@ -199,6 +199,27 @@ def test_a_line_says_why_it_waits_and_what_was_consumed() -> None:
     assert displays.line(BatchProgress(usage=Usage())) == "0 done, 0 of 0 under way"
 
 
+def test_a_line_that_is_too_long_keeps_how_far_it_is_why_it_waits_and_the_time_left() -> None:
+    figures = BatchProgress(
+        done=9_000,
+        total=20_000,
+        skipped=4_000,
+        failed=12,
+        limit=64,
+        in_flight=64,
+        rate=99.5,
+        eta=3_725.0,
+        cooldown=5.0,
+        usage=Usage(total_tokens=7),
+    )
+    whole = displays.line(figures)
+    assert displays.line(figures, room=len(whole)) == whole
+    shorter = displays.line(figures, room=len(whole) - 1)
+    assert shorter == whole.replace(", 7 tokens", "")
+    shortest = "9,000 of 20,000 done, 12 failed, asked to slow down for 5 s, 1:02:05 left"
+    assert displays.line(figures, room=len(shortest)) == displays.line(figures, room=0) == shortest
+
+
 async def test_results_and_progress_tell_what_was_consumed(serve: Serve) -> None:
     async def app(input: dict[str, Any], run: Any) -> Any:
         for _ in range(2):

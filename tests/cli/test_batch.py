@@ -179,6 +179,32 @@ async def test_what_failed_is_called_again_alone(
     assert all("output" in line for line in read(folder / "out.jsonl").values())
 
 
+async def test_a_start_that_needs_a_choice_says_that_it_does(
+    folder: Path, emulator: Emulator, cli: CLI
+) -> None:
+    write("in.jsonl", *questions(2))
+    emulator.script(Fault(), Fault(drop="reset", executes=True))
+    command = ("batch", "in.jsonl", "-o", "out.jsonl", "--journal", "job.db", "--concurrency", "1")
+    assert (await cli(*command)).code == 1
+    result = await cli(*command)
+    assert "the same command with your choice goes on where it was" in result.err
+
+
+async def test_inputs_that_a_journal_has_otherwise_are_not_said_to_be_called_again(
+    folder: Path, emulator: Emulator, cli: CLI
+) -> None:
+    write("in.jsonl", *questions(2))
+    command = ("batch", "in.jsonl", "-o", "out.jsonl", "--journal", "job.db", "--key", "id")
+    write("in.jsonl", {"id": 1, "question": "q1"}, {"id": 2, "question": "q2"})
+    assert (await cli(*command)).code == 0
+    write("in.jsonl", {"id": 1, "question": "other"}, {"id": 2, "question": "q2"})
+    result = await cli(*command)
+    assert result.code == 1
+    assert "or with a new journal" in result.err
+    assert "--retry-failed" not in result.err
+    assert len(emulator.requests) == 2
+
+
 async def test_an_unknown_outcome_is_told_with_its_option(
     folder: Path, emulator: Emulator, cli: CLI
 ) -> None:

@@ -25,7 +25,7 @@ async def test_a_refusal_is_told_field_by_field(emulator: Emulator, cli: CLI) ->
     result = await cli("invoke", INPUT)
     assert (result.code, result.out) == (1, "")
     assert result.err.splitlines() == [
-        f"error: POST {emulator.url}/ was answered 400: bad_request invalid",
+        f"error: POST {emulator.url}/ was answered 400: bad_request: invalid",
         "  status               400",
         "  code                 bad_request",
         "  details.input.topic  cannot be blank",
@@ -41,9 +41,17 @@ async def test_a_wrong_key_is_told_with_what_to_do(
     result = await cli("invoke", INPUT)
     assert result.code == 1
     assert "401" in result.err
-    assert (
-        result.err.splitlines()[-1] == "  → set DYNAMIQ_ACCESS_KEY, or name a file with --key-file"
-    )
+    advice = "  → the key of DYNAMIQ_ACCESS_KEY or --key-file has to be one of this App"
+    assert result.err.splitlines()[-1] == advice
+
+
+async def test_a_stream_of_the_root_endpoint_is_not_said_to_go_on(
+    emulator: Emulator, cli: CLI
+) -> None:
+    emulator.script(Fault(after_events=3, drop="reset"))
+    result = await cli("stream", INPUT)
+    assert result.code == 1
+    assert "go on with" not in result.err
 
 
 async def test_advice_speaks_of_options(emulator: Emulator, cli: CLI) -> None:

@@ -150,7 +150,7 @@ def test_dynamiqs_envelope() -> None:
     assert error.code == "bad_request"
     assert error.details == {"input": "cannot be blank"}
     assert error.body == body.decode()
-    assert error.message.endswith("400: bad_request no (input: cannot be blank)")
+    assert error.message.endswith("400: bad_request: no (input: cannot be blank)")
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def batch(
         job.remark("interrupted")
         raise KeyboardInterrupt from None
     except AmbiguousOutcomeError as error:
-        job.remark("stopped")
+        job.remark("stopped", chosen=False)
         error.message = _CHOICE.sub(r"--\1 \2", error.message)
         raise
     except Exception:
@@ -191,6 +191,7 @@ class Job:
         self._map: Map[Any] | None = None
         self._written = 0
         self._broken = 0
+        self._refused = 0
         self._held: deque[tuple[int, Key, Exception]] = deque()
         self._stopped_by = ""
         self._started = perf_counter()
@@ -241,8 +242,9 @@ class Job:
                 raise error.__cause__ from None
             raise
 
-    def remark(self, what: str) -> None:
-        """Print how far the batch came, where its results are, and how to go on."""
+    def remark(self, what: str, *, chosen: bool = True) -> None:
+        """Print how far the batch came, where its results are, and how to go on; `chosen`: by the
+        same command, since nothing is left to choose."""
         if not self._progress().done:
             return
         journal = self._arguments["journal"]
@@ -252,7 +254,8 @@ class Job:
         if self._results.unfinished:
             parts.append(f"the results so far are in {self._results.unfinished}")
         if journal is not None:
-            parts.append(f"the same command goes on where it was, with {journal}")
+            same = "the same command" if chosen else "the same command with your choice"
+            parts.append(f"{same} goes on where it was, with {journal}")
         elif self._arguments["job"] is not None:
             parts.append("the same command finds the runs of the job again")
         else:
@@ -277,6 +280,10 @@ class Job:
         advice = "with a --journal, they could be called again alone"
         if self._arguments["journal"] is not None or self._arguments["job"] is not None:
             advice = "the same command with --retry-failed calls them again"
+            if self._refused == figures.failed:
+                advice = (
+                    "start with the inputs and options that the journal has, or with a new journal"
+                )
             if figures.unknown and self._arguments["journal"] is not None:
                 advice += f", --unknown retry also the {figures.unknown:,} of unknown outcome"
         raise DynamiqError(
@@ -294,6 +301,7 @@ class Job:
         with contextlib.suppress(StreamClosedError):  # after Ctrl-C
             async for result in results:
                 self._results.write(result)
+                self._refused += isinstance(result.error, JournalError)
                 self._written += 1
                 self._write_broken(self._written)
                 if not self._stopped_by:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dynamiq_async.batch.models import BatchProgress
 
 TERMINAL_SECONDS = 0.2
+BAR_WIDTH = 20
 LOG_SECONDS = 5.0
 
 
@@ -39,14 +40,16 @@ async def _on_terminal(progress: Callable[[], BatchProgress]) -> None:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
     figures = progress()
-    shape = SpinnerColumn() if figures.total is None else BarColumn(bar_width=20)
+    shape = SpinnerColumn() if figures.total is None else BarColumn(BAR_WIDTH)
     text = TextColumn("{task.description}", markup=False)
-    with Progress(shape, text, console=output.console(stderr=True), transient=True) as bar:
-        task = bar.add_task(line(figures), total=figures.total)
+    console = output.console(stderr=True)
+    room = console.width - BAR_WIDTH - 2
+    with Progress(shape, text, console=console, transient=True) as bar:
+        task = bar.add_task(line(figures, room=room), total=figures.total)
         while True:
             await asyncio.sleep(TERMINAL_SECONDS)
             figures = progress()
-            bar.update(task, completed=figures.done, description=line(figures))
+            bar.update(task, completed=figures.done, description=line(figures, room=room))
 
 
 async def _log(progress: Callable[[], BatchProgress]) -> None:
