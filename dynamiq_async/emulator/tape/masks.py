@@ -21,33 +21,40 @@ MASKED = b"***"
 """What stands for a text; 0 stands for a number, false for true and false."""
 
 _SECRET_HEADER = re.compile(
-    "auth|cookie|token|secret|signature|password|credential|(?:api|access)[-_]?key"
+    "auth|cookie|token|secret|session|signature|passw|credential|jwt|(?:api|access|functions)[-_]?key"
     "|^sec-websocket-key$",
     re.IGNORECASE,
 )
 _OPEN_HEADERS = {"www-authenticate"}  # says how to prove who one is, and proves nothing
-_SECRET_PARAMETERS = [
+_SECRET_FIELDS = [
     "access_key",
+    "access_token",
+    "accessKey",
+    "accessToken",
     "api_key",
+    "apiKey",
+    "authorization",
+    "client_secret",
+    "clientSecret",
+    "passwd",
+    "password",
+    "private_key",
+    "privateKey",
+    "refresh_token",
+    "refreshToken",
+    "secret",
+    "token",
+]
+_SECRET_PARAMETERS = [
+    *map(str.lower, _SECRET_FIELDS),
     "key",
     "sig",
     "signature",
-    "token",
-    "password",
     "x-amz-signature",
     "x-amz-security-token",
     "x-amz-credential",
     "x-goog-signature",
     "x-goog-credential",
-]
-_SECRET_FIELDS = [
-    "access_key",
-    "api_key",
-    "authorization",
-    "client_secret",
-    "password",
-    "secret",
-    "token",
 ]
 _SCHEMES = {"bearer", "basic", "digest"}
 _MOST_SECRETS = 200
@@ -120,8 +127,9 @@ class Mask:
         self._names = {name.lower() for name in names}
         self._parameters = self._names | set(_SECRET_PARAMETERS)
         self._secrets = Secrets() if secrets is None else secrets
-        self._fields = _fields(self._given)
         self._request_fields = _fields(self._given | set(_SECRET_FIELDS))
+        # In a response, a token may be a piece of a model's text.
+        self._fields = _fields(self._given | set(_SECRET_FIELDS) - {"token"})
 
     def learn(self, headers: Iterable[tuple[str, str]]) -> None:
         """Note the keys and cookies in these headers, so that they are found elsewhere."""

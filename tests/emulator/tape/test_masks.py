@@ -295,3 +295,19 @@ def test_any_bytes_can_be_masked(data: bytes, names: list[str]) -> None:
     assert len(mask.pieces([data[:50], data[50:]])) == 2
     masked = mask.request(data, "multipart/form-data; boundary=x")
     assert isinstance(masked, bytes)
+
+
+@pytest.mark.parametrize(
+    "name", ["access_token", "apiKey", "clientSecret", "passwd", "private_key", "refreshToken"]
+)
+def test_what_is_called_like_a_secret_is_masked_in_bodies_and_links(name: str) -> None:
+    mask = Mask(())
+    assert mask.request(f'{{"{name}": "s3cret-value"}}'.encode()) == f'{{"{name}": "***"}}'.encode()
+    body = f'{{"{name}": "another-value"}}'.encode()
+    assert b"".join(mask.pieces([body[:9], body[9:]])) == f'{{"{name}": "***"}}'.encode()
+    assert mask.path(f"/a?{name}=third-value") == f"/a?{name}=***"
+
+
+@pytest.mark.parametrize("name", ["X-Session", "X-JWT", "X-Functions-Key", "X-Passwd"])
+def test_headers_that_are_called_like_a_secret_are_masked(name: str) -> None:
+    assert Mask(()).headers([(name, "s3cret-value")]) == ((name, "***"),)
