@@ -21,9 +21,12 @@ CORE = (
     *("tests/sse", "tests/events", "tests/http", "tests/streaming", "tests/runs"),
     "tests/emulator/core",
 )
-# What depends on the versions of libraries: aiohttp's own parts that are used, and msgspec's JSON.
-LIBRARIES = ("tests/transport/test_private.py", "tests/transport/test_transport.py")
-LIBRARIES += ("tests/test_json.py",)
+# What depends on the versions of libraries: aiohttp's own parts that are used, msgspec's JSON, the
+# frames of websockets and the command line.
+LIBRARIES = (
+    *("tests/transport/test_private.py", "tests/transport/test_transport.py"),
+    *("tests/test_json.py", "tests/websocket/test_frames.py", "tests/cli/test_program.py"),
+)
 FAST = ("-q", "-n", "auto", "-m", "not slow", "--hypothesis-profile=fast")
 
 nox.options.default_venv_backend = "uv"
