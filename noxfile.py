@@ -2,7 +2,7 @@
 
     nox                            # all of it, without the slow tests
     nox -s tests-3.13 -- tests/sse # or some tests on one Python, slow ones too
-    nox -s core lowest             # what .ci/run does beside its own run
+    nox -s core lowest             # what depends on the interpreter, and on the libraries
 
 A Python that is not here is skipped, with a line that says so. Nothing is downloaded but packages.
 """
@@ -16,16 +16,16 @@ import nox
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 
-# What depends on the interpreter and on the libraries: decoding, calls, streams, tasks and their
-# ends, threads. The frames of batches need libraries of hundreds of megabytes.
+# What depends on the interpreter: decoding, calls, streams, tasks and their ends.
 CORE = (
-    *("tests/sse", "tests/events", "tests/http", "tests/transport", "tests/streaming"),
-    *("tests/runs", "tests/app", "tests/batch", "tests/emulator/core"),
-    *("--ignore=tests/batch/test_frames.py", "--ignore=tests/batch/test_tables.py"),
+    *("tests/sse", "tests/events", "tests/http", "tests/streaming", "tests/runs"),
+    "tests/emulator/core",
 )
-COMMANDS = (
-    *("tests/websocket", "tests/cli"),
-    *("--ignore=tests/cli/test_batch_tables.py", "--ignore=tests/cli/test_mcp.py"),
+# What depends on the versions of libraries: aiohttp's own parts that are used, msgspec's JSON, the
+# frames of websockets and the command line.
+LIBRARIES = (
+    *("tests/transport/test_private.py", "tests/transport/test_transport.py"),
+    *("tests/test_json.py", "tests/websocket/test_frames.py", "tests/cli/test_program.py"),
 )
 FAST = ("-q", "-n", "auto", "-m", "not slow", "--hypothesis-profile=fast")
 
@@ -59,7 +59,7 @@ def core(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def lowest(session: nox.Session) -> None:
-    """The same with the oldest versions that pyproject.toml takes."""
+    """What depends on libraries, with the oldest versions that pyproject.toml takes."""
     oldest = Path(session.create_tmp(), "oldest.txt")
     session.run_install(
         *("uv", "pip", "compile", "-q", "--no-deps", "--no-header", "--no-annotate"),
@@ -69,4 +69,4 @@ def lowest(session: nox.Session) -> None:
     )
     session.log("with %s", ", ".join(oldest.read_text().split()))
     session.install("-e", ".[cli,websocket]", "--group", "core", "-c", str(oldest))
-    session.run("pytest", *FAST, *(session.posargs or (*CORE, *COMMANDS)))
+    session.run("pytest", *FAST, *(session.posargs or LIBRARIES))
