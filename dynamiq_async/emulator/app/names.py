@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _SUFFIX = ".localhost"
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_TAKEN = ("", "v1", ".", "..")  # by the default App, and by paths
+_TAKEN = ("", "v1", ".", "..", "_ui", "_emulator")  # by the default App, paths and the inspector
 
 
 def can_be_named(name: str) -> bool:
@@ -33,7 +33,7 @@ def check_name(name: str) -> None:
     if not can_be_named(name):
         raise ValueError(
             f"{name!r} cannot be the name of an App: it is a part of its URL, which has no slash, "
-            "does not begin with ~, and is not v1"
+            "does not begin with ~, and is not v1, _ui or _emulator"
         )
 
 
@@ -54,7 +54,7 @@ class AppNames:
         decides."""
         name = (name_of(host or "") or "").removesuffix(".")
         label = name.removesuffix(_SUFFIX)
-        if label == name or "." in label or name in self._others:
+        if label == name or name in self._others:
             return None
         found = self._by_label(label)
         return label if found is None else found

@@ -104,7 +104,8 @@ class Signature:
             return "run"
         if len(found) == 2 and all(p.kind in _POSITIONAL for p in found):
             first, second = (types[p.name] for p in found)
-            return found[1].name if first.is_object and second is ANYTHING else None
+            unset = found[1].default is inspect.Parameter.empty
+            return found[1].name if first.is_object and second is ANYTHING and unset else None
         return None
 
     def _type_of(self, parameter: inspect.Parameter) -> InputType:

@@ -13,6 +13,7 @@ what happens to its bytes, `event_stream` what happens to its events.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -20,6 +21,10 @@ from typing import Any, Literal
 
 from .json import encode
 
+BODYLESS = frozenset({204, 304})
+"""The statuses whose responses have no body."""
+
+_HEADER = re.compile(r"[^\r\n\0]*")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 FOREVER = math.inf
@@ -111,6 +116,9 @@ class Fault:
             value = getattr(self, name)
             if isinstance(value, int | float) and not value >= 0:  # nor is NaN
                 raise ValueError(f"{name} is a number, at least 0")
+        for name, value in self.headers.items():
+            if not name or not _HEADER.fullmatch(f"{name}{value}"):
+                raise ValueError(f"headers: {name!r} has no name, or a line break")
 
     @classmethod
     def html_page(cls, status: int = 502, **more: Any) -> Fault:
@@ -132,6 +140,8 @@ class Fault:
     def response(self) -> tuple[int, str, bytes]:
         """The status, content type and body that replace the service's response."""
         status = self.status or 200
+        if status in BODYLESS:
+            return status, "application/json", b""
         if isinstance(self.body, bytes):
             return status, "application/octet-stream", self.body
         if isinstance(self.body, str):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 from aiohttp import web
 from multidict import CIMultiDict
 
-from .faults import NO_FAULT
+from .faults import BODYLESS, NO_FAULT
 from .response_headers import add_common_headers
 
 if sys.platform == "linux":
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with zero seconds: close() sends RST
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
 """What a status line says behind the number."""
-
-_BODYLESS = {204, 304}
 
 
 class DroppedError(Exception):
@@ -191,7 +189,7 @@ class Wire:
             self._headers["Transfer-Encoding"] = "chunked"
         elif self._framing == "close":
             self._keep_alive = False
-        elif status not in _BODYLESS:
+        elif status not in BODYLESS:
             self._headers["Content-Length"] = str(length)
         if not self._keep_alive:
             self._headers["Connection"] = "close"

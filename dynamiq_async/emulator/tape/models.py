@@ -172,14 +172,23 @@ def read_tape(path: Path) -> tuple[Header, list[Exchange]]:
             if version != VERSION:
                 raise TapeError(f"{path} is a tape of version {version}; this is for {VERSION}")
             header = msgspec.json.decode(first, type=Header)
-            whole = (line for line in file if line.endswith(b"\n") and line.strip())
-            found = [_EXCHANGE.decode(line) for line in whole]
+            found = [exchange for line in file if (exchange := _read_line(line)) is not None]
         except (msgspec.MsgspecError, ValueError) as error:
             raise TapeError(f"{path} is not a tape: {error}") from error
     return header, sorted(found, key=_number)
 
 
 _EXCHANGE = msgspec.json.Decoder(Exchange)
+
+
+def _read_line(line: bytes) -> Exchange | None:
+    """An exchange; None for an empty line, and for the last one if it was not written whole."""
+    try:
+        return _EXCHANGE.decode(line) if line.strip() else None
+    except msgspec.MsgspecError:
+        if line.endswith(b"\n"):
+            raise
+        return None
 
 
 def _number(exchange: Exchange) -> int:

@@ -107,6 +107,7 @@ class Player(TapeServer):
     def rewind(self) -> None:
         """Begin again: each request gets its first exchange next."""
         self._played.clear()
+        self._secrets = Secrets()
 
     async def respond(
         self, request: web.BaseRequest, record: RequestRecord, body: Buffer, writer: ResponseWriter

@@ -88,6 +88,7 @@ def apps(deployments: Mapping[str, Deployment], url: str) -> list[dict[str, Any]
             "about": (deployment.app.__doc__ or "").strip().partition("\n")[0],
         }
         for path, deployment in sorted(deployments.items(), key=lambda item: item[0] != "")
+        if not deployment.removed
     ]
 
 

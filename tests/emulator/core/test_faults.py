@@ -397,3 +397,14 @@ def test_scripts_that_make_no_sense_are_refused() -> None:
         Emulator().script()
     with pytest.raises(ValueError):
         Emulator().script(Fault(), times=0)
+
+
+@pytest.mark.parametrize("headers", [{"": "x"}, {"X": "a\r\nInjected: 1"}, {"X\n": "a"}])
+def test_headers_that_would_be_others_are_refused(headers: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="headers: "):
+        Fault(headers=headers)
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_status_without_a_body_has_none(status: int) -> None:
+    assert Fault(status=status).response() == (status, "application/json", b"")
