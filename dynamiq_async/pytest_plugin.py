@@ -147,7 +147,9 @@ async def _tape(
 ) -> AsyncIterator[Player | Recorder]:
     """The tape of a test played, or recorded where the option says so."""
     options = {"mask": (), **marker.kwargs}
-    mask, path = options.pop("mask"), _tape_path(request, *marker.args)
+    mask = options.pop("mask")
+    named = (options.pop("path"),) if "path" in options else marker.args
+    path = _tape_path(request, *named)
     app = request.config.getoption("--dynamiq-record")
     if app is None:
         async with _player(path, options) as player:

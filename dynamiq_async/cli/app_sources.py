@@ -82,7 +82,8 @@ def made(found: FoundApps, **options: Any) -> Emulator:
     try:
         return Emulator(found.root, apps=found.named, **options)
     except ValueError as error:
-        raise InvalidArgumentError(str(error)) from error
+        argument = "project" if "project" in str(error) else "app"
+        raise InvalidArgumentError(str(error), argument=argument) from error
 
 
 def find_projects(asked: Sequence[str]) -> list[Project]:

@@ -80,15 +80,16 @@ class Tapes:
     def _check(self) -> None:
         """Refuse options that do not go together, and a tape that is there already."""
         recorded, replayed = self.record is not None, self.replay is not None
-        for said, message in (
-            (recorded and replayed, "--record and --replay exclude each other"),
-            (recorded != (self.to is not None), "--record and --to go together"),
-            (bool(self.mask) and not recorded, "--mask goes with --record"),
-            (self.speed is not None and not replayed, "--speed goes with --replay"),
-            (bool(self.ignore) and not replayed, "--ignore goes with --replay"),
+        for said, argument, message in (
+            (recorded and replayed, "replay", "--record and --replay exclude each other"),
+            (recorded and self.to is None, "record", "--record and --to go together"),
+            (self.to is not None and not recorded, "to", "--record and --to go together"),
+            (bool(self.mask) and not recorded, "mask", "--mask goes with --record"),
+            (self.speed is not None and not replayed, "speed", "--speed goes with --replay"),
+            (bool(self.ignore) and not replayed, "ignore", "--ignore goes with --replay"),
         ):
             if said:
-                raise InvalidArgumentError(message, argument="record" if recorded else "replay")
+                raise InvalidArgumentError(message, argument=argument)
         if self.to is not None and self.to.exists():
             message = f"{self.to} is there already, and no tape is written over"
             raise InvalidArgumentError(message, argument="to")

@@ -57,8 +57,8 @@ class Deployed:
     """Changes which Apps the emulator serves.
 
     Args:
-        deployments: the Apps by their paths. A path stays when its App is removed, so that it
-            leads to no other.
+        deployments: the Apps by their paths. One that is removed keeps its path until another takes
+            it, so that requests for it do not reach the default App.
         projects: whose keys the Apps want.
     """
 

@@ -151,7 +151,9 @@ class Storage:
     def add_execution(self, execution: Execution) -> None:
         """Add an execution to the history."""
         given = encode(_given(execution, []))
-        self._database.put("INSERT INTO executions (id, given) VALUES (?, ?)", execution.id, given)
+        self._database.put(
+            "INSERT OR IGNORE INTO executions (id, given) VALUES (?, ?)", execution.id, given
+        )
 
     def end_execution(self, execution: Execution) -> None:
         """Keep how an execution ended, and the files that it made."""

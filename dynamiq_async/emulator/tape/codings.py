@@ -26,7 +26,7 @@ class Inflater:
     """
 
     def __init__(self) -> None:
-        self.whole: bool = False
+        self.whole: bool = True  # as the body of a response that has none
         self._stream = zlib.decompressobj(_ANY_HEADER)
         self._begun = False
 

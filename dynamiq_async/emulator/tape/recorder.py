@@ -128,7 +128,8 @@ class Recorder(TapeServer):
         try:
             await self._pass(request, body, writer, take)
         finally:
-            exchange = take.exchange(stopped=not self.running)
+            left = request.transport is None  # which is no fault of the recording
+            exchange = take.exchange(stopped=not self.running and not left)
             self._put(exchange)
             self.recorded += 1
             if exchange.end.message and len(self.problems) < _MOST_NOTES:

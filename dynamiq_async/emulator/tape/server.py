@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, Self, TypedDict, cast
 from uuid import uuid4
 
 from aiohttp import web
@@ -59,11 +59,16 @@ class Serving(TypedDict, total=False):
 class TapeServer:
     """A server in the place of an App."""
 
-    def __init__(self, **serving: Unpack[Serving]) -> None:
-        host, port = serving.get("host", "127.0.0.1"), serving.get("port", 0)
-        hosts, origins = serving.get("allow_hosts", ()), serving.get("allow_origins", ANY_ORIGIN)
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        allow_hosts: Collection[str] = (),
+        allow_origins: Collection[str] = ANY_ORIGIN,
+    ) -> None:
         self._changes = Changes()
-        self._callers = Callers(host, hosts, origins)
+        self._callers = Callers(host, allow_hosts, allow_origins)
         self._listener = Listener(
             self._handle, self._changes, host=host, port=port, read_timeout=_READ_TIMEOUT
         )
@@ -152,7 +157,7 @@ class TapeServer:
             raise
         finally:
             self._listener.handlers.discard(handler)
-            record.finished = True
+            record.finish()
             self._changes.notify()
 
     def _record(self, request: web.BaseRequest) -> RequestRecord:
@@ -166,6 +171,7 @@ class TapeServer:
             service="",
             prefix="",
             endpoint=request.rel_url.raw_path,
+            peer=request.remote or "",
             request_id=uuid4().hex,
         )
 

@@ -73,7 +73,7 @@ class ResponseWriter:
         """Send a piece of the body."""
         if not data:  # an empty chunk would be the end
             return
-        self._record.bytes_sent += len(data)
+        self._record.count(data)
         self._record.events_sent += data.count(b"\n\n") if self._framing == "chunked" else 0
         if self._framing == "chunked":
             data = b"%x\r\n%b\r\n" % (len(data), data)

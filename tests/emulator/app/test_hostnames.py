@@ -73,7 +73,6 @@ HOSTS = [
     ("llm.localhost", "llm"),
     ("echo.localhost", "echo"),
     ("localhost", "echo"),
-    ("a.support.localhost", "echo"),
     ("127.0.0.1", "echo"),
 ]
 
@@ -86,7 +85,9 @@ async def test_the_host_decides_which_app_it_is(
     assert emulator.requests[0].app == name
 
 
-@pytest.mark.parametrize("host", ["nobody.localhost", "under-score.localhost", "v1.localhost"])
+@pytest.mark.parametrize(
+    "host", ["nobody.localhost", "under-score.localhost", "v1.localhost", "a.support.localhost"]
+)
 async def test_where_there_is_no_app_it_says_so(
     connect: Any, emulator: Emulator, host: str
 ) -> None:
@@ -95,7 +96,7 @@ async def test_where_there_is_no_app_it_says_so(
         refused = await client.post(path, host=host, key=None)
         assert (refused.status, refused.error["code"]) == (404, "not_found")
         assert refused.error["message"] == "there is no App at this hostname"
-    assert {record.app for record in emulator.requests} == {host.partition(".")[0]}
+    assert {record.app for record in emulator.requests} == {host.removesuffix(".localhost")}
     async with AsyncApp(f"http://{host}:{emulator.port}", access_key="dynamiq_acc_x") as app:
         with pytest.raises(errors.NotFoundError, match="no App at this hostname"):
             await app.invoke({})

@@ -56,3 +56,7 @@ def test_its_pieces_are_bounded_whatever_is_in_them() -> None:
 def test_nonsense_is_an_error(data: bytes) -> None:
     with pytest.raises(ValueError, match="not compressed as it says"):
         list(Inflater().feed(data))
+
+
+def test_no_body_is_whole_too() -> None:
+    assert Inflater().whole

@@ -113,3 +113,9 @@ def test_of_a_long_body_its_size_and_hash_are_kept() -> None:
     digest = Content.digest(b"abc", 5)
     assert (digest.size, digest.text, len(digest.data)) == (5, None, 64)
     assert digest.data != Content.digest(b"abd", 5).data
+
+
+def test_a_last_line_without_its_end_is_read_if_it_is_whole(tmp_path: Path) -> None:
+    _, whole = read_tape(write(tmp_path / "a.jsonl", FIRST, LINE, end=""))
+    _, cut = read_tape(write(tmp_path / "b.jsonl", FIRST, LINE, json.dumps(LINE)[:-5], end=""))
+    assert [len(whole), len(cut)] == [1, 1]

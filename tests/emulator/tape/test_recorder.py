@@ -693,3 +693,9 @@ async def test_pages_and_names_of_others_are_refused_and_not_passed_on(
         await client.send("OPTIONS", "*")
         assert (await client.read()).status == 400
         assert app.requests == []
+
+
+def test_an_option_that_there_is_not_is_refused(tape: Path) -> None:
+    options: Any = {"masks": ["email"]}
+    with pytest.raises(TypeError, match="masks"):
+        Recorder("http://localhost:1", tape, **options)

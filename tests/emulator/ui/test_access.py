@@ -202,9 +202,11 @@ def test_others_look_where_it_was_asked_for_and_switch_no_faults() -> None:
 
 
 async def test_no_app_is_called_like_it(connect: Any) -> None:
-    async with Emulator("echo", apps={"_ui": "llm", "_mine": "llm"}) as emulator:
+    async with Emulator("echo", apps={"_mine": "llm"}) as emulator:
         client = await connect(emulator)
         assert (await client.get("/_ui")).headers["content-type"] == "text/html; charset=utf-8"
         assert (await client.post("/_mine")).status == 200
         assert (await client.get("/_ui/x")).status == 404
         assert (await client.post("/_ui", {})).status == 405
+    with pytest.raises(ValueError, match="'_ui' cannot be the name of an App"):
+        Emulator("echo", apps={"_ui": "llm"})
