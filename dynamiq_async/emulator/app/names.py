@@ -54,7 +54,7 @@ class AppNames:
         decides."""
         name = (name_of(host or "") or "").removesuffix(".")
         label = name.removesuffix(_SUFFIX)
-        if label == name or name in self._others:
+        if label == name or "." in label or name in self._others:
             return None
         found = self._by_label(label)
         return label if found is None else found

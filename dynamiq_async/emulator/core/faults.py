@@ -99,6 +99,8 @@ class Fault:
     ignore_after_sequence: bool = False
 
     def __post_init__(self) -> None:
+        if self.drop not in (None, "reset", "close", "truncate"):
+            raise ValueError("drop is 'reset', 'close' or 'truncate'")
         acts = bool(self.send or self.stall or self.drop)
         if self.after_events is not None and self.at_byte is not None:
             raise ValueError("a fault has one position: after_events or at_byte")

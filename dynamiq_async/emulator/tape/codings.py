@@ -22,21 +22,22 @@ class Inflater:
     """The body of one response, without its compression.
 
     Attributes:
+        begun: whether anything came.
         whole: whether what came so far ends where its compression does.
     """
 
     def __init__(self) -> None:
-        self.whole: bool = True  # as the body of a response that has none
+        self.whole: bool = False
         self._stream = zlib.decompressobj(_ANY_HEADER)
-        self._begun = False
+        self.begun: bool = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What these bytes hold, in pieces whose size is bounded.
 
         Raises ValueError for what is not compressed so.
         """
-        if data and not self._begun:
-            self._begun = True
+        if data and not self.begun:
+            self.begun = True
             if data[0] & 0x0F != 8 and data[0] != 0x1F:  # servers send bare deflate, too
                 self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
         while data:

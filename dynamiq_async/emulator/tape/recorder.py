@@ -15,7 +15,7 @@ from yarl import URL
 
 from .masks import Mask, Secrets
 from .models import VERSION, Header
-from .relay import relay
+from .proxy import relay
 from .server import Serving, TapeServer, is_socket, request_of
 from .sockets import OF_HANDSHAKE
 from .takes import Take

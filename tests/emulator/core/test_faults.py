@@ -408,3 +408,9 @@ def test_headers_that_would_be_others_are_refused(headers: dict[str, str]) -> No
 @pytest.mark.parametrize("status", [204, 304])
 def test_a_status_without_a_body_has_none(status: int) -> None:
     assert Fault(status=status).response() == (status, "application/json", b"")
+
+
+def test_a_way_to_drop_that_there_is_not_is_refused() -> None:
+    drop: Any = "rest"
+    with pytest.raises(ValueError, match="'reset', 'close' or 'truncate'"):
+        Fault(drop=drop)

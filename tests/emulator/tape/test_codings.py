@@ -58,5 +58,8 @@ def test_nonsense_is_an_error(data: bytes) -> None:
         list(Inflater().feed(data))
 
 
-def test_no_body_is_whole_too() -> None:
-    assert Inflater().whole
+def test_it_tells_no_body_from_one_that_is_cut() -> None:
+    inflater = Inflater()
+    assert (inflater.begun, inflater.whole) == (False, False)
+    assert list(inflater.feed(b"\x1f")) == []
+    assert (inflater.begun, inflater.whole) == (True, False)

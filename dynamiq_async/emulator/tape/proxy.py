@@ -86,8 +86,9 @@ class _Body:
 
     @property
     def whole(self) -> bool:
-        """Whether no compressed data is missing."""
-        return self._inflater is None or self._inflater.whole
+        """Whether no compressed data is missing; a response may have none."""
+        inflater = self._inflater
+        return inflater is None or inflater.whole or not inflater.begun
 
     @property
     def missing(self) -> int:
