@@ -130,12 +130,12 @@ async def execute(app: App, execution: Execution, context: RunContext, outputs: 
             raise
     except WorkflowCanceledError as error:
         execution.result = error.result
-        execution.end("canceled", None, str(error) or canceled_message(execution.app))
+        execution.end("canceled", None, _said(error) or canceled_message(execution.app))
     except WorkflowFailedError as error:
         execution.result = error.result
-        execution.end("failure", error.nodes or {}, str(error))
+        execution.end("failure", error.nodes or {}, _said(error))
     except Exception as error:  # noqa: BLE001 - whatever an App raises is its failure
-        failure = node_error(type(error).__name__, str(error))
+        failure = node_error(type(error).__name__, _said(error))
         nodes = {NODE: node_result("failure", given, None, failure)}
         execution.end("failure", nodes, failed_message(execution.app))
     else:
@@ -150,6 +150,11 @@ async def execute(app: App, execution: Execution, context: RunContext, outputs: 
         execution.output = result.output
     if outputs == "nodes":
         execution.output = execution.nodes
+
+
+def _said(error: Exception) -> str:
+    """The text of an error, as JSON can have it."""
+    return str(error).encode("utf-8", "replace").decode()
 
 
 def _end_as_said(execution: Execution, data: Any) -> None:

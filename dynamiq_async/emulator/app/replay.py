@@ -10,6 +10,8 @@ one at its place in the stored event, from then on.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..core.feed import FeedEvent
+
+_PATIENCE = 5.0
+"""Seconds that a stored answer waits for what came before it."""
 
 _ID = re.compile(r"[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
 
@@ -50,6 +55,7 @@ class Replay:
         self._next = 0
         self._sequence = 0
         self._ended = ended
+        self._taken = asyncio.Event()
 
     @property
     def over(self) -> bool:
@@ -78,8 +84,27 @@ class Replay:
         self.paused = type == "run.paused" or (self.paused and type != "run.resumed")
         self._sequence += 1
         self._next += 1
+        taken, self._taken = self._taken, asyncio.Event()
+        taken.set()
         if self.over:
             self._ended()
+
+    async def turn(self, type: str, data: Any) -> None:
+        """Wait until the next event is that of this answer. It is here at once, but before a person
+        gave it, other parts of the App may have said something. An App that does not say it again
+        is not waited for."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                while not self._is_next(type, msgspec.json.decode(encode(data))):
+                    await self._taken.wait()
+
+    def _is_next(self, type: str, data: Any) -> bool:
+        coming = self._events[self._next : self._next + 2]
+        if coming and coming[0].type == "run.resumed":  # the answer brings it
+            coming = coming[1:]
+        if not coming:
+            return True
+        return coming[0].type == type and bool(msgspec.json.decode(coming[0].data)["data"] == data)
 
     def skip(self, count: int) -> None:
         """Leave out sequence numbers, as the App did before."""

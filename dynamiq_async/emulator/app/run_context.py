@@ -254,7 +254,7 @@ class RunContext:
     def save(self, name: str, content: bytes, *, mime_type: str | None = None) -> None:
         """Save a file as an artifact, for callers to download. Its type is guessed from its name
         unless it is given."""
-        self.artifacts.append(artifact(name, content, mime_type))
+        self.artifacts.append(artifact(str(name), content, mime_type))
 
     def _count(self, data: Any) -> None:
         told = data.get("usage") if isinstance(data, Mapping) else None

@@ -140,8 +140,8 @@ class Run:
 
     def skip(self, count: int) -> None:
         """Leave out sequence numbers."""
-        if self._replaying is not None:
-            self._replaying.skip(count)
+        if self.replaying is not None:
+            self.replaying.skip(count)
         else:
             self.feed.skip(count)
 
@@ -171,7 +171,7 @@ class Run:
 
     def resume(self) -> None:
         """Continue after a pause, if there is one."""
-        replaying = self._replaying
+        replaying = self.replaying
         if not (self.status == "paused" if replaying is None else replaying.paused):
             return
         data = {"id": self.id, "object": "run", "status": "started"}
@@ -193,7 +193,8 @@ class Run:
             self.task.cancel()
 
     @property
-    def _replaying(self) -> Replay | None:
+    def replaying(self) -> Replay | None:
+        """What the App has still to repeat after a restart; None: nothing."""
         return None if self.replay is None or self.replay.over else self.replay
 
     def _is_repeated(self, type: str, data: Any) -> bool:
@@ -201,10 +202,10 @@ class Run:
 
         Raises `ReplayError` where another was there: the run has failed.
         """
-        if self._replaying is None or self.terminal:
+        if self.replaying is None or self.terminal:
             return False
         try:
-            self._replaying.take(type, data)
+            self.replaying.take(type, data)
         except ReplayError as error:
             self.replay = None
             self.enter("failed", error=str(error))
@@ -269,6 +270,8 @@ class RunChannel:
     async def answered(self, question: Question) -> None:
         """Resume if the run is paused, and add the event of the answer."""
         self._run.keep(question)
+        if self._run.replaying is not None:
+            await self._run.replaying.turn(*answer_event(question))
         self.resume()
         await self._run.put(*answer_event(question))
 

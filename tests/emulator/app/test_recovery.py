@@ -9,11 +9,13 @@ import asyncio
 import json
 import sqlite3
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 
+from dynamiq_async import AsyncApp
 from dynamiq_async.emulator import (
     BUILTIN,
     DEFAULT_TOKEN,
@@ -24,13 +26,13 @@ from dynamiq_async.emulator import (
     RunContext,
     WorkflowFailedError,
 )
+from dynamiq_async.emulator.app import replay
 from tests.support.limits import HANG_SECONDS
 from tests.support.raw_http import RawClients
 from tests.support.run_apps import SESSION, numbers, waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from dynamiq_async.emulator.core.feed import FeedEvent
     from tests.support.raw_http import RawClient
@@ -640,3 +642,67 @@ async def test_a_fault_makes_no_difference(connect: RawClients, db: Path) -> Non
         assert (await (await connect(emulator)).post("/v1/runs")).status == 503
     async with Emulator(numbers, db=db) as emulator:
         assert [run.status for run in emulator.runs.values()] == ["completed"]
+
+
+async def asks_twice(input: dict[str, Any], run: RunContext) -> Any:
+    """Two questions are open at once."""
+    answers = await asyncio.gather(run.ask("your name?"), run.ask("your mail?"))
+    return {"output": [str(answer) for answer in answers]}
+
+
+async def test_an_answer_waits_for_what_was_said_before_it(db: Path) -> None:
+    async with (
+        Emulator(asks_twice, db=db) as emulator,
+        AsyncApp(emulator.url, access_key=emulator.access_key) as app,
+    ):
+        id = (await app.runs.create({}, background=True)).id
+        await emulator.wait_until(lambda: len(emulator.runs[id].open_questions) == 2)
+        second = emulator.runs[id].open_questions[1]
+        second.reply("ann@example.com")
+        await emulator.wait_until(lambda: len(emulator.runs[id].feed.events) == 4)
+    async with Emulator(asks_twice, db=db) as emulator:
+        run = emulator.runs[id]
+        await emulator.wait_until(lambda: [q.prompt for q in run.open_questions] == ["your name?"])
+        run.open_questions[0].reply("ann")
+        done = await ended(emulator, id)
+        assert (done.status, done.output["output"]) == ("completed", ["ann", "ann@example.com"])
+
+
+async def test_an_answer_that_has_no_turn_any_more_fails_the_run(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "_PATIENCE", 0.01)
+    texts = ["before"]
+
+    async def app(input: dict[str, Any], run: RunContext) -> Any:
+        answers = asyncio.gather(run.ask("?"), *map(run.text, texts))
+        return {"output": str((await answers)[0])}
+
+    async with (
+        Emulator(app, db=db) as emulator,
+        AsyncApp(emulator.url, access_key=emulator.access_key) as client,
+    ):
+        id = (await client.runs.create({}, background=True)).id
+        await emulator.wait_until(lambda: len(emulator.runs[id].feed.events) == 3)
+        emulator.runs[id].open_questions[0].reply("so")
+        await ended(emulator, id)
+    cut(db, 4)
+    texts.clear()
+    async with Emulator(app, db=db) as emulator:
+        done = await ended(emulator, id)
+        assert done.status == "failed"
+        assert "did not repeat" in str(done.error)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, WorkflowFailedError])
+async def test_an_error_that_no_file_can_hold_ends_the_run(db: Path, kind: type[Exception]) -> None:
+    async def app(input: dict[str, Any], run: RunContext) -> Any:
+        run.save(Path("a.txt"), b"x")  # type: ignore[arg-type]
+        raise kind("\ud800")
+
+    async with (
+        Emulator(app, db=db) as emulator,
+        AsyncApp(emulator.url, access_key=emulator.access_key) as client,
+    ):
+        run = await client.runs.create({}, timeout=HANG_SECONDS)
+    assert run.status == "failed"
