@@ -73,7 +73,8 @@ _TOKEN = re.compile(
     rb"|(?P<open>[\[{])|(?P<close>[\]}])"
 )
 _LINK = re.compile(
-    rb"(?:[?&]|(?<!\\)\\+u0026)(?:" + "|".join(_SECRET_PARAMETERS).encode() + rb')=([^&"\\\s<>#]+)',
+    rb"(?:[?&]|(?<!\\)\\+u0026)(?:" + "|".join(_SECRET_PARAMETERS).encode() + rb')=([^&"\\\s<>#]+)'
+    rb'|://([^/@?#"\\\s<>]+)@',  # a user and a password
     re.IGNORECASE,
 )
 _NOTHING = re.compile(rb"(?!)")
@@ -253,7 +254,7 @@ def _fields(names: Collection[str]) -> re.Pattern[bytes]:
 
 
 def _link_edits(data: bytes) -> Iterator[_Edit]:
-    return (_Edit(*found.span(1), MASKED) for found in _LINK.finditer(data))
+    return (_Edit(*found.span(found.lastindex or 1), MASKED) for found in _LINK.finditer(data))
 
 
 def _field_edits(data: bytes, fields: re.Pattern[bytes]) -> Iterator[_Edit]:

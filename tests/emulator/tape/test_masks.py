@@ -311,3 +311,14 @@ def test_what_is_called_like_a_secret_is_masked_in_bodies_and_links(name: str) -
 @pytest.mark.parametrize("name", ["X-Session", "X-JWT", "X-Functions-Key", "X-Passwd"])
 def test_headers_that_are_called_like_a_secret_are_masked(name: str) -> None:
     assert Mask(()).headers([(name, "s3cret-value")]) == ((name, "***"),)
+
+
+def test_the_user_of_a_link_is_masked_and_an_address_is_not() -> None:
+    mask = Mask(())
+    body = b'{"link": "https://ann:pw@app.example/a?b=c", "mail": "ann@app.example"}'
+    wanted = body.replace(b"ann:pw@", b"***@")
+    assert mask.request(body) == wanted
+    assert b"".join(mask.pieces([body])) == wanted
+    assert mask.headers([("Location", "https://ann:pw@app.example")]) == (
+        ("Location", "https://***@app.example"),
+    )
