@@ -23,12 +23,16 @@ not leave the backend. The error goes to the log of `dynamiq_async`.
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from dynamiq_async import errors
+from dynamiq_async._telemetry import extra
+
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 POSITION_HEADER = "Last-Event-ID"
 
@@ -203,6 +207,11 @@ def error_reply(error: BaseException) -> ErrorReply:
     """
     problem = problem_of(error)
     body = problem.json()
+    if isinstance(error, errors.DynamiqError) and problem.status > 500:
+        # A refused key needs a person. What else is told so may be over by the next request.
+        key = isinstance(error, errors.AuthenticationError | errors.PermissionDeniedError)
+        level = logging.WARNING if key else logging.INFO
+        log.log(level, "a browser was told %d: %s", problem.status, error, extra=extra(error))
     return ErrorReply(problem.status, problem.headers(len(body)), body)
 
 

@@ -146,3 +146,23 @@ async def test_an_id_that_leads_elsewhere_is_400_and_not_sent(emulate: Emulate, 
         if caught.value.argument == "run_id":
             assert error_reply(caught.value).status == 400
     assert not emulator.requests
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [
+        (errors.AuthenticationError("refused", status=401), "WARNING"),
+        (errors.PermissionDeniedError("refused", status=403), "WARNING"),
+        (errors.ConnectError("gone"), "INFO"),
+        (errors.BadRequestError("the browser's own", status=400), None),
+        (errors.StreamError("the backend's own"), None),
+    ],
+)
+def test_the_log_has_what_is_not_the_browsers_mistake(
+    error: errors.DynamiqError, level: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "dynamiq_async")
+    error_reply(error)
+    assert [(record.levelname, str(error) in record.message) for record in caplog.records] == (
+        [] if level is None else [(level, True)]
+    )
