@@ -101,9 +101,9 @@ def test_what_a_line_says_is_understood() -> None:
         refused_by("ty", "m.py", "f(1)  # ty takes it")
 
 
-@pytest.mark.parametrize("module", MODULES, ids=[path.stem for path in MODULES])
-def test_mypy_sees_the_types_that_users_are_promised(module: Path) -> None:
-    command = [sys.executable, "-m", "mypy", "--strict", str(module.relative_to(ROOT))]
+def test_mypy_sees_the_types_that_users_are_promised() -> None:
+    modules = [str(module.relative_to(ROOT)) for module in MODULES]
+    command = [sys.executable, "-m", "mypy", "--strict", *modules]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
 
