@@ -92,6 +92,9 @@ async def place(
     for name, patch in loopback.PATCHES.items():
         monkeypatch.setattr(socket, name, patch)
     monkeypatch.setattr(logging.getLogger("uvicorn.error"), "filters", [])  # a page adds one
+    for logger in (logging.getLogger(), logging.getLogger("dynamiq_async")):  # another sets them up
+        monkeypatch.setattr(logger, "handlers", list(logger.handlers))
+        monkeypatch.setattr(logger, "level", logger.level)
     chosen = APPS[app] if app in APPS else BUILTIN[app]
     async with Emulator(chosen, allow_loopback_callbacks=True) as emulator:
         emulator.management.add("Support bot")
