@@ -92,9 +92,10 @@ async def place(
     for name, patch in loopback.PATCHES.items():
         monkeypatch.setattr(socket, name, patch)
     monkeypatch.setattr(logging.getLogger("uvicorn.error"), "filters", [])  # a page adds one
-    for logger in (logging.getLogger(), logging.getLogger("dynamiq_async")):  # another sets them up
+    loggers = logging.getLogger(), logging.getLogger("dynamiq_async")  # another sets them up
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
         monkeypatch.setattr(logger, "handlers", list(logger.handlers))
-        monkeypatch.setattr(logger, "level", logger.level)
     chosen = APPS[app] if app in APPS else BUILTIN[app]
     async with Emulator(chosen, allow_loopback_callbacks=True) as emulator:
         emulator.management.add("Support bot")
@@ -105,6 +106,8 @@ async def place(
             yield here
         finally:
             _forget_modules(folder, sys.modules.keys() - known)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def _forget_modules(folder: Path, imported: Iterable[str]) -> None:
