@@ -18,7 +18,7 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 
 # What depends on the interpreter: decoding, calls, streams, tasks and their ends.
 CORE = (
-    *("tests/sse", "tests/events", "tests/http", "tests/streaming", "tests/runs"),
+    *("tests/sse", "tests/events", "tests/streaming", "tests/runs"),
     "tests/emulator/core",
 )
 # What depends on the versions of libraries: aiohttp's own parts that are used, msgspec's JSON, the

@@ -37,6 +37,7 @@ SLOW = (
     "tests/batch/test_job_killed.py",
     "tests/batch/test_kill.py",
     "tests/docs",
+    "tests/emulator/core/test_database.py::test_one_process_has_the_file",
     "tests/emulator/test_pytest_plugin.py",
     "tests/examples",
     "tests/frontends",
