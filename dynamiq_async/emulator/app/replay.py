@@ -93,9 +93,10 @@ class Replay:
         """Wait until the next event is that of this answer. It is here at once, but before a person
         gave it, other parts of the App may have said something. An App that does not say it again
         is not waited for."""
+        told = msgspec.json.decode(encode(data))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
-                while not self._is_next(type, msgspec.json.decode(encode(data))):
+                while not self._is_next(type, told):
                     await self._taken.wait()
 
     def _is_next(self, type: str, data: Any) -> bool:

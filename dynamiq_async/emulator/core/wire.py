@@ -171,10 +171,7 @@ class Wire:
 
     @property
     def _transport(self) -> asyncio.Transport:
-        transport = self._request.transport
-        if transport is None:  # pragma: no cover - the client left in this turn of the loop
-            raise ConnectionResetError("the client left")
-        return transport
+        return transport_of(self._request)
 
     # --- the head and the framing ------------------------------------------------------------
 
@@ -309,6 +306,14 @@ class Written(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """The body is written."""
+
+
+def transport_of(request: web.BaseRequest) -> asyncio.Transport:
+    """The connection of a request. Raises `ConnectionResetError` when the client has left."""
+    transport = request.transport
+    if transport is None:  # pragma: no cover - the client left in this turn of the loop
+        raise ConnectionResetError("the client left")
+    return transport
 
 
 async def reset(transport: asyncio.Transport) -> None:

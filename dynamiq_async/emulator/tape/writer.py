@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from ..core.wire import PHRASES, DroppedError, Written, reset
+from ..core.wire import PHRASES, DroppedError, Written, reset, transport_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -101,7 +101,4 @@ class ResponseWriter:
 
     @property
     def _transport(self) -> asyncio.Transport:
-        transport = self._request.transport
-        if transport is None:  # pragma: no cover - the client left in this turn of the loop
-            raise ConnectionResetError("the client left")
-        return transport
+        return transport_of(self._request)
