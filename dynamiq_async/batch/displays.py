@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ShowProgress = bool | Callable[[BatchProgress], object]
 
 BAR_SECONDS = 0.2
+BAR_WIDTH = 20
 CALL_SECONDS = 0.5
 LOG_SECONDS = 10.0
 
@@ -127,8 +128,8 @@ class RichDisplay:
 
         text = TextColumn("{task.description}", markup=False)
         console = Console(stderr=True)
-        self._bar = Progress(SpinnerColumn(), BarColumn(20), text, console=console)
-        self._room = console.width - 24
+        self._bar = Progress(SpinnerColumn(), BarColumn(BAR_WIDTH), text, console=console)
+        self._room = console.width - BAR_WIDTH - 4  # beside the spinner
         self._task: Any = None
 
     def update(self, figures: BatchProgress, *, ended: bool = False) -> None:
@@ -166,7 +167,7 @@ class TqdmDisplay:
         """Draw the bar."""
         if self._bar is None:
             module = import_module("tqdm.notebook" if self._widgets else "tqdm")
-            self._bar = module.tqdm(total=figures.total, bar_format="{bar:20} {desc}")
+            self._bar = module.tqdm(total=figures.total, bar_format=f"{{bar:{BAR_WIDTH}}} {{desc}}")
         self._bar.total = figures.total
         self._bar.n = figures.done
         self._bar.set_description_str(line(figures, ended=ended))

@@ -78,11 +78,12 @@ def find_apps(asked: Sequence[str], default: str) -> FoundApps:
 def made(found: FoundApps, **options: Any) -> Emulator:
     """An emulator of these Apps. Raises InvalidArgumentError where names or projects are wrong."""
     from dynamiq_async.emulator import Emulator
+    from dynamiq_async.emulator.app.projects import ProjectError
 
     try:
         return Emulator(found.root, apps=found.named, **options)
     except ValueError as error:
-        argument = "project" if "project" in str(error) else "app"
+        argument = "project" if isinstance(error, ProjectError) else "app"
         raise InvalidArgumentError(str(error), argument=argument) from error
 
 

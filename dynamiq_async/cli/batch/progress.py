@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from dynamiq_async.batch.displays import line
+from dynamiq_async.batch.displays import BAR_WIDTH, line
 from dynamiq_async.cli import output
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from dynamiq_async.batch.models import BatchProgress
 
 TERMINAL_SECONDS = 0.2
-BAR_WIDTH = 20
 LOG_SECONDS = 5.0
 
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 _IDS = UUID("00000000-0000-4000-8000-0000000000b1")
 
 
+class ProjectError(ValueError):
+    """It is not clear which App, key or id belongs to which project."""
+
+
 @dataclass(eq=False, kw_only=True)
 class Project:
     """A project beside the default one.
@@ -64,10 +68,10 @@ class Projects:
         for told, what in ((placed, "the App"), (keys, "the key"), (ids, "the id")):
             for one in told:
                 if told.count(one) > 1:
-                    raise ValueError(f"{what} {one!r} belongs to one project only")
+                    raise ProjectError(f"{what} {one!r} belongs to one project only")
         for app in placed:
             if app not in apps:
-                raise ValueError(f"there is no App {app!r} for a project")
+                raise ProjectError(f"there is no App {app!r} for a project")
 
         self._of = {app: project for project in self.all for app in project.apps}
 
