@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 from typing import TYPE_CHECKING, Any, cast
 
 from .core.body_limits import max_body_bytes
 from .core.browsers import allow, browser_headers, is_preflight
 from .core.faults import NO_FAULT
+from .core.ids import new_hex
 from .core.refusals import RefusalError
-from .core.request_bodies import parse_into, read_body
+from .core.request_bodies import body_that_came, parse_into, read_body
 from .core.request_record import RequestRecord
 from .core.responding import respond
 from .core.service import Admission
-from .core.wire import DroppedError, Wire
+from .core.wire import Wire
 from .routes import destination
 
 if TYPE_CHECKING:
@@ -66,8 +65,7 @@ class RequestHandler:
         try:
             refused = await self._read(request, record, admission.refused)
             wire = Wire(request, record, self._apps.flush)
-            with contextlib.suppress(DroppedError):
-                await respond(request, record, wire, admission, refused)
+            await respond(request, record, wire, admission, refused)
             return wire.response
         except BaseException:
             record.disconnected = request.transport is None and self.listener.running
@@ -91,7 +89,7 @@ class RequestHandler:
             prefix=to.app,
             endpoint=to.endpoint,
             peer=request.remote or "",
-            request_id=os.urandom(16).hex(),
+            request_id=new_hex(),
         )
         record.browser_headers = browser_headers(record, self._callers.origins)
         return record
@@ -111,12 +109,10 @@ class RequestHandler:
         """Read the body, which is not looked at if the request is refused by its head."""
         folder, limit = self._apps.folder, max_body_bytes(self._apps.settings.max_file_bytes)
         try:
-            reading = read_body(request, folder, limit, keep=refused is None)
-            if request.content.is_eof():  # it came with the head
-                body = await reading
-            else:
+            body = body_that_came(request, limit)
+            if body is None:
                 async with asyncio.timeout(self.listener.read_timeout):
-                    body = await reading
+                    body = await read_body(request, folder, limit, keep=refused is None)
             if refused is None:
                 parse_into(record, body)
             # A preflight is the browser's own, about the request that follows.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
-from uuid import uuid4
 
+from ..core.ids import new_id
 from .messages import Message, agent_chunk, node_source
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Agent:
         """
         if status not in _STATUSES:
             raise ValueError(f"a tool call is one of {', '.join(_STATUSES)}, not {status!r}")
-        call = {"tool_run_id": str(uuid4())}
+        call = {"tool_run_id": new_id()}
         tool = {
             "name": name,
             "type": f"dynamiq.nodes.tools.{type}",

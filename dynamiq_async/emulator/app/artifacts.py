@@ -5,7 +5,8 @@ from __future__ import annotations
 import mimetypes
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from uuid import uuid4
+
+from ..core.ids import new_id
 
 
 @dataclass(eq=False, kw_only=True)
@@ -15,7 +16,7 @@ class Artifact:
     name: str
     content: bytes = field(repr=False)
     mime_type: str
-    id: str = field(default_factory=lambda: str(uuid4()))
+    id: str = field(default_factory=new_id)
     saved_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 

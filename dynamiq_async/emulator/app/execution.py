@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from msgspec import field
 
 from .artifacts import Artifact
 from .messages import NODE, node_error, node_result
@@ -19,11 +22,12 @@ from .signatures import Signature
 if TYPE_CHECKING:
     from .outputs import Outputs
 
+_now = partial(datetime.now, UTC)
+
 Status = Literal["running", "success", "failure", "canceled"]
 
 
-@dataclass(eq=False, kw_only=True)
-class Execution:
+class Execution(msgspec.Struct, eq=False, kw_only=True):
     """What an App was given, and how it ended.
 
     Attributes:
@@ -36,7 +40,7 @@ class Execution:
         questions: all that were asked; an open one waits for its answer.
         artifacts: the files that it made.
         usage: how many tokens it took, by what they are.
-        task: runs the App.
+        task: runs the App; None before and afterwards.
         canceling: `cancel` was called, and its effect is still to come.
     """
 
@@ -46,18 +50,18 @@ class Execution:
     input: Mapping[str, Any]
     user_id: str | None = None
     session_id: str | None = None
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_at: datetime = field(default_factory=_now)
     ended_at: datetime | None = None
     status: Status = "running"
     nodes: Mapping[str, Any] | None = None
     output: Any = None
     error: str | None = None
     result: Mapping[str, Any] | None = None
-    questions: list[Question] = field(default_factory=list)
+    questions: Sequence[Question] = ()
     artifacts: Sequence[Artifact] = ()
     usage: Mapping[str, int] = field(default_factory=dict)
-    task: asyncio.Task[Any] | None = field(default=None, repr=False)
-    canceling: bool = field(default=False, repr=False)
+    task: asyncio.Task[Any] | None = None
+    canceling: bool = False
 
     def cancel(self) -> None:
         """Cancel the App, and nothing around it: its caller is told that it was canceled."""
@@ -75,7 +79,7 @@ class Execution:
         self.status = status
         self.nodes = nodes
         self.error = error
-        self.ended_at = datetime.now(UTC)
+        self.ended_at = _now()
 
     @property
     def failed_nodes(self) -> dict[str, str]:
@@ -142,6 +146,7 @@ async def execute(app: App, execution: Execution, context: RunContext, outputs: 
         execution.end("success", result.nodes, None)
     finally:
         execution.take_back()  # of an App that took no notice
+        execution.task = None  # which would keep the request alive as long as its record is
     if context.final is not None:
         _end_as_said(execution, context.final["data"])
     if execution.status == "success":

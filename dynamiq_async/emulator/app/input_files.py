@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+
+from ..core.ids import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,7 +29,7 @@ class InputFile:
     def from_part(cls, part: Part, *, app_id: str = "", name: str | None = None) -> InputFile:
         """A file that was sent along with a request. Only with an `app_id` can a run name it."""
         return cls(
-            id=str(uuid4()),
+            id=new_id(),
             app_id=app_id,
             name=part.filename or part.name if name is None else name,
             size=part.size,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
-from uuid import uuid4
 
+import msgspec
+
+from ..core.ids import new_id
 from ..core.json import encode
 from .execution import Execution
 from .input_files import InputFile
@@ -29,8 +30,7 @@ STREAM_WINDOW = 256
 """How many events of a stream may wait for a slow client before the App does."""
 
 
-@dataclass(kw_only=True)
-class Invocation:
+class Invocation(msgspec.Struct, kw_only=True):
     """What an App is invoked with, and how the response shows its output."""
 
     input: dict[str, Any]
@@ -77,7 +77,7 @@ class RootChannel:
 
     async def ask(self, question: Question) -> None:
         """Add the message of the question. Only the WebSocket and `Question` can answer it."""
-        self._execution.questions.append(question)
+        self._execution.questions = [*self._execution.questions, question]
         self._changes.notify()
         asked = question_message(question, self._execution.id, self._execution.app)
         await self.message(question.event, asked)
@@ -103,7 +103,7 @@ class RootChannel:
         execution = self._execution
         workflow = f"wf-{execution.app}"
         message = said or {
-            "run_id": str(uuid4()),
+            "run_id": new_id(),
             "wf_run_id": execution.id,
             "entity_id": workflow,
             "data": execution.terminal_data(),
@@ -117,7 +117,7 @@ class RootChannel:
 def new_execution(exchange: AppExchange, invocation: Invocation) -> Execution:
     """The execution that `run` is to carry out."""
     return Execution(
-        id=str(uuid4()),
+        id=new_id(),
         app=deployment_of(exchange).name,
         app_id=deployment_of(exchange).id,
         input=invocation.input,

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
-from uuid import uuid4
 
 import msgspec
+
+from ..core.ids import new_hex
 
 Message = dict[str, Any]
 Source = Mapping[str, Any]
@@ -65,7 +66,7 @@ class LLMChunks:
     """The OpenAI chunks of one completion."""
 
     def __init__(self) -> None:
-        self._id = f"chatcmpl-{uuid4().hex}"
+        self._id = f"chatcmpl-{new_hex()}"
         self._created = int(time.time())
 
     def opening(self) -> Message:

@@ -13,7 +13,6 @@ synchronous response, as it is elsewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -29,8 +28,7 @@ _FIELD = "output"
 """Of a value that is no object: the field that the vendor's chat widget reads as text."""
 
 
-@dataclass(frozen=True)
-class WorkflowOutput:
+class WorkflowOutput(msgspec.Struct, frozen=True):
     """What an App may return to say both.
 
     Attributes:
@@ -47,7 +45,7 @@ def workflow_output(value: Any, input: Mapping[str, Any]) -> WorkflowOutput:
     if isinstance(value, WorkflowOutput):
         return WorkflowOutput(_plain(value.nodes), _plain(value.output))
     value = _plain(value)
-    if isinstance(value, Mapping) and value and all(map(is_node, value.values())):
+    if isinstance(value, dict) and value and all(map(is_node, value.values())):
         return WorkflowOutput(value, _fields(last_output(value)))
     return WorkflowOutput({NODE: node_result("success", input, value)}, _fields(value))
 

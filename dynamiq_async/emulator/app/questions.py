@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from uuid import uuid4
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from ..core.ids import new_id
 from .messages import NODE, tool_source
 
 Kind = Literal["human_feedback", "approval_request"]
@@ -66,7 +66,7 @@ class Question:
     """
 
     message: Mapping[str, Any] | None = None
-    id: str = field(default_factory=lambda: str(uuid4()))
+    id: str = field(default_factory=new_id)
     request_id: str | None = None
     kind: Kind = "human_feedback"
     prompt: str = ""

@@ -20,7 +20,7 @@ _MAX_BYTES = 256 * 1024
 """How much of what each has streamed is kept."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Recent:
     """One invocation, and its events: none where nothing was streamed."""
 
@@ -29,4 +29,5 @@ class Recent:
 
     def close(self) -> None:
         """Keep the end of what was streamed."""
-        self.feed = self.feed.tail(_MAX_BYTES)
+        if self.feed.events:
+            self.feed = self.feed.tail(_MAX_BYTES)

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+from ..core.ids import new_id
+
 LINK_HOURS = 24
 """Documented by the vendor."""
 
@@ -31,8 +33,8 @@ class Requirement:
     type: str = "connection"
     name: str = "account"
     spec: dict[str, Any] = field(default_factory=lambda: {"type": "dynamiq.connections.OpenAI"})
-    workflow_id: str = field(default_factory=lambda: str(uuid4()))
-    id: str = field(default_factory=lambda: str(uuid4()))
+    workflow_id: str = field(default_factory=new_id)
+    id: str = field(default_factory=new_id)
     users: set[str] = field(default_factory=set)
 
     def public(self) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from ..core.feed import Feed
 from ..core.fields import Fields
@@ -34,8 +35,7 @@ def node_failure(execution: Execution) -> RefusalError:
 # -------------------------------------------------------------------------------------------------
 
 
-@dataclass(kw_only=True)
-class _Request:
+class _Request(msgspec.Struct, kw_only=True):
     """What `POST /` asks for."""
 
     invocation: Invocation

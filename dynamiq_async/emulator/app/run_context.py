@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
-from uuid import uuid4
 
+import msgspec
+from msgspec import field
+
+from ..core.ids import new_id
 from .agents import DEFAULT_AGENT, Agent, agent_source
 from .artifacts import Artifact, artifact
 from .messages import NODE, LLMChunks, Source, is_workflows_own, llm_source, tool_source
@@ -88,8 +90,7 @@ class Channel(Protocol):
         """Leave a hole in the sequence numbers."""
 
 
-@dataclass(eq=False, kw_only=True)
-class RunContext:
+class RunContext(msgspec.Struct, eq=False, kw_only=True, dict=True):
     """A run as its App sees it.
 
     Attributes:
@@ -111,12 +112,15 @@ class RunContext:
     chat_history: Any = None
     pace: float = 0.0
     final: Mapping[str, Any] | None = None
-    channel: Channel = field(repr=False)
+    channel: Channel
     artifacts: list[Artifact] = field(default_factory=list)
     tokens: dict[str, int] = field(default_factory=dict)
-    _node_runs: dict[str, str] = field(default_factory=dict, repr=False)
-    _chunks: dict[str, LLMChunks] = field(default_factory=dict, repr=False)
-    _agents: dict[str, Agent] = field(default_factory=dict, repr=False)
+    _node_runs: dict[str, str] = field(default_factory=dict)
+    _chunks: dict[str, LLMChunks] = field(default_factory=dict)
+    _agents: dict[str, Agent] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<RunContext {self.id} of {self.app}>"
 
     @property
     def kind(self) -> Literal["root", "run"]:
@@ -148,7 +152,7 @@ class RunContext:
         """Stream a message of the node `entity_id`, with any JSON value as its `data`."""
         self._count(data)
         if entity_id not in self._node_runs:
-            self._node_runs[entity_id] = str(uuid4())
+            self._node_runs[entity_id] = new_id()
         message = {
             "run_id": self._node_runs[entity_id],
             "wf_run_id": self.id,
@@ -292,7 +296,7 @@ class RunContext:
         `pause` has the run stop at a checkpoint until the answer comes.
         """
         question = Question(
-            id=request_id or str(uuid4()),
+            id=request_id or new_id(),
             kind="human_feedback",
             prompt=prompt,
             questions=questions,
@@ -320,7 +324,7 @@ class RunContext:
         library. A question that is withdrawn is not approved.
         """
         question = Question(
-            id=request_id or str(uuid4()),
+            id=request_id or new_id(),
             request_id=request_id,
             kind="approval_request",
             prompt=prompt,

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
-from uuid import uuid4
 
 import msgspec
 
 from ..core.feed import FeedEvent
+from ..core.ids import new_id
 from ..core.json import encode
 from .replay import Replay, ReplayError
 from .run_events import Translator, answer_event, input_request, question_event
@@ -167,7 +167,7 @@ class Run:
 
     def pause(self, checkpoint_id: str | None) -> None:
         """Stop at a checkpoint, whose id is made up if it is not given."""
-        self.enter("paused", checkpoint_id=checkpoint_id or str(uuid4()))
+        self.enter("paused", checkpoint_id=checkpoint_id or new_id())
 
     def resume(self) -> None:
         """Continue after a pause, if there is one."""
@@ -229,7 +229,7 @@ class Run:
     def _envelope(self, type: str, data: Any) -> bytes:
         return encode(
             {
-                "id": str(uuid4()),
+                "id": new_id(),
                 "type": type,
                 "sequence": self.feed.sequence + 1,
                 "timestamp": datetime.now(UTC),

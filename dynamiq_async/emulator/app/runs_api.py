@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import msgspec
 
 from ..core.event_stream import stream_events
 from ..core.feed import Feed, Reader
 from ..core.fields import Fields, is_uuid, positive_number
+from ..core.ids import new_id
 from ..core.pages import respond_page, sort_items
 from ..core.refusals import RefusalError, bad_fields
 from .execution import Execution
@@ -168,7 +168,7 @@ def _start(
     state = exchange.state
     deployment = deployment_of(exchange)
     run = Run(
-        id=str(uuid4()),
+        id=new_id(),
         app=deployment.name,
         app_id=deployment.id,
         input=input,

@@ -142,6 +142,7 @@ class AppState:
         try:
             await execute(app, execution, context, self.settings.outputs)
         finally:
+            execution.artifacts = tuple(context.artifacts)
             self.end_execution(execution)
             self.changes.notify()
 

@@ -9,7 +9,7 @@
 | faults | `faults`, `fault_script`, `fault_rules`, `fault_data` |
 | a server, and who may call it | `listener`, `connections`, `callers` |
 | what a test sees | `request_record`, `log` |
-| what outlives the process | `database` |
+| what outlives the process, and the ids of things | `database`, `ids` |
 """
 
 from .database import DatabaseError

@@ -34,11 +34,9 @@ _MAX_AGE = "600"
 
 def is_preflight(record: RequestRecord) -> bool:
     """Whether a browser asks what a page may send, as CORS has it."""
-    headers = record.headers
-    if record.internal:  # only the emulator's own page may call it, which need not ask
+    if record.method != "OPTIONS" or record.internal:  # the emulator's own page need not ask
         return False
-    asks = "Origin" in headers and "Access-Control-Request-Method" in headers
-    return record.method == "OPTIONS" and asks
+    return "Origin" in record.headers and "Access-Control-Request-Method" in record.headers
 
 
 def refused_page(record: RequestRecord, origins: Collection[str]) -> RefusalError | None:
@@ -54,11 +52,12 @@ def refused_page(record: RequestRecord, origins: Collection[str]) -> RefusalErro
     return RefusalError(403, "forbidden", f"pages of {origin} may not call the emulator")
 
 
-def browser_headers(record: RequestRecord, origins: Collection[str]) -> dict[str, str]:
-    """What a response says to the browser of a page that may send the request."""
+def browser_headers(record: RequestRecord, origins: Collection[str]) -> Mapping[str, str] | None:
+    """What a response says to the browser of a page that may send the request; None where it is
+    from no such page."""
     origin = record.headers.get("Origin")
     if origin is None or record.internal or refused_page(record, origins) is not None:
-        return {}
+        return None
     return {
         "Access-Control-Allow-Origin": "*" if "*" in origins else origin,
         "Access-Control-Expose-Headers": _EXPOSED,

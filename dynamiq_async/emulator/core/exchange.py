@@ -15,7 +15,7 @@ S = TypeVar("S")
 """The state of the service that the request is for."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Exchange(Generic[S]):
     """A request to a service, and the wire that its response takes.
 

@@ -10,7 +10,7 @@ from .refusals import RefusalError, bad_fields
 from .request_bodies import content_type_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .multipart import Part
     from .request_record import RequestRecord
@@ -33,7 +33,9 @@ class Fields:
         parts: the parts of a multipart body; those with a filename become `files`.
     """
 
-    def __init__(self, values: Mapping[str, Any], parts: list[Part], *, multipart: bool) -> None:
+    def __init__(
+        self, values: Mapping[str, Any], parts: Sequence[Part], *, multipart: bool
+    ) -> None:
         self.values = values
         self.files: list[Part] = [part for part in parts if part.filename is not None]
         self.complaints: dict[str, str] = {}

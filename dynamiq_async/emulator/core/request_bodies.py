@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from .request_record import RequestRecord
 
 
+def body_that_came(request: web.BaseRequest, limit: int) -> Buffer | None:
+    """The body, if all of it has come with the head; None where it is to be read."""
+    content = request.content
+    if content.is_eof() and content.total_bytes < min(IN_MEMORY, limit):
+        return content.read_nowait()
+    return None
+
+
 async def read_body(
     request: web.BaseRequest, folder: Path, limit: int, *, keep: bool = True
 ) -> Buffer:
@@ -38,15 +46,11 @@ async def read_body(
     """
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    content = request.content
-    if content.is_eof() and content.total_bytes < min(IN_MEMORY, limit):  # it came with the head
-        whole = content.read_nowait()
-        return whole if keep else b""
     body = bytearray()
     file: BinaryIO | None = None
     size = 0
     try:
-        async for chunk in content.iter_any():
+        async for chunk in request.content.iter_any():
             size += len(chunk)
             if size > limit:
                 message = f"the body is larger than {limit} bytes"

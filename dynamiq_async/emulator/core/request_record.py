@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import field
 
 from .faults import NO_FAULT
 
@@ -18,10 +21,10 @@ if TYPE_CHECKING:
 
 
 _KEPT = 2048
+_now = partial(datetime.now, UTC)
 
 
-@dataclass(eq=False, kw_only=True, slots=True, weakref_slot=True)
-class RequestRecord:
+class RequestRecord(msgspec.Struct, eq=False, kw_only=True, gc=False):
     """One request, and how it was responded to.
 
     Attributes:
@@ -38,7 +41,8 @@ class RequestRecord:
         received_at: when its headers had come; `ended_at`: when it was `finished`.
         status: of the response; None without one, or before it is sent.
         request_id: the response's `x-request-id`.
-        browser_headers: what the response says to the browser of the page that sent it.
+        browser_headers: what the response says to the browser of the page that sent it; None where
+            no page did that may.
         bytes_sent, events_sent: of the body, without its transfer coding.
         sent: the beginning of that body, at most its first 2 KiB.
         disconnected: the client left before it had the whole response.
@@ -50,28 +54,31 @@ class RequestRecord:
     method: str
     path: str
     query: MultiDictProxy[str]
-    headers: CIMultiDictProxy[str] = field(repr=False)
+    headers: CIMultiDictProxy[str]
     app: str
     service: str
     prefix: str
     endpoint: str
     peer: str = ""
-    body: bytes = field(default=b"", repr=False)
+    body: bytes = b""
     size: int = 0
-    json: Any = field(default=None, repr=False)
+    json: Any = None
     json_error: str | None = None
-    form: list[Part] = field(default_factory=list)
-    received_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    form: Sequence[Part] = ()
+    received_at: datetime = field(default_factory=_now)
     status: int | None = None
     request_id: str = ""
-    browser_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    browser_headers: Mapping[str, str] | None = None
     bytes_sent: int = 0
     events_sent: int = 0
-    sent: bytes = field(default=b"", repr=False)
+    sent: bytes = b""
     disconnected: bool = False
     finished: bool = False
     ended_at: datetime | None = None
-    fault: Fault = field(default=NO_FAULT, repr=False)
+    fault: Fault = NO_FAULT
+
+    def __repr__(self) -> str:
+        return f"<RequestRecord {self.method} {self.path}: {self.status}>"
 
     @property
     def internal(self) -> bool:
@@ -94,4 +101,4 @@ class RequestRecord:
     def finish(self) -> None:
         """Note that the response is over."""
         self.finished = True
-        self.ended_at = datetime.now(UTC)
+        self.ended_at = _now()

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from .wire import Nowhere, pause
+from .faults import NO_FAULT
+from .wire import DroppedError, Nowhere, pause
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -24,15 +25,27 @@ async def respond(
     admission: Admission,
     refused: RefusalError | None,
 ) -> None:
-    """Respond to a request on `wire`, as its fault has it.
-
-    Raises `DroppedError` when the fault takes the connection away.
-    """
-    fault = record.fault
-    await pause(fault.delay)
-    if not fault.replaces_response:
+    """Respond to a request on `wire`, as its fault has it."""
+    if record.fault is NO_FAULT:
         await admission.respond(wire, refused)
         return
+    with contextlib.suppress(DroppedError):  # the fault has taken the connection away
+        await pause(record.fault.delay)
+        if record.fault.replaces_response:
+            await _respond_instead(request, record, wire, admission, refused)
+        else:
+            await admission.respond(wire, refused)
+
+
+async def _respond_instead(
+    request: web.BaseRequest,
+    record: RequestRecord,
+    wire: Wire,
+    admission: Admission,
+    refused: RefusalError | None,
+) -> None:
+    """Send what the fault has in place of the service's response."""
+    fault = record.fault
     if fault.executes:
         # A limit of nothing passes with the first wait, which is for the run's end.
         limit = 0 if fault.executes == "begins" else None

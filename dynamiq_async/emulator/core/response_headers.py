@@ -14,5 +14,6 @@ def add_common_headers(headers: CIMultiDict[str], record: RequestRecord) -> None
     """Add the request's id, what a browser is told, and what the request's fault adds or
     replaces."""
     headers["x-request-id"] = record.request_id
-    headers.update(record.browser_headers)
-    headers.update(record.fault.headers)
+    for more in (record.browser_headers, record.fault.headers):
+        if more:
+            headers.update(more)

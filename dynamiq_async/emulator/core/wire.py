@@ -72,7 +72,7 @@ class Wire:
         self._framing: Literal["chunked", "length", "close"] = "chunked"
         # A body that was not read to its end stands before the next request.
         self._keep_alive = request.keep_alive and request.content.is_eof()
-        self._headers: CIMultiDict[str] = CIMultiDict()
+        self._headers: CIMultiDict[str]
         self._whole: list[tuple[bytes, bool]] | None = None  # a body to be measured first
         self._held = b""  # shorter than write_size, waiting for more
         self._ahead = self._fault.positioned  # the fault's position is still to come
@@ -85,14 +85,14 @@ class Wire:
     @property
     def response(self) -> web.StreamResponse:
         """What aiohttp is given once the response is written."""
-        return Written(self._record.status or 200, self._keep_alive)
+        return written(keep_alive=self._keep_alive)
 
     async def start(
         self, status: int, headers: Mapping[str, str], *, length: int | None = None
     ) -> None:
         """Send the head. `length` is the body's; None: not known, so the body is chunked."""
         self._record.status = status
-        self._headers.update(headers)
+        self._headers = CIMultiDict(headers)
         add_common_headers(self._headers, self._record)
         self._framing = self._fault.framing or ("chunked" if length is None else "length")
         if self._framing == "chunked" and self._request.version < (1, 1):
@@ -105,13 +105,15 @@ class Wire:
     async def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Send a whole response."""
         if self._fault is NO_FAULT:  # then it takes one write
-            self._record.status = status
-            self._record.count(body)
-            self._headers.update(headers)
-            add_common_headers(self._headers, self._record)
-            self._framing = "length"
-            head = self._make_head(len(body))
-            self._raw(head if self._record.method == "HEAD" else head + body)
+            record = self._record
+            record.status = status
+            record.count(body)
+            told = {**headers, "x-request-id": record.request_id, **(record.browser_headers or {})}
+            told["Content-Length"] = str(len(body))
+            if not self._keep_alive:
+                told["Connection"] = "close"
+            head = _head(status, told)
+            self._raw(head if record.method == "HEAD" else head + body)
             await self._request.writer.drain()
             return
         await self.start(status, headers, length=len(body))
@@ -190,9 +192,7 @@ class Wire:
             self._headers["Content-Length"] = str(length)
         if not self._keep_alive:
             self._headers["Connection"] = "close"
-        lines = [f"HTTP/1.1 {status} {PHRASES.get(status, '')}"]
-        lines += (f"{name}: {value}" for name, value in self._headers.items())
-        return "\r\n".join((*lines, "", "")).encode()
+        return _head(status, self._headers)
 
     def _piece(self, data: bytes, *, announced: int | None = None) -> None:
         """Write `data` as one chunk, if there are chunks. `announced`: the size that the head of a
@@ -290,11 +290,11 @@ class Nowhere(Wire):
         """Send nothing."""
 
 
-class Written(web.StreamResponse):
+class _Written(web.StreamResponse):
     """Tells aiohttp that the response is written, and whether to keep the connection."""
 
-    def __init__(self, status: int, keep_alive: bool) -> None:
-        super().__init__(status=status)
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
         self._reusable = keep_alive
 
     @property
@@ -306,6 +306,22 @@ class Written(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """The body is written."""
+
+
+_REUSABLE, _LAST = _Written(keep_alive=True), _Written(keep_alive=False)
+
+
+def written(*, keep_alive: bool) -> web.StreamResponse:
+    """What aiohttp is given once a response is written. All requests share it: it knows none."""
+    return _REUSABLE if keep_alive else _LAST
+
+
+def _head(status: int, headers: Mapping[str, str]) -> bytes:
+    """A status line and headers, up to the blank line."""
+    head = f"HTTP/1.1 {status} {PHRASES.get(status, '')}\r\n"
+    for name, value in headers.items():
+        head += f"{name}: {value}\r\n"
+    return f"{head}\r\n".encode()
 
 
 def transport_of(request: web.BaseRequest) -> asyncio.Transport:

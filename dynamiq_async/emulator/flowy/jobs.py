@@ -8,8 +8,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
+from ..core.ids import new_hex
 from .apps import PNG, FlowyContent, FlowyFailedError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class FlowyJob(ABC):
     running_at: float
     ends_at: float
     credits: int = 0
-    id: str = field(default_factory=lambda: uuid4().hex)
+    id: str = field(default_factory=new_hex)
     links: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import quote
-from uuid import uuid4
 
+from ..core.ids import new_id
 from ..core.refusals import RefusalError
 from .workflows import ManagedWorkflow, WorkflowVersion
 
@@ -60,10 +60,10 @@ class ManagedApp:
 
     name: str
     app: str = ""
-    id: str = field(default_factory=lambda: str(uuid4()))
+    id: str = field(default_factory=new_id)
     other_ids: Sequence[str] = ()
     project_id: str = DEFAULT_PROJECT
-    workflow_id: str = field(default_factory=lambda: str(uuid4()))
+    workflow_id: str = field(default_factory=new_id)
     access_type: Literal["private", "public"] = "private"
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     archived_at: datetime | None = None

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
-from uuid import uuid4
 
 from ..core.fields import Fields, is_uuid
+from ..core.ids import new_id
 from ..core.pages import respond_page
 from .absent import not_emulated
 from .apps import ManagedApp
@@ -60,7 +60,7 @@ async def deploy_app(exchange: Exchange[Management]) -> None:
     wanted, public = _wanted(management, fields), _is_public(fields)
     description, config = _description(fields), _config(fields)
     fields.check()
-    id = str(uuid4())
+    id = new_id()
     app = ManagedApp(
         name=name,
         app=management.host.add(name, wanted.program, id=id, project_id=project_id, public=public),

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+
+from ..core.ids import new_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class WorkflowVersion:
     """A released version of a workflow."""
 
     number: int
-    id: str = field(default_factory=lambda: str(uuid4()))
+    id: str = field(default_factory=new_id)
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def public(self, workflow_id: str) -> dict[str, Any]:
@@ -44,7 +45,7 @@ class ManagedWorkflow:
 
     name: str
     project_id: str
-    id: str = field(default_factory=lambda: str(uuid4()))
+    id: str = field(default_factory=new_id)
     description: str = ""
     flow: dict[str, Any] = field(default_factory=dict)
     flow_ui: dict[str, Any] = field(default_factory=dict)

@@ -7,13 +7,13 @@ import contextlib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, cast
-from uuid import uuid4
 
 from aiohttp import web
 
 from ..core.body_limits import max_body_bytes
 from ..core.browsers import ANY_ORIGIN
 from ..core.callers import Callers
+from ..core.ids import new_hex
 from ..core.json import encode
 from ..core.listener import Listener
 from ..core.log import Changes, Log
@@ -172,7 +172,7 @@ class TapeServer:
             prefix="",
             endpoint=request.rel_url.raw_path,
             peer=request.remote or "",
-            request_id=uuid4().hex,
+            request_id=new_hex(),
         )
 
     async def _read(

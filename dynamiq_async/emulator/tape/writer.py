@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from ..core.wire import PHRASES, DroppedError, Written, reset, transport_of
+from ..core.wire import PHRASES, DroppedError, reset, transport_of, written
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,7 +41,7 @@ class ResponseWriter:
     @property
     def response(self) -> web.StreamResponse:
         """What aiohttp is given once the response is written."""
-        return Written(self._record.status or 200, self._keep_alive)
+        return written(keep_alive=self._keep_alive)
 
     def start(self, status: int, headers: Iterable[tuple[str, str]], framing: str) -> None:
         """Send the head."""

@@ -184,3 +184,13 @@ async def test_the_quota_is_used_up_by_runs(connect: Any) -> None:
         assert (refused.status, refused.error["code"]) == (403, "subscription_limit_reached")
         emulator.reset()
         assert (await client.post()).status == 200
+
+
+async def test_the_log_keeps_no_task_of_an_execution_that_is_over(
+    emulator: Emulator, connect: Any
+) -> None:
+    await (await connect(emulator)).post("/", {"input": {"say": "ho"}})
+    [execution] = emulator.executions
+    assert (execution.status, execution.task) == ("success", None)
+    [record] = emulator.requests
+    assert repr(record) == "<RequestRecord POST /: 200>"

@@ -148,3 +148,15 @@ async def test_an_app_may_give_the_librarys_whole_result(connect: Any, kind: Any
     async with Emulator(app) as emulator:
         assert (await (await connect(emulator)).post()).json == result
         assert emulator.executions[0].error == "no luck"
+
+
+async def test_a_run_says_what_it_is(connect: Any) -> None:
+    seen: list[RunContext] = []
+
+    def app(input: dict[str, Any], run: RunContext) -> None:
+        seen.append(run)
+
+    async with Emulator(app) as emulator:
+        await (await connect(emulator)).post("/", {"input": {}})
+    [run] = seen
+    assert repr(run) == f"<RunContext {run.id} of app>"
