@@ -13,6 +13,11 @@ from dynamiq_async._json import encode, encode_object, text_of
 from dynamiq_async.options import check_mapping
 
 
+def input_body(input: Any, *, row: bool = False) -> bytes:
+    """The JSON body of `POST /` with an input alone. `row` as for `root_body`."""
+    return b'{"input":%b}' % encode_object(input, "input", row=row)
+
+
 def root_body(
     input: Any,
     *,
@@ -29,9 +34,9 @@ def root_body(
     Args:
         row: the input may be the row of a frame, whose missing values are NaN.
     """
-    encoded = encode_object(input, "input", row=row)
     if files is extra_body is None and [*fields.values()].count(None) == len(fields):
-        return b'{"input":%b}' % encoded  # most calls are this, and need no second encoding
+        return input_body(input, row=row)  # most calls are this, and need no second encoding
+    encoded = encode_object(input, "input", row=row)
     added = check_mapping(extra_body, "extra_body")
     known = {k: v for k, v in fields.items() if v is not None}
     uploads = as_uploads(files)

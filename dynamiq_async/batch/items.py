@@ -75,9 +75,9 @@ class MapJob:
             raise result.error
         return result
 
-    async def _work(self, result: Draft, item: Item, started: float) -> None:
+    def _work(self, result: Draft, item: Item, started: float) -> Awaitable[object]:
         mode = self._mode
-        await mode.work(result, mode.prepare(item.input), None)
+        return mode.work(result, mode.prepare(item.input), None)
 
 
 class JournaledJob(MapJob):

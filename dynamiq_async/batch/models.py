@@ -130,24 +130,33 @@ class Draft(_Tried, kw_only=True):
 
     def finished(self) -> MapResult[Any]:
         """The result. An error counts, whatever came out."""
-        error = self.error
-        result: MapResult[Any]
-        if error is None:
-            result = MapSuccess(
-                key=self.key, index=self.index, started_at=self.started_at, output=self.output
+        if self.error is None:
+            return MapSuccess(
+                key=self.key,
+                index=self.index,
+                started_at=self.started_at,
+                input=self.input,
+                attempts=self.attempts,
+                run_id=self.run_id,
+                seconds=self.seconds,
+                from_journal=self.from_journal,
+                found=self.found,
+                usage=self.usage,
+                output=self.output,
             )
-        else:
-            result = MapFailure(
-                key=self.key, index=self.index, started_at=self.started_at, error=error
-            )
-        result.input = self.input
-        result.attempts = self.attempts
-        result.run_id = self.run_id
-        result.seconds = self.seconds
-        result.from_journal = self.from_journal
-        result.found = self.found
-        result.usage = self.usage
-        return result
+        return MapFailure(
+            key=self.key,
+            index=self.index,
+            started_at=self.started_at,
+            input=self.input,
+            attempts=self.attempts,
+            run_id=self.run_id,
+            seconds=self.seconds,
+            from_journal=self.from_journal,
+            found=self.found,
+            usage=self.usage,
+            error=self.error,
+        )
 
 
 def state_of(error: BaseException | None) -> str:

@@ -8,14 +8,13 @@ it takes.
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
 
 import msgspec
 
 from dynamiq_async import _json, errors
-from dynamiq_async._http.bodies import root_body
+from dynamiq_async._http.bodies import input_body, root_body
 from dynamiq_async._http.client import Client, api_of, patient_view
 from dynamiq_async._http.request import Request
 from dynamiq_async._http.request_options import UNSET, RequestOptions
@@ -30,7 +29,7 @@ from dynamiq_async.runs.stream import RunStream
 from dynamiq_async.runs.waiting import DEFAULT_WAIT
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from uuid import UUID
 
     from dynamiq_async._http.outage import Outage
@@ -104,26 +103,30 @@ class Invoke:
         output_type: Any,
         outage: Outage,
     ) -> None:
-        root_body({}, **fields)
+        body = root_body({}, **fields)
         api = api_of(patient_view(app, given, outage))
         self._sender = api.sender
         self._options = api.options.for_call(RequestOptions(retry=given.retry))
         self._fields = {**fields, "row": True}
+        self._only_input = body == input_body({})
         self._output_type = output_type
         self._model = api.request("POST", "", body=b"{}", given=given)
         self._label = str(self._model)
 
     def prepare(self, input: Any) -> Any:
         """The body of the call's request."""
-        return root_body(input, **self._fields)
+        return input_body(input, row=True) if self._only_input else root_body(input, **self._fields)
 
     async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
         """Invoke the App."""
         model = self._model
         request = Request("POST", model.url, model.headers, prepared, idempotent=model.idempotent)
         with self._sender.telemetry.calling(request):
-            with _withdrawn_unsent(request, attempt):
+            try:
                 response = await self._sender.fetch(request, self._options)
+            except asyncio.CancelledError:
+                _withdraw_unsent(request, attempt)
+                raise
             result.attempts = response.attempts
             try:
                 result.output = await decode_output(
@@ -273,11 +276,11 @@ class RunToEnd:
             input, self._given, session_id=session, background=True, **self._fields
         )
         try:
-            with _withdrawn_unsent(request, attempt):
-                run = await self._service.create(request, self._creating, None)
+            run = await self._service.create(request, self._creating, None)
         except errors.AmbiguousOutcomeError as error:
             lost = error
         except asyncio.CancelledError:
+            _withdraw_unsent(request, attempt)
             if self._on_leave == "cancel" and request.taken and self._session_id is None:
                 await Leaving(self._service, session_id=session).finish(None)
             raise
@@ -352,15 +355,10 @@ def _not_awaitable(made: object) -> errors.InvalidArgumentError:
     )
 
 
-@contextmanager
-def _withdrawn_unsent(request: Request, attempt: Attempt | None) -> Iterator[None]:
+def _withdraw_unsent(request: Request, attempt: Attempt | None) -> None:
     """Who is cancelled while the request waits for its turn has sent nothing."""
-    try:
-        yield
-    except asyncio.CancelledError:
-        if attempt is not None and not request.taken:
-            attempt.withdraw()
-        raise
+    if attempt is not None and not request.taken:
+        attempt.withdraw()
 
 
 def recalled(output: bytes, output_type: Any) -> Any:
