@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -57,8 +56,6 @@ _BY_STATUS: dict[int, type[errors.APIStatusError]] = {
 # documents `subscription_limit_reached`, and `bad_request`, `unauthorized` and `not_found`, which
 # are their status's name. That others are too is our guess, and so are those that follow.
 _STATUS_BY_CODE = {
-    name.lower(): int(status) for name, status in HTTPStatus.__members__.items() if status >= 400
-} | {
     "subscription_limit_reached": 403,
     "permission_denied": 403,
     "payload_too_large": 413,
@@ -222,7 +219,7 @@ def stream_error(
     """
     data = masked(data, key)
     envelope = envelope_of(data)
-    status = _STATUS_BY_CODE.get((envelope.code or "").lower()) or _status_in(data)
+    status = _status_of((envelope.code or "").lower()) or _status_in(data)
     kind = error_class(status, envelope.code) if status else errors.RunFailedError
     detail = data.get("detail") if isinstance(data, dict) else None
     message = envelope.message or sentence(data) or (str(detail) if detail else "")
@@ -235,6 +232,15 @@ def stream_error(
         body=msgspec.json.encode(data).decode()[:MAX_ERROR_BODY],
         run_id=run_id,
     )
+
+
+def _status_of(code: str) -> int | None:
+    from http import HTTPStatus  # few programs meet such an error
+
+    if code in _STATUS_BY_CODE:
+        return _STATUS_BY_CODE[code]
+    status = HTTPStatus.__members__.get(code.upper())
+    return None if status is None or status < 400 else int(status)
 
 
 def _status_in(data: Any) -> int | None:

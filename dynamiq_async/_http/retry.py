@@ -7,7 +7,6 @@ take may be sent again. One that it may have taken is sent again only when that 
 from __future__ import annotations
 
 import math
-import random
 from datetime import UTC
 from time import time
 from typing import TYPE_CHECKING
@@ -51,6 +50,8 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
 
     def lengthen(self, seconds: float) -> float:
         """`seconds` with jitter."""
+        import random  # most calls are sent once, and importing it takes a millisecond
+
         # At most two seconds: enough to spread calls that were all asked to wait equally long.
         return seconds + random.random() * min(seconds * self.jitter, 2.0)  # noqa: S311
 

@@ -37,8 +37,8 @@ HELD = 4
 
 
 class HaltError(Exception):
-    """Raised by a job to end the batch: no more items are begun, and `error` is raised when those
-    under way have finished, or at once."""
+    """Raised by a handler to end the batch: no more items are begun, and `error` is raised when
+    those under way have finished, or at once."""
 
     def __init__(self, error: Exception, *, at_once: bool = False) -> None:
         super().__init__(error)
@@ -46,7 +46,7 @@ class HaltError(Exception):
         self.at_once = at_once
 
 
-class Job(Protocol[R_co]):
+class Handler(Protocol[R_co]):
     """The work that a batch does for each item."""
 
     async def open(self) -> None:
@@ -64,7 +64,7 @@ class Fanout(Generic[R]):
 
     Args:
         items: what to work on.
-        job: what to do with each.
+        handler: does it for each.
         limiter: the client's.
         demand: what is asked of it meanwhile; its room is the number of workers.
         outage: where the calls wait while there is no connection.
@@ -76,7 +76,7 @@ class Fanout(Generic[R]):
     def __init__(
         self,
         items: Items,
-        job: Job[R],
+        handler: Handler[R],
         tally: Tally,
         limiter: Limiter,
         demand: Demand,
@@ -87,7 +87,7 @@ class Fanout(Generic[R]):
         display: Display | None = None,
     ) -> None:
         self._items = items
-        self._job = job
+        self._handler = handler
         self._tally = tally
         self._limiter = limiter
         self._demand = demand
@@ -257,12 +257,12 @@ class Fanout(Generic[R]):
     async def _run_all(self) -> None:
         try:
             try:
-                await self._job.open()
+                await self._handler.open()
                 with self._limiter.demand(self._demand):
                     await self._work_shown()
             finally:
                 await self._items.aclose()
-                await self._job.aclose()
+                await self._handler.aclose()
         except BaseException as error:
             self._end(error, at_once=True)
             if not isinstance(error, Exception):
@@ -349,7 +349,7 @@ class Fanout(Generic[R]):
     # --- the workers -----------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        items, job, limiter, tally = self._items, self._job, self._limiter, self._tally
+        items, handler, limiter, tally = self._items, self._handler, self._limiter, self._tally
         try:
             while not self._stopped:
                 if self._held >= self._room or self._busy >= limiter.limit:
@@ -363,7 +363,7 @@ class Fanout(Generic[R]):
                 self._held += 1
                 self._busy += 1
                 try:
-                    result = await job(item)
+                    result = await handler(item)
                 finally:
                     self._busy -= 1
                 self._put(item.place, result)

@@ -16,8 +16,8 @@ from dynamiq_async.batch.columns import Columns
 from dynamiq_async.batch.displays import ShowProgress, display_of
 from dynamiq_async.batch.engine import Fanout
 from dynamiq_async.batch.inputs import Inputs, Items, KeyOf
-from dynamiq_async.batch.items import JournaledJob, MapJob, OnError, Unknown
 from dynamiq_async.batch.jobs import LIST_LAG, JobRuns, job_id
+from dynamiq_async.batch.map_handler import MapHandler, OnError, Unknown
 from dynamiq_async.batch.models import BatchProgress, MapResult
 from dynamiq_async.batch.modes import Call, Invoke, Mode, RunToEnd, run_session
 from dynamiq_async.batch.options import (
@@ -351,11 +351,16 @@ def _map(
     api = api_of(client)
     rules = StopRules(max_failures, api.options.policy.max_wait)
     tally = Tally(rules, api.sender.telemetry)
-    work: MapJob
+    handler: MapHandler
     if journal is None:
-        work = MapJob(mode, tally, api.sender, on_error=on_error, include_input=include_input)
+        handler = MapHandler(
+            mode, tally, api.sender, on_error=on_error, include_input=include_input
+        )
     else:
-        work = JournaledJob(
+        # With SQLite and hashes, so only where it is needed.
+        from dynamiq_async.batch.journaled_handler import JournaledHandler
+
+        handler = JournaledHandler(
             mode,
             tally,
             api.sender,
@@ -369,7 +374,7 @@ def _map(
     display = display_of(progress)
     limiter = api.sender.limiter
     engine = Fanout(
-        *(items, work, tally, limiter, demand, outage),
+        *(items, handler, tally, limiter, demand, outage),
         ordered=ordered,
         grace=grace,
         display=display,

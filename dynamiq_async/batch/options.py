@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from dynamiq_async.batch.displays import ShowProgress
     from dynamiq_async.batch.inputs import KeyOf
-    from dynamiq_async.batch.items import OnError, Unknown
     from dynamiq_async.batch.journal import JournalStore
+    from dynamiq_async.batch.map_handler import OnError, Unknown
     from dynamiq_async.batch.shards import Shard
     from dynamiq_async.runs.questions import OnQuestion
     from dynamiq_async.streaming.app_stream import FinalEvent

@@ -10,8 +10,8 @@ from dynamiq_async._http.client import api_of, patient_view
 from dynamiq_async._http.request_options import UNSET, RequestOptions, TimeoutLike
 from dynamiq_async.batch.engine import Fanout
 from dynamiq_async.batch.inputs import Inputs, Items, KeyOf
-from dynamiq_async.batch.items import begun, check_open, keep, unless_ended
 from dynamiq_async.batch.map import CONNECT_PATIENCE, DEFAULT_CONCURRENCY, FanOutIterator
+from dynamiq_async.batch.map_handler import begun, check_open, keep, unless_ended
 from dynamiq_async.batch.models import StreamItem
 from dynamiq_async.batch.options import (
     check_one_of,
@@ -43,7 +43,7 @@ class StreamMany(FanOutIterator[StreamItem[E]]):
     """
 
 
-class _StreamJob:
+class _StreamHandler:
     """One stream after another."""
 
     emit: Callable[[list[StreamItem[Any]]], Awaitable[None]]
@@ -133,8 +133,8 @@ def stream_app(
     api = api_of(app)
     sender, rules = api.sender, StopRules(max_failures, api.options.policy.max_wait)
     tally = Tally(rules, sender.telemetry)
-    job = _StreamJob(open_stream, tally, sender, include_input=include_input)
+    handler = _StreamHandler(open_stream, tally, sender, include_input=include_input)
     demand = demand_of(concurrency, rate)
-    engine = Fanout(Items(inputs, key), job, tally, sender.limiter, demand, outage, grace=grace)
-    job.emit = engine.emit
+    engine = Fanout(Items(inputs, key), handler, tally, sender.limiter, demand, outage, grace=grace)
+    handler.emit = engine.emit
     return StreamMany(engine)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import TYPE_CHECKING, TypedDict
 
 from dynamiq_async import errors
@@ -52,6 +51,8 @@ async def _until_over(
     requests: RunRequests, run_id: str, seen: list[Run], on_question: OnQuestion | None
 ) -> Run:
     """Poll until the run is over. `seen` holds the run as last received."""
+    import random  # few programs poll, and importing it takes a millisecond
+
     ledger, pause, lost = Ledger(), POLL_SECONDS[0], 0
     while True:
         try:

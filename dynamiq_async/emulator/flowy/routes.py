@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ..core.service import Service
-from . import api, links, more_api
+from . import api, generations_api, links
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,16 +22,16 @@ _ENDPOINTS: Sequence[Route[Flowy]] = [
     (
         "POST",
         re.compile("/generations"),
-        api.scoped("generations:write", more_api.start_generation),
+        api.scoped("generations:write", generations_api.start_generation),
     ),
     (
         "GET",
         re.compile("/generations/([^/]+)"),
-        api.scoped("generations:read", more_api.get_generation),
+        api.scoped("generations:read", generations_api.get_generation),
     ),
-    ("GET", re.compile("/credits"), api.scoped("credits:read", more_api.get_credits)),
-    ("GET", re.compile("/assets"), api.scoped("assets:read", more_api.list_assets)),
-    ("GET", re.compile("/assets/([^/]+)"), api.scoped("assets:read", more_api.get_asset)),
+    ("GET", re.compile("/credits"), api.scoped("credits:read", generations_api.get_credits)),
+    ("GET", re.compile("/assets"), api.scoped("assets:read", generations_api.list_assets)),
+    ("GET", re.compile("/assets/([^/]+)"), api.scoped("assets:read", generations_api.get_asset)),
     # Other paths count for the rate limit too.
     *((method, re.compile("/.*"), api.not_found) for method in ("GET", "POST", "DELETE")),
 ]
