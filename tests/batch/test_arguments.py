@@ -512,11 +512,11 @@ async def test_the_figures_tell_how_far_it_is(app: AsyncApp) -> None:
 async def test_the_rate_is_that_of_the_last_while(
     app: AsyncApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dynamiq_async.batch import items, tally
+    from dynamiq_async.batch import map_handler, tally
 
     time = 0.0
     monkeypatch.setattr(tally, "perf_counter", lambda: time)
-    monkeypatch.setattr(items, "perf_counter", lambda: time)
+    monkeypatch.setattr(map_handler, "perf_counter", lambda: time)
 
     async def call(_: AsyncApp, n: int) -> int:
         nonlocal time
