@@ -23,9 +23,11 @@ _HEAD = re.compile(
 _MAX_HEAD = 8 * 1024
 
 # Each would mean something that is not looked at here, also within a value.
-_NOT_PLAIN = re.compile(rb"transfer-encoding|content-encoding|upgrade|trailer")
+_NOT_PLAIN = (b"transfer-encoding", b"content-encoding", b"upgrade", b"trailer")
 _KEPT = re.compile(rb"(?s)(?!.*connection.*connection)(?:.*\n)?connection:[ \t]*keep-alive[ \t]*\r")
-_LENGTH = re.compile(rb"(?:^|\n)content-length:[ \t]*([0-9]{1,9})[ \t]*\r")
+_LENGTH = b"content-length:"
+_MAX_DIGITS = 9
+_LF = b"\n"[0]
 
 
 class PlainHeaders:
@@ -54,16 +56,26 @@ class PlainHeaders:
 def plain_response(data: bytes) -> tuple[int, PlainHeaders, bytes] | None:
     """Status, headers and body of a response that is all of `data` and plain, else None."""
     head = _HEAD.match(data)
-    if head is None or head.end() > _MAX_HEAD or head[1] == b"204":
+    if head is None:
         return None
-    lines = head[2]
+    status, lines = head.groups()
+    end = head.end()
     lower = lines.lower()
-    length = _LENGTH.search(lower)
-    if length is None or lower.count(b"content-length") > 1 or _NOT_PLAIN.search(lower):
+    if end > _MAX_HEAD or not 0 < _length(lower) == len(data) - end:
         return None
+    for word in _NOT_PLAIN:
+        if word in lower:
+            return None
     if b"connection" in lower and _KEPT.match(lower) is None:
         return None
-    end = head.end()
-    if not 0 < int(length[1]) == len(data) - end:
-        return None
-    return int(head[1]), PlainHeaders(lines), data[end:]
+    return int(status), PlainHeaders(lines), data[end:]
+
+
+def _length(lower: bytes) -> int:
+    """The one length that the lines of a head tell; -1 for none, or where that is not plain."""
+    name = lower.find(_LENGTH)
+    if name < 0 or (name and lower[name - 1] != _LF) or lower.find(_LENGTH[:-1], name + 1) > 0:
+        return -1
+    start = name + len(_LENGTH)
+    told = lower[start : lower.find(b"\r", start)].strip(b" \t")
+    return int(told) if told.isdigit() and len(told) <= _MAX_DIGITS else -1
