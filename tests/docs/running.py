@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -212,6 +213,8 @@ def _serve(arguments: list[str], folder: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
+        limit = threading.Timer(SECONDS, process.kill)
+        limit.start()
         try:
             assert process.stdout is not None
             said: list[str] = []
@@ -219,6 +222,7 @@ def _serve(arguments: list[str], folder: Path) -> None:
                 said.append(line)
                 if line.startswith(STARTED):
                     process.send_signal(signal.SIGINT)
-            assert process.wait(SECONDS) == 0, "".join(said)
+            assert process.wait() == 0, "".join(said)
         finally:
+            limit.cancel()
             process.kill()

@@ -229,6 +229,42 @@ async def test_errors_are_scrubbed(serve: Serve, mode: Mode) -> None:
     assert len(served.posts) == 1
 
 
+@both
+async def test_arguments_that_do_not_fit_the_schema_make_no_run(serve: Serve, mode: Mode) -> None:
+    served = await serve("echo")
+    schema = {
+        "type": "object",
+        "properties": {"question": {"type": "string"}, "more": {"$ref": "https://else.example/s"}},
+        "required": ["question"],
+    }
+    async with Client(server_of(served, input=None, schema=schema), mode=mode) as client:
+        wrong = [
+            await client.call_tool("bot", arguments)
+            for arguments in ({}, {"question": 7}, {"question": "a", "more": 1})
+        ]
+        assert not served.posts
+        right = await client.call_tool("bot", {"question": "a", "else": 1})
+    assert all(result.is_error for result in wrong)
+    missing, number, elsewhere = map(text, wrong)
+    assert "do not fit: $: 'question' is a required property" in missing
+    assert "do not fit: question: 7 is not of type 'string'" in number
+    assert "refers to https://else.example/s, which it does not hold" in elsewhere
+    assert right.structured_content == {"question": "a", "else": 1}
+
+
+async def test_who_runs_the_server_is_told_of_a_wrong_key(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = await serve("echo")
+    served.emulator.script(Fault(status=401))
+    async with Client(server_of(served)) as client:
+        result = await client.call_tool("bot", {"topic": "x"})
+    assert "401" not in text(result)
+    [record] = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert record.getMessage().startswith("the tool bot: ")
+    assert "401" in record.getMessage()
+
+
 @pytest.mark.parametrize("on_leave", ["cancel", "detach"])
 async def test_a_call_that_its_client_cancels(serve: Serve, on_leave: Any) -> None:
     served = await serve(waits)
@@ -283,6 +319,8 @@ async def test_what_a_server_cannot_be_made_of(
         AppTool(app, "bot", "Asks.", input=Topic, schema={"type": "object"})
     with pytest.raises(errors.InvalidArgumentError, match="of an object"):
         AppTool(app, "bot", "Asks.", schema={"type": "string"})
+    with pytest.raises(errors.InvalidArgumentError, match="no JSON Schema"):
+        make_server([AppTool(app, "bot", "Asks.", schema={"type": "object", "required": 1})])
     monkeypatch.setitem(sys.modules, "mcp.server.lowlevel", None)
     with pytest.raises(errors.MissingExtraError, match=r"dynamiq-async\[mcp\]"):
         make_server([tool])

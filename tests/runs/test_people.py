@@ -395,13 +395,13 @@ async def test_a_question_without_an_answer_does_not_hang_beyond_the_deadline(
     serve: Serve, handler: Any
 ) -> None:
     served = await serve(asks_twice)
-    stream = served.app.runs.stream({}, on_question=handler, timeout=0.1)
+    stream = served.app.runs.stream({}, on_question=handler, timeout=1.0)
     with pytest.raises(errors.APITimeoutError) as caught:
         await stream.run()
     assert (caught.value.limit, caught.value.run_id) == ("total", stream.run_id)
     assert caught.value.sequence == stream.sequence == (1 if handler is never else 2)
     with pytest.raises(errors.APITimeoutError, match="answers to: 'How\\?'") as caught:
-        await served.app.runs.wait(await opened(served), on_question=handler, timeout=0.1)
+        await served.app.runs.wait(await opened(served), on_question=handler, timeout=1.0)
     assert caught.value.limit == "total"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -73,13 +74,16 @@ class InputType:
         """What is wrong with a value, by the paths of its fields; `path` is its own."""
         if self._takes_it_as_it_is:
             return {}
-        if _is_model(self.kind):
-            return _model_complaints(self.kind, value, path)
         try:
+            if _is_model(self.kind):
+                return _model_complaints(self.kind, value, path)
             _convert(value, self.kind)
         except msgspec.ValidationError as error:
             # It tells of the first field only.
-            return self._one_by_one(value, path) or dict([_complaint(str(error), path)])
+            found = self._one_by_one(value, path)
+            return found or dict([_complaint(str(error), path)])
+        except Exception:  # noqa: BLE001 - of code of the type's own, which fails the App, later
+            return {}
         return {}
 
     @cached_property
@@ -96,6 +100,9 @@ class InputType:
     def _one_by_one(self, value: Any, path: str) -> dict[str, str]:
         """The complaints about the fields of an object, or the items of an array."""
         found: dict[str, str] = {}
+        if (inner := _without_none(self.kind)) is not self.kind:
+            found = InputType(inner).complaints(value, path)
+            return {} if path in found else found
         item = _item(self.kind)
         if isinstance(value, list) and item is not None:
             for index, one in enumerate(value):
@@ -162,6 +169,14 @@ def _fields(kind: Any) -> Iterator[tuple[str, Any, bool]]:
         while str(typing.get_origin(hint)).rpartition(".")[2] in _MARKS:
             (hint,) = typing.get_args(hint)
         yield field.encode_name, hint, field.required
+
+
+def _without_none(kind: Any) -> Any:
+    """A type, where it is that or None."""
+    if typing.get_origin(kind) not in (typing.Union, types.UnionType):
+        return kind
+    members = [one for one in typing.get_args(kind) if one is not type(None)]
+    return members[0] if len(members) == 1 else kind
 
 
 def _item(kind: Any) -> Any:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .input_files import InputFile
     from .questions import Answer
 
+_MOST_SKIPPED = 1_000_000
 _TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 App = Callable[..., Any]
@@ -277,7 +278,10 @@ class RunContext(msgspec.Struct, eq=False, kw_only=True, dict=True):
         await asyncio.sleep(self.pace)
 
     def skip_sequence(self, count: int = 1) -> None:
-        """Leave out the next sequence numbers, for good."""
+        """Leave out the next sequence numbers, for good. Raises ValueError for more than a million
+        at once."""
+        if abs(count) > _MOST_SKIPPED:
+            raise ValueError(f"count must be at most {_MOST_SKIPPED:,}, not {count!r}")
         self.channel.skip(count)
 
     async def ask(

@@ -3,8 +3,8 @@
 | to find | look in |
 |---|---|
 | what a tape holds, and its file | `models` |
-| what is kept off it | `masks` |
-| recording | `recorder`, `relay`, `takes`, `upstream`, `responses`, `codings` |
+| what is kept off it | `masks` in the core |
+| recording | `recorder`, `proxy`, `takes`, `upstream`, `responses`, `codings` |
 | replaying | `player`, `matching` |
 | what both are | `server`, `writer`, `sockets` |
 """

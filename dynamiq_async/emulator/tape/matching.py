@@ -16,7 +16,7 @@ from ... import _json
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from .masks import Mask
+    from ..core.masks import Mask
     from .models import Exchange, Request
 
 _SHOWN = 60

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Unpack, cast
 
 from aiohttp import WSMsgType
 
+from ..core.masks import Mask, Secrets
 from ..core.wire import pause
-from .masks import Mask, Secrets
 from .matching import Asked, difference, explain
 from .models import Content, Request, read_tape
 from .server import TAPE_KEY, Serving, TapeServer, request_of, respond_json

@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 from yarl import URL
 
-from .masks import Mask, Secrets
+from ..core.masks import Mask, Secrets
 from .models import VERSION, Header
 from .proxy import relay
 from .server import Serving, TapeServer, is_socket, request_of

@@ -28,8 +28,8 @@ from .writer import ResponseWriter
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from ..core.masks import Mask
     from ..core.multipart import Buffer
-    from .masks import Mask
 
 TAPE_KEY = "dynamiq_acc_tape"
 """What clients may send to a tape as their Access Key. It asks for none."""

@@ -11,7 +11,7 @@ from .sockets import is_control, is_final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .masks import Mask
+    from ..core.masks import Mask
     from .models import End, Request
     from .responses import Framing
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from ..core.fault_data import convert
-from ..core.refusals import RefusalError
+from ..core.refusals import RefusalError, bad_fields
 from . import shown_runs, views
 from .access import json_object
 
 if TYPE_CHECKING:
+    from ..app.questions import Question
     from .inspector import InspectorExchange
     from .shown_runs import ShownRun
 
@@ -21,9 +22,9 @@ class _Answer(Struct, forbid_unknown_fields=True):
 
     request_id: str
     approved: bool | None = None
-    params: dict[str, Any] = {}
+    params: dict[str, Any] | None = None
     feedback: str | None = None
-    content: str = ""
+    content: str | None = None
     answers: list[dict[str, Any]] | None = None
 
 
@@ -47,12 +48,7 @@ async def answer(exchange: InspectorExchange, id: str) -> None:
     open = [question for question in run.open_questions if question.id == given.request_id]
     if not open:
         raise RefusalError(409, "conflict", "there is no such open question")
-    if open[0].kind == "human_feedback":
-        open[0].reply(given.content, given.answers)
-    elif given.approved is None:
-        raise RefusalError(400, "bad_request", "approved: true or false")
-    else:
-        open[0].decide(given.approved, given.params, given.feedback or None)
+    _give(open[0], given)
     if (kept := exchange.state.apps.runs.get(id)) is not None:
         kept.keep(open[0])
     await _done(exchange)
@@ -65,6 +61,24 @@ async def cancel(exchange: InspectorExchange, id: str) -> None:
     json_object(exchange)
     run.cancel()
     await _done(exchange)
+
+
+def _give(question: Question, given: _Answer) -> None:
+    is_approval = question.kind == "approval_request"
+    others = ("content", "answers") if is_approval else ("approved", "params", "feedback")
+    wrong = {
+        name: "is for a question of another kind"
+        for name in others
+        if getattr(given, name) is not None
+    }
+    if is_approval and given.approved is None:
+        wrong["approved"] = "must be true or false"
+    if wrong:
+        raise bad_fields(wrong)
+    if given.approved is None:
+        question.reply(given.content or "", given.answers)
+    else:
+        question.decide(given.approved, given.params, given.feedback or None)
 
 
 async def _done(exchange: InspectorExchange) -> None:

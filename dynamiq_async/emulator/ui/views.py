@@ -12,10 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..core.fault_data import fault_data
-from .masks import MASK, mask_items, mask_text
+from .masks import MASK, ShownRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..app.state import Deployment
     from ..core.request_record import RequestRecord
@@ -40,7 +40,7 @@ _dumps = partial(json.dumps, default=_plain, separators=(",", ":"))
 
 
 class Text(TypedDict):
-    """A value as text. It is cut where its `size`, in bytes, is more than that of `text`."""
+    """A value as text. `size` is that of the whole in bytes; `cut` is whether some is missing."""
 
     text: str
     size: int
@@ -55,11 +55,13 @@ def encode(value: Any) -> bytes:
         return _dumps(json.loads(_dumps(value), parse_constant=lambda _: None)).encode()
 
 
-def text(data: bytes, size: int | None = None) -> Text:
+def text(data: bytes, size: int | None = None, mask: Callable[[bytes], bytes] = bytes) -> Text:
     """Bytes as text. `size` is that of the whole, of which they may be the beginning."""
     size = len(data) if size is None else size
-    shown = data[:MAX_TEXT]
-    return {"text": shown.decode("utf-8", "replace"), "size": size, "cut": size > len(shown)}
+    # A secret at the end of what is shown is masked as a whole.
+    masked = mask(data[: 2 * MAX_TEXT])
+    cut = size > min(len(data), 2 * MAX_TEXT) or len(masked) > MAX_TEXT
+    return {"text": masked[:MAX_TEXT].decode("utf-8", "replace"), "size": size, "cut": cut}
 
 
 def value(given: Any) -> Text | None:
@@ -112,18 +114,19 @@ def request(record: RequestRecord) -> dict[str, Any]:
 
 def whole_request(record: RequestRecord) -> dict[str, Any]:
     """A request with its headers and body, and the beginning of its response."""
+    shown = ShownRequest(record)
     return {
         **request(record),
         "app": None if record.service else record.app,
         "service": record.service.replace("flowy-files", "flowy") or None,
-        "query": mask_items(record.query),
-        "headers": mask_items(record.headers),
-        "body": _masked(text(record.body, record.size)) if not record.form else None,
+        "query": shown.query,
+        "headers": shown.headers,
+        "body": text(record.body, record.size, shown.body) if not record.form else None,
         "parts": [
             {"name": part.name, "filename": part.filename, "size": part.size}
             for part in record.form
         ],
-        "response": _masked(text(record.sent, record.bytes_sent)),
+        "response": text(record.sent, record.bytes_sent, shown.sent),
         "faults": value(fault_data(record.fault) or None),
     }
 
@@ -131,7 +134,3 @@ def whole_request(record: RequestRecord) -> dict[str, Any]:
 def _path(record: RequestRecord) -> str:
     """Its path. That of a link by which an end user connects an account is a secret."""
     return f"/~connect/{MASK}" if record.service == "connect" else record.path
-
-
-def _masked(shown: Text) -> Text:
-    return {**shown, "text": mask_text(shown["text"])}

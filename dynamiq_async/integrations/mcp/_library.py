@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dynamiq_async.errors import MissingExtraError
+from dynamiq_async.errors import InvalidArgumentError, MissingExtraError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from types import ModuleType
 
 
@@ -36,6 +37,36 @@ def library() -> Library:
             "pip install 'dynamiq-async[mcp]'"
         ) from error
     return Library(types, Server, state, stdio_server)
+
+
+def checker(schema: Mapping[str, Any]) -> Callable[[Any], str | None]:
+    """A function that tells why arguments do not fit a JSON Schema; None where they do. Schemas
+    that it refers to are not fetched.
+
+    Raises:
+        InvalidArgumentError: it is no JSON Schema.
+    """
+    from jsonschema import exceptions, validators
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    kind: Any = validators.validator_for(schema, default=validators.Draft202012Validator)
+    try:
+        kind.check_schema(schema)
+    except exceptions.SchemaError as error:
+        raise InvalidArgumentError(
+            f"schema is no JSON Schema: {error.message}", argument="schema"
+        ) from None
+    validator = kind(schema, registry=Registry())
+
+    def complaint(arguments: Any) -> str | None:
+        try:
+            error = exceptions.best_match(validator.iter_errors(arguments))
+        except Unresolvable as missing:
+            return f"the schema refers to {missing.ref}, which it does not hold"
+        return None if error is None else f"{error.json_path.removeprefix('$.')}: {error.message}"
+
+    return complaint
 
 
 def web_server() -> Any:

@@ -7,6 +7,7 @@ made again with the answer, on whatever machine; older clients are asked during 
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,9 +15,10 @@ from msgspec import Struct
 
 from dynamiq_async import errors
 from dynamiq_async._http.request_options import UNSET
+from dynamiq_async._telemetry import extra
 from dynamiq_async._version import __version__
 from dynamiq_async.events.run_events import DELTAS
-from dynamiq_async.integrations.mcp._library import Library, library
+from dynamiq_async.integrations.mcp._library import Library, checker, library
 from dynamiq_async.runs.questions import QuestionEvent
 from dynamiq_async.tools import error_text, text_of_output
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from dynamiq_async.events import Question, RunEvent
     from dynamiq_async.integrations.mcp.tools import AppTool
     from dynamiq_async.runs import RunStream
+
+log = logging.getLogger("dynamiq_async")
 
 STATELESS = "2026-07-28"
 """The first version of the protocol without calls from the server to the client. Versions are
@@ -76,7 +80,7 @@ def make_server(
         state_seconds: how long an answer may take.
 
     Raises:
-        InvalidArgumentError: two tools have the same name, or a key is too short.
+        InvalidArgumentError: two tools have the same name, a schema is none, or a key is too short.
         MissingExtraError: the extra `mcp` is not installed.
     """
     by_name = {tool.name: tool for tool in tools}
@@ -109,6 +113,9 @@ class _Calls:
     def __init__(self, tools: dict[str, AppTool], found: Library) -> None:
         self._tools = tools
         self._types: Any = found.types
+        self._complaints = {
+            tool.name: checker(tool.schema) for tool in tools.values() if tool.inputs is None
+        }
 
     async def list(
         self, ctx: ServerRequestContext[Any], params: PaginatedRequestParams | None
@@ -136,6 +143,8 @@ class _Calls:
         try:
             return await self._run(tool, ctx, params)
         except errors.DynamiqError as error:
+            if not isinstance(error, errors.InvalidArgumentError | errors.QuestionError):
+                log.warning("the tool %s: %s", tool.name, error, extra=extra(error))
             what, advice = error_text(error)
             return self._failed(f"{tool.name} {what}. {advice}")
 
@@ -145,7 +154,7 @@ class _Calls:
         runs, leave = tool.app.runs, tool.on_leave
         limit = UNSET if tool.timeout is None else tool.timeout
         if params.request_state is None:
-            value = tool.value(params.arguments or {})
+            value = self._value(tool, params.arguments or {})
             stream = runs.stream(value, dedupe=True, on_leave=leave, timeout=limit)
         else:
             # The library has opened it: what is not of this server never gets here.
@@ -159,6 +168,15 @@ class _Calls:
         async with stream:
             asked = await self._follow(tool, ctx, stream)
             return asked if asked is not None else self._done(ctx, await stream.output())
+
+    def _value(self, tool: AppTool, arguments: dict[str, Any]) -> Any:
+        if tool.inputs is not None:
+            return tool.inputs.checked(arguments)
+        if (wrong := self._complaints[tool.name](arguments)) is not None:
+            raise errors.InvalidArgumentError(
+                f"the arguments do not fit: {wrong}", argument="arguments"
+            )
+        return arguments
 
     async def _follow(
         self, tool: AppTool, ctx: ServerRequestContext[Any], stream: RunStream[Any]

@@ -33,7 +33,7 @@ class AppTool:
         name: what the model calls it.
         description: what the model is told of it.
         input: the fields of the App's input, as for `AsyncApp.tool`. Arguments are checked.
-        schema: in its place, a JSON Schema of an object. Arguments are sent as they come. Without
+        schema: in its place, a JSON Schema of an object, by which arguments are checked. Without
             either, any object is taken.
         hints: what the tool does. That it reaches into an open world is always told.
         on_leave: what becomes of the run of a call that the client cancels: "detach" lets it go on,
@@ -76,14 +76,6 @@ class AppTool:
         self.hints: Hints = hints or {}
         self.on_leave: OnLeave = on_leave
         self.timeout = timeout
-
-    def value(self, arguments: Mapping[str, Any]) -> Any:
-        """The App's input for the arguments of a call.
-
-        Raises:
-            InvalidArgumentError: they do not fit.
-        """
-        return arguments if self.inputs is None else self.inputs.checked(arguments)
 
 
 def tool_name(app: str, taken: Collection[str] = ()) -> str:

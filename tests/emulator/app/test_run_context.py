@@ -160,3 +160,13 @@ async def test_a_run_says_what_it_is(connect: Any) -> None:
         await (await connect(emulator)).post("/", {"input": {}})
     [run] = seen
     assert repr(run) == f"<RunContext {run.id} of app>"
+
+
+async def test_more_sequence_numbers_than_a_file_can_hold_are_not_left_out(connect: Any) -> None:
+    async def app(input: dict[str, Any], run: RunContext) -> None:
+        run.skip_sequence(2**63)
+
+    async with Emulator(app) as emulator:
+        failed = await (await connect(emulator)).post("/", {"input": {}})
+    assert failed.json["status"] == "failure"
+    assert "count must be at most 1,000,000" in json.dumps(failed.json)

@@ -465,12 +465,56 @@ async def test_stray_fields_and_models_within(connect: Any) -> None:
             "input.people[0].question": BLANK,
             "input.note.a": "must be an integer",
             "input.by.a.question": BLANK,
-            "input.one": "question cannot be blank",
+            "input.one.question": BLANK,
         }
         right = await client.post(
             "/nested", {"input": {"people": [{"question": "q"}], "note": {}, "rest": [1, {}]}}
         )
         assert right.json == {"people": ["q"], "rest": [1, {}]}
+
+
+class Checked(Struct):
+    items: list[int]
+
+    def __post_init__(self) -> None:
+        {}[self.items[0]]
+
+
+class Fails(pydantic.BaseModel):
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def fail(cls, given: Any) -> Any:
+        raise KeyError("of its own")
+
+
+def optional(person: Person | None = None, asked: Question | int | None = None) -> Any:
+    return {}
+
+
+def checked(input: Checked, run: RunContext) -> Any: ...
+
+
+def fails(input: Fails, run: RunContext) -> Any: ...
+
+
+async def test_every_wrong_field_of_what_may_be_left_out_is_told(connect: Any) -> None:
+    async with Emulator(optional) as emulator:
+        client = await connect(emulator)
+        wrong = await client.post("/", {"input": {"person": {"age": "a"}, "asked": "b"}})
+        assert wrong.error["details"] == {
+            "input.person.name": BLANK,
+            "input.person.age": "must be an integer",
+            "input.asked": "must be an integer or an object or null",
+        }
+
+
+@pytest.mark.parametrize("app", [checked, fails])
+async def test_an_error_of_the_types_own_code_is_the_apps_failure(connect: Any, app: Any) -> None:
+    async with Emulator(app) as emulator:
+        failed = await (await connect(emulator)).post("/", {"input": {"items": [1]}})
+        assert failed.status == 200
+        assert failed.json["status"] == "failure"
+        assert emulator.executions[0].failed_nodes["node-1"] in ("1", "'of its own'")
 
 
 def test_signatures_are_read_once_and_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dynamiq_async.emulator.tape.masks import Mask
+from dynamiq_async.emulator.core.masks import Mask
 from dynamiq_async.emulator.tape.matching import Asked, difference, explain
 from dynamiq_async.emulator.tape.models import Content, Ending, Exchange, Request
 

@@ -217,6 +217,8 @@ async def test_an_invocation_is_answered_too(emulator: Emulator, connect: Any, l
         ({"request_id": "{id}", "approved": "yes"}, 400),
         ({"request_id": "{id}", "approved": True, "params": []}, 400),
         ({"request_id": "{id}", "aproved": True}, 400),
+        ({"request_id": "{id}", "content": "yes"}, 400),
+        ({"request_id": "{id}", "approved": True, "answers": []}, 400),
     ],
 )
 async def test_a_wrong_answer_is_refused(
@@ -421,14 +423,52 @@ async def test_a_request_is_shown_without_its_secrets(emulator: Emulator, connec
     assert b"hush" not in shown.body
     assert str(emulator.access_key).encode() not in shown.body
     whole = shown.json
-    assert whole["query"] == [["access_token", "••••"], ["page", "2"]]
-    assert {name.lower(): text for name, text in whole["headers"]}["cookie"] == "••••"
+    assert whole["query"] == [["access_token", "***"], ["page", "2"]]
+    assert {name.lower(): text for name, text in whole["headers"]}["cookie"] == "***"
     given = json.loads(whole["body"]["text"])
-    assert given["input"] == {"q": 1, "password": "••••", "usage": {"prompt_tokens": "9"}}
-    assert given["extra"] == {"accessKey": "••••"}
+    assert given["input"] == {"q": 1, "password": "***", "usage": {"prompt_tokens": "9"}}
+    assert given["extra"] == {"accessKey": "***"}
     assert json.loads(whole["response"]["text"])["usage"] == {"prompt_tokens": "9"}
     assert (whole["app"], whole["service"], whole["status"]) == ("echo", None, 200)
     assert (await client.get("/_emulator/requests/nope")).status == 404
+
+
+async def test_what_is_said_in_other_words_is_masked_too(emulator: Emulator, connect: Any) -> None:
+    client = await connect(emulator)
+    within = json.dumps({"api_key": "hush-1", "note": "of key-4711-4711"})
+    body = {"input": {"text": within, "more": ["key-4711-4711"]}}
+    path = "/?key=hush-2&sig=hush-3&n=1"
+    await client.post(path, body, Authorization="Bearer key-4711-4711", X_Session="hush-4")
+    form = b"password=hush-5&q=1"
+    await client.post("/", form, content_type="application/x-www-form-urlencoded")
+    shown = [
+        await client.get(f"/_emulator/requests/{record.request_id}")
+        for record in list(emulator.requests)
+    ]
+    assert not any(word in one.body for one in shown for word in (b"hush", b"key-4711"))
+    assert json.loads(shown[0].json["body"]["text"])["input"]["more"] == ["***"]
+    assert shown[0].json["query"] == [["key", "***"], ["sig", "***"], ["n", "1"]]
+    assert shown[1].json["body"]["text"] == "password=***&q=1"
+
+
+async def test_an_answer_to_another_kind_of_question_is_refused(
+    emulator: Emulator, connect: Any
+) -> None:
+    client = await connect(emulator)
+    id = await background(emulator, client, "asking")
+    run = emulator.runs[id]
+    await emulator.wait_until(lambda: run.open_questions)
+    path, first = f"/_emulator/runs/{id}/answers", run.questions[0]
+    assert (await client.post(path, {"request_id": first.id, "approved": True})).status == 200
+    await emulator.wait_until(lambda: len(run.questions) == 2)
+    second = run.questions[1]
+    for verdict in ({"approved": False}, {"params": {}}, {"feedback": "no"}):
+        wrong = await client.post(path, {"request_id": second.id, **verdict})
+        assert (wrong.status, wrong.error["details"]) == (
+            400,
+            dict.fromkeys(verdict, "is for a question of another kind"),
+        )
+    assert second.open
 
 
 async def test_requests_of_all_kinds_are_shown(emulator: Emulator, connect: Any) -> None:
@@ -451,7 +491,7 @@ async def test_requests_of_all_kinds_are_shown(emulator: Emulator, connect: Any)
     assert (dropped["events"], dropped["finished"]) == (1, True)
     assert form["body"] is None
     assert form["parts"][1] == {"name": "files", "filename": "<b>.txt", "size": 4}
-    assert link["path"] == "/~connect/••••"
+    assert link["path"] == "/~connect/***"
 
 
 async def test_a_long_response_is_cut(emulator: Emulator, connect: Any) -> None:

@@ -1,9 +1,9 @@
-"""What is kept off a tape: keys, cookies, signatures of links, and the fields that its user names.
+"""What is kept off tapes, and out of the inspector: keys, cookies, signatures of links, and fields.
 
-All values of a field become the same, so that a tape tells nothing of them, not even how long they
-are, and another request of the same kind matches on replay. What a masked field of a request has in
-it is masked wherever this exchange or a later one repeats it in one piece. A text that a workflow
-streams is looked at event by event: what it says over several of them stays.
+All values of a field become the same, so that nothing is told of them, not even how long they are,
+and another request of the same kind matches when a tape is replayed. What a masked field of a
+request has in it is masked wherever this exchange or a later one repeats it in one piece. A text
+that a workflow streams is looked at event by event: what it says over several of them stays.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MASKED = b"***"
 """What stands for a text; 0 stands for a number, false for true and false."""
 
 _SECRET_HEADER = re.compile(
-    "auth|cookie|token|secret|session|signature|passw|credential|jwt|(?:api|access|functions)[-_]?key"
+    "auth|cookie|token|secret|session|signature|passw|credential|jwt|(?:api|access|private|functions)[-_]?key"
     "|^sec-websocket-key$",
     re.IGNORECASE,
 )
@@ -45,7 +45,7 @@ _SECRET_FIELDS = [
     "secret",
     "token",
 ]
-_SECRET_PARAMETERS = [
+SECRET_PARAMETERS = [
     *map(str.lower, _SECRET_FIELDS),
     "key",
     "sig",
@@ -73,7 +73,7 @@ _TOKEN = re.compile(
     rb"|(?P<open>[\[{])|(?P<close>[\]}])"
 )
 _LINK = re.compile(
-    rb"(?:[?&]|(?<!\\)\\+u0026)(?:" + "|".join(_SECRET_PARAMETERS).encode() + rb')=([^&"\\\s<>#]+)'
+    rb"(?:[?&]|(?<!\\)\\+u0026)(?:" + "|".join(SECRET_PARAMETERS).encode() + rb')=([^&"\\\s<>#]+)'
     rb'|://([^/@?#"\\\s<>]+)@',  # a user and a password
     re.IGNORECASE,
 )
@@ -126,7 +126,7 @@ class Mask:
     def __init__(self, names: Collection[str], secrets: Secrets | None = None) -> None:
         self._given = set(names)
         self._names = {name.lower() for name in names}
-        self._parameters = self._names | set(_SECRET_PARAMETERS)
+        self._parameters = self._names | set(SECRET_PARAMETERS)
         self._secrets = Secrets() if secrets is None else secrets
         self._request_fields = _fields(self._given | set(_SECRET_FIELDS))
         # In a response, a token may be a piece of a model's text.

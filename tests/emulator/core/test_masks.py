@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamiq_async.emulator.tape.masks import Mask, Secrets
+from dynamiq_async.emulator.core.masks import Mask, Secrets
 
 SECRET = "s3cr3t-value-0123"
 
