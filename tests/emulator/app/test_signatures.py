@@ -477,7 +477,7 @@ class Checked(Struct):
     items: list[int]
 
     def __post_init__(self) -> None:
-        {}[self.items[0]]
+        raise KeyError(self.items[0])
 
 
 class Fails(pydantic.BaseModel):

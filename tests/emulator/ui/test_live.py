@@ -462,7 +462,8 @@ async def test_an_answer_to_another_kind_of_question_is_refused(
     assert (await client.post(path, {"request_id": first.id, "approved": True})).status == 200
     await emulator.wait_until(lambda: len(run.questions) == 2)
     second = run.questions[1]
-    for verdict in ({"approved": False}, {"params": {}}, {"feedback": "no"}):
+    verdicts: tuple[dict[str, Any], ...] = ({"approved": False}, {"params": {}}, {"feedback": "no"})
+    for verdict in verdicts:
         wrong = await client.post(path, {"request_id": second.id, **verdict})
         assert (wrong.status, wrong.error["details"]) == (
             400,
