@@ -39,7 +39,7 @@ class Api:
         max_event_bytes: the most that one event of a stream may have, in bytes.
     """
 
-    __slots__ = ("_header_sets", "headers", "max_event_bytes", "options", "sender", "url")
+    __slots__ = ("_header_sets", "_root", "headers", "max_event_bytes", "options", "sender", "url")
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class Api:
         max_event_bytes: int,
     ) -> None:
         self.url: str = url
+        self._root = f"{url}/"
         self.sender: Sender = sender
         self.options: SendOptions = options
         self.headers: Mapping[str, str] = headers
@@ -98,7 +99,7 @@ class Api:
         if given.query is not None:
             query = {**(query or {}), **check_mapping(given.query, "extra_query")}
         # A batch calls the root endpoint tens of thousands of times: its URL needs no joining.
-        url = f"{self.url}/" if path == ("",) and not query else None
+        url = self._root if path == ("",) and not query else None
         return Request(
             method,
             url or join_url(self.url, *path, query=query),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
@@ -11,6 +11,9 @@ from dynamiq_async._http.multipart import Multipart
 from dynamiq_async._http.uploads import as_uploads
 from dynamiq_async._json import encode, encode_object, text_of
 from dynamiq_async.options import check_mapping
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 
 def input_body(input: Any, *, row: bool = False) -> bytes:
@@ -23,8 +26,12 @@ def root_body(
     *,
     row: bool = False,
     files: Any = None,
+    user_id: str | None = None,
+    session_id: str | UUID | None = None,
+    last_node_output: bool | None = None,
+    error_on_node_failure: bool | None = None,
     extra_body: Mapping[str, Any] | None = None,
-    **fields: Any,
+    **more: Any,
 ) -> bytes | Multipart:
     """The body of `POST /`: JSON, or multipart when there are files.
 
@@ -33,11 +40,20 @@ def root_body(
 
     Args:
         row: the input may be the row of a frame, whose missing values are NaN.
+        more: other fields of the request.
     """
-    if files is extra_body is None and [*fields.values()].count(None) == len(fields):
-        return input_body(input, row=row)  # most calls are this, and need no second encoding
+    plain = user_id is session_id is None and last_node_output is error_on_node_failure is None
+    if plain and files is extra_body is None and not more:
+        return input_body(input, row=row)  # most calls are this: one encoding is enough
     encoded = encode_object(input, "input", row=row)
     added = check_mapping(extra_body, "extra_body")
+    fields = {
+        "user_id": user_id,
+        "session_id": session_id,
+        "last_node_output": last_node_output,
+        "error_on_node_failure": error_on_node_failure,
+        **more,
+    }
     known = {k: v for k, v in fields.items() if v is not None}
     uploads = as_uploads(files)
     body = {"input": Raw(encoded)} | known | dict(added)

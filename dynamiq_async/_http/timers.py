@@ -12,7 +12,7 @@ import asyncio
 import sys
 from math import inf
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from dynamiq_async import errors
 
@@ -204,7 +204,7 @@ class TaskLimits(TimeLimits):
 
     __slots__ = ("_cancelling", "_passed", "_task")
 
-    _task: asyncio.Task[object]
+    _task: Any  # which there is, for the limits begin within it
 
     def __init__(self, timeout: Timeout, deadline: float | None, timer: Timer) -> None:
         # Not by `super()`, for every call makes one.
@@ -225,7 +225,7 @@ class TaskLimits(TimeLimits):
         self._task.cancel()
 
     def __enter__(self) -> Self:
-        self._task = cast("asyncio.Task[object]", asyncio.current_task(self._timer.loop))
+        self._task = asyncio.current_task(self._timer.loop)
         self._cancelling = self._task.cancelling()
         self.run(self.limit)
         return self
