@@ -190,6 +190,23 @@ async def test_a_start_that_needs_a_choice_says_that_it_does(
     assert "the same command with your choice goes on where it was" in result.err
 
 
+async def test_a_batch_of_which_a_journal_has_every_input_otherwise_is_stopped_at_once(
+    folder: Path, emulator: Emulator, cli: CLI
+) -> None:
+    rows = "".join(f"{n},{n}\n" for n in range(100))
+    (folder / "in.csv").write_text(f"id,n\n{rows}")
+    command = ("batch", "in.csv", "-o", "out.jsonl", "--journal", "job.db", "--key", "id")
+    assert (await cli(*command)).code == 0
+    (folder / "in.csv").write_text(f"id,n\n{rows}more,1\n")
+    result = await cli(*command, "--types", "n=float")
+    assert result.code == 1
+    assert "knows the first 20 inputs otherwise, and none of them was called" in result.err
+    assert "--types" in result.err
+    assert emulator.executions.total == 100
+    assert (await cli(*command)).code == 0
+    assert emulator.executions.total == 101
+
+
 async def test_inputs_that_a_journal_has_otherwise_are_not_said_to_be_called_again(
     folder: Path, emulator: Emulator, cli: CLI
 ) -> None:

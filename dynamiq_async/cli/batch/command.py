@@ -75,6 +75,8 @@ if TYPE_CHECKING:
     from dynamiq_async.batch.models import Key
 
 _SHOWN_REQUESTS = 3
+_ALL_OTHERS = 20
+"""As many inputs in a row that a journal refuses, and nothing else, are those of another batch."""
 _STDIN = "/dev/stdin"
 _STOPPING = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGHUP": "SIGHUP"}
 _CHOICE = re.compile(r"\b(\w+)='(\w+)'")  # an argument in the SDK's messages
@@ -303,9 +305,19 @@ class Job:
                 self._results.write(result)
                 self._refused += isinstance(result.error, JournalError)
                 self._written += 1
+                if self._refused == self._written == _ALL_OTHERS:
+                    raise self._belongs_to_others(result.error)
                 self._write_broken(self._written)
                 if not self._stopped_by:
                     await self._results.drain()
+
+    def _belongs_to_others(self, error: Exception | None) -> DynamiqError:
+        journal = self._arguments["journal"]
+        return DynamiqError(
+            f"the journal {journal} knows the first {_ALL_OTHERS} inputs otherwise, and none of "
+            "them was called; start with the inputs and the options that it has, such as --types, "
+            f"or with a new journal ({error})"
+        )
 
     def _note_broken(self, key: Key, error: Exception, behind: int) -> None:
         self._broken += 1
