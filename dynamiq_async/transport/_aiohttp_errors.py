@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from dynamiq_async.transport.proxies import Proxy
 
 _ALERT = re.compile(r"\[SSL: [A-Z0-9]+_ALERT_(\w+)\]")
+# aiohttp's own error within another one, with a status that no server has sent.
+_WITHIN = re.compile(r"<\w+: \d+, message=(?P<quote>['\"])(?P<said>.*?)(?P=quote)[^>]*>")
 
 _ADVICE = "; for a client certificate, pass verify= an ssl.SSLContext that has it loaded"
 
@@ -51,7 +53,7 @@ def _scrub(error: Exception) -> tuple[OSError | None, str]:
         return error.os_error, str(error.os_error) or type(error.os_error).__name__
     if isinstance(error, aiohttp.ClientResponseError):
         return None, f"{error.status} {error.message}"
-    said = str(error) or type(error).__name__
+    said = _WITHIN.sub(lambda match: match["said"], str(error)) or type(error).__name__
     if isinstance(error, OSError) and not isinstance(error, aiohttp.ClientError):
         return error, said
     return None, said

@@ -44,6 +44,25 @@ JSON = "Content-Type: application/json"
 ONE = sse(says("one"))
 
 
+# --- bodies that are cut -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [chunk(b'{"a"'), b"ff\r\n{"])
+async def test_a_body_that_is_cut_is_told_without_a_status_that_nobody_sent(
+    body: bytes, serve: Serve, app_for: MakeApp
+) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.send(head(200, JSON, "Transfer-Encoding: chunked") + body)
+        peer.close()
+
+    wire = await serve(handler)
+    with pytest.raises(errors.AmbiguousOutcomeError) as caught:
+        await app_for(wire).invoke(INPUT)
+    assert "Not enough data" in str(caught.value)
+    assert "400" not in str(caught.value)
+    assert "<" not in str(caught.value)
+
+
 # --- heads ---------------------------------------------------------------------------------------
 
 
