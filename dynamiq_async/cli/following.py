@@ -45,6 +45,25 @@ class JSONLines(live.JSONLines):
         super().show(event)
 
 
+class PlainText:
+    """The answer's text and nothing else."""
+
+    def __init__(self) -> None:
+        self._open = False
+
+    def show(self, event: RunEvent) -> None:
+        """Write an event's text."""
+        if text := event.text:
+            output.write(text.encode("utf-8", "replace"))
+            self._open = not text.endswith("\n")
+
+    def end(self) -> None:
+        """End the line."""
+        if self._open:
+            output.write(b"\n")
+            self._open = False
+
+
 class RunView:
     """Shows what happens in a run to a person at a terminal."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnusedCliTokensError
 
 from dynamiq_async import errors
 from dynamiq_async.app import KEY_VARIABLE, URL_VARIABLE
@@ -92,11 +92,23 @@ def _parts(
     """The headline, a row for each other fact that is known, and the advice."""
     if isinstance(error, CycloptsError):
         command = " ".join(("dynamiq-async", *(error.command_chain or ()), "--help"))
-        return str(error), [], f"{command} explains"
+        said = _too_many(error) if isinstance(error, UnusedCliTokensError) else str(error)
+        return said, [], f"{command} explains"
     if isinstance(error, errors.DynamiqError):
         return _headline(error), list(_rows(error)), _advice(error)
     said = error.strerror or str(error)
     return f"{error.filename}: {said}" if error.filename is not None else said, [], ""
+
+
+def _too_many(error: UnusedCliTokensError) -> str:
+    """What is wrong with arguments that are left over: an option that is not known takes the place
+    of the first one."""
+    first = (error.unused_tokens or [""])[0]
+    given = list(error.root_input_tokens or ())
+    before = given[given.index(first) - 1] if first in given[1:] else ""
+    if before.startswith("--"):
+        return f"there is no option {before}, or {first} is one argument too many"
+    return f"{first} is one argument too many"
 
 
 def advise(error: errors.DynamiqError, advice: str) -> None:

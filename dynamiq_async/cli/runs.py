@@ -44,8 +44,13 @@ app: App = commands(
     "runs", "The runs of an App: they have an id, a history that can be followed, and questions."
 )
 
+_FORMAT = Group("Format", show=False, validator=mutually_exclusive)
+
 Events = Annotated[
-    bool, Parameter(group=OUTPUT, help="One event's JSON a line, also on a terminal.")
+    bool, Parameter(group=(OUTPUT, _FORMAT), help="One event's JSON a line, also on a terminal.")
+]
+Text = Annotated[
+    bool, Parameter(group=(OUTPUT, _FORMAT), help="Only the answer's text, also on a terminal.")
 ]
 
 
@@ -86,6 +91,7 @@ def create(
             "its creation is lost.",
         ),
     ] = False,
+    text: Text = False,
     json: Events = False,
     call: Call = DEFAULT_CALL,
     connection: Connection = DEFAULT_CONNECTION,
@@ -105,7 +111,7 @@ def create(
     arguments: dict[str, Any] = {"file_ids": list(file_id) or None, "dedupe": dedupe}
     arguments |= call.arguments()
     if follow:
-        _follow(connection, lambda app: app.runs.stream(value, **arguments), json=json)
+        _follow(connection, lambda app: app.runs.stream(value, **arguments), text=text, json=json)
         return
 
     async def create_run() -> Run:
@@ -135,6 +141,7 @@ def follow(
     timeout: Annotated[
         float | None, Parameter(help="Seconds for all of it. [default: no such limit]")
     ] = None,
+    text: Text = False,
     json: Events = False,
     connection: Connection = DEFAULT_CONNECTION,
 ) -> None:
@@ -154,18 +161,29 @@ def follow(
     arguments: dict[str, Any] = {"after_sequence": after}
     if timeout is not None:
         arguments["timeout"] = timeout
-    _follow(connection, lambda app: app.runs.follow(run_id, **arguments), json=json, after=after)
+    _follow(
+        connection,
+        lambda app: app.runs.follow(run_id, **arguments),
+        text=text,
+        json=json,
+        after=after,
+    )
 
 
 def _follow(
     connection: Connection,
     stream: Callable[[AsyncApp], RunStream[Any]],
     *,
+    text: bool,
     json: bool,
     after: int | None = None,
 ) -> None:
-    machine = json or not output.is_terminal()
-    view = following.JSONLines() if machine else following.RunView(output.console())
+    machine = text or json or not output.is_terminal()
+    view: following.View
+    if text:
+        view = following.PlainText()
+    else:
+        view = following.JSONLines() if machine else following.RunView(output.console())
     asks = not machine and output.is_interactive()
     follower = following.Follower(view, asks=asks, after=after)
 

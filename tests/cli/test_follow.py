@@ -52,6 +52,30 @@ async def test_create_can_follow_what_it_creates(emulator: Emulator, cli: CLI, o
     assert sequences(result.out) == [event.sequence for event in run.feed.events]
 
 
+@pytest.mark.parametrize("options", [("--text",), ("--follow", "--text")])
+async def test_the_text_alone(emulator: Emulator, cli: CLI, options: tuple[str, ...]) -> None:
+    if len(options) == 1:
+        id, _ = await finished(emulator, cli)
+        result = await cli("runs", "follow", id, *options)
+    else:
+        result = await cli("runs", "create", INPUT, *options)
+    assert (result.code, result.out, result.err) == (0, f"{ANSWER}\n", "")
+
+
+async def test_a_text_that_ends_its_line_is_given_no_other_end(cli: CLI) -> None:
+    async def app(input: dict[str, Any], run: RunContext) -> None:
+        await run.text("one\n")
+
+    async with Emulator(app, access_key=KEY) as emulator:
+        result = await cli("runs", "create", INPUT, "--follow", "--text", "--app", emulator.url)
+    assert (result.code, result.out) == (0, "one\n")
+
+
+async def test_text_and_json_are_not_both_given(cli: CLI) -> None:
+    result = await cli("runs", "create", INPUT, "--follow", "--text", "--json")
+    assert result.code == 2
+
+
 async def test_a_position_to_go_on_behind(emulator: Emulator, cli: CLI) -> None:
     id, stored = await finished(emulator, cli)
     result = await cli("runs", "follow", id, "--after", "3")

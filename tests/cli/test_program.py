@@ -17,7 +17,7 @@ from dynamiq_async.__main__ import main
 from dynamiq_async.cli.program import app
 from dynamiq_async.emulator import BUILTIN
 
-from .conftest import Process
+from .conftest import CLI, Process
 
 COMMANDS = ["demo", "invoke", "stream", "submit", "serve"]
 GROUPS = {
@@ -138,3 +138,18 @@ async def test_the_start_imports_nothing_slow(process: Process) -> None:
     child = await process("-c", script)
     _, err = await child.communicate()
     assert (child.returncode, err) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--bogus", "{}"), "there is no option --bogus, or {} is one argument too many"),
+        (("{}", "{}"), "{} is one argument too many"),
+        (("{}", "--bogus"), "Unknown option: --bogus"),
+    ],
+)
+async def test_an_argument_too_many_is_named(
+    cli: CLI, arguments: tuple[str, ...], said: str
+) -> None:
+    result = await cli("invoke", *arguments)
+    assert (result.code, f"error: {said}" in result.err) == (2, True)
