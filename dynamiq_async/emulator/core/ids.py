@@ -6,9 +6,13 @@ So they come from a generator of this module's own, which no `random.seed` of a 
 
 from __future__ import annotations
 
+import os
 from random import Random
 
-_bits = Random().getrandbits  # noqa: S311 - nothing is kept secret by an id
+_random = Random()  # noqa: S311 - nothing is kept secret by an id
+_bits = _random.getrandbits
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
+    os.register_at_fork(after_in_child=_random.seed)
 _FREE = ~(0xF000 << 64 | 0xC000 << 48)
 _VERSION_4 = 0x4000 << 64 | 0x8000 << 48
 

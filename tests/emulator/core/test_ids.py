@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import sys
 from uuid import RFC_4122, UUID
+
+import pytest
 
 from dynamiq_async.emulator.core.ids import new_hex, new_id
 
@@ -25,3 +29,16 @@ def test_a_seed_repeats_no_id() -> None:
         random.seed(7)
         made |= {new_id(), new_hex()}
     assert len(made) == 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_repeats_no_id() -> None:
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        os.write(writing, new_id().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reading, 36).decode() != new_id()
+    os.close(reading)
+    os.close(writing)
