@@ -86,7 +86,7 @@ class Emulator:
         allow_loopback_callbacks: accept callback URLs on this machine, also with http.
         callback_deliveries: how many times each callback is delivered; receivers must tolerate
             repeated deliveries.
-        callback_ssl: verifies the receivers of callbacks; by default the system's trust is used.
+        callback_ssl: verifies the receivers of callbacks; by default with the system's trust store.
         event_window: how many of a run's newest events are kept, so that memory stays bounded. The
             App waits while a stream is further behind. By default all events are kept.
         max_file_bytes: the largest file that can be uploaded.
@@ -248,7 +248,7 @@ class Emulator:
         return self._listener.port
 
     def url_for(self, name: str, *, hostname: bool = False) -> str:
-        """The URL of the App with this name: its path or, with `hostname`, its own host. That is
+        """The URL of the App with this name, with the App's path or, if `hostname`, its own host:
         `http://<name>.localhost:<port>`, which our clients, browsers and curl reach without DNS.
 
         Raises:

@@ -85,7 +85,7 @@ async def deliver(
 ) -> Delivery:
     """POST the end of `execution` to one callback, once.
 
-    `trust` is for HTTPS; None uses the system's trust.
+    `trust` is for HTTPS; None uses the system's trust store.
     """
     succeeded = execution.status == "success"
     payload: dict[str, Any] = {

@@ -158,7 +158,7 @@ async def execute(app: App, execution: Execution, context: RunContext, outputs: 
 
 
 def _said(error: Exception) -> str:
-    """The text of an error, as JSON can have it."""
+    """The text of an error, with lone surrogates replaced, which JSON cannot have."""
     return str(error).encode("utf-8", "replace").decode()
 
 

@@ -48,7 +48,7 @@ class InputType:
 
     @classmethod
     def of(cls, kind: Any) -> InputType:
-        """Raises TypeError for a type that JSON cannot be converted to."""
+        """The `InputType` for a type. Raises TypeError if JSON cannot be converted to it."""
         if kind in (Any, object):
             return ANYTHING
         info = kinds.type_info(kind)
@@ -136,7 +136,7 @@ def _is_object(info: kinds.Type) -> bool:
     if isinstance(info, kinds.StructType):
         return not info.array_like
     if isinstance(info, kinds.CustomType):
-        return True  # a model: there are no others here
+        return True  # a model: `of` refuses other custom types
     return isinstance(info, kinds.DataclassType | kinds.TypedDictType | kinds.DictType)
 
 

@@ -125,7 +125,7 @@ class RunContext(msgspec.Struct, eq=False, kw_only=True, dict=True):
 
     @property
     def kind(self) -> Literal["root", "run"]:
-        """How it was called: at the root endpoint or the WebSocket, or as a run."""
+        """How the App was called: "root" for the root endpoint and the WebSocket, or "run"."""
         return self.channel.kind
 
     async def message(self, message: Mapping[str, Any]) -> None:
@@ -324,8 +324,8 @@ class RunContext(msgspec.Struct, eq=False, kw_only=True, dict=True):
     ) -> Approval:
         """Ask for approval and wait for it. Only `editable` params can come back changed.
 
-        An answer on the WebSocket must repeat a `request_id`, as it must for an agent's hook in the
-        library. A question that is withdrawn is not approved.
+        If there is a `request_id`, an answer on the WebSocket must repeat it, as for an agent's
+        hook in the library. A question that is withdrawn is not approved.
         """
         question = Question(
             id=request_id or new_id(),

@@ -139,7 +139,7 @@ class Signature:
         return found
 
     def _given(self, input: Mapping[str, Any]) -> dict[str, InputType]:
-        """The types of those fields of an input that parameters take."""
+        """The types of the input's fields, for those that parameters take."""
         kinds = {name: self._fields.get(name, self._more) for name in input if name != self._run}
         return {name: kind for name, kind in kinds.items() if kind is not None}
 
@@ -164,7 +164,7 @@ _MOST_KNOWN = 1000
 
 
 def check_app(app: Callable[..., Any]) -> None:
-    """Raises NotAnAppError for what cannot be an App."""
+    """Raises NotAnAppError for an object that cannot be an App."""
     Signature.of(app)
 
 

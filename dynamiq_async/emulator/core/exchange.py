@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .wire import Wire
 
 S = TypeVar("S")
-"""The state of the service that the request is for."""
+"""The type of the service's state."""
 
 
 @dataclass(eq=False, slots=True)

@@ -117,7 +117,7 @@ class Fault:
             raise ValueError("status is a number from 200 to 999")
         for name in ("delay", "stall", "terminator", "after_events", "at_byte", "replay"):
             value = getattr(self, name)
-            if isinstance(value, int | float) and not value >= 0:  # nor is NaN
+            if isinstance(value, int | float) and not value >= 0:  # refuses NaN too
                 raise ValueError(f"{name} is a number, at least 0")
         for name, value in self.headers.items():
             if not name or not _HEADER.fullmatch(f"{name}{value}"):

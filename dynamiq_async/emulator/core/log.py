@@ -54,7 +54,7 @@ class Changes:
         self._waiters: set[asyncio.Event] = set()
 
     def notify(self) -> None:
-        """Have every waiter look at its condition again."""
+        """Make every waiter check its condition again."""
         for waiter in self._waiters:
             waiter.set()
 

@@ -54,7 +54,7 @@ class Recorder(TapeServer):
         to: the file of the tape, which must not exist yet.
         mask: names of fields whose values are masked on the tape (see `Mask`).
         access_key: the key that clients should send; the recorder only shows it.
-        trust: verifies the App's certificate; by default the system's trust is used.
+        trust: verifies the App's certificate; by default with the system's trust store.
         host, port, allow_hosts, allow_origins: where to listen, and who may call, as for the
             emulator (see `Serving`).
 

@@ -52,7 +52,7 @@ class Upstream(asyncio.Protocol):
 
     @classmethod
     async def open(cls, url: URL, trust: ssl.SSLContext | None, timeout: float) -> Upstream:
-        """Connect to the host of a URL. `trust` is for HTTPS; None uses the system's trust.
+        """Connect to the host of a URL. `trust` is for HTTPS; None: the system's trust store.
 
         Raises `OSError` (`TimeoutError` among them).
         """

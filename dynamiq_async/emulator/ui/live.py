@@ -2,7 +2,7 @@
 
 | event | data |
 |---|---|
-| `hello` | nothing. It is the first event of each connection; the page drops all earlier data |
+| `hello` | nothing. It is the first event of each connection; all earlier data is void |
 | `apps` | the Apps, with their URLs |
 | `runs`, `requests` | the `ids` of the listed ones, newest first, and the entries that `changed` |
 | `faults` | `seed`, `faults`, and whether they can be switched `here` |
