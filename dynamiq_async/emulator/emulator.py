@@ -184,7 +184,7 @@ class Emulator:
             read_timeout=read_timeout,
         )
 
-    # --- its life ------------------------------------------------------------------------------
+    # --- start and end -------------------------------------------------------------------------
 
     async def __aenter__(self) -> Emulator:
         await self.start()
