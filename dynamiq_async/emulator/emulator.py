@@ -1,4 +1,4 @@
-"""The emulator: a server on loopback, and what tests can inspect and control."""
+"""The emulator: a server on this machine, and what tests can inspect and control."""
 
 from __future__ import annotations
 

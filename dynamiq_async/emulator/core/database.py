@@ -1,7 +1,7 @@
 """A SQLite file for the state of a service that outlives the process, with group commits.
 
-`put` queues a statement, and the next `flush` writes all of them together. It runs by itself in the
-next turn of the event loop; a service calls it before it tells a client of anything that was put.
+`put` queues a statement, and the next `flush` writes all of them together. A flush runs in the next
+turn of the event loop; a service also flushes before it tells a client of anything that was put.
 Flushed data survives the death of the process (`kill -9`), but not that of the machine.
 
 Only one process can use the file at a time: it is locked from the first access until it is closed
