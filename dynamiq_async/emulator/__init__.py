@@ -9,8 +9,8 @@ async with Emulator("llm") as emulator:
 ```
 
 It responds as the vendor's documentation says, and streams what the vendor's library streams. Where
-neither says anything it makes a guess, which is called one in the module that makes it
-(`app.root_endpoint`, `app.outputs`, `app.run_events`).
+neither says anything it guesses, and the module that guesses says so (`app.root_endpoint`,
+`app.outputs`, `app.run_events`).
 
 The wire facts and their sources are in docs/contract.md.
 """

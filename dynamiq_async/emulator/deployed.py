@@ -36,8 +36,8 @@ def management_of(apps: AppState, clock: Callable[[], float]) -> Management:
 
 
 def managed_apps(deployments: Mapping[str, Deployment], *, public: bool) -> list[ManagedApp]:
-    """The emulator's Apps for the management API. The default one is left out if it has a path of
-    its own: what was called at the root is found there."""
+    """The emulator's Apps for the management API. The default App is left out if it also has a
+    path: its calls at the root are listed under that App."""
     default = deployments[""]
     named = [deployment.app for name, deployment in deployments.items() if name]
     return [
@@ -57,9 +57,9 @@ class Deployed:
     """Changes which Apps the emulator serves.
 
     Args:
-        deployments: the Apps by their paths. One that is removed keeps its path until another takes
+        deployments: the Apps by their paths. A removed App keeps its path until another App takes
             it, so that requests for it do not reach the default App.
-        projects: whose keys the Apps want.
+        projects: the projects whose keys the Apps require.
     """
 
     def __init__(self, deployments: dict[str, Deployment], projects: Projects) -> None:
@@ -67,12 +67,12 @@ class Deployed:
         self._projects = projects
 
     def program(self, path: str) -> Any:
-        """What runs at a path; None where nothing does."""
+        """The program that runs at a path; None if there is none."""
         deployment = self._deployments.get(path)
         return None if deployment is None or deployment.removed else deployment.app
 
     def add(self, name: str, program: Any, *, id: str, project_id: str, public: bool) -> str:
-        """Serve an App. Returns its path, which is made of its name."""
+        """Serve an App. Returns its path, which is derived from its name."""
         path = plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "app"
         number = 1
         while self.program(path) is not None or not can_be_named(path):
@@ -83,10 +83,10 @@ class Deployed:
         return path
 
     def replace(self, path: str, program: Any) -> None:
-        """Have another program run at a path. Runs that are under way go on with the old one."""
+        """Replace the program at a path. Runs in progress continue with the old one."""
         self._deployments[path].app = program
 
     def remove(self, path: str) -> None:
-        """Serve the App at a path no more. Runs that are under way go on."""
+        """Stop serving the App at a path. Runs in progress continue."""
         if path in self._deployments:
             self._deployments[path].removed = True

@@ -1,4 +1,4 @@
-"""The emulator: a server on loopback, and what a test sees of it."""
+"""The emulator: a server on this machine, and what tests can inspect and control."""
 
 from __future__ import annotations
 
@@ -61,48 +61,52 @@ class Emulator:
         app: the App at the root: an async function (see `dynamiq_async.emulator.app.run_context`)
             or the name of a built-in one (`echo`, `llm`, `agent`, `parallel`, `failing`,
             `canceled`, `approval`, `feedback`).
-        apps: more Apps by name, beside the built-in ones. `support` is at the path `/support`, and
-            at the hostname `support.localhost`.
-        access_key: what clients must send; None: the Apps are public.
-        host, port: where to listen; port 0 is any free one. On this machine's own addresses only
-            requests for them and for `localhost` and `*.localhost` are served (else 421), so that
-            no web page can reach the emulator by a name of its own. Elsewhere every `Host` is.
-        allow_hosts: more names that requests may be for; where the emulator is reached from other
-            machines, no others are.
-        allow_origins: the web pages that may call, as CORS has it, by their origins (such as
-            `https://shop.example`); those of this machine always may. By default any, as the
-            vendor's chat widget needs it of Apps.
+        apps: more Apps by name, beside the built-in ones. An App named `support` is served at the
+            path `/support` and at the hostname `support.localhost`.
+        access_key: the Access Key that clients must send; None: the Apps are public.
+        host, port: the address to listen on; port 0 is any free port. On a loopback address only
+            requests for loopback addresses, `localhost` and `*.localhost` are served (else 421), so
+            that no web page can reach the emulator through a domain name of its own. On other
+            addresses every `Host` is served.
+        allow_hosts: more values of `Host` to serve. If other machines can reach the emulator,
+            giving any restricts it to these, to `host` and to the names of this machine.
+        allow_origins: the origins of the web pages that may call under CORS, such as
+            `https://shop.example`; pages of this machine always may. By default any origin may,
+            because the vendor's chat widget calls Apps from its customers' pages.
         ssl_context: serve HTTPS with it.
         pace: seconds between the events of a run.
-        heartbeat: seconds of silence after which a stream of the Runs API has a comment.
+        heartbeat: seconds of silence after which a stream of the Runs API sends a comment.
         root_heartbeat: the same for streams of the root endpoint; the vendor documents none there.
-        newline: the line ends of event streams.
-        event_line: whether the root endpoint's events have an `event:` line, as the vendor's
-            example servers send it and the chat widget reads it.
-        outputs: what callers get, and what a run's `output` is: what the workflow's Output node
-            gives, or the map of nodes (see `dynamiq_async.emulator.app.outputs`).
+        newline: the line ending of event streams.
+        event_line: whether the root endpoint's events have an `event:` line. The vendor's example
+            servers send it, and the chat widget reads it.
+        outputs: what callers receive, and what a run's `output` is: the result of the workflow's
+            Output node, or the map of nodes (see `dynamiq_async.emulator.app.outputs`).
         quota: how many invocations are allowed before `subscription_limit_reached`.
-        allow_loopback_callbacks: accept callback URLs on this machine, http too.
-        callback_deliveries: how often each callback is delivered; receivers must tolerate
-            repetition.
-        callback_ssl: verifies the receivers of callbacks; by default with what the system trusts.
-        event_window: keep only so many of a run's newest events, so that memory stays flat; the App
-            waits for a stream that is further behind. By default all are kept.
+        allow_loopback_callbacks: accept callback URLs on this machine, also with http.
+        callback_deliveries: how many times each callback is delivered; receivers must tolerate
+            repeated deliveries.
+        callback_ssl: verifies the receivers of callbacks; by default with the system's trust store.
+        event_window: how many of a run's newest events are kept, so that memory stays bounded. The
+            App waits while a stream is further behind. By default all events are kept.
         max_file_bytes: the largest file that can be uploaded.
-        list_lag: seconds that a new run is missing in the list of runs, as where lists are read
-            from a copy of the database.
-        keepalive_timeout: seconds after which an idle connection is closed, or one whose next
-            request has not come whole.
-        read_timeout: seconds that the first request of a connection may take to come, and as many
-            for the body of each request (else 408). None: without end.
-        log_limit: how many requests and executions are remembered.
-        clock: gives the Unix time by which Flowy works and signed links expire.
-        db: a file that keeps runs, their events, files and history over restarts, made if it is
-            not there; see `dynamiq_async.emulator.app.recovery`. None: they end with this object.
-        faults: a TOML file of faults (see `FaultRules.load`). What `script` says goes before.
-        inspector: whether there is a page at `/_ui` that shows what happens; None: where only this
-            machine can reach the emulator. True: whoever can call the emulator may look and act.
-        projects: those beside the default one, whose Apps want their keys instead of `access_key`.
+        list_lag: seconds for which a new run is missing from the list of runs, as in a service that
+            reads lists from a replica of its database.
+        keepalive_timeout: seconds after which a connection is closed if it is idle, or if its next
+            request is still incomplete.
+        read_timeout: seconds within which a new connection must send its first request, and each
+            request its body (else 408). None: no limit.
+        log_limit: how many requests and executions the logs keep.
+        clock: returns the Unix time that Flowy and the expiry of signed links use.
+        db: a file that keeps runs, their events, files and history across restarts; created if it
+            is missing. See `dynamiq_async.emulator.app.recovery`. None: they end with this object.
+        faults: a TOML file of fault rules (see `FaultRules.load`). Faults from `script` take
+            precedence.
+        inspector: whether `/_ui` serves a page that shows what happens. None: only if no other
+            machine can reach the emulator. True: everyone who can call the emulator may look and
+            act.
+        projects: projects beside the default one. Their Apps require the key of their project
+            instead of `access_key`.
     """
 
     def __init__(
@@ -180,7 +184,7 @@ class Emulator:
             read_timeout=read_timeout,
         )
 
-    # --- its life ------------------------------------------------------------------------------
+    # --- start and end -------------------------------------------------------------------------
 
     async def __aenter__(self) -> Emulator:
         await self.start()
@@ -190,9 +194,9 @@ class Emulator:
         await self.aclose()
 
     async def start(self) -> None:
-        """Listen. After `aclose`: listen again, on the same port, with the runs and logs kept.
+        """Listen. After `aclose`, listen again on the same port, with the same runs and logs.
 
-        Raises `DatabaseError` where `db` cannot be used.
+        Raises `DatabaseError` if `db` cannot be used.
         """
         if self._listener.running:
             raise RuntimeError("the emulator is running")
@@ -209,11 +213,11 @@ class Emulator:
             go_on()
 
     async def aclose(self) -> None:
-        """Stop at once, and cancel everything that runs. May be called twice."""
+        """Stop at once, and cancel all runs and requests. May be called twice."""
         folder, self._folder = self._folder, None
         if folder is not None:
             try:
-                self._apps.close()  # what is canceled now goes on when it is started again
+                self._apps.close()  # so that runs canceled below resume at the next start
             finally:
                 await self._listener.aclose(self._apps.tasks.running)
                 folder.cleanup()
@@ -235,31 +239,31 @@ class Emulator:
 
     @property
     def host(self) -> str:
-        """Where it listens."""
+        """The host it listens on."""
         return self._listener.host
 
     @property
     def port(self) -> int:
-        """The port it listens at; once it has started, the one that it was given."""
+        """The port it listens on; after the start the actual one, if 0 was given."""
         return self._listener.port
 
     def url_for(self, name: str, *, hostname: bool = False) -> str:
-        """The URL of the App with this name: that of its path or, if `hostname`, of its own host,
+        """The URL of the App with this name, with the App's path or, if `hostname`, its own host:
         `http://<name>.localhost:<port>`, which our clients, browsers and curl reach without DNS.
 
         Raises:
             KeyError: there is no such App.
-            ValueError: its name is no name of a host.
+            ValueError: its name is not a valid hostname.
         """
         return self._names.url_for(name, self.url, hostname=hostname)
 
     def key_for(self, name: str) -> str | None:
-        """The Access Key that the App with this name wants; None: none."""
+        """The Access Key that the App with this name requires; None if it requires none."""
         return self._apps.key_for(name)
 
     @property
     def inspector_url(self) -> str | None:
-        """The page that shows what happens; None: there is none."""
+        """The URL of the page that shows what happens; None if it is off."""
         return f"{self.url}/_ui" if self._ui.on else None
 
     @property
@@ -269,12 +273,12 @@ class Emulator:
 
     @property
     def management(self) -> Management:
-        """What the management API lists; by default the emulator's own Apps."""
+        """The state of the management API. By default it lists the emulator's own Apps."""
         return self._management
 
     @property
     def requirements(self) -> Requirements:
-        """What the Apps need of their end users; by default nothing."""
+        """The accounts that the Apps require of their end users; by default none."""
         return self._apps.requirements
 
     @property
@@ -294,12 +298,12 @@ class Emulator:
 
     @property
     def access_key(self) -> str | None:
-        """The Access Key that clients must send; None: none."""
+        """The Access Key that clients must send; None if none is required."""
         return self.settings.access_key
 
     @property
     def requests(self) -> Log[RequestRecord]:
-        """Every request, in the order in which their bodies were complete."""
+        """Every request, in the order in which the bodies were complete."""
         return self._requests
 
     @property
@@ -309,12 +313,12 @@ class Emulator:
 
     @property
     def execution_counts(self) -> Counter[str | None]:
-        """How many executions each session had; None: those without one. `reset` clears it."""
+        """Executions by session id; None counts those without a session. `reset` clears it."""
         return self._apps.execution_counts
 
     @property
     def deliveries(self) -> Log[Delivery]:
-        """Every delivery of a callback, also those that failed."""
+        """Every delivery of a callback, including failed ones."""
         return self._apps.deliveries
 
     @property
@@ -324,18 +328,18 @@ class Emulator:
 
     @property
     def connections(self) -> int:
-        """How many connections were ever made."""
+        """How many connections clients have made so far."""
         return self._listener.connections.made
 
     @property
     def open_connections(self) -> int:
-        """How many of them are open."""
+        """How many connections are open."""
         return len(self._listener.connections.open)
 
     async def wait_until(
         self, condition: Callable[[], object], *, timeout: float | None = 5.0
     ) -> None:
-        """Wait until `condition()` is true. It is called whenever something happens here.
+        """Wait until `condition()` is true. It is called whenever the emulator's state changes.
 
         Raises `TimeoutError` after `timeout` seconds.
         """
@@ -362,14 +366,14 @@ class Emulator:
             match: the path within the App, with wildcards, and optionally a method before it:
                 "/v1/runs", "POST /v1/runs", "GET /v1/runs/*/stream"; or a function of the
                 `RequestRecord`. Without it every request matches.
-            times: how often the whole sequence is played; None: without end.
+            times: how many times the whole sequence is played; None: forever.
         """
         self._script.add(faults, match, times)
 
     @property
     def faults(self) -> FaultRules:
-        """Faults by rules: those of the file, and more. A request that a script matches meets what
-        that says, and is counted by the rules all the same."""
+        """The fault rules: those of the file, and those added later. A request that the script
+        matches meets the script's fault, but the rules still count it."""
         return self._rules
 
     @property
@@ -382,8 +386,8 @@ class Emulator:
         self._script.clear()
 
     def reset(self) -> None:
-        """Forget the logs, the script and the use of the quota. Runs and files stay, and the rules
-        of faults, which count anew."""
+        """Clear the logs, the script and the used quota. Runs, files and fault rules stay; the
+        rules restart their counts."""
         self.requests.clear()
         self.executions.clear()
         self.execution_counts.clear()

@@ -1,4 +1,4 @@
-"""Real workflows of the vendor's library as Apps: the whole contract before a workflow of yours.
+"""Workflows of the vendor's library as Apps: the whole HTTP contract in front of your workflow.
 
 ```python
 from dynamiq_async.emulator import Emulator
@@ -7,19 +7,19 @@ from dynamiq_async.emulator.library import WorkflowApp
 async with Emulator(WorkflowApp(workflow)) as emulator: ...
 ```
 
-A workflow runs in a thread of its own, on a copy of its own, because a flow of the library holds
-the state of its run. Its messages go through as they are, in order, and a reader that stops stops
-the workflow. What it asks is a `Question`, whose answer goes back to the node that asked. A client
-that leaves, or a run that is canceled, cancels the workflow; a node that is at work ends first. A
-run that waits for a person for longer than the node's `streaming.timeout` pauses at a checkpoint,
-and goes on from there.
+Each run has its own thread and its own copy of the workflow, because a flow of the library holds
+the state of its run. Messages are passed on unchanged and in order, and the workflow waits while
+the reader is too slow. A question of the workflow becomes a `Question`, and its answer goes back to
+the node that asked. The workflow is canceled when the client leaves or the run is canceled; the
+current node ends first. A run that waits for a person for longer than the node's
+`streaming.timeout` pauses at a checkpoint, and resumes from there.
 
-Files are given as `input["files"]`, each a `BytesIO` with a name: our guess. A workflow without
-Output node gives its callers nothing, as the library's own checker says.
+Files are passed as `input["files"]`, each a `BytesIO` with a name; this is our guess. A workflow
+without an Output node returns nothing to its callers, as the library's own checker says.
 
-The library is the extra `dynamiq`. It wants an environment of its own: it is large, and it excludes
-newer releases of packages that other extras need. These lines run against the real library only, so
-they are tested by `.ci/vendor`; what they pass on is tested without it.
+The extra `dynamiq` installs the library. It needs its own environment, because it is large and
+excludes newer releases of packages that other extras need. This module works only with the real
+library, so `.ci/vendor` tests it; what it passes on is tested without the library.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ INSTALL = (
 )
 
 _OUTPUT = "dynamiq.nodes.utils.Output"
-_LOOK_SECONDS = 0.5  # how often a workflow whose reader has stopped looks whether it has left
+_LOOK_SECONDS = 0.5  # how often a workflow that waits for its reader checks whether it has left
 
 
 class LibraryMissingError(ImportError):
-    """The vendor's library is not installed here; the message says how to do it."""
+    """The vendor's library is not installed; the message says how to install it."""
 
 
 def check_installed() -> None:
@@ -78,10 +78,10 @@ def is_workflow(value: Any) -> bool:
 
 
 def from_yaml(path: str | Path, id: str | None = None) -> WorkflowApp:
-    """A workflow of a YAML file as an App.
+    """A workflow from a YAML file as an App.
 
     Args:
-        id: chooses the workflow, where the file has several.
+        id: the id of the workflow, if the file has several.
 
     Raises:
         LibraryMissingError: the library is not installed.
@@ -98,7 +98,7 @@ class WorkflowApp:
 
     Args:
         workflow: the workflow, which is copied for each run, or a function that makes one.
-        name: what the App is called; by default as the workflow.
+        name: the name of the App; by default that of the workflow.
 
     Raises:
         LibraryMissingError: the library is not installed.
@@ -121,7 +121,7 @@ class WorkflowApp:
         return any(node.type == _OUTPUT for node in self.fresh().flow.nodes)
 
     async def __call__(self, input: dict[str, Any], run: RunContext) -> WorkflowOutput:
-        """Run it."""
+        """Run the workflow."""
         return await _Running(self.fresh(), input, run).to_its_end()
 
 
@@ -135,7 +135,7 @@ class _Asked:
     answer: Answer | None = None
 
     def fits(self, message: Mapping[str, Any]) -> bool:
-        """Whether a resumed node asks this again. The id of an agent's request is another then."""
+        """Whether a resumed node asks this again. An agent's request has a new id then."""
         return _without_id(self.message) == _without_id(message)
 
 
@@ -145,8 +145,8 @@ class _Running:
 
     Attributes:
         left: set once nobody wants the run any more.
-        asked: its questions that are not answered yet, or whose answer a paused node will take.
-        own: the workflow's own message, when it has come.
+        asked: its questions that are unanswered, or whose answer a paused node has yet to take.
+        own: the workflow's own message, once it has come.
     """
 
     workflow: Any
@@ -170,7 +170,7 @@ class _Running:
         )
 
     def _checkpoint(self) -> Any:
-        """Where a run pauses. A root stream cannot: it pauses only if its flow is made to."""
+        """How the run saves checkpoints, to pause. A root stream pauses only if its flow does."""
         from dynamiq.checkpoints.backends.in_memory import InMemory
         from dynamiq.checkpoints.config import CheckpointConfig
 
@@ -180,10 +180,10 @@ class _Running:
         pauses = self.queues or any(_kind(node) == "Delay" for node in flow.nodes)
         if not pauses or self.run.kind != "run":
             return None
-        return CheckpointConfig(enabled=True, backend=InMemory())  # else that of the flow is used
+        return CheckpointConfig(enabled=True, backend=InMemory())  # the flow's own is disabled
 
     async def to_its_end(self) -> WorkflowOutput:
-        """Run the workflow, over its pauses."""
+        """Run the workflow to its end, across its pauses."""
         try:
             result = await self._in_thread(self.input, None)
             while (checkpoint := self._paused_at(result)) is not None:
@@ -222,8 +222,8 @@ class _Running:
     # --- the thread ------------------------------------------------------------------------------
 
     async def _in_thread(self, input: Any, resume_from: str | None) -> Any:
-        """Run the workflow in a thread of its own: one that waits for a person takes up none of a
-        pool's, and the interpreter does not wait for one that is at work."""
+        """Run the workflow in its own daemon thread. While it waits for a person it occupies no
+        thread of a pool, and the interpreter does not wait for it at exit."""
         done: asyncio.Future[Any] = self.loop.create_future()
 
         def work() -> None:
@@ -247,12 +247,12 @@ class _Running:
         return {**input, "files": files} if files else input
 
     def _call(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Have the loop call a function, unless it is closed: then nobody waits."""
+        """Let the loop call a function. If the loop is closed, nobody waits for the call."""
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(function, *arguments)
 
     def _send(self, event: Any) -> None:
-        """Pass on a message, from the workflow's thread, and wait until its reader has room."""
+        """Pass on a message from the workflow's thread, and wait until the reader has room."""
         if self.left.is_set():
             return
         message = msgspec.json.decode(event.to_json())
@@ -268,7 +268,7 @@ class _Running:
                 return
 
     def _timed_out(self, node_id: str | None) -> None:
-        """A node has failed: what it asked is asked no longer, unless the run pauses for it."""
+        """A node has failed: withdraw its questions, unless the run pauses for them."""
         if self.checkpoint is None:
             self._call(self._withdraw, node_id)
 
@@ -316,7 +316,7 @@ class _Running:
     # --- its pauses ------------------------------------------------------------------------------
 
     def _paused_at(self, result: Any) -> Any:
-        """The checkpoint at which a run has paused, if it has, and something can let it go on."""
+        """The checkpoint at which the run paused; None if it did not, or cannot be resumed."""
         from dynamiq.checkpoints.types import RunPausedException
 
         paused = result.error is not None and issubclass(result.error.type, RunPausedException)
@@ -329,7 +329,7 @@ class _Running:
         return checkpoint if self.asked or checkpoint.resume_at else None
 
     async def _until_it_can_go_on(self, resume_at: datetime | None) -> None:
-        """Wait for an answer, or for the time at which the run goes on by itself."""
+        """Wait for an answer, or for the time at which the run resumes by itself."""
         seconds = None
         if resume_at is not None:
             seconds = max(0.0, (resume_at - datetime.now(UTC)).total_seconds())
@@ -350,7 +350,7 @@ def _settle(done: asyncio.Future[Any], result: Any, error: BaseException | None)
 
 
 def _handler(send: Callable[[Any], None], failed: Callable[[str | None], None]) -> Any:
-    """The library's handler of streams, which sends each message before the workflow goes on."""
+    """A stream handler of the library that sends each message before the workflow goes on."""
     from dynamiq.callbacks.streaming import StreamingQueueCallbackHandler
 
     class Handler(StreamingQueueCallbackHandler):  # type: ignore[misc]  # the library has no types
@@ -364,7 +364,7 @@ def _handler(send: Callable[[Any], None], failed: Callable[[str | None], None]) 
 
 
 def _reply(asked: _Asked) -> str:
-    """The answer as the library reads it: JSON, in which nothing is null."""
+    """The answer in the library's form: JSON without null values."""
     message, answer, said = asked.message, asked.answer, asked.question.said
     data: dict[str, Any]
     if said is not None:
@@ -392,10 +392,11 @@ def _without_id(message: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _open_queues(workflow: Any) -> Iterator[tuple[str, Queue[str]]]:
-    """Give each node that can ask a queue for its answers, by the node's id.
+    """Give each node that can ask questions a queue for the answers; yield node ids and queues.
 
-    A fresh configuration, because the old one has noted that there was no queue. A node whose own
-    time would be over before that of its question is refused by the library.
+    A node gets a new streaming configuration, because the old one has noted that it has no queue.
+    The library rejects a node that times out before its question does, so the question's timeout
+    is shortened.
     """
     from dynamiq.types.streaming import StreamingConfig
 
@@ -421,7 +422,7 @@ def _can_ask(node: Any) -> bool:
 
 
 def _nodes(value: Any, seen: set[int]) -> Iterator[Any]:
-    """Every node that a flow holds, at any depth: in tools, maps, hooks and flows within."""
+    """Every node of a flow, at any depth: in tools, maps, hooks and nested flows."""
     from dynamiq.flows import Flow
     from dynamiq.nodes import Node
     from pydantic import BaseModel

@@ -1,4 +1,4 @@
-"""A request from its head to the end of its response: recorded, let in, and met by faults."""
+"""Handles a request from its head to the end of its response: record, admission and faults."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class RequestHandler:
     """Handles the requests of an emulator.
 
     Attributes:
-        listener: what hears them.
-        script, rules: the faults that they meet; those of the script first.
+        listener: the server that receives the requests.
+        script, rules: where their faults come from; the script takes precedence.
     """
 
     listener: Listener
@@ -95,7 +95,7 @@ class RequestHandler:
         return record
 
     def _admit(self, record: RequestRecord) -> Admission:
-        """What is made of the head of a request."""
+        """Admit or refuse a request by its head."""
         refused = self._callers.refused(record)
         if refused is None and is_preflight(record):
             return Admission(None, lambda wire, _: allow(wire, record.headers))
@@ -106,7 +106,7 @@ class RequestHandler:
     async def _read(
         self, request: web.BaseRequest, record: RequestRecord, refused: RefusalError | None
     ) -> RefusalError | None:
-        """Read the body, which is not looked at if the request is refused by its head."""
+        """Read the body. It is not parsed if the request was refused by its head."""
         folder, limit = self._apps.folder, max_body_bytes(self._apps.settings.max_file_bytes)
         try:
             body = body_that_came(request, limit)
@@ -115,7 +115,7 @@ class RequestHandler:
                     body = await read_body(request, folder, limit, keep=refused is None)
             if refused is None:
                 parse_into(record, body)
-            # A preflight is the browser's own, about the request that follows.
+            # The browser itself sends a preflight, before the request that it is about.
             if not (record.internal or is_preflight(record)):
                 ruled = self.rules.take(record)
                 record.fault = self.script.take(record) or ruled or NO_FAULT

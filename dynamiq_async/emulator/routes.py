@@ -1,7 +1,7 @@
 """Which service a request is for.
 
 The emulator's URL leads to its Apps, by path or, under `.localhost`, by hostname. A service that
-has a host of its own is under a path that no App can have: `/~management`, say.
+the vendor has on another host is at a path that no App can have, such as `/~management`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 Services: TypeAlias = (
     "Mapping[str, Service[AppState] | Service[Management] | Service[Flowy] | Service[Inspector]]"
 )
-"""The services by name; the path of all but the Apps' begins with `/~` and the name. The emulator's
-own, whose names begin with an underscore, are under their names."""
+"""The services by name; "" is that of the Apps. The path of another service begins with `/~` and
+its name; that of the emulator's own, which begin with an underscore, with `/` and the name."""
 
 
 class Destination(NamedTuple):
@@ -36,7 +36,7 @@ class Destination(NamedTuple):
 
     Attributes:
         service: the name of the service; "" for an App.
-        app: the App's name; "" for the default one. At the hostname there may be none.
+        app: the App's name; "" for the default one. An App named by a hostname may not exist.
         endpoint: the path there.
     """
 

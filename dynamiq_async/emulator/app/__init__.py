@@ -2,7 +2,7 @@
 
 | to find | look in |
 |---|---|
-| what an App is written against | `run_context`, `questions`, `messages`, `outputs`, `builtin` |
+| what an App's code uses | `run_context`, `questions`, `messages`, `outputs`, `builtin` |
 | how it is called | `signatures`, `input_types` |
 | the root endpoint | `root_endpoint`, `root_streaming`, `callbacks` |
 | the WebSocket | `websocket` |

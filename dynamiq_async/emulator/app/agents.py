@@ -1,7 +1,7 @@
 """What an agent of the library streams: its thoughts, its tool calls and its reply.
 
-The shapes, and that a call is told twice (the whole thought that chose the tool, then the tool's
-end), were seen in streams of real agents. What they become in a run is in `run_events`.
+The shapes were seen in streams of real agents. So was the fact that a call has two messages: the
+whole thought that chose the tool, then the tool's end. `run_events` says what they become in a run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ToolStatus: TypeAlias = Literal["success", "failure", "skip"]
 _STATUSES = get_args(ToolStatus)
 
 DEFAULT_AGENT = "Agent"
-"""The name of an agent that is not named."""
+"""The name of an agent for which no name is given."""
 
 
 def agent_source(id: str, name: str) -> Source:
@@ -30,10 +30,10 @@ def agent_source(id: str, name: str) -> Source:
 
 
 class Agent:
-    """One agent of a run, which makes its chunks.
+    """One agent of a run. It makes the chunks of its messages.
 
     Attributes:
-        name: what it is called in its messages.
+        name: the agent's name in its messages.
     """
 
     def __init__(self, name: str) -> None:
@@ -53,7 +53,7 @@ class Agent:
     def tool_call(
         self, name: str, input: Any, output: Any, *, status: ToolStatus, type: str
     ) -> tuple[Message, Message]:
-        """The whole thought that chose the tool, and what became of the call.
+        """The messages of a tool call: the whole thought that chose the tool, and how it ended.
 
         Raises ValueError for a status that the library does not have.
         """

@@ -11,7 +11,7 @@ from ..core.ids import new_id
 
 @dataclass(eq=False, kw_only=True)
 class Artifact:
-    """A file that a run made. `id` is its own, also where several have one name."""
+    """A file that a run made. Each has its own `id`, even if several have the same name."""
 
     name: str
     content: bytes = field(repr=False)
@@ -21,6 +21,6 @@ class Artifact:
 
 
 def artifact(name: str, content: bytes, mime_type: str | None) -> Artifact:
-    """An artifact, whose type is guessed from its name unless it is given."""
+    """An artifact. Its type is guessed from its name unless `mime_type` is given."""
     guessed = mime_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
     return Artifact(name=name, content=content, mime_type=guessed)

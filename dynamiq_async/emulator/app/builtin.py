@@ -11,7 +11,7 @@
 | `approval` | wants an email approved before it is sent |
 | `feedback` | tells the person something, asks a question, and returns the answer |
 
-What those with a text give to their callers is `output`, which the vendor's chat widget shows.
+An App that makes a text returns it as `output`, which the vendor's chat widget shows.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ async def agent(input: dict[str, Any], run: RunContext) -> Any:
             await run.text(content, **node)
         elif step == "tool":
             await run.tool_call(content["name"], content["input"], content["result"], **node)
-        elif "action" not in content:  # the whole thought, which tells of a call, comes with it
+        elif "action" not in content:  # `tool_call` sends the whole thought that has the action
             await run.reasoning(content["thought"], agent=delta["source"], **node)
     output = {"content": answer, "blocked": False}
     nodes = {"agent-1": node_result("success", input, output)}

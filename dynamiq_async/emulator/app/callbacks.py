@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 MAX_CALLBACKS = 5
 
 DELIVERY_SECONDS = 30.0
-"""How long a receiver may take; then its delivery has failed."""
+"""How long a receiver may take before its delivery fails."""
 
-_TOKEN = re.compile(r"[\x21-\x7e]+")  # what a header can carry, and no more
+_TOKEN = re.compile(r"[\x21-\x7e]+")  # only what a header can carry
 _NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f\\]")
 _STATUS_LINE = re.compile(rb"HTTP/\d\.\d (\d{3})(?: .*)?\r\n", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Callback:
-    """Where to send how a run ended."""
+    """Where to POST the end of a run."""
 
     url: URL
     token: str | None = field(default=None, repr=False)
@@ -83,9 +83,9 @@ def parse_callbacks(
 async def deliver(
     callback: Callback, execution: Execution, trust: ssl.SSLContext | None
 ) -> Delivery:
-    """POST how `execution` ended to one callback, once.
+    """POST the end of `execution` to one callback, once.
 
-    `trust` is for HTTPS; None: what the system trusts.
+    `trust` is for HTTPS; None uses the system's trust store.
     """
     succeeded = execution.status == "success"
     payload: dict[str, Any] = {
@@ -115,7 +115,7 @@ def rfc3339_ns(nanoseconds: int) -> str:
 async def _post(callback: Callback, body: bytes, trust: ssl.SSLContext | None) -> int:
     url, host = callback.url, callback.url.raw_host or ""
     secure = (trust or True) if url.scheme == "https" else None
-    # Names under .localhost are this machine, also where the resolver does not know it.
+    # Names under .localhost are this machine, even if the resolver does not know them.
     there = "localhost" if host.removesuffix(".").endswith(".localhost") else host
     reader, writer = await asyncio.open_connection(
         there, url.port, ssl=secure, server_hostname=host if secure else None

@@ -32,16 +32,16 @@ class Execution(msgspec.Struct, eq=False, kw_only=True):
 
     Attributes:
         id: the run's id.
-        status: "canceled" also when the client left a run of the root endpoint.
-        nodes: the workflow's map of nodes; None while it runs and when it was canceled.
-        output: what callers get; None while it runs and when it did not come through.
+        status: "canceled" also if the client left a run of the root endpoint.
+        nodes: the workflow's map of nodes; None while it runs, and if it was canceled.
+        output: what callers get; None while it runs, and if it did not succeed.
         error: the workflow's message about its failure or cancellation.
-        result: the library's whole result, if the App has given it with its failure.
-        questions: all that were asked; an open one waits for its answer.
+        result: the library's whole result, if the App gave it with its failure.
+        questions: all questions that were asked; an open one waits for its answer.
         artifacts: the files that it made.
-        usage: how many tokens it took, by what they are.
+        usage: how many tokens it used, by kind of token.
         task: runs the App; None before and afterwards.
-        canceling: `cancel` was called, and its effect is still to come.
+        canceling: `cancel` was called, and has not taken effect yet.
     """
 
     id: str
@@ -64,13 +64,13 @@ class Execution(msgspec.Struct, eq=False, kw_only=True):
     canceling: bool = False
 
     def cancel(self) -> None:
-        """Cancel the App, and nothing around it: its caller is told that it was canceled."""
+        """Cancel only the App, so that the caller still gets a response, which says canceled."""
         if self.status == "running" and self.task is not None and not self.canceling:
             self.canceling = True
             self.task.cancel()
 
     def take_back(self) -> bool:
-        """Undo what `cancel` did to the task. Whether nobody else canceled it."""
+        """Undo what `cancel` did to the task. Returns whether only `cancel` had canceled it."""
         asked, self.canceling = self.canceling, False
         return asked and self.task is not None and not self.task.uncancel()
 
@@ -119,7 +119,7 @@ class Execution(msgspec.Struct, eq=False, kw_only=True):
 
 
 async def execute(app: App, execution: Execution, context: RunContext, outputs: Outputs) -> None:
-    """Run `app` and note its end. Raises only `CancelledError`, and not that of its `cancel`."""
+    """Run `app` and note its end. Raises only `CancelledError`, unless it is from `cancel`."""
     given = dict(execution.input)
     execution.task = asyncio.current_task()
     value: Any = None
@@ -145,8 +145,8 @@ async def execute(app: App, execution: Execution, context: RunContext, outputs: 
     else:
         execution.end("success", result.nodes, None)
     finally:
-        execution.take_back()  # of an App that took no notice
-        execution.task = None  # which would keep the request alive as long as its record is
+        execution.take_back()  # if the App ignored the cancellation
+        execution.task = None  # it would keep the request alive as long as the record
     if context.final is not None:
         _end_as_said(execution, context.final["data"])
     if execution.status == "success":
@@ -158,12 +158,12 @@ async def execute(app: App, execution: Execution, context: RunContext, outputs: 
 
 
 def _said(error: Exception) -> str:
-    """The text of an error, as JSON can have it."""
+    """The text of an error, with lone surrogates replaced, which JSON cannot have."""
     return str(error).encode("utf-8", "replace").decode()
 
 
 def _end_as_said(execution: Execution, data: Any) -> None:
-    """Note the end that the workflow's own message tells: what the App says itself wins."""
+    """Note the end according to the workflow's own message, which overrides how the App ended."""
     data = data if isinstance(data, Mapping) else {}
     error = data.get("error")
     said = error.get("message") if isinstance(error, Mapping) else error

@@ -1,4 +1,4 @@
-"""The Files API: an upload, whose id the App's runs may name."""
+"""The Files API: uploads. Runs of the App may refer to an uploaded file by its id."""
 
 from __future__ import annotations
 

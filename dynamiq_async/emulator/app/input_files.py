@@ -1,4 +1,4 @@
-"""Files that an App is given: sent along with a request, or uploaded before and named by it."""
+"""Input files of an App: sent with a request, or uploaded before and named in the request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class InputFile:
 
     @classmethod
     def from_part(cls, part: Part, *, app_id: str = "", name: str | None = None) -> InputFile:
-        """A file that was sent along with a request. Only with an `app_id` can a run name it."""
+        """A file that was sent with a request. A run can refer to it only if it has an `app_id`."""
         return cls(
             id=new_id(),
             app_id=app_id,

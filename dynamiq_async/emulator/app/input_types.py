@@ -1,4 +1,4 @@
-"""The types of inputs: what JSON fits them, and complaints about what does not, field by field."""
+"""The types of inputs: which JSON fits them, and a complaint for each field that does not."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CALLED = {
 
 
 class MisfitError(ValueError):
-    """An input does not fit the type; the message says all that is wrong."""
+    """An input does not fit the type; the message lists everything that is wrong."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class InputType:
     """A type that JSON is converted to.
 
     Attributes:
-        kind: what msgspec can convert to, or a pydantic model.
+        kind: a type that msgspec can convert to, or a pydantic model.
     """
 
     kind: Any
 
     @classmethod
     def of(cls, kind: Any) -> InputType:
-        """Raises TypeError for a type that no JSON can become."""
+        """The `InputType` for a type. Raises TypeError if JSON cannot be converted to it."""
         if kind in (Any, object):
             return ANYTHING
         info = kinds.type_info(kind)
@@ -62,7 +62,7 @@ class InputType:
         return self.kind is Any or _is_object(kinds.type_info(self.kind))
 
     def convert(self, value: Any) -> Any:
-        """Raises MisfitError."""
+        """Convert a JSON value to this type. Raises MisfitError."""
         if self._takes_it_as_it_is:
             return value
         try:
@@ -71,7 +71,7 @@ class InputType:
             raise MisfitError(str(error)) from error
 
     def complaints(self, value: Any, path: str) -> dict[str, str]:
-        """What is wrong with a value, by the paths of its fields; `path` is its own."""
+        """What is wrong with a value, by the paths of its fields; `path` is that of the value."""
         if self._takes_it_as_it_is:
             return {}
         try:
@@ -79,10 +79,10 @@ class InputType:
                 return _model_complaints(self.kind, value, path)
             _convert(value, self.kind)
         except msgspec.ValidationError as error:
-            # It tells of the first field only.
+            # The error is about the first wrong field only.
             found = self._one_by_one(value, path)
             return found or dict([_complaint(str(error), path)])
-        except Exception:  # noqa: BLE001 - of code of the type's own, which fails the App, later
+        except Exception:  # noqa: BLE001 - of the type's own code, which fails the App later
             return {}
         return {}
 
@@ -119,7 +119,7 @@ class InputType:
 
 
 ANYTHING = InputType(Any)
-"""Whatever comes."""
+"""Takes any value as it is."""
 
 
 def _convert(value: Any, kind: Any) -> Any:
@@ -136,12 +136,12 @@ def _is_object(info: kinds.Type) -> bool:
     if isinstance(info, kinds.StructType):
         return not info.array_like
     if isinstance(info, kinds.CustomType):
-        return True  # a model: there are no others here
+        return True  # a model: `of` refuses other custom types
     return isinstance(info, kinds.DataclassType | kinds.TypedDictType | kinds.DictType)
 
 
 def _strangers(info: Any, seen: set[int]) -> Iterator[type]:
-    """The types within a type that msgspec does not know, and that are no models."""
+    """The types within a type that msgspec does not know, and that are not models."""
     if id(info) in seen:
         return
     seen.add(id(info))
@@ -156,8 +156,8 @@ def _strangers(info: Any, seen: set[int]) -> Iterator[type]:
 
 
 def _fields(kind: Any) -> Iterator[tuple[str, Any, bool]]:
-    """The fields of a type that has some: their names in JSON, types, and whether they must be
-    there. None of a generic type, whose fields are not known one by one."""
+    """The fields of a type that has some: the name in JSON, the type, and whether it is required.
+    Yields nothing for a generic type, whose fields are not known one by one."""
     info = kinds.type_info(kind)
     if not isinstance(info, kinds.StructType | kinds.DataclassType | kinds.TypedDictType):
         return
@@ -172,7 +172,7 @@ def _fields(kind: Any) -> Iterator[tuple[str, Any, bool]]:
 
 
 def _without_none(kind: Any) -> Any:
-    """A type, where it is that or None."""
+    """The type without None, if it is a union of None and one other type."""
     if typing.get_origin(kind) not in (typing.Union, types.UnionType):
         return kind
     members = [one for one in typing.get_args(kind) if one is not type(None)]
@@ -180,8 +180,8 @@ def _without_none(kind: Any) -> Any:
 
 
 def _item(kind: Any) -> Any:
-    """The type of an array's items, or of the values of an object that has any names; None for what
-    has no such type."""
+    """The type of an array's items, or of the values of an object with arbitrary names; None for
+    other types."""
     info = kinds.type_info(kind)
     if isinstance(info, kinds.ListType | kinds.DictType):
         return next(reversed(typing.get_args(kind)), None)
@@ -189,7 +189,7 @@ def _item(kind: Any) -> Any:
 
 
 def _complaint(said: str, path: str) -> tuple[str, str]:
-    """A complaint of msgspec's, as the path of a field and the words of the service."""
+    """A message of msgspec, as the path of a field and a complaint in the words of the service."""
     if match := _AT.fullmatch(said):
         said, path = match["said"], path + match["path"]
     if match := _FIELD.fullmatch(said):
@@ -209,7 +209,7 @@ def _called(wanted: str) -> str:
     return _CALLED.get(wanted, wanted if wanted == "null" else f"a {wanted}")
 
 
-# --- pydantic's models, by what they have: it need not be installed -----------------------------
+# --- pydantic's models, found by their methods: pydantic need not be installed ------------------
 
 
 def _is_model(kind: Any) -> bool:
@@ -237,8 +237,8 @@ def _said(complaint: Mapping[str, Any]) -> str:
 
 
 def _from_model(kind: Any, value: Any) -> Any:
-    """A model within another type, or anything. What does not fit raises a ValueError, as msgspec
-    has it."""
+    """Convert to a model within another type, or to anything. A value that does not fit raises
+    ValueError, as msgspec requires."""
     if kind is object:
         return value
     if complaints := _model_complaints(kind, value, ""):

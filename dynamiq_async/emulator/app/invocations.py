@@ -1,4 +1,4 @@
-"""Invocations of an App, by the root endpoint or the WebSocket: its input and its messages."""
+"""Invocations of an App, through the root endpoint or the WebSocket: input and messages."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from .state import AppExchange
 
 STREAM_WINDOW = 256
-"""How many events of a stream may wait for a slow client before the App does."""
+"""How many events of a stream may wait for a slow client before the App has to wait."""
 
 
 class Invocation(msgspec.Struct, kw_only=True):
-    """What an App is invoked with, and how the response shows its output."""
+    """The input of an invocation, and how the response shows its output."""
 
     input: dict[str, Any]
     user_id: str | None
@@ -43,7 +43,7 @@ class Invocation(msgspec.Struct, kw_only=True):
 
     @classmethod
     def of(cls, exchange: AppExchange, fields: Fields) -> Invocation:
-        """The invocation that the fields describe. Complaints are noted there."""
+        """The invocation that the fields describe. Notes complaints in `fields`."""
         return cls(
             input=require_input(exchange, fields),
             user_id=fields.get("user_id", str),
@@ -66,7 +66,7 @@ class RootChannel:
         self._changes = changes
 
     async def message(self, name: str, message: bytes | Mapping[str, Any]) -> None:
-        """Add the message to the feed, if anything reads it."""
+        """Add the message to the feed, if it has a reader."""
         if not self._feed.unread:
             data = message if isinstance(message, bytes) else encode(message)
             await self._feed.room()
@@ -89,14 +89,14 @@ class RootChannel:
         """Do nothing: the library has no message about a pause that ends."""
 
     def resume(self) -> None:
-        """Do nothing: the library has no message about it."""
+        """Do nothing: the library has no message about a run that resumes."""
 
     def skip(self, count: int) -> None:
-        """Leave out sequence numbers: the messages show none, but faults count by them."""
+        """Skip sequence numbers. Messages do not show them, but faults refer to them."""
         self._feed.skip(count)
 
     def end(self, said: Mapping[str, Any] | None) -> None:
-        """Add the workflow's own message, the last one: what the App `said`, or one made up."""
+        """Add the workflow's own message, the last one: that which the App `said`, or a new one."""
         if self._feed.unread:
             self._feed.close()
             return
@@ -115,7 +115,7 @@ class RootChannel:
 
 
 def new_execution(exchange: AppExchange, invocation: Invocation) -> Execution:
-    """The execution that `run` is to carry out."""
+    """A new execution, for `run`."""
     return Execution(
         id=new_id(),
         app=deployment_of(exchange).name,
@@ -129,7 +129,7 @@ def new_execution(exchange: AppExchange, invocation: Invocation) -> Execution:
 async def run(
     exchange: AppExchange, invocation: Invocation, execution: Execution, feed: Feed
 ) -> None:
-    """Run the App and add its messages to the feed, up to the workflow's own."""
+    """Run the App and add its messages to the feed, including the workflow's own at the end."""
     state = exchange.state
     channel = RootChannel(execution, feed, state.changes)
     context = RunContext(

@@ -59,7 +59,7 @@ def _llm_chunks() -> Mapping[str, Message]:
 
 
 _USD_IN, _USD_OUT = 0.15e-6, 0.6e-6
-"""What a token of the model in `llm.jsonl` costs, going in and coming out."""
+"""The price of a prompt token and of a completion token, for the model in `llm.jsonl`."""
 
 
 class LLMChunks:

@@ -1,4 +1,4 @@
-"""The Apps of an emulator, from what it is given."""
+"""The Apps of an emulator, from the arguments of `Emulator`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def named_apps(default: str | App, apps: Mapping[str, str | App]) -> dict[str, Deployment]:
-    """The Apps by name, the built-in ones among them; the default one's is empty.
+    """The Apps by name, including the built-in ones; the name of the default App is empty.
 
     Raises:
         NotAnAppError: one of them cannot be an App.
-        ValueError: there is no such built-in App, or one cannot be called so.
+        ValueError: there is no such built-in App, or a name is not allowed.
     """
     for name in apps:
         check_name(name)

@@ -1,8 +1,8 @@
-"""The names of Apps, and the hostnames that they are reached by.
+"""The names of Apps, and their hostnames.
 
-The vendor's Apps each have a hostname. Here `support.localhost` is that of the App `support`, which
-is at the path `/support` of any other name as well. Names under `.localhost` are this machine (RFC
-6761, 6.3).
+Each of the vendor's Apps has a hostname. Here the App `support` has the hostname
+`support.localhost`; at any other hostname of the emulator it has the path `/support`. Names under
+`.localhost` are this machine (RFC 6761, 6.3).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TAKEN = ("", "v1", ".", "..", "_ui", "_emulator")  # by the default App, paths 
 
 
 def can_be_named(name: str) -> bool:
-    """Whether a name can be a part of a path of its own."""
+    """Whether a name can be an App's own path segment."""
     return not (name in _TAKEN or "/" in name or name.startswith("~"))
 
 
@@ -38,10 +38,10 @@ def check_name(name: str) -> None:
 
 
 class AppNames:
-    """Which App a hostname is for.
+    """Finds the App for a hostname or a path.
 
     Args:
-        deployments: the Apps by their names, "" for the default one; it may change.
+        deployments: the Apps by their names, "" for the default one; this may change.
         others: hostnames of the emulator itself.
     """
 
@@ -50,7 +50,7 @@ class AppNames:
         self._others = {name.lower() for name in others}
 
     def at(self, host: str | None) -> str | None:
-        """The name of the App that a `Host` is for, which there may be none of; None where the path
+        """The name of the App that a `Host` is for; such an App may not exist. None if the path
         decides."""
         name = (name_of(host or "") or "").removesuffix(".")
         label = name.removesuffix(_SUFFIX)
@@ -60,23 +60,23 @@ class AppNames:
         return label if found is None else found
 
     def of(self, segment: str) -> str | None:
-        """The name of the App whose path begins with this segment, which is not decoded; None where
-        there is none."""
+        """The name of the App whose path begins with this segment, which is percent-encoded; None
+        if there is none."""
         name = unquote(segment)
         return name if name and name in self._deployments else None
 
     def without_app(self, host: str | None) -> str | None:
-        """A `Host` without the name of an App: where the services are that an App links to."""
+        """A `Host` without the name of an App. The services that an App links to are there."""
         return host if self.at(host) is None else (host or "").partition(".")[2]
 
     def shown(self, name: str) -> str:
-        """What an App is called in what a test sees."""
+        """The name of an App in the records that tests see."""
         return self._deployments[name].name if name in self._deployments else name
 
     def url_for(self, name: str, url: str, *, hostname: bool) -> str:
-        """The URL of an App, where `url` is that of the emulator.
+        """The URL of an App; `url` is that of the emulator.
 
-        Raises KeyError without such an App, ValueError where it has no hostname.
+        Raises KeyError if there is no such App, ValueError if it has no hostname.
         """
         if name not in self._deployments:
             raise KeyError(name)
@@ -92,8 +92,8 @@ class AppNames:
         return label
 
     def _by_label(self, label: str) -> str | None:
-        """The App of a label. Case does not count in hostnames, so of two the first has it; the
-        default App has it by the name of its function, unless another App is called so."""
+        """The App with this first label of a hostname. Hostnames ignore case, so the first of two
+        Apps gets it. The default App has the name of its function, unless another App has it."""
         if label in self._deployments:
             return label
         names = (name for name in self._deployments if name.lower() == label)

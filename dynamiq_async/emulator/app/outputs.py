@@ -1,13 +1,13 @@
-"""What an App's return value stands for: the map of nodes that ends a stream, and what callers get.
+"""What an App's return value means: the map of nodes that ends a stream, and what callers get.
 
 The vendor says that a synchronous response is the workflow's output, and its samples of runs show
-the workflow's own fields, never the map of nodes. Its checker says that a workflow without Output
-node returns nothing to its caller. So a caller gets what the Output node gives: the fields are the
-body of a synchronous response, a run's `output`, and the `output` of a callback. That the last node
-is the Output node is our guess, and so is the field of a value that has none.
+the workflow's own fields, never the map of nodes. Its checker says that a workflow without an
+Output node returns nothing to its caller. So callers get the fields of the Output node: as the body
+of a synchronous response, as a run's `output`, and as the `output` of a callback. We guess that the
+last node is the Output node, and we guess the field name for a value that is not an object.
 
-`Emulator(outputs="nodes")` has callers get the map of nodes instead: under `output` in a
-synchronous response, as it is elsewhere.
+With `Emulator(outputs="nodes")` callers get the map of nodes instead: under `output` in a
+synchronous response, and unwrapped elsewhere.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Outputs: TypeAlias = Literal["output_node", "nodes"]
 
 _NODE_STATUSES = {"success", "failure", "skip", "canceled", "undefined"}
 _FIELD = "output"
-"""Of a value that is no object: the field that the vendor's chat widget reads as text."""
+"""The field for a value that is not an object. The vendor's chat widget reads it as text."""
 
 
 class WorkflowOutput(msgspec.Struct, frozen=True):
-    """What an App may return to say both.
+    """An App may return this to give both the map of nodes and the output.
 
     Attributes:
         nodes: the map of nodes, for the end of a stream.
-        output: the fields of the Output node, for everybody else.
+        output: the fields of the Output node, for all other responses.
     """
 
     nodes: Mapping[str, Any]
@@ -41,7 +41,7 @@ class WorkflowOutput(msgspec.Struct, frozen=True):
 
 
 def workflow_output(value: Any, input: Mapping[str, Any]) -> WorkflowOutput:
-    """What a return value stands for. Raises when it cannot become JSON."""
+    """Interpret a return value. Raises if it cannot become JSON."""
     if isinstance(value, WorkflowOutput):
         return WorkflowOutput(_plain(value.nodes), _plain(value.output))
     value = _plain(value)
@@ -56,12 +56,12 @@ def is_node(value: Any) -> bool:
 
 
 def sync_body(output: Any, outputs: Outputs) -> Mapping[str, Any]:
-    """The body of a synchronous response, for an output of a workflow that came through."""
+    """The body of a synchronous response, for the output of a workflow that succeeded."""
     return {"output": output} if outputs == "nodes" else _fields(output)
 
 
 def last_output(nodes: Mapping[str, Any]) -> Any:
-    """What the last of the nodes gave."""
+    """The output of the last node."""
     return list(nodes.values())[-1].get("output") if nodes else None
 
 

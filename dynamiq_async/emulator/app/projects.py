@@ -1,6 +1,6 @@
-"""Projects, each with Apps and an Access Key of its own.
+"""Projects, each with its own Apps and its own Access Key.
 
-The vendor documents that a key which is scoped to another project gets a 403.
+The vendor documents that a key that is scoped to another project gets a 403.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Project:
 
     Attributes:
         apps: the names of its Apps.
-        access_key: what its Apps want; by default one that is made of the name. None: they are
-            public.
-        id: by default one that is made of the name.
+        access_key: the key that its Apps require; by default one derived from the name. None: its
+            Apps are public.
+        id: the project's id; by default one derived from the name.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Projects:
         default_key: the key of the default project.
 
     Raises:
-        ValueError: it is not clear what belongs to what.
+        ValueError: an App, key or id belongs to several projects, or an App does not exist.
     """
 
     def __init__(
@@ -80,6 +80,6 @@ class Projects:
         return self._of.get(app)
 
     def put(self, app: str, project_id: str) -> None:
-        """Put an App in the project of this id; in the default one if there is none."""
+        """Put an App in the project with this id, or in the default one if there is none."""
         self._of.pop(app, None)
         self._of.update((app, project) for project in self.all if project.id == project_id)

@@ -20,8 +20,8 @@ class Feedback(str):
     """The answer to a request for feedback: its text.
 
     Attributes:
-        answers: to the parts of the question, where it has some: `question_id`, `selected`,
-            `custom_text`.
+        answers: the answers to the parts of the question, if it has parts: `question_id`,
+            `selected`, `custom_text`.
     """
 
     answers: Sequence[Mapping[str, Any]] | None
@@ -48,21 +48,21 @@ Answer = Feedback | Approval
 
 @dataclass(eq=False, kw_only=True)
 class Question:
-    """Something a run asks a person.
+    """A question of a run to a person.
 
     Attributes:
-        message: the library's message of the question, for the root endpoint; it also says what is
-            not given of the rest. Without one it is made up.
+        message: the library's message of the question, for the root endpoint. It also sets the
+            other attributes that are not given. By default a message is made.
         id: the request id. Two questions of one node may have the same.
-        request_id: the id in its message, which an answer there must repeat. The library has one
-            for the approvals of an agent's hook; None: it asks for none.
+        request_id: the id in the message, which an answer to the message must repeat. The library
+            has one for the approvals of an agent's hook. None: an answer needs no id.
         kind: its type in the Runs API.
         params: what an approval is about; `editable` names those that the person may change.
         questions: the parts of a request for feedback, each with its own choices.
         event: the event name of its message on the root endpoint.
         pauses: whether the run stops at a checkpoint until the answer comes.
         said: the data of the answer as it came, if it came in the library's form.
-        answer: a `Feedback` or an `Approval`, once it was given; None once it was withdrawn.
+        answer: a `Feedback` or an `Approval`, once answered; None once the question is withdrawn.
     """
 
     message: Mapping[str, Any] | None = None
@@ -114,19 +114,19 @@ class Question:
         params: Mapping[str, Any] | None = None,
         feedback: str | None = None,
     ) -> None:
-        """Answer a request for approval. Only the editable ones of `params` count."""
+        """Answer a request for approval. Only editable `params` are changed."""
         edited = {name: value for name, value in (params or {}).items() if name in self.editable}
         self.answer.set_result(Approval(approved, {**(self.params or {}), **edited}, feedback))
 
     def withdraw(self) -> None:
-        """Ask no longer, as a node whose time is over. It can no more be answered."""
+        """Withdraw the question, as a node does after its timeout. It can no longer be answered."""
         if self.open:
             self.answer.set_result(None)
 
     def take(self, data: Any) -> bool:
-        """Answer it with the `data` of an answer in the library's form.
+        """Answer the question with the `data` of an answer in the library's form.
 
-        False for what is no answer to it: the library ignores that, and goes on waiting.
+        Returns False if `data` does not answer it. The library ignores such data and keeps waiting.
         """
         try:
             if self.kind == "human_feedback":
@@ -156,15 +156,15 @@ class _Part(Struct):
 
 
 class _Feedback(Struct):
-    """What the library takes for feedback."""
+    """The data that the library accepts as feedback."""
 
     content: str = ""
     answers: list[_Part] | None = None
 
 
 class _Approval(Struct):
-    """What the library takes for a decision. An empty text approves: it is the pattern to accept
-    that is set unless the node has another."""
+    """The data that the library accepts as a decision. An empty text approves, because it is the
+    default of a node's pattern for acceptance."""
 
     feedback: str | UnsetType = UNSET
     data: dict[str, Any] = {}
@@ -176,11 +176,11 @@ _BOOLS = {
     **dict.fromkeys(("1", "on", "t", "true", "y", "yes"), True),
     **dict.fromkeys(("0", "off", "f", "false", "n", "no"), False),
 }
-"""The texts that pydantic, and so the library, takes for a boolean, in any case."""
+"""The texts that pydantic, and so the library, reads as a boolean, in upper or lower case."""
 
 
 def _as_bool(value: Any) -> bool | None:
-    """A boolean as the library reads it. Raises ValueError for what it does not."""
+    """A boolean as the library reads it. Raises ValueError for other values."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int | float) and value in (0, 1):
@@ -191,7 +191,7 @@ def _as_bool(value: Any) -> bool | None:
 
 
 def is_question(message: Mapping[str, Any]) -> bool:
-    """Whether a message of the library waits for an answer."""
+    """Whether a message of the library asks for an answer."""
     data = message.get("data")
     if not isinstance(data, Mapping):
         return False
@@ -217,7 +217,7 @@ def feedback_data(
 
 
 def question_message(question: Question, run: str, app: str) -> Mapping[str, Any]:
-    """The library's message for a question; its `run_id` is null there."""
+    """The library's message for a question. Its `run_id` is null."""
     if question.message is not None:
         return question.message
     if question.kind == "human_feedback":

@@ -1,9 +1,9 @@
-"""What becomes of an emulator's state when it is started again with its database.
+"""Restores an emulator's state when it starts again with its database.
 
-Runs that were over, files and the history are there as before. A run that was at work goes on: its
-App is run again, with what it has said before left out (see `replay`), and with the answers that it
-was given. A call that was bound to a connection, at the root or on a WebSocket, is over as when its
-client had left, and so is one that was to be answered by callbacks.
+Finished runs, files and the history are there as before. An unfinished run resumes: its App runs
+again, with the answers that it got before, and the events that it repeats are left out (see
+`replay`). A call that needed its connection, at the root or on a WebSocket, is canceled, as if its
+client had left. So is a call whose result was to go to callbacks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class _Stopped(NamedTuple):
-    """A run that was at work, with what its App got and what the history has of it."""
+    """An unfinished run, with the files that its App got and its execution in the history."""
 
     run: Run
     files: list[InputFile]
@@ -35,9 +35,9 @@ class _Stopped(NamedTuple):
 
 
 def restore(state: AppState, path: Path) -> Callable[[], None]:
-    """Open the database, and take the state from it.
+    """Open the database, and load the state from it.
 
-    Returns what has the runs go on that were at work. Raises `DatabaseError` where the file cannot
+    Returns a function that resumes the unfinished runs. Raises `DatabaseError` if the file cannot
     be used.
     """
     storage = Storage(path)
@@ -67,7 +67,7 @@ def _take(state: AppState, storage: Storage) -> list[_Stopped]:
 
 
 def _history(state: AppState, storage: Storage, at_work: Collection[str]) -> dict[str, Execution]:
-    """Take the executions. Returns those of the runs that were at work, by their ids."""
+    """Load the executions. Returns those of unfinished runs, by their ids."""
     found: dict[str, Execution] = {}
     state.history.clear()
     for execution in storage.executions(state.history.limit):
@@ -81,7 +81,7 @@ def _history(state: AppState, storage: Storage, at_work: Collection[str]) -> dic
 
 
 def _go_on(state: AppState, storage: Storage, stopped: list[_Stopped]) -> None:
-    """Run the Apps of the runs that were at work, but for those that are not served any more."""
+    """Resume the unfinished runs, except those whose App is not served any more."""
     apps = {deployment.id: deployment.app for deployment in state.deployments.values()}
     for run, files, execution in stopped:
         if app := apps.get(run.app_id):

@@ -1,11 +1,11 @@
-"""Runs that go on after a restart: their Apps are run again, and repeat what they have said.
+"""Resumes runs after a restart: their Apps run again, and repeat their stored events.
 
-An App is a function that is in the middle of its work, and cannot be kept in a file. So it is
-called again with the same input, and its events are compared with those that are stored. As long as
-they are equal they are left out: readers have them. Behind the last of them the run goes on.
+An App is a function in the middle of its work, which a file cannot store. So it is called again
+with the same input, and its events are compared with the stored ones. Events that are equal are
+dropped, because readers have them already. After the last stored event the run continues.
 
-Ids may differ, because Apps make them up: a UUID, as it is or within a longer text, stands for the
-one at its place in the stored event, from then on.
+Ids may differ, because Apps generate them. A UUID, alone or within a longer text, is replaced from
+then on by the UUID at the same place in the stored event.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
     from ..core.feed import FeedEvent
 
 _PATIENCE = 5.0
-"""Seconds that a stored answer waits for what came before it."""
+"""Seconds that a stored answer waits for the events before it."""
 
 _ID = re.compile(r"[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
 
 
 class ReplayError(WorkflowFailedError):
-    """The App did something else than before the restart, so that its run cannot go on."""
+    """The App did not repeat what it did before the restart, so its run cannot resume."""
 
 
 class Replay:
-    """What an App has to repeat.
+    """The events that an App has to repeat.
 
     Args:
-        events: what is stored of the run, at least one event.
+        events: the stored events of the run, at least one.
         ended: called once all of them were repeated.
 
     Attributes:
-        ids: the ids that the App has made up by now, and what stands for them.
-        paused: whether the run was paused behind the last event that was repeated.
+        ids: maps the ids that the App has generated now to the stored ids.
+        paused: whether the run was paused after the last repeated event.
     """
 
     def __init__(self, events: Sequence[FeedEvent], ended: Callable[[], None]) -> None:
@@ -66,7 +66,7 @@ class Replay:
         """Compare the App's next event with the stored one. Raises `ReplayError`.
 
         Args:
-            data: of the envelope; bytes are the whole of it.
+            data: the data of the event's envelope; bytes are the whole envelope.
         """
         stored = self._events[self._next]
         place = f"event {stored.sequence} was {stored.type!r}"
@@ -90,9 +90,9 @@ class Replay:
             self._ended()
 
     async def turn(self, type: str, data: Any) -> None:
-        """Wait until the next event is that of this answer. It is here at once, but before a person
-        gave it, other parts of the App may have said something. An App that does not say it again
-        is not waited for."""
+        """Wait until the next stored event is that of this answer. A stored answer is available at
+        once, but before the person gave it, other parts of the App may have sent events. The wait
+        is limited, in case the App does not send them again."""
         told = msgspec.json.decode(encode(data))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
@@ -101,18 +101,18 @@ class Replay:
 
     def _is_next(self, type: str, data: Any) -> bool:
         coming = self._events[self._next : self._next + 2]
-        if coming and coming[0].type == "run.resumed":  # the answer brings it
+        if coming and coming[0].type == "run.resumed":  # the answer itself causes it
             coming = coming[1:]
         if not coming:
             return True
         return coming[0].type == type and bool(msgspec.json.decode(coming[0].data)["data"] == data)
 
     def skip(self, count: int) -> None:
-        """Leave out sequence numbers, as the App did before."""
+        """Skip sequence numbers, as the App did before."""
         self._sequence += count
 
     def renamed(self, data: bytes) -> bytes:
-        """JSON with the ids that stand for those that the App has made up."""
+        """JSON in which the App's new ids are replaced by the stored ones."""
         for new, old in self.ids.items():
             data = data.replace(new, old)
         return data

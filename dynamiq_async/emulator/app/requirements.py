@@ -1,4 +1,4 @@
-"""Accounts that end users connect: which an App needs, who has connected them, and the links."""
+"""Accounts that end users connect: which ones an App needs, who has connected them, and links."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Requirement:
     """An account that each end user of an App has to connect.
 
     Attributes:
-        required: whether a run needs it. One that is optional only takes tools away.
+        required: whether a run needs it. Without an optional account only tools are missing.
         users: the ids of the end users who have connected it.
     """
 
@@ -51,7 +51,7 @@ class Requirement:
 
 @dataclass(eq=False, kw_only=True)
 class Link:
-    """A link for one end user. That it works only once is said nowhere, so it does not."""
+    """A link for one end user. It works repeatedly: the vendor does not say that it works once."""
 
     user_id: str
     requirements: list[Requirement]
@@ -61,10 +61,11 @@ class Link:
 
 
 class Requirements:
-    """What the emulator's Apps need: nothing, unless a test adds something.
+    """The accounts that the emulator's Apps need: none, unless a test adds some.
 
     Attributes:
-        lists_optional: whether what is unsatisfied has the optional ones too, which nobody says.
+        lists_optional: whether the list of unsatisfied requirements includes optional ones. The
+            vendor does not say.
         links: the links by their tokens.
     """
 
@@ -83,7 +84,7 @@ class Requirements:
         return added
 
     def link(self, user_id: str, requirements: list[Requirement]) -> tuple[str, Link]:
-        """A new link, and its token: a JWT, which nobody signed."""
+        """A new link, and its token: an unsigned JWT."""
         link = Link(user_id=user_id, requirements=requirements)
         claims = {"user_id": user_id, "exp": int(link.expires_at.timestamp()), "jti": uuid4().hex}
         token = f"{_part(_JWT_HEADER)}.{_part(claims)}."

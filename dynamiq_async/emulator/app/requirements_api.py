@@ -1,8 +1,8 @@
 """The requirements API: what end users must connect before they can run an App.
 
 The vendor documents the responses of `status` and `connect/tokens`, and that a run is refused while
-a required account is missing. The rest is our guess: how the list is wrapped, the status of one who
-has connected everything, and the refusal of a run, which `UNSATISFIED` names.
+a required account is missing. The rest is our guess: how the list is wrapped, the status of a user
+who has connected everything, and the error for a refused run (`UNSATISFIED`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UNSATISFIED = (400, "requirements_unsatisfied")
 
 
 def of_app(exchange: AppExchange) -> list[Requirement]:
-    """What the App that the request is for needs."""
+    """The requirements of the App that the request is for."""
     app = exchange.record.prefix
     return [needed for needed in exchange.state.requirements.all if needed.app == app]
 
@@ -87,7 +87,7 @@ async def open_link(exchange: AppExchange, token: str) -> None:
 
 
 def guarded(handler: Handler[AppState]) -> Handler[AppState]:
-    """A handler that starts a run, but only for an end user who has connected everything."""
+    """Wrap a handler that starts a run. It refuses end users who have not connected everything."""
 
     async def checked(exchange: AppExchange, *arguments: str) -> None:
         if needs := of_app(exchange):

@@ -1,4 +1,4 @@
-"""The root endpoint: one POST runs the App, and responds at once, as a stream, or by callbacks."""
+"""The root endpoint: a POST runs the App and responds directly, as a stream, or by callbacks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # --- our guesses: the vendor documents none of this ----------------------------------------------
 
 NODE_FAILURE_STATUS = 422
-"""With `error_on_node_failure`: the status when the workflow or one of its nodes failed."""
+"""With `error_on_node_failure`: the status if the workflow or one of its nodes failed."""
 
 
 def node_failure(execution: Execution) -> RefusalError:
@@ -89,7 +89,7 @@ async def invoke(exchange: AppExchange) -> None:
 
 
 def _sync_body(exchange: AppExchange, invocation: Invocation, execution: Execution) -> Any:
-    """A workflow that failed or was canceled is responded to with the library's whole result."""
+    """The body of a response; for a failed or canceled workflow the library's whole result."""
     if execution.status != "success":
         return execution.failed_result()
     last = invocation.last_node_output

@@ -48,8 +48,8 @@ def connect_service(state: AppState) -> Service[AppState]:
 
 
 def _authorize(exchange: AppExchange) -> None:
-    """Refuse a request for an App that is not there, or was deleted (404), and one without the key
-    of a private App (401, 403)."""
+    """Refuse a request for an App that does not exist or was deleted (404), and a request for a
+    private App without its key (401, 403)."""
     state, app = exchange.state, exchange.record.prefix
     if app not in state.deployments or state.deployments[app].removed:
         raise RefusalError(404, "not_found", "there is no App at this hostname")

@@ -1,12 +1,12 @@
 """An App is an async function of its input and of a `RunContext`.
 
-The input comes as a dict, or as the type that the function's parameter has, or field by field (see
+The function gets the input as a dict, as the type of its parameter, or field by field (see
 `signatures`).
 
-The function's return value is the workflow's output: either its map of nodes (`{"llm-1":
-{"status": "success", "input": …, "output": …}}`), of which the last is what callers get, or any
-other JSON value, which becomes the output of one node, `node-1`, or a `WorkflowOutput`, which says
-both. An exception is the failure of that node.
+Its return value is the workflow's output, in one of three forms. A map of nodes (`{"llm-1":
+{"status": "success", "input": …, "output": …}}`) gives callers the output of its last node. Any
+other JSON value becomes the output of one node, `node-1`. A `WorkflowOutput` gives both the nodes
+and the output. An exception is a failure of `node-1`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MOST_SKIPPED = 1_000_000
 _TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 App = Callable[..., Any]
-"""A function of an input and a `RunContext`, as `signatures` has it."""
+"""A function of an input and a `RunContext`; see `signatures`."""
 
 
 class WorkflowFailedError(Exception):
@@ -41,7 +41,7 @@ class WorkflowFailedError(Exception):
 
     Args:
         nodes: the map of the nodes that have run.
-        result: the library's whole result, where there is one; else it is made up.
+        result: the library's whole result, if there is one; by default one is made.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Channel(Protocol):
         """Send an event of the Runs API."""
 
     async def ask(self, question: Question) -> None:
-        """Show the question. `Question.answer` is where the answer comes."""
+        """Show the question. Its answer arrives in `Question.answer`."""
 
     async def answered(self, question: Question) -> None:
         """Note that the question was answered."""
@@ -85,7 +85,7 @@ class Channel(Protocol):
         """Note that the run stops at a checkpoint."""
 
     def resume(self) -> None:
-        """Note that it goes on."""
+        """Note that the run goes on."""
 
     def skip(self, count: int) -> None:
         """Leave a hole in the sequence numbers."""
@@ -97,12 +97,12 @@ class RunContext(msgspec.Struct, eq=False, kw_only=True, dict=True):
     Attributes:
         id: the run's id; on the root endpoint the `wf_run_id` of its messages.
         app: the name of the App.
-        files: sent along with the request, or named by its `file_ids`.
+        files: the files that were sent with the request, or named in its `file_ids`.
         chat_history: the JSON of a root request's field of this name.
-        pace: seconds to wait behind each message.
-        artifacts: the files that it has saved.
-        tokens: how many its messages have told of, by what they are.
-        final: the workflow's own message, if the App has given it: `message`.
+        pace: seconds to wait after each message.
+        artifacts: the files that the App has saved.
+        tokens: the numbers of tokens in its messages so far, by kind of token.
+        final: the workflow's own message, if the App gave it to `message`.
     """
 
     id: str
@@ -125,15 +125,15 @@ class RunContext(msgspec.Struct, eq=False, kw_only=True, dict=True):
 
     @property
     def kind(self) -> Literal["root", "run"]:
-        """How it was called: at the root endpoint or the WebSocket, or as a run."""
+        """How the App was called: "root" for the root endpoint and the WebSocket, or "run"."""
         return self.channel.kind
 
     async def message(self, message: Mapping[str, Any]) -> None:
-        """Stream a whole message of the library: as it is on the root endpoint, and as the event
-        of the Runs API that it becomes, if any.
+        """Stream a whole message of the library. The root endpoint sends it unchanged; the Runs API
+        sends the event that it becomes, if any.
 
-        The workflow's own message comes last, once the App has returned, and says how the run
-        ended; then none is made up.
+        If it is the workflow's own message, it is sent last, once the App has returned. It then
+        says how the run ended, and the emulator makes no such message itself.
         """
         if is_workflows_own(message):
             self.final = message
@@ -173,8 +173,8 @@ class RunContext(msgspec.Struct, eq=False, kw_only=True, dict=True):
         entity_id: str = NODE,
         source: Source | None = None,
     ) -> None:
-        """Stream a piece of text as a language model does, or, from a node that has reasoned or
-        called a tool, as an agent replies."""
+        """Stream a piece of text. It is an agent's reply if the node has reasoned or called a tool,
+        and else a language model's text."""
         agent = self._agents.get(entity_id)
         if agent is not None:
             chunk, source = agent.answer(text), source or agent_source(entity_id, agent.name)
@@ -188,13 +188,13 @@ class RunContext(msgspec.Struct, eq=False, kw_only=True, dict=True):
         """Stream a piece of an agent's reasoning.
 
         Args:
-            agent: the agent's name; by default the one that it had before, or `Agent`.
+            agent: the agent's name; by default its name so far, or `Agent`.
         """
         chunk = self._agent(entity_id, agent).thought(text)
         await self._act(chunk, entity_id, event)
 
     thought = reasoning
-    """What the library calls it."""
+    """The library's name for `reasoning`."""
 
     async def tool_call(
         self,
@@ -208,14 +208,14 @@ class RunContext(msgspec.Struct, eq=False, kw_only=True, dict=True):
         entity_id: str = NODE,
         event: str = "data",
     ) -> None:
-        """Stream an agent's call of a tool: that it was chosen, with what was reasoned since the
-        last call, and how it ended. A run of the Runs API tells of the end only, and not of its
+        """Stream an agent's call of a tool: one message with the choice and the reasoning since the
+        last call, and one with the end. The Runs API only has an event for the end, without the
         status: the vendor documents no more.
 
         Args:
-            name: the tool's.
+            name: the name of the tool.
             input: the arguments, as the tool got them.
-            output: what the tool returned; where it failed, what went wrong.
+            output: what the tool returned or, if it failed, what went wrong.
             status: `success`, `failure`, or `skip` for a call that was not allowed.
             type: the tool's class in the library.
             agent: as for `reasoning`.
@@ -230,13 +230,13 @@ class RunContext(msgspec.Struct, eq=False, kw_only=True, dict=True):
     async def usage(
         self, input: int, output: int, *, entity_id: str | None = None, event: str = "data"
     ) -> None:
-        """Tell how many tokens a model took in and gave out. The root endpoint and the WebSocket
-        show it as a model's last chunk, which is how the library tells it. The events of a run
-        tell of no tokens there; what a call took is in its trace either way.
+        """Report how many tokens a model read and wrote. The root endpoint and the WebSocket send
+        this as the last chunk of the model, as the library does. The events of a run contain no
+        tokens, like the vendor's. The trace of the call has them in both cases.
 
         Args:
-            entity_id: the model's node; by default `node-1` or, where that is an agent, which
-                tells of no tokens in the library, `llm-1`.
+            entity_id: the model's node; by default `node-1`, or `llm-1` if `node-1` is an agent:
+                in the library agents report no tokens.
         """
         node = entity_id or ("llm-1" if NODE in self._agents else NODE)
         chunk = self._model(node).usage(prompt_tokens=input, completion_tokens=output)
@@ -268,7 +268,7 @@ class RunContext(msgspec.Struct, eq=False, kw_only=True, dict=True):
                 self.tokens[name] = self.tokens.get(name, 0) + count
 
     async def send(self, message: bytes, *, event: str = "data") -> None:
-        """Stream these bytes as the data of an event, whatever they are: JSON or not."""
+        """Stream these bytes as the data of an event, whether they are JSON or not."""
         await self.channel.message(event, message)
         await asyncio.sleep(self.pace)
 
@@ -278,8 +278,8 @@ class RunContext(msgspec.Struct, eq=False, kw_only=True, dict=True):
         await asyncio.sleep(self.pace)
 
     def skip_sequence(self, count: int = 1) -> None:
-        """Leave out the next sequence numbers, for good. Raises ValueError for more than a million
-        at once."""
+        """Skip the next sequence numbers, which are then never used. Raises ValueError for more
+        than a million at once."""
         if abs(count) > _MOST_SKIPPED:
             raise ValueError(f"count must be at most {_MOST_SKIPPED:,}, not {count!r}")
         self.channel.skip(count)
@@ -294,10 +294,10 @@ class RunContext(msgspec.Struct, eq=False, kw_only=True, dict=True):
         questions: Sequence[Mapping[str, Any]] | None = None,
         pause: bool = False,
     ) -> str:
-        """Ask for feedback and wait for it. What comes is a `Feedback`, which has the `answers` to
+        """Ask for feedback and wait for it. Returns a `Feedback`, whose `answers` are those to
         `questions`, the parts of the question; an empty text if the question is withdrawn.
 
-        `pause` has the run stop at a checkpoint until the answer comes.
+        With `pause` the run stops at a checkpoint until the answer comes.
         """
         question = Question(
             id=request_id or new_id(),
@@ -324,8 +324,8 @@ class RunContext(msgspec.Struct, eq=False, kw_only=True, dict=True):
     ) -> Approval:
         """Ask for approval and wait for it. Only `editable` params can come back changed.
 
-        With a `request_id` an answer on the WebSocket must repeat it, as for an agent's hook of the
-        library. A question that is withdrawn is not approved.
+        If there is a `request_id`, an answer on the WebSocket must repeat it, as for an agent's
+        hook in the library. A question that is withdrawn is not approved.
         """
         question = Question(
             id=request_id or new_id(),
@@ -358,12 +358,12 @@ class RunContext(msgspec.Struct, eq=False, kw_only=True, dict=True):
         return answer
 
     def pause(self, checkpoint_id: str | None = None) -> None:
-        """Have the run stop at a checkpoint, whose id is made up if it is not given. It goes on
-        with the answer to a question, or by `resume`. The root endpoint shows nothing of it."""
+        """Stop the run at a checkpoint. Its id is generated by default. The run resumes with the
+        answer to a question, or by `resume`. The root endpoint does not show the pause."""
         self.channel.pause(checkpoint_id)
 
     def resume(self) -> None:
-        """Have the run go on if it is paused."""
+        """Resume the run if it is paused."""
         self.channel.resume()
 
     async def inform(self, prompt: str, *, entity_id: str = NODE, event: str = "streaming") -> None:

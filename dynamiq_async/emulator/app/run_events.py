@@ -1,7 +1,7 @@
 """The events of the Runs API, and how the library's messages and questions become events.
 
 The vendor documents the names and fields of the events. Our guesses: that events are made from the
-library's messages at all, `agent.response.delta`, the values of `object`, the type's name of a
+library's messages at all, `agent.response.delta`, the values of `object`, the type name of a
 request for feedback, and the data of the events about questions.
 
 | library message | run event |
@@ -12,8 +12,8 @@ request for feedback, and the data of the events about questions.
 | other steps (whole `reasoning`, `tool_input…`, `hook`, managers'); usage; empty chunks | none |
 | approval; feedback to `ask` | `approval_request.created`; `agent.human_feedback.requested` |
 | feedback to `info` | none |
-| the workflow's own | `run.completed`, `run.failed` or `run.canceled`, by how it ended |
-| any other data | an event of the message's own name, with that data |
+| the workflow's own | `run.completed`, `run.failed` or `run.canceled`, depending on its end |
+| any other data | an event with the message's name and data |
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Translator:
 
     def _reasoning(self, content: Any) -> Event | None:
         if not isinstance(content, Mapping) or "action" in content:
-            return None  # the whole of it, whose pieces have come
+            return None  # the whole reasoning, whose pieces have been sent already
         return self._delta("agent.reasoning.delta", content["thought"])
 
     def _delta(self, type: str, delta: Any) -> Event:

@@ -1,4 +1,4 @@
-"""Runs of the Runs API, which outlive the requests that create them: status, events, questions."""
+"""Runs of the Runs API: status, events, questions. A run outlives the request that creates it."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ TERMINAL = {"completed", "failed", "canceled"}
 
 
 class RunStore(Protocol):
-    """Keeps runs over a restart of the emulator."""
+    """Keeps runs across a restart of the emulator."""
 
     def change_run(self, run: Run) -> None:
-        """Keep the status of a run, and what goes with it."""
+        """Keep the status of a run, with its output, error and end."""
 
     def add_event(self, run: Run, event: FeedEvent) -> None:
         """Keep the newest event of a run."""
 
     def keep_question(self, run: Run, number: int) -> None:
-        """Keep a question of a run, by its place among them, and its answer if it has one."""
+        """Keep a question of a run, by its number in the run, and its answer if it has one."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -46,15 +46,15 @@ class Run:
     """A run of the Runs API.
 
     Attributes:
-        app: the name of its App; `app_id` is the App's id. Other Apps do not have the run.
-        status: without regard to questions; `shown_status` is what the API shows.
+        app: the name of its App; `app_id` is the App's id. Requests to other Apps do not find it.
+        status: the status regardless of questions; the API shows `shown_status`.
         output: what its caller gets, once it is completed.
-        error: why it failed; that the API shows it is our guess.
+        error: why it failed. We guess that the API shows it.
         feed: its events; `feed.events` are those that are kept.
-        task: runs the App; None when nothing does, after a restart.
-        created: when, on the clock that `age` is by.
-        store: keeps it over a restart; None: nothing does.
-        replay: what its App has to repeat, after a restart.
+        task: runs the App; None if nothing runs it after a restart.
+        created: the monotonic time of its creation, for `age`.
+        store: keeps it across a restart; None: it is lost.
+        replay: the events that its App has to repeat after a restart.
     """
 
     id: str
@@ -93,7 +93,8 @@ class Run:
 
     @property
     def shown_status(self) -> str:
-        """The status; while a question is open, `awaiting_input` replaces started and paused."""
+        """The status that the API shows: with an open question, `awaiting_input` replaces `started`
+        and `paused`."""
         waiting = self.status in ("started", "paused") and self.open_questions
         return "awaiting_input" if waiting else self.status
 
@@ -123,7 +124,8 @@ class Run:
         self._append(type, data)
 
     def ask(self, question: Question) -> None:
-        """Add a question. One that was asked before a restart has the id and the answer of then."""
+        """Add a question. A question that repeats one from before a restart gets its id and
+        answer."""
         number, self._asked = self._asked, self._asked + 1
         if number < len(self.questions):
             question.id = self.questions[number].id
@@ -134,7 +136,7 @@ class Run:
             self.keep(question)
 
     def keep(self, question: Question) -> None:
-        """Have a question outlive a restart, with its answer if it has one."""
+        """Store a question, with its answer if it has one, so that it outlives a restart."""
         if self.store is not None:
             self.store.keep_question(self, self.questions.index(question))
 
@@ -166,7 +168,7 @@ class Run:
         self._changed()
 
     def pause(self, checkpoint_id: str | None) -> None:
-        """Stop at a checkpoint, whose id is made up if it is not given."""
+        """Stop at a checkpoint. Its id is generated if it is None."""
         self.enter("paused", checkpoint_id=checkpoint_id or new_id())
 
     def resume(self) -> None:
@@ -194,13 +196,13 @@ class Run:
 
     @property
     def replaying(self) -> Replay | None:
-        """What the App has still to repeat after a restart; None: nothing."""
+        """The replay after a restart, while the App still has events to repeat; else None."""
         return None if self.replay is None or self.replay.over else self.replay
 
     def _is_repeated(self, type: str, data: Any) -> bool:
-        """Whether an event is one of those before a restart.
+        """Whether an event repeats one from before a restart.
 
-        Raises `ReplayError` where another was there: the run has failed.
+        Raises `ReplayError` if it differs from the stored event. The run has then failed.
         """
         if self.replaying is None or self.terminal:
             return False
@@ -260,7 +262,7 @@ class RunChannel:
         await self._run.put(type, data)
 
     async def ask(self, question: Question) -> None:
-        """Add the event of the question, and pause if it says so."""
+        """Add the event of the question, and pause the run if the question requires it."""
         self._run.ask(question)
         await self._run.put(*question_event(question))
         if question.pauses:
@@ -281,7 +283,7 @@ class RunChannel:
         self._changes.notify()
 
     def resume(self) -> None:
-        """Resume it if it is paused."""
+        """Resume the run if it is paused."""
         self._run.resume()
         self._changes.notify()
 

@@ -40,7 +40,7 @@ _ENDS: Mapping[str, Status] = {
     "failure": "failed",
     "canceled": "canceled",
 }
-"""The status of a run whose execution ended so."""
+"""The status of a run, by the status of its execution."""
 
 
 async def create(exchange: AppExchange) -> None:
@@ -164,7 +164,7 @@ def _start(
     session_id: str | None,
     files: Sequence[InputFile],
 ) -> Run:
-    """Create a run. Its App starts as soon as the caller awaits."""
+    """Create a run. Its App starts at the caller's next `await`."""
     state = exchange.state
     deployment = deployment_of(exchange)
     run = Run(
@@ -203,7 +203,7 @@ async def execute_run(
 ) -> None:
     """Execute the App of a run, from its first event to its last.
 
-    `known` is the execution that the history has of the run, where it begins again.
+    `known` is the execution in the history, if the run resumes after a restart.
     """
     execution = known or Execution(
         id=run.id,
@@ -219,7 +219,7 @@ async def execute_run(
         await state.execute(app, execution, context, again=known is not None)
         error = execution.error if execution.status == "failure" else None
         run.enter(_ENDS[execution.status], execution.output, error)
-    except ReplayError as error:  # the run says so itself
+    except ReplayError as error:  # the run has already noted its failure
         execution.end("failure", execution.nodes or {}, str(error))
         state.end_execution(execution)
     state.changes.notify()
@@ -238,7 +238,7 @@ async def _stream(exchange: AppExchange, reader: Reader) -> None:
 
 
 def _answer(kind: str, data: Fields) -> Callable[[Question], None]:
-    """What gives the question its answer. The shape of an answer to an approval is our guess, and
+    """A function that answers the question. The shape of an answer to an approval is our guess, and
     so are the answers to the parts of a request for feedback."""
     if kind == "human_feedback":
         feedback, answers = data.require("feedback", str), data.get("answers", list)

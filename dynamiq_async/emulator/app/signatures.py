@@ -1,15 +1,15 @@
-"""How an App is called: what its parameters take of the input, and what is wrong with an input.
+"""How an App is called: what its parameters take from the input, and what is wrong with an input.
 
-| the function | what it is given |
+| the function | its arguments |
 |---|---|
 | `async def app(input, run)`, `(input: dict[str, Any], run)` | the input as it came |
 | `(input: Question, run)` | the input as a `Struct`, dataclass, TypedDict or pydantic model |
 | `(question: str, limit: int = 5)`, with `run` or without | each field by its name |
 | `(question: str, **more)` | the other fields, too |
 
-The run is the parameter whose type is `RunContext`, or else the one called `run`. The vendor
-documents that a bad request gets a 400 with a complaint for each field. That it checks the fields
-of the input, by their types, is our guess, and so are the words.
+The run is passed to the parameter of type `RunContext`, or else to the one called `run`. The vendor
+documents that a bad request gets a 400 with a complaint for each field. We guess that it checks the
+types of the input's fields, and we guess the words of the complaints.
 """
 
 from __future__ import annotations
@@ -31,23 +31,26 @@ if TYPE_CHECKING:
 _RUN_CONTEXT = f"{__package__}.run_context", "RunContext"
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _NAMES = {**vars(collections.abc), **vars(typing)}
-"""What annotations of inputs are made of, for modules that import it for type checkers only."""
+"""Names for annotations of inputs, in case a module imports them for type checkers only."""
 
 
 class NotAnAppError(TypeError):
-    """What was given cannot be an App; the message says why."""
+    """The object cannot be an App; the message says why."""
 
 
 class Signature:
     """How one App is called.
 
     Raises:
-        NotAnAppError: it cannot be called with the fields of an input, as its parameters are.
+        NotAnAppError: its parameters cannot take an input.
     """
 
     @classmethod
     def of(cls, app: Callable[..., Any]) -> Signature:
-        """Raises NotAnAppError. It is read once: that takes longer than a call."""
+        """The signature of `app`. It is read once, because that takes longer than a call.
+
+        Raises NotAnAppError.
+        """
         known = _KNOWN.get(id(app))
         if known is None or known.app is not app:
             if len(_KNOWN) >= _MOST_KNOWN:
@@ -65,7 +68,7 @@ class Signature:
         self._positional: list[inspect.Parameter] = []
         self._run: str | None = None
         self._input = ""
-        self._as_ever = True  # called with the input and the run, whatever they are named
+        self._as_ever = True  # called with the input and the run, whatever the parameters' names
         if not callable(app) or inspect.isclass(app):
             raise NotAnAppError(f"{app!r} is not a function")
         if _is_generator(app):
@@ -73,7 +76,7 @@ class Signature:
         try:
             found = _signature(app)
         except (TypeError, ValueError):
-            return  # of a function in C, say
+            return  # a function in C, for example
         if all(p.kind is not inspect.Parameter.VAR_POSITIONAL for p in found):
             self._read(found)
 
@@ -94,7 +97,7 @@ class Signature:
     def _find_run(
         self, found: list[inspect.Parameter], types: Mapping[str, InputType]
     ) -> str | None:
-        """Which parameter takes the run: by its type, by its name, or as the second of two."""
+        """The parameter that takes the run: by its type, by its name, or as the second of two."""
         named = [p.name for p in found if _is_run(p, self.app)]
         if len(named) > 1:
             raise self._refused(f"both {' and '.join(named)} take the run")
@@ -136,12 +139,12 @@ class Signature:
         return found
 
     def _given(self, input: Mapping[str, Any]) -> dict[str, InputType]:
-        """The types of those fields of an input that parameters take."""
+        """The types of the input's fields, for those that parameters take."""
         kinds = {name: self._fields.get(name, self._more) for name in input if name != self._run}
         return {name: kind for name, kind in kinds.items() if kind is not None}
 
     def call(self, input: dict[str, Any], run: RunContext) -> Any:
-        """Call the App; what is wrong with the input was said before.
+        """Call the App. `complaints` checks the input before.
 
         Raises `MisfitError` for an input that does not fit.
         """
@@ -161,15 +164,15 @@ _MOST_KNOWN = 1000
 
 
 def check_app(app: Callable[..., Any]) -> None:
-    """Raises NotAnAppError for what cannot be an App."""
+    """Raises NotAnAppError for an object that cannot be an App."""
     Signature.of(app)
 
 
 def _whole(
     rest: list[inspect.Parameter], types: Mapping[str, InputType]
 ) -> inspect.Parameter | None:
-    """The parameter that takes the input as a whole, if one does: the only one or, if the others
-    may be left out, the first one, by the name of `input`."""
+    """The parameter that takes the input as a whole, if one does: the only one, or the first one if
+    it is named `input` and the others have defaults."""
     positional = [p for p in rest if p.kind in _POSITIONAL]
     if not positional or len(positional) != len(rest) or not types[rest[0].name].is_object:
         return None
@@ -178,7 +181,7 @@ def _whole(
 
 
 def _signature(app: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Its parameters, with their annotations as far as they are known."""
+    """The parameters of an App, with their annotations as far as they can be resolved."""
     if sys.version_info >= (3, 14):  # pragma: no cover - annotations are read when asked for
         from annotationlib import Format
 
@@ -196,7 +199,8 @@ def _is_generator(app: Callable[..., Any]) -> bool:
 
 
 def _is_run(parameter: inspect.Parameter, app: Callable[..., Any]) -> bool:
-    """Whether its type is `RunContext`, or that or None, also where only type checkers know it."""
+    """Whether a parameter has the type `RunContext`, or a union with it, even if only type checkers
+    know the name."""
     annotation = parameter.annotation
     if isinstance(annotation, typing.ForwardRef):
         annotation = annotation.__forward_arg__
@@ -213,7 +217,7 @@ def _is_context(kind: Any) -> bool:
 
 
 def _resolved(annotation: Any, app: Callable[..., Any]) -> Any:
-    """A type, where it may be a text. Raises NameError where a name is not known."""
+    """The type of an annotation, which may be a string. Raises NameError for an unknown name."""
 
     def annotated() -> None: ...
 
@@ -223,7 +227,7 @@ def _resolved(annotation: Any, app: Callable[..., Any]) -> Any:
 
 
 def _globals(app: Callable[..., Any]) -> Mapping[str, Any]:
-    """The names of the module that a function is from."""
+    """The global names of the module that defines a function."""
     function: Any = inspect.unwrap(app)
     while isinstance(function, functools.partial):
         function = inspect.unwrap(function.func)

@@ -1,4 +1,4 @@
-"""What the emulator's Apps share: settings, runs, files, logs."""
+"""The state that the emulator's Apps share: settings, runs, files, logs."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _APPS = UUID("7f0ad2b0-5b0e-4b53-9d0c-3f6f3b9a3c5e")
 
 @dataclass(eq=False)
 class Deployment:
-    """An App under its name. Runs and files belong to it by its `id`.
+    """An App under its name. Its runs and files refer to it by its `id`.
 
     Attributes:
-        public: whether it takes requests without a key, where others want one.
-        removed: whether it was deleted: its path leads nowhere then.
+        public: whether it needs no key, even if other Apps do.
+        removed: whether it was deleted. Its path then leads nowhere.
     """
 
     name: str
@@ -49,32 +49,33 @@ class Deployment:
 
 
 def deployments(default: App, named: Mapping[str, App]) -> dict[str, Deployment]:
-    """The Apps by name; the default one's is empty."""
+    """The Apps by name; the name of the default App is empty."""
     found = {name: Deployment(name, app, _id(name)) for name, app in named.items()}
     found[""] = Deployment(getattr(default, "__name__", "app"), default, _id(""))
     return found
 
 
 def _id(path: str) -> str:
-    """The id of the App at a path: the same after a restart, whichever App is there then."""
+    """The id of the App at a path. It is the same after a restart, even for another App there."""
     return str(uuid5(_APPS, path))
 
 
 class AppState:
-    """What the emulator's Apps share.
+    """The state that the emulator's Apps share.
 
     Args:
-        deployments: the Apps by the part of the path that chooses them; "" is the default one.
-        log_limit: how many executions and deliveries are remembered.
+        deployments: the Apps by the part of the path that selects them; "" is the default one.
+        log_limit: how many executions and deliveries the logs keep.
 
     Attributes:
-        folder: where uploaded files are stored; it is made when the emulator starts.
-        sessions: the runs of each session; lists of one session are asked for often.
-        invocations: how many of the quota are used up.
-        history: the executions as the service keeps them: no reset of the logs touches it.
-        execution_counts: how many executions each session had; the log forgets, these do not.
-        storage: keeps runs, files and history over a restart; None: nothing does.
-        recent: the newest invocations that are no runs.
+        folder: where uploaded files are stored; it is created when the emulator starts.
+        sessions: the runs of each session, because clients often list the runs of one session.
+        invocations: how much of the quota is used.
+        history: the executions as the service keeps them; resetting the logs does not change it.
+        execution_counts: the number of executions of each session, including those that the log
+            has dropped.
+        storage: keeps runs, files and history across a restart; None: nothing is kept.
+        recent: the newest invocations that are not runs.
     """
 
     def __init__(
@@ -104,11 +105,11 @@ class AppState:
 
     @property
     def flush(self) -> Callable[[], None] | None:
-        """What keeps everything that is to be kept; None where nothing is."""
+        """A function that stores all pending changes; None if nothing is stored."""
         return None if self.storage is None else self.storage.flush
 
     def close(self) -> None:
-        """Keep what was to be kept, and from now on nothing more."""
+        """Store all pending changes, and stop storing."""
         if self.storage is not None:
             self.storage.close()
 
@@ -121,7 +122,7 @@ class AppState:
         self.invocations += 1
 
     def key_for(self, app: str) -> str | None:
-        """The Access Key that an App wants; None: none."""
+        """The Access Key that an App requires; None if it requires none."""
         if self.deployments[app].public:
             return None
         project = self.projects.of(app)
@@ -130,7 +131,7 @@ class AppState:
     async def execute(
         self, app: App, execution: Execution, context: RunContext, *, again: bool = False
     ) -> None:
-        """Run an App, and keep its execution in the log; `again` if the history has it already."""
+        """Run an App, and add its execution to the logs; `again` if the history has it already."""
         execution.artifacts, execution.usage = context.artifacts, context.tokens
         self.executions.add(execution)
         if not again:

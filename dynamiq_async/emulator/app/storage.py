@@ -1,4 +1,4 @@
-"""What an App's runs, files and history are in the database, over a restart of the emulator."""
+"""Stores the runs, files and history of Apps in the database, across restarts of the emulator."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _SCHEMA = (
 
 
 class _Given(Struct, omit_defaults=True):
-    """What a run or an execution was given."""
+    """The arguments of a run or an execution."""
 
     app: str
     app_id: str
@@ -57,7 +57,7 @@ class _Given(Struct, omit_defaults=True):
 
 
 class _State(Struct, omit_defaults=True):
-    """How far a run is."""
+    """The state of a run."""
 
     status: Status
     output: Any = None
@@ -92,7 +92,7 @@ class _Asked(Struct, omit_defaults=True):
 
 
 class _Answer(Struct, omit_defaults=True):
-    """Its answer: a text and the answers to its parts, or a verdict."""
+    """The answer to a question: a text and the answers to the parts, or a verdict."""
 
     approved: bool | None = None
     params: dict[str, Any] = {}
@@ -116,10 +116,10 @@ class _About(Struct):
 
 
 class Storage:
-    """The database of an emulator's Apps. What is added is written with the next `flush`, files at
-    once.
+    """The database of an emulator's Apps. Files are written at once, everything else with the next
+    `flush`.
 
-    Raises `DatabaseError` where the file cannot be used; see `Database`.
+    Raises `DatabaseError` if the file cannot be used; see `Database`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -134,7 +134,7 @@ class Storage:
         put("INSERT INTO runs (id, given, state) VALUES (?, ?, ?)", run.id, given, _state(run))
 
     def change_run(self, run: Run) -> None:
-        """Keep the status of a run, and what goes with it."""
+        """Keep the status of a run, with its output, error and end."""
         self._database.put("UPDATE runs SET state = ? WHERE id = ?", _state(run), run.id)
 
     def add_event(self, run: Run, event: FeedEvent) -> None:
@@ -142,7 +142,7 @@ class Storage:
         self._database.put("INSERT INTO events VALUES (?, ?, ?, ?)", run.id, *event)
 
     def keep_question(self, run: Run, number: int) -> None:
-        """Keep a question of a run, by its place among them, and its answer if it has one."""
+        """Keep a question of a run, by its number in the run, and its answer if it has one."""
         question = run.questions[number]
         asked = encode(_asked(question))
         put = self._database.put
@@ -165,7 +165,7 @@ class Storage:
             put("REPLACE INTO artifacts VALUES (?, ?, ?, ?)", id, number, about, made.content)
 
     async def add_file(self, file: InputFile) -> InputFile:
-        """Keep a file: the same file, which is read from the database."""
+        """Store a file. Returns the same file, whose content is read from the database."""
         return await run_sync(self._add_file, file)
 
     def _add_file(self, file: InputFile) -> InputFile:
@@ -186,10 +186,10 @@ class Storage:
 
         return replace(file, read=lambda: b"".join(pieces()), pieces=pieces)
 
-    # --- what was kept ------------------------------------------------------------------------
+    # --- what was stored ----------------------------------------------------------------------
 
     def files(self) -> Iterator[InputFile]:
-        """The files, the oldest first. What is left of uploads that did not end is removed."""
+        """The files, the oldest first. Removes the pieces of incomplete uploads."""
         self._database.write("DELETE FROM pieces WHERE file NOT IN (SELECT id FROM files)")
         for (about,) in self._database.rows("SELECT about FROM files ORDER BY number"):
             known = _read(about, _About)
@@ -322,7 +322,7 @@ def _answer(question: Question) -> bytes | None:
     elif isinstance(answer, Feedback):
         given = _Answer(feedback=str(answer), answers=[dict(one) for one in answer.answers or ()])
     else:
-        return None  # it is open, or the App has withdrawn it, as it will do again
+        return None  # it is open, or the App has withdrawn it, and will do so again
     given.said = question.said
     return encode(given)
 

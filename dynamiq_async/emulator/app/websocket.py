@@ -1,14 +1,14 @@
 """The WebSocket of an App: `GET /` with an upgrade. It runs what the root endpoint runs.
 
-Its messages are our guess, after the example servers of the vendor's library. The first message,
-`{"entity_id": …, "data": …}`, starts a run; `data` is what `POST /` takes, or only the input. The
-library writes all its fields, so a first message may have a `wf_run_id`, of no run. Events are sent
-as JSON text. An answer has the `wf_run_id`, `entity_id` and `event` of its question. What the
-library does not take for an answer is ignored. Another first message starts the next run on the
-same socket. A bad message gets an error envelope.
+The messages are our guess, modelled on the example servers of the vendor's library. The first
+message, `{"entity_id": …, "data": …}`, starts a run; `data` is what `POST /` takes, or only the
+input. The library writes all fields, so a first message may have a `wf_run_id` that belongs to no
+run. Events are sent as JSON text. An answer has the `wf_run_id`, `entity_id` and `event` of its
+question; messages that the library would not accept as an answer are ignored. Another first message
+starts the next run on the same socket. A bad message gets an error envelope.
 
-What a `Fault` does before the response happens to the handshake. Its position is counted in the
-events and bytes of the whole socket, frames included.
+The part of a `Fault` before the response applies to the handshake. Its position counts the events
+and bytes of the whole socket, including frames.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MAX_MESSAGE = 16 * 1024 * 1024
 
 
 async def serve(exchange: AppExchange) -> None:
-    """`GET /`. Raises `RefusalError` (405) when no WebSocket is asked for."""
+    """`GET /`. Raises `RefusalError` (405) if the request does not ask for a WebSocket."""
     wire = exchange.wire
     socket = web.WebSocketResponse(autoclose=False, max_msg_size=_MAX_MESSAGE)
     if not socket.can_prepare(wire.request).ok:
@@ -86,8 +86,8 @@ class _Conversation:
             self._feed.close()
 
     def _starts_a_run(self, message: Any) -> bool:
-        """Whether a message is a first one. One with a `wf_run_id` is only while nothing runs, and
-        unless the run was one on this socket: else it is an answer, be it too late."""
+        """Whether a message starts a run. A message with a `wf_run_id` does so only if nothing runs
+        and the id is not that of a run on this socket; else it is an answer, even if too late."""
         run_id = message.get("wf_run_id") if isinstance(message, Mapping) else None
         running = self._execution is not None and self._execution.status == "running"
         return not isinstance(run_id, str) or not (running or run_id in self._ids)
@@ -133,7 +133,8 @@ class _Conversation:
         self._exchange.wire.flush()
 
     def _answer(self, message: Mapping[str, Any]) -> None:
-        """Answer the oldest open question that the message fits. The library ignores others."""
+        """Answer the oldest open question that fits the message. Like the library, ignore messages
+        that fit none."""
         execution = self._execution
         if execution is None:
             return
@@ -151,7 +152,7 @@ class _Conversation:
 
 
 def text_frame(message: bytes) -> bytes:
-    """A whole text message as one frame of a server, which is not masked (RFC 6455)."""
+    """A whole text message as one frame. A server's frames are not masked (RFC 6455)."""
     length = len(message)
     if length < 126:
         return bytes((_TEXT, length)) + message
@@ -165,7 +166,7 @@ def _bytes(data: str | bytes) -> bytes:
 
 
 def _first_message(exchange: AppExchange, message: Any) -> Invocation:
-    """What a first message invokes. Raises `RefusalError` with a complaint for each bad field."""
+    """The invocation of a first message. Raises `RefusalError` with a complaint per bad field."""
     data = message.get("data") if isinstance(message, Mapping) else None
     if not isinstance(data, dict):
         raise RefusalError(400, "bad_request", "the first message must be an object with data")

@@ -1,4 +1,4 @@
-"""What every service of the emulator stands on. It knows none of them.
+"""The base of every service of the emulator. It knows none of the services.
 
 | to find | look in |
 |---|---|

@@ -1,10 +1,10 @@
-"""Web pages may call the emulator, as they may call the service: CORS with its preflight.
+"""CORS: web pages may call the emulator, as they may call the service.
 
-A browser names the page's origin in `Origin`. Before a request with a key or with JSON it asks by a
-preflight, which has no key itself, whether it may send it. Pages of other origins than those
-allowed are refused, also where a browser would send their request without asking first.
+A browser sends the page's origin in `Origin`. Before a request with a key or with JSON it asks for
+permission with a preflight request, which has no key. Pages of origins that are not allowed are
+refused, even if the browser would send their request without a preflight.
 
-The vendor's chat widget needs this: it runs in its customers' pages.
+The vendor's chat widget needs this, because it runs in its customers' pages.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _MAX_AGE = "600"
 
 
 def is_preflight(record: RequestRecord) -> bool:
-    """Whether a browser asks what a page may send, as CORS has it."""
+    """Whether a request is a CORS preflight."""
     if record.method != "OPTIONS" or record.internal:  # the emulator's own page need not ask
         return False
     return "Origin" in record.headers and "Access-Control-Request-Method" in record.headers
 
 
 def refused_page(record: RequestRecord, origins: Collection[str]) -> RefusalError | None:
-    """Why the page that a request is from may not send it, if it may not.
+    """Why the page that sent a request may not send it; None if it may.
 
     Args:
-        origins: what is allowed beside pages of this machine: origins such as
+        origins: the origins that are allowed beside those of this machine, such as
             `https://shop.example`, or `*`.
     """
     origin = record.headers.get("Origin")
@@ -53,8 +53,7 @@ def refused_page(record: RequestRecord, origins: Collection[str]) -> RefusalErro
 
 
 def browser_headers(record: RequestRecord, origins: Collection[str]) -> Mapping[str, str] | None:
-    """What a response says to the browser of a page that may send the request; None where it is
-    from no such page."""
+    """The CORS headers of a response; None unless the request is from a page that may send it."""
     origin = record.headers.get("Origin")
     if origin is None or record.internal or refused_page(record, origins) is not None:
         return None
@@ -66,7 +65,7 @@ def browser_headers(record: RequestRecord, origins: Collection[str]) -> Mapping[
 
 
 async def allow(wire: Wire, asked: Mapping[str, str]) -> None:
-    """Respond to a preflight with the request headers `asked`: what it asks for may be sent."""
+    """Respond to a preflight, whose request headers are `asked`, with permission."""
     headers = {"Access-Control-Allow-Methods": _METHODS, "Access-Control-Max-Age": _MAX_AGE}
     if wanted := asked.get("Access-Control-Request-Headers"):
         headers["Access-Control-Allow-Headers"] = wanted
@@ -75,8 +74,8 @@ async def allow(wire: Wire, asked: Mapping[str, str]) -> None:
 
 
 def _is_local(origin: str) -> bool:
-    """Whether a page is this machine's own. That of a file has the origin `null`, and so have
-    frames of any site: it is not."""
+    """Whether an origin is this machine. `null` is not: a page from a file has it, but frames of
+    any site may have it too."""
     try:
         return is_loopback(urlsplit(origin).hostname or "")
     except ValueError:

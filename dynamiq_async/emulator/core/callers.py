@@ -1,7 +1,7 @@
-"""Who may call the emulator: by which names, and from which web pages.
+"""Who may call the emulator: under which host names, and from which web pages.
 
-On this machine's own addresses it is called by this machine's names only, so that no web page can
-reach it by a name of its own.
+On this machine's own addresses the emulator serves only this machine's names, so that no web page
+can reach it through a domain name of its own.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class Callers:
-    """Who may call.
+    """Decides who may call.
 
     Args:
         host: where the emulator listens.
-        hosts: more names that requests may be for.
-        origins: the pages that may call, beside those of this machine; `*` is any.
+        hosts: more host names to serve.
+        origins: the origins of pages that may call, beside those of this machine; `*` is any.
 
     Attributes:
         on_loopback: whether only this machine can reach the emulator.
@@ -37,13 +37,13 @@ class Callers:
         self._host = host.lower()
 
     def refused(self, record: RequestRecord) -> RefusalError | None:
-        """Why a request is refused by where it comes from and what it is for, if it is."""
+        """Why a request is refused because of its `Host` or `Origin`; None if it is not."""
         if not self._is_served(record.headers.get("Host")):
             return RefusalError(421, "misdirected_request", "the emulator serves no such host")
         return refused_page(record, self.origins)
 
     def _is_served(self, host: str | None) -> bool:
-        """Whether requests with this `Host` are. HTTP/1.0 may go without."""
+        """Whether requests with this `Host` are served. A request of HTTP/1.0 may have none."""
         if host is None:
             return True
         return name_of(host) is not None and (
@@ -51,6 +51,6 @@ class Callers:
         )
 
     def are_named(self, host: str) -> bool:
-        """Whether a `Host` is a name of this machine, or one that was given; not just any."""
+        """Whether a `Host` is a name of this machine, or one of those given."""
         name = name_of(host)
         return name is not None and (is_loopback(name) or name in {*self._names, self._host})

@@ -67,7 +67,7 @@ class Connections:
 
 
 class _Connected(web.RequestHandler):
-    """One connection. What is no HTTP is refused like anything else, and not worth a traceback."""
+    """One connection. Bytes that are not HTTP get an error response, and no traceback."""
 
     def handle_error(
         self,
@@ -120,6 +120,6 @@ class CountingServer(web.Server):
     def connection_lost(
         self, handler: web.RequestHandler, exc: BaseException | None = None
     ) -> None:
-        """Count a connection no longer."""
+        """Stop counting a connection."""
         super().connection_lost(handler, exc)
         self._counted.remove(handler)

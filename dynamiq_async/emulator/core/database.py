@@ -1,10 +1,11 @@
-"""A file in which a service keeps what is to outlive the process: SQLite, with group commits.
+"""A SQLite file for the state of a service that outlives the process, with group commits.
 
-What is `put` is written together by the next `flush`. One comes by itself in the next turn of the
-event loop; a service calls it before a client is told of anything that was put. What was flushed
-survives the death of the process (`kill -9`), not that of the machine.
+`put` queues a statement, and the next `flush` writes all of them together. A flush runs in the next
+turn of the event loop; a service also flushes before it tells a client of anything that was put.
+Flushed data survives the death of the process (`kill -9`), but not that of the machine.
 
-One process at a time has the file: it is locked from the first access to the end of the process.
+Only one process can use the file at a time: it is locked from the first access until it is closed
+or the process ends.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _APPLICATION = 0x64795F65  # "dy_e": tells the emulator's files from those of other programs
 _FORMAT = 1
-_LOCK_SECONDS = 1.0  # as long as a process that is being ended may take to let the file go
+_LOCK_SECONDS = 1.0  # how long a process that is about to end may take to release the file
 _SYNTAX = "PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master"
 
 
@@ -31,14 +32,14 @@ class DatabaseError(OSError):
 
 
 class Database:
-    """An open file.
+    """An open database file.
 
     Args:
-        path: of the file, which is made if it is not there; its folder is not.
-        schema: the statements that make its tables.
+        path: the file, which is created if it is missing; its folder must exist.
+        schema: the statements that create its tables.
 
-    Raises `DatabaseError` for a file that is not the emulator's, that a newer version has written,
-    that another process has open, or that cannot be read and written.
+    Raises `DatabaseError` if the file is not the emulator's, was written by a newer version, is
+    open in another process, or cannot be read and written.
     """
 
     def __init__(self, path: Path, schema: Sequence[str]) -> None:
@@ -60,7 +61,7 @@ class Database:
             raise
 
     def _prepare(self, schema: Sequence[str]) -> None:
-        """Lock the file, and see that it is the emulator's, or new, before anything is changed."""
+        """Lock the file, and check that it is the emulator's, or new, before changing anything."""
         run = self._connection.execute
         run("PRAGMA locking_mode=EXCLUSIVE")
         run("BEGIN EXCLUSIVE")
@@ -79,7 +80,7 @@ class Database:
         run("PRAGMA synchronous=NORMAL")
 
     def put(self, statement: str, *values: Any) -> None:
-        """Write with the next `flush`. Behind `close`: nothing."""
+        """Queue a statement for the next `flush`. After `close` this does nothing."""
         if self._closed:
             return
         self._pending.append((statement, values))
@@ -87,10 +88,10 @@ class Database:
             self._flushing = asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write all that was put, in one transaction.
+        """Write all queued statements, in one transaction.
 
-        Raises `DatabaseError` where it cannot be written, and keeps it for the next time; also
-        behind `close`, so that nobody is told of what was not kept.
+        Raises `DatabaseError` if they cannot be written, and keeps them for the next flush. Raises
+        it after `close` too, so that no client is told of data that was not stored.
         """
         if self._flushing is not None:
             self._flushing.cancel()
@@ -102,7 +103,7 @@ class Database:
             self._pending.clear()
 
     def write(self, statement: str, *values: Any) -> None:
-        """Write at once. May be called in any thread."""
+        """Run a statement at once. May be called in any thread."""
         self._write([(statement, values)])
 
     def _write(self, what: Sequence[tuple[str, Sequence[Any]]]) -> None:
@@ -119,13 +120,13 @@ class Database:
                 raise
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What is selected, without that which was put and not flushed. May be called in any
-        thread."""
+        """The selected rows. Statements that were not flushed have no effect on them yet. May be
+        called in any thread."""
         with self._lock, self._complaining("cannot be read"):
             return self._connection.execute(statement, values).fetchall()
 
     def close(self) -> None:
-        """Write what was put, and let the file go. May be called twice."""
+        """Flush, and release the file. May be called twice."""
         if self._closed:
             return
         try:
@@ -149,11 +150,11 @@ class Database:
 
 
 def _check(path: Path) -> None:
-    """Complain about what SQLite has no clear words for."""
+    """Raise for problems about which SQLite has no clear message."""
     if not path.parent.is_dir():
         raise DatabaseError(f"{path}: there is no folder {path.parent}")
     if path.is_dir():
         raise DatabaseError(f"{path}: is a folder")
-    for needed in (path.parent, path):  # beside the file SQLite writes its log
+    for needed in (path.parent, path):  # SQLite writes its log next to the file
         if needed.exists() and not os.access(needed, os.W_OK):
             raise DatabaseError(f"{path}: {needed} may only be read")

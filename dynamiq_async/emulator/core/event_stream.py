@@ -1,4 +1,4 @@
-"""An event stream (SSE) as a response, with its heartbeats and the faults that its events have."""
+"""An event stream (SSE) as a response, with heartbeats and with the faults of its events."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def stream_events(
     Args:
         newline: the line end of the stream.
         named: whether each event has an `event:` line.
-        heartbeat: seconds of silence after which a comment is sent; None: none is.
+        heartbeat: seconds of silence after which a comment is sent; None: no comments.
         sent: called when events were sent.
     """
     wire, end = exchange.wire, newline.encode()
@@ -66,14 +66,14 @@ def _frame(event: FeedEvent, *, newline: bytes, named: bool) -> bytes:
 
 
 class EventFaults:
-    """Leaves out, doubles and swaps the events of one response, as its fault says."""
+    """Skips, duplicates and swaps the events of one response, as its fault says."""
 
     def __init__(self, fault: Fault) -> None:
         self._fault = fault
         self._late: list[FeedEvent] = []
 
     def put(self, events: Sequence[FeedEvent]) -> list[FeedEvent]:
-        """The events to send now, when these are the next ones."""
+        """The events to send now, given the next ones of the feed."""
         now: list[FeedEvent] = []
         for event in events:
             if event.sequence in self._fault.skip:
@@ -92,5 +92,5 @@ class EventFaults:
 
 
 def event_faults(fault: Fault) -> EventFaults | None:
-    """None when the fault leaves the events as they are."""
+    """The fault's changes to the events; None if it does not change them."""
     return EventFaults(fault) if fault.skip or fault.duplicate or fault.swap else None

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from .wire import Wire
 
 S = TypeVar("S")
-"""The state of the service that the request is for."""
+"""The type of the service's state."""
 
 
 @dataclass(eq=False, slots=True)
 class Exchange(Generic[S]):
-    """A request to a service, and the wire that its response takes.
+    """A request to a service, and the wire for its response.
 
     Attributes:
         state: what the service keeps between requests.
-        url: the URL of the emulator, as the client knows it: links are made of it.
-        wire: is there once the body is read.
-        headers: go with a JSON response.
+        url: the URL of the emulator, as the client knows it. Links are built from it.
+        wire: sends the response; set once the request's body is read.
+        headers: headers to add to a JSON response.
     """
 
     state: S

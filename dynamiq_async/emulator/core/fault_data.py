@@ -1,7 +1,7 @@
-"""A `Fault` as plain data, as TOML and JSON have it, and back.
+"""Converts a `Fault` to plain data, for TOML and JSON, and back.
 
-The names are those of `Fault`. JSON and TOML lack two things: bytes that are no text, which are
-`{"hex": "ff fe"}`, and in JSON a time without end, which is `"forever"` (in TOML also `inf`).
+The names are those of `Fault`. Two kinds of values need a special form: bytes that are not text
+become `{"hex": "ff fe"}`, and an infinite time is `"forever"` (in TOML also `inf`).
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ def read_fault(data: Any) -> Fault:
 
 
 def fault_data(fault: Fault) -> dict[str, Any]:
-    """The fields of a fault that are not as they are by default."""
+    """The fields of a fault that differ from the defaults."""
     given = {name: getattr(fault, name) for name in _DEFAULTS}
     return {name: _plain(value) for name, value in given.items() if value != _DEFAULTS[name]}
 
 
 def table(data: Any, known: Collection[str]) -> dict[str, Any]:
-    """A copy of `data`, a table with no other names than those that are `known`.
+    """A copy of `data`, which must be a table with `known` names only.
 
-    Raises `ValueError`, with the name that was probably meant.
+    Raises `ValueError`, which for an unknown name suggests the one that was probably meant.
     """
     if not isinstance(data, Mapping):
         raise ValueError("this is no table of names and values")
@@ -60,7 +60,7 @@ def table(data: Any, known: Collection[str]) -> dict[str, Any]:
 
 
 def convert(data: Any, type: type[T]) -> T:
-    """`data` as this type. Raises `ValueError`, which begins with the name of what is wrong."""
+    """Convert `data` to this type. Raises `ValueError`, which begins with the field's name."""
     try:
         return msgspec.convert(data, type)
     except msgspec.ValidationError as error:

@@ -1,11 +1,11 @@
 """Faults by rules: which of the requests that match a rule meet its fault.
 
-A rule counts the requests that match it, from 1, and decides about each by its number alone. So the
-same rules with the same seed decide alike every time, whatever else happens between the requests
-and whichever fault such a request meets in the end. (Where clients call at once, it is the order in
-which their requests are complete that may differ.)
+A rule counts the requests that match it, from 1, and decides about each request by its number
+alone. So the same rules with the same seed always decide alike. Other requests do not matter, and
+neither does the fault that a request finally meets. (If clients call concurrently, the order in
+which their requests are complete may differ.)
 
-As a file:
+A file of rules:
 
 ```toml
 seed = 7                    # of all probabilities; 0 if it is left out
@@ -68,19 +68,19 @@ class FaultRule:
     """A fault, and which requests meet it.
 
     Attributes:
-        number: of its entry in the file, from 1; those added later go on from there.
+        number: the number of its entry in the file, from 1; rules added later continue from there.
         fault: what happens.
-        name: for people.
+        name: a label for people.
         route: the path within the App, with wildcards, and optionally a method before it, as
             `Emulator.script` takes it: "POST /v1/runs"; None: any.
-        app: the name of the App; None: any, and the other services too.
-        nth: which of the matching requests: the third is 3, or several, `[1, 3]`.
-        every: each such one: 5 is the fifth, the tenth and so on.
-        probability: that such a request meets the fault, from 0 to 1.
-        times: how many do at most.
+        app: the name of the App; None: any App, and the other services too.
+        nth: which matching requests meet the fault: 3 is the third one; `[1, 3]` are several.
+        every: every n-th matching request meets the fault: 5 is the fifth, the tenth and so on.
+        probability: the probability that such a request meets the fault, from 0 to 1.
+        times: the maximum number of requests that meet the fault.
         seen: how many requests matched since the rule was switched on.
-        met: for how many of them it decided that they meet the fault. A request meets the fault of
-            the first rule that decides so; the others have counted it all the same.
+        met: how many of them the rule selected. A request meets the fault of the first rule that
+            selects it; the other rules still count it.
     """
 
     def __init__(self, number: int, conditions: _Conditions, fault: Fault) -> None:
@@ -105,7 +105,7 @@ class FaultRule:
 
     @property
     def enabled(self) -> bool:
-        """Whether it is switched on. One that is switched on counts anew."""
+        """Whether the rule is switched on. Switching it on restarts its count."""
         return self._enabled
 
     @enabled.setter
@@ -115,7 +115,7 @@ class FaultRule:
         self._enabled = on
 
     def restart(self, seed: int) -> None:
-        """Count anew, and draw the same numbers again."""
+        """Restart the count, and the sequence of random numbers."""
         self.seen = self.met = 0
         self._seed = seed
         self._random = Random(f"{seed}/{self.number}")  # noqa: S311 - it is to be repeatable
@@ -125,13 +125,13 @@ class FaultRule:
         if not self._enabled or not self._matches(record):
             return False
         self.seen += 1
-        # Drawn for each, so that the n-th request has the n-th number.
+        # Drawn for each request, so that the n-th request always has the n-th random number.
         acts = self._random.random() < self.probability and self._is_its_turn()
         self.met += acts
         return acts
 
     def public(self) -> dict[str, Any]:
-        """The rule as an entry of a file has it, with its number, and how far it has counted."""
+        """The rule in the form of a file's entry, with its number and its counts."""
         given = {name: getattr(self._given, name) for name in _Conditions.__struct_fields__}
         default = _Conditions()
         said = {name: value for name, value in given.items() if value != getattr(default, name)}
@@ -157,11 +157,11 @@ class FaultRules:
     """The rules, by their numbers.
 
     Args:
-        apps: gives the names of the Apps that there are.
+        apps: returns the names of the existing Apps.
         path: a file to load (see `load`).
 
     Attributes:
-        seed: of all probabilities.
+        seed: the seed of all probabilities.
     """
 
     def __init__(
@@ -184,11 +184,10 @@ class FaultRules:
         return self._rules[number]
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Have the rules of a TOML file in place of those there are.
+        """Replace the rules by those of a TOML file.
 
-        Raises `OSError` where it cannot be read, and `ValueError`, with the file's name and the
-        number of the entry, for a name that is not known and for a value that is wrong; then
-        everything stays as it was.
+        Raises `OSError` if the file cannot be read, and `ValueError`, with the file's name and the
+        number of the entry, for an unknown name or a wrong value. The rules then stay as they were.
         """
         name = Path(path).name
         try:
@@ -221,9 +220,9 @@ class FaultRules:
         times: int | None = None,
         enabled: bool = True,
     ) -> FaultRule:
-        """Add a rule behind the others. The arguments are the attributes of `FaultRule`.
+        """Add a rule after the others. The arguments are the attributes of `FaultRule`.
 
-        Raises `ValueError` for a value that is wrong.
+        Raises `ValueError` for a wrong value.
         """
         given = {
             "name": name,
@@ -238,7 +237,7 @@ class FaultRules:
         return self._add(self._make(self._last + 1, given, fault))
 
     def add_entry(self, entry: Any) -> FaultRule:
-        """Add a rule that is given as an entry of a file is. Raises `ValueError`."""
+        """Add a rule from data in the form of a file's entry. Raises `ValueError`."""
         return self._add(self._rule(self._last + 1, entry))
 
     def remove(self, number: int) -> None:
@@ -246,7 +245,7 @@ class FaultRules:
         del self._rules[number]
 
     def restart(self) -> None:
-        """Have every rule count anew."""
+        """Restart the counts of all rules."""
         for rule in self:
             rule.restart(self.seed)
 

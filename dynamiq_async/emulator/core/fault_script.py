@@ -14,7 +14,7 @@ Match = str | Callable[[RequestRecord], bool] | None
 
 
 def matches(match: Match, record: RequestRecord) -> bool:
-    """Whether `record` is meant by `match`, as described at `Emulator.script`."""
+    """Whether `record` matches `match`, as described at `Emulator.script`."""
     if match is None:
         return True
     if callable(match):
@@ -25,7 +25,7 @@ def matches(match: Match, record: RequestRecord) -> bool:
 
 @dataclass(eq=False)
 class _Act:
-    """The faults of one call of `Emulator.script`, and how far they were handed out."""
+    """The faults of one call of `Emulator.script`, and the position of the next one."""
 
     match: Match
     faults: list[Fault]

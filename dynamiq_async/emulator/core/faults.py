@@ -1,12 +1,12 @@
-"""Faults, as data: one `Fault` is what goes wrong with one request.
+"""Faults as data: one `Fault` describes what goes wrong with one request.
 
 A fault combines independent parts: what happens before the response (`delay`, `status`, a `drop`
 without a position), what happens at one position of its body (`send`, `stall`, `drop` at
 `after_events` or `at_byte`), how the body ends (`terminator`), how it is cut into writes
-(`framing`, `write_size`), and which events a stream holds (`skip`, `duplicate`, `swap`, `replay`,
-`ignore_after_sequence`).
+(`framing`, `write_size`), and which events a stream contains (`skip`, `duplicate`, `swap`,
+`replay`, `ignore_after_sequence`).
 
-A new kind of fault is a field here. `Emulator` carries out what happens before the response, `wire`
+A new kind of fault is a field here. `responding` applies what happens before the response, `wire`
 what happens to its bytes, `event_stream` what happens to its events.
 """
 
@@ -38,42 +38,43 @@ HTML_PAGE = b"""<!DOCTYPE html>
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What happens to one request. Without arguments: nothing.
+    """What happens to one request. Without arguments nothing happens.
 
-    First comes what happens before the response; then what happens at one position of its body, in
-    the order `send`, `stall`, `drop`; then its end; then how its bytes travel; at last which events
-    a stream holds, by sequence number (on the root endpoint: 1 for the first).
+    The fields come in this order: what happens before the response; what happens at one position of
+    its body, in the order `send`, `stall`, `drop`; how the body ends; how its bytes are written;
+    and which events a stream contains, by sequence number (on the root endpoint the first is 1).
 
     Attributes:
         delay: seconds before the first byte of the response.
-        status: that of a response in place of the service's own.
-        headers: of that response. Alone, they are added to those of the service's own response, or
-            replace them.
-        body: of that response: bytes, text, or anything that becomes JSON; without it an error
-            envelope is made up.
-        executes: the App runs, to its end, before `status`, `body` or a `drop` takes the place of
-            its response: a client cannot know the outcome. "begins": the run is made, and what
-            takes the place of its response does not wait for its end.
-        after_events: the position, in whole SSE events; 0 is right behind the headers.
+        status: the status of a response that replaces the service's own.
+        headers: the headers of that response. Without `status` and `body`, they are added to those
+            of the service's own response, or replace them.
+        body: the body of that response: bytes, text, or any value that becomes JSON. By default it
+            is an error envelope.
+        executes: True: the App runs to its end before `status`, `body` or a `drop` replaces its
+            response, so that a client cannot know the outcome. "begins": the run is created, and
+            the replacement does not wait for its end.
+        after_events: the position, in whole SSE events; 0 is right after the headers.
         at_byte: the position, in bytes of the body without its transfer coding.
-        send: these bytes are inserted.
-        stall: so many seconds pass without a byte.
-        drop: the connection is taken away, which cancels a run of the root endpoint (the run may
-            be ahead of its stream, or over). "close": the clean end of the TCP connection,
-            without the end that HTTP asks for. "reset": RST. "truncate": like close, in the
-            middle of a chunk that announced more. Without a position: before the first byte of
-            the response.
-        terminator: seconds by which the end of the body (its last chunk) comes after its last
-            byte; "missing": the connection is closed in its place.
-        framing: "chunked" (what streams do by themselves), "length" (the whole body is made
-            before it is sent, with a Content-Length), "close" (the body ends with the connection).
-        write_size: the body is re-cut into writes of so many bytes, whatever the events. Each
-            write is a chunk of its own where chunks are used.
-        skip: these events are left out of this response (also out of a page of `/events`).
-        duplicate: these are sent twice.
-        swap: each of these changes places with the event after it.
-        replay: so many events before `after_sequence` are sent again.
-        ignore_after_sequence: the stream starts with the first event.
+        send: bytes to insert at the position.
+        stall: seconds without a byte, at the position.
+        drop: how the connection is closed at the position, which cancels a run of the root endpoint
+            (the run may be ahead of its stream, or over). "close": the TCP connection is closed
+            cleanly, but without the end that HTTP requires. "reset": RST. "truncate": like close,
+            in the middle of a chunk that announced more. Without a position the connection is
+            closed before the first byte of the response.
+        terminator: seconds between the last byte of the body and its end (its last chunk);
+            "missing": the connection is closed instead.
+        framing: "chunked" (the default of streams), "length" (the whole body is made before it is
+            sent, with a Content-Length), "close" (the body ends with the connection).
+        write_size: the body is split into writes of this many bytes, regardless of events. In a
+            chunked body each write is one chunk.
+        skip: events that are left out of this response (also of a page of `/events`).
+        duplicate: events that are sent twice.
+        swap: events that change places with the event after them.
+        replay: how many events before `after_sequence` are sent again.
+        ignore_after_sequence: whether the stream ignores `after_sequence` and starts with the first
+            event.
     """
 
     delay: float = 0.0
@@ -116,7 +117,7 @@ class Fault:
             raise ValueError("status is a number from 200 to 999")
         for name in ("delay", "stall", "terminator", "after_events", "at_byte", "replay"):
             value = getattr(self, name)
-            if isinstance(value, int | float) and not value >= 0:  # nor is NaN
+            if isinstance(value, int | float) and not value >= 0:  # refuses NaN too
                 raise ValueError(f"{name} is a number, at least 0")
         for name, value in self.headers.items():
             if not name or not _HEADER.fullmatch(f"{name}{value}"):

@@ -1,8 +1,8 @@
 """The events of one run on their way from the App to the streams that send them.
 
-A `Feed` keeps all its events, or only a window of the newest. With a window memory stays flat
-however many events there are, and the App waits while a reader is a whole window behind. Any number
-of readers follow a feed, each at its own pace and from its own position.
+A `Feed` keeps all its events, or only a window of the newest. A window bounds the memory of a feed
+of any length; the App waits while a reader is a whole window behind. Any number of readers follow a
+feed, each at its own pace and from its own position.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 _BATCH = 256
 
 _BURST = 0.001
-"""Seconds: an event that comes so soon behind others is part of a burst."""
+"""Seconds. An event that follows others within this time is part of a burst."""
 _MAX_TURNS = 16
-"""Turns of the event loop, at most, in which a reader lets a burst grow."""
+"""For how many turns of the event loop, at most, a reader waits while a burst grows."""
 
 
 class FeedEvent(NamedTuple):
@@ -52,7 +52,7 @@ class Feed:
 
     @classmethod
     def of(cls, events: Sequence[FeedEvent], window: int | None) -> Feed:
-        """A feed that goes on behind these events."""
+        """A feed that continues after these events."""
         feed = cls(window)
         feed.forgotten = 0 if window is None else max(len(events) - window, 0)
         feed.events.extend(events[feed.forgotten :])
@@ -61,7 +61,7 @@ class Feed:
 
     @property
     def unread(self) -> bool:
-        """Whether an event that is added now is lost: nothing is kept, and there is no reader."""
+        """Whether an event added now would be lost: nothing is kept, and there is no reader."""
         return self.window == 0 and not self.readers
 
     async def room(self) -> None:
@@ -85,7 +85,7 @@ class Feed:
         self.sequence += count
 
     def tail(self, limit: int) -> Feed:
-        """The end of a feed, to be kept: the newest events, as far as they are `limit` bytes."""
+        """A closed feed that keeps the newest events, up to `limit` bytes."""
         tail, events = Feed(), []
         for event in reversed(self.events):
             limit -= len(event.data)
@@ -104,7 +104,7 @@ class Feed:
         self._wake()
 
     def after(self, sequence: int) -> int:
-        """The position behind `sequence`, in events since the beginning."""
+        """The position after `sequence`, counted in events since the beginning."""
         return self.forgotten + bisect_right(self.events, sequence, key=lambda e: e.sequence)
 
     def slice(self, position: int, count: int = _BATCH) -> Sequence[FeedEvent]:
@@ -120,7 +120,7 @@ class Feed:
             self._room.clear()
             await self._room.wait()
         else:
-            del self.events[0]  # of a deque: only a window runs out of room
+            del self.events[0]  # cheap: only a feed with a window runs out of room, and has a deque
             self.forgotten += 1
 
     def _wake(self) -> None:
@@ -147,8 +147,8 @@ class Reader:
     ) -> Sequence[FeedEvent]:
         """The next events, at least one; none after `timeout` seconds or at the end.
 
-        Where events come one right behind another, and faster than each of them can be sent by
-        itself, `gathers` has more of them come together, a few turns of the event loop later.
+        If events come faster than they can be sent one by one, `gathers` waits a few turns of the
+        event loop, to return more events at once.
         """
         events = self.feed.slice(self.position)
         if not events and not self.feed.closed:
@@ -173,8 +173,8 @@ class Reader:
                 alarm.cancel()
 
     async def _gather(self) -> None:
-        """Wait as long as each turn of the loop brings another event, up to a few turns; the first
-        events of a burst do not wait."""
+        """Wait while each turn of the loop brings another event, for a few turns at most. The first
+        events of a burst are not delayed."""
         time, feed = asyncio.get_running_loop().time, self.feed
         self._turns = min(2 * self._turns + 1, _MAX_TURNS) if time() - self._last < _BURST else 0
         for _ in range(self._turns):

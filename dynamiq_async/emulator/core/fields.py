@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MAX_DIGITS = 18
-"""Of a number in a query: Python refuses to read thousands of digits, and int64 ends here."""
+"""The limit for a number in a query. Python refuses thousands of digits, and int64 ends here."""
 
 _CALLED = {str: "a string", bool: "a boolean", dict: "an object", list: "an array"}
 
@@ -45,8 +45,8 @@ class Fields:
     def of(cls, record: RequestRecord) -> Fields:
         """The fields of a request.
 
-        Raises `RefusalError`: 415 for another content type, 400 for JSON that is malformed or no
-        object.
+        Raises `RefusalError`: 415 for another content type, 400 for JSON that is malformed or not
+        an object.
         """
         kind = content_type_of(record).kind
         if kind == "multipart/form-data":
@@ -65,7 +65,7 @@ class Fields:
         raise RefusalError(400, "bad_request", "the body must be a JSON object")
 
     def get(self, name: str, kind: type[T]) -> T | None:
-        """The field as a `str`, `bool`, `dict` or `list`; None without it. Notes a complaint."""
+        """The field as a `str`, `bool`, `dict` or `list`; None if missing. Notes a complaint."""
         value = self.values.get(name)
         if self._multipart and value is not None:
             value = self._from_text(name, value.decode("utf-8", "replace"), kind)

@@ -1,4 +1,4 @@
-"""Which names and addresses are this machine, and which are public. Nothing is resolved."""
+"""Which names and addresses are this machine, and which are public. No name is resolved."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_public(host: str) -> bool:
-    """Whether `host` may be anywhere on the internet, by its name or address."""
+    """Whether `host`, a name or an address, may be on the public internet."""
     name = host.lower().removesuffix(".")
     if address := _address(name):
         return address.is_global and not address.is_multicast
@@ -44,8 +44,8 @@ def is_public(host: str) -> bool:
 
 
 def _address(host: str) -> Address | None:
-    """The address that `host` is, in whatever form resolvers take. An IPv4 address within an IPv6
-    address is what counts, because that is where its packets go."""
+    """The address in `host`, in any form that resolvers accept. For an IPv4 address within an IPv6
+    address it is the IPv4 address, because that is where the packets go."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Ids of what happens here: runs, requests, events, files.
+"""Ids of runs, requests, events and files.
 
-They are made for each request, and asking the system for randomness costs more than the rest of it.
-So they come from a generator of this module's own, which no `random.seed` of a test repeats.
+They are made for each request, and asking the system for randomness would be the largest part of
+the cost. So this module has its own generator, which a test's `random.seed` does not affect.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A server on a port of this machine: aiohttp reads its requests, and nothing of it is left behind.
+"""A server on a port of this machine. aiohttp reads requests, and closing leaves nothing behind.
 
-What answers them, the emulator or a tape, is a function that it is given.
+The emulator or a tape gives it the function that responds to them.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from .log import Changes
 
 _LINGERING = 10.0
-"""Seconds, at most, for the rest of a body that was responded to before it was whole."""
+"""The most seconds to wait for the rest of a body that already has its response."""
 
 
 class Listener:
-    """Listens, and has `handle` respond to each request.
+    """Listens, and calls `handle` for each request.
 
     Args:
         host, port: where to listen; port 0 is any free one.
         ssl_context: serve HTTPS with it.
         keepalive_timeout: seconds after which an idle connection is closed.
-        read_timeout: seconds after which a connection without a first request is.
+        read_timeout: seconds after which a connection without a first request is closed.
 
     Attributes:
-        handlers: the tasks of the requests that are being responded to; `handle` keeps it.
-        on_loopback: whether only this machine can reach it.
+        handlers: the tasks that handle requests now; `handle` maintains the set.
+        on_loopback: whether only this machine can reach the server.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """Where it is reached from this machine."""
+        """The URL at which this machine reaches it."""
         if self._server is None:
             raise RuntimeError("the emulator is not running")
-        # Where it listens at every address, this machine reaches it at its own.
+        # If it listens at every address, this machine reaches it at the loopback address.
         host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         host = f"[{host}]" if ":" in host else host
         return f"{self.scheme}://{host}:{self.port}"
@@ -97,7 +97,7 @@ class Listener:
         self.on_loopback = all(is_loopback(address[0]) for address in addresses)
 
     async def _listen(self, counting: CountingServer) -> asyncio.Server:
-        """Listen at every address of the host, and at one port."""
+        """Listen at every address of the host, with the same port."""
         loop = asyncio.get_running_loop()
         port, attempts = self.port, 10
         while True:
@@ -118,12 +118,12 @@ class Listener:
             port = ports.pop()
 
     async def aclose(self, tasks: Collection[asyncio.Task[None]] = ()) -> None:
-        """Stop at once, and cancel what responds, and `tasks`. May be called twice."""
+        """Stop at once, and cancel the handlers of requests and `tasks`. May be called twice."""
         server, self._server = self._server, None
         if server is None:
             return
         server.close()
-        for _ in range(3):  # as many turns of the loop as a connection takes from accept to known
+        for _ in range(3):  # turns of the loop from a connection's accept to `connection_made`
             await asyncio.sleep(0)
         await stop({*tasks, *self.handlers})
         self.connections.abort()

@@ -1,4 +1,4 @@
-"""What happened in the emulator, and how a test waits for it instead of sleeping."""
+"""Logs of what happened in the emulator, and how a test waits for it instead of sleeping."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Log(Sequence[T], Generic[T]):
 
 
 class Changes:
-    """Wakes what waits for something to happen in the emulator."""
+    """Wakes the tasks that wait for something to happen in the emulator."""
 
     def __init__(self) -> None:
         self._waiters: set[asyncio.Event] = set()
 
     def notify(self) -> None:
-        """Have every waiter look at its condition again."""
+        """Make every waiter check its condition again."""
         for waiter in self._waiters:
             waiter.set()
 

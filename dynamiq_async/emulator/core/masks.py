@@ -1,9 +1,9 @@
-"""What is kept off tapes, and out of the inspector: keys, cookies, signatures of links, and fields.
+"""Masks secrets on tapes and in the inspector: keys, cookies, signatures of links, and fields.
 
-All values of a field become the same, so that nothing is told of them, not even how long they are,
-and another request of the same kind matches when a tape is replayed. What a masked field of a
-request has in it is masked wherever this exchange or a later one repeats it in one piece. A text
-that a workflow streams is looked at event by event: what it says over several of them stays.
+All values of a field get the same mask. So the mask reveals nothing, not even the length, and
+another request of the same kind matches when a tape is replayed. The value of a masked request
+field is also masked wherever this exchange or a later one repeats it in one piece. Streamed text is
+masked event by event: a secret that is spread over several events is not found.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
 MASKED = b"***"
-"""What stands for a text; 0 stands for a number, false for true and false."""
+"""Replaces a text. A number is replaced by 0, true and false by false."""
 
 _SECRET_HEADER = re.compile(
     "auth|cookie|token|secret|session|signature|passw|credential|jwt|(?:api|access|private|functions)[-_]?key"
     "|^sec-websocket-key$",
     re.IGNORECASE,
 )
-_OPEN_HEADERS = {"www-authenticate"}  # says how to prove who one is, and proves nothing
+_OPEN_HEADERS = {"www-authenticate"}  # names the way to authenticate, and holds no secret
 _SECRET_FIELDS = [
     "access_key",
     "access_token",
@@ -58,11 +58,11 @@ SECRET_PARAMETERS = [
 ]
 _SCHEMES = {"bearer", "basic", "digest"}
 _MOST_SECRETS = 200
-_SHORTEST = 6  # a shorter value is found in many texts by chance
+_SHORTEST = 6  # a shorter value occurs in many texts by chance
 _BOUNDARY = re.compile(r'boundary="?([^";,]+)"?')
 _TAPE_BOUNDARY = "boundary-of-the-tape"
 
-# Within JSON that is a text of JSON, and so on, a quote has one, three, seven … backslashes.
+# In JSON within JSON strings, by depth, a quote is preceded by one, three, seven … backslashes.
 _SPACE = rb"(?:\s|\\+[nrt])*"
 _NAME = rb'(?<!\\)(?P<slashes>\\*)"(?:%b)(?P=slashes)"' + _SPACE + rb":" + _SPACE
 _COLON = re.compile(_SPACE + rb":")
@@ -81,7 +81,7 @@ _NOTHING = re.compile(rb"(?!)")
 
 
 class _Edit(NamedTuple):
-    """What stands in the place of some bytes."""
+    """The replacement of a range of bytes."""
 
     start: int
     end: int
@@ -89,14 +89,14 @@ class _Edit(NamedTuple):
 
 
 class Secrets:
-    """Values that are masked wherever they are said again: the newest ones."""
+    """The newest secret values, which are masked wherever they occur again."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, None] = {}
         self._pattern: re.Pattern[bytes] | None = _NOTHING
 
     def add(self, value: bytes) -> None:
-        """Note a value, unless it is so short that it is found by chance."""
+        """Note a value, unless it is so short that it occurs by chance."""
         if len(value) < _SHORTEST:
             return
         self._pattern = self._pattern if value in self._known else None
@@ -107,7 +107,7 @@ class Secrets:
 
     @property
     def pattern(self) -> re.Pattern[bytes]:
-        """An expression for all of them."""
+        """A pattern that matches any of them."""
         if self._pattern is None:
             longest_first = sorted(self._known, key=len, reverse=True)
             self._pattern = re.compile(b"|".join(map(re.escape, longest_first)))
@@ -115,12 +115,12 @@ class Secrets:
 
 
 class Mask:
-    """Masks one exchange. What it has found in the request it looks for in the response.
+    """Masks one exchange. Secrets that it finds in the request are also masked in the response.
 
     Args:
-        names: of JSON fields at any depth, also within JSON that is a text; of form fields, query
-            parameters and headers. Upper and lower case are the same.
-        secrets: what was found in exchanges before; what is found in this one is added.
+        names: names of JSON fields at any depth, including JSON within strings, and of form
+            fields, query parameters and headers. Case does not matter.
+        secrets: the secrets of earlier exchanges; those of this exchange are added.
     """
 
     def __init__(self, names: Collection[str], secrets: Secrets | None = None) -> None:
@@ -133,7 +133,7 @@ class Mask:
         self._fields = _fields(self._given | set(_SECRET_FIELDS) - {"token"})
 
     def learn(self, headers: Iterable[tuple[str, str]]) -> None:
-        """Note the keys and cookies in these headers, so that they are found elsewhere."""
+        """Note the keys and cookies in these headers, so that they are masked elsewhere too."""
         for name, value in headers:
             lower = name.lower()
             if lower == "set-cookie":
@@ -147,7 +147,7 @@ class Mask:
                         self._note(part)
 
     def headers(self, pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-        """These headers masked."""
+        """These headers, masked."""
         return tuple(
             (str(name), MASKED.decode() if self._is_secret(name.lower()) else self._text(value))
             for name, value in pairs
@@ -159,7 +159,7 @@ class Mask:
         return self._text(f"{path}{mark}{self._query(query)}")
 
     def request(self, data: bytes, content_type: str = "") -> bytes:
-        """A request's body masked, with a delimiter of its parts that is always the same."""
+        """The masked body of a request. A multipart body gets a boundary that never changes."""
         if boundary := _BOUNDARY.search(content_type):
             delimiter = b"--" + _TAPE_BOUNDARY.encode()
             data = data.replace(b"--" + boundary[1].encode("utf-8", "surrogateescape"), delimiter)
@@ -174,11 +174,12 @@ class Mask:
         return self._hide(data)
 
     def content_type(self, value: str) -> str:
-        """The content type of a request, with the delimiter that its body has on the tape."""
+        """The content type of a request, with the boundary that its body has on the tape."""
         return _BOUNDARY.sub(f"boundary={_TAPE_BOUNDARY}", value)
 
     def pieces(self, data: Sequence[bytes]) -> list[bytes]:
-        """The pieces of a response's body masked. A value that several have is in the first."""
+        """The masked pieces of a response's body. A masked value that spans several is in the first
+        of them."""
         whole, borders = b"".join(data), [0]
         for piece in data:
             borders.append(borders[-1] + len(piece))
@@ -212,7 +213,7 @@ class Mask:
         )
 
     def _of_form(self, data: bytes, delimiter: bytes) -> bytes:
-        """The named parts of a form masked."""
+        """A form in which the parts with secret names are masked."""
         part = re.compile(
             rb'[; ]name="?(?:' + _any_of(self._given | set(_SECRET_FIELDS)) + rb')"?(?=[;\r])'
             rb"(?:[^\r\n]*\r\n){1,20}?\r\n",  # the other headers of the part
@@ -231,7 +232,7 @@ class Mask:
         return data.decode("utf-8", "surrogateescape")
 
     def _hide(self, data: bytes) -> bytes:
-        """The secrets that are known by now masked, and the signatures of links."""
+        """Mask the secrets that are known by now, and the signatures of links."""
         data, _ = _apply(data, self._secret_edits(data), ())
         return _apply(data, _link_edits(data), ())[0]
 
@@ -241,8 +242,8 @@ class Mask:
 
 
 def _any_of(names: Collection[str]) -> bytes:
-    """An expression for these names, as UTF-8 and with JSON's escapes. Of bytes, an expression
-    takes upper and lower case for the same in ASCII only."""
+    """A pattern for these names, as UTF-8 and with JSON's escapes. It lists upper and lower case,
+    because a pattern for bytes ignores case in ASCII only."""
     cased = {form for name in names for form in (name, name.lower(), name.upper())}
     plain = {re.escape(name.encode()) for name in cased}
     escaped = {re.escape(json.dumps(name)[1:-1].encode()) for name in cased}
@@ -258,7 +259,7 @@ def _link_edits(data: bytes) -> Iterator[_Edit]:
 
 
 def _field_edits(data: bytes, fields: re.Pattern[bytes]) -> Iterator[_Edit]:
-    """The values of these fields. Names within a value stay, and so does null."""
+    """Edits that mask the values of these fields. Names within a value stay, and so does null."""
     start = 0
     while found := fields.search(data, start):
         start = found.end()
@@ -267,7 +268,7 @@ def _field_edits(data: bytes, fields: re.Pattern[bytes]) -> Iterator[_Edit]:
             start, kind = token.end(), token.lastgroup
             if kind == "quote":
                 if len(token[0]) - 1 != slashes:
-                    break  # the end of the text that the JSON is in
+                    break  # the end of the string that holds the JSON
                 end, closed = _end_of_text(data, start, slashes)
                 behind = end + closed * (slashes + 1)
                 if not (depth and _COLON.match(data, behind)):
@@ -283,7 +284,7 @@ def _field_edits(data: bytes, fields: re.Pattern[bytes]) -> Iterator[_Edit]:
 
 
 def _end_of_text(data: bytes, start: int, slashes: int) -> tuple[int, bool]:
-    """Where a text ends whose quotes have so many backslashes, and whether by a quote."""
+    """Where a string ends, given the backslashes before its quotes, and whether a quote ends it."""
     while found := _QUOTE.search(data, start):
         run = found["slashes"]
         if run is None:
@@ -297,7 +298,7 @@ def _end_of_text(data: bytes, start: int, slashes: int) -> tuple[int, bool]:
 
 
 def _apply(data: bytes, edits: Iterable[_Edit], borders: Sequence[int]) -> tuple[bytes, list[int]]:
-    """The data edited, and where its borders are then. A border within an edit is behind it."""
+    """The edited data, and its borders' new positions. A border within an edit moves behind it."""
     parts: list[bytes] = []
     moved, start, shift = [], 0, 0
     ahead = iter(borders)

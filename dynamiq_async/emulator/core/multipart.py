@@ -1,4 +1,4 @@
-"""Multipart bodies, taken apart by position: a part of any size is not copied."""
+"""Multipart bodies, split by position, so that large parts are not copied."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Buffer = bytes | mmap.mmap
 class Part:
     """One part of a multipart body.
 
-    `content` is at most its first MiB, `size` its whole length.
+    `content` has at most the first MiB; `size` is the length of the whole part.
     """
 
     name: str

@@ -20,7 +20,7 @@ MAX_PAGE_SIZE = 500
 
 
 def sort_items(items: list[T], keys: str, known: Mapping[str, Callable[[T], Any]]) -> None:
-    """Sort by comma-separated keys, each descending behind a `-`.
+    """Sort by comma-separated keys; a `-` before a key makes it descending.
 
     Raises `RefusalError` (400) for a key that is not in `known`.
     """
@@ -32,7 +32,7 @@ def sort_items(items: list[T], keys: str, known: Mapping[str, Callable[[T], Any]
 
 
 async def respond_page(exchange: Exchange[S], items: Sequence[T], show: Callable[[T], Any]) -> None:
-    """Send the page of `items` that the query asks for, each as `show` makes it JSON."""
+    """Send the page of `items` that the query asks for; `show` makes JSON of each."""
     query = exchange.record.query
     page = positive_number(query, "page", default=1)
     size = min(positive_number(query, "page_size", default=PAGE_SIZE), MAX_PAGE_SIZE)

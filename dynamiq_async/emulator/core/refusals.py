@@ -1,4 +1,4 @@
-"""Refusals: what is wrong with a request, said as the service says it."""
+"""Refusals: what is wrong with a request, for an error response as the service sends it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class RefusalError(Exception):
-    """A request is refused. The service makes the body of the response of it.
+    """A request is refused. The service makes the body of the error response from this.
 
     Args:
         status: the status of the response.

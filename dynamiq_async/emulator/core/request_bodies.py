@@ -1,6 +1,6 @@
-"""Request bodies: read whole, and taken apart by their content type.
+"""Request bodies: read to the end, and parsed by their content type.
 
-Memory stays flat whatever a body's size: beyond `IN_MEMORY` bytes it lives in a temporary file.
+Memory stays bounded: a body of more than `IN_MEMORY` bytes lives in a temporary file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def body_that_came(request: web.BaseRequest, limit: int) -> Buffer | None:
-    """The body, if all of it has come with the head; None where it is to be read."""
+    """The body, if all of it came with the head; None if it must be read."""
     content = request.content
     if content.is_eof() and content.total_bytes < min(IN_MEMORY, limit):
         return content.read_nowait()
@@ -40,7 +40,7 @@ async def read_body(
 ) -> Buffer:
     """The whole body, in memory or as a map of a temporary file in `folder`.
 
-    Without `keep` it is read, so that the connection can be used again, and forgotten.
+    Without `keep` the body is read, so that the connection can be reused, and discarded.
 
     Raises `RefusalError` (413) when it is longer than `limit` bytes.
     """
@@ -77,7 +77,7 @@ def _temporary_file(folder: Path) -> BinaryIO:
 
 
 def parse_into(record: RequestRecord, body: Buffer) -> None:
-    """Take the body apart by its content type. `Fields.of` refuses what could not be."""
+    """Parse the body by its content type. `Fields.of` refuses a body that cannot be parsed."""
     record.body = body[:IN_MEMORY]
     record.size = len(body)
     content_type = content_type_of(record)

@@ -1,4 +1,4 @@
-"""The record of a request. Tests read it to tell what a client did ("nothing ran twice")."""
+"""The record of a request. Tests read it to check what a client did ("nothing ran twice")."""
 
 from __future__ import annotations
 
@@ -32,22 +32,23 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True, gc=False):
         peer: the address that it came from.
         method, path, query, headers: as they arrived; `path` is not decoded.
         service: which service it is for (see `dynamiq_async.emulator.routes`); "" for an App.
-        app: the name of the App; `prefix` is the part of the path or the host that chose it, ""
+        app: the name of the App; `prefix` is the part of the path or the host that selected it, ""
             for none.
         endpoint: the path within the App or service, such as "/v1/runs".
         body: the raw body, at most its first MiB; `size` is its whole length.
         json: the JSON of the body, when it is JSON; `json_error` says why it is not.
         form: the parts of the body, when it is multipart.
-        received_at: when its headers had come; `ended_at`: when it was `finished`.
-        status: of the response; None without one, or before it is sent.
+        received_at: when its headers had arrived; `ended_at`: when it was `finished`.
+        status: the status of the response; None before it is sent, or if there is none.
         request_id: the response's `x-request-id`.
-        browser_headers: what the response says to the browser of the page that sent it; None where
-            no page did that may.
-        bytes_sent, events_sent: of the body, without its transfer coding.
+        browser_headers: the CORS headers of the response; None unless the request is from a page
+            that may send it.
+        bytes_sent, events_sent: how much of the response's body was sent, without its transfer
+            coding.
         sent: the beginning of that body, at most its first 2 KiB.
         disconnected: the client left before it had the whole response.
-        finished: its response is over, or will never come.
-        fault: what was scripted for it.
+        finished: the response has ended, or will never come.
+        fault: the fault that it meets.
     """
 
     connection: int
@@ -82,7 +83,7 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True, gc=False):
 
     @property
     def internal(self) -> bool:
-        """Whether it is for the emulator itself: no log has it, and no fault meets it."""
+        """Whether it is for the emulator itself. It is then in no log, and meets no fault."""
         return self.service.startswith("_")
 
     def count(self, data: bytes) -> None:

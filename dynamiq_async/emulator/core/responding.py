@@ -1,4 +1,4 @@
-"""The response to a request: the service's, or what the fault of the request has instead."""
+"""The response to a request: the service's own, or the one that the request's fault sends."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ async def respond(
     admission: Admission,
     refused: RefusalError | None,
 ) -> None:
-    """Respond to a request on `wire`, as its fault has it."""
+    """Respond to a request on `wire`, as its fault says."""
     if record.fault is NO_FAULT:
         await admission.respond(wire, refused)
         return
-    with contextlib.suppress(DroppedError):  # the fault has taken the connection away
+    with contextlib.suppress(DroppedError):  # the fault has closed the connection
         await pause(record.fault.delay)
         if record.fault.replaces_response:
             await _respond_instead(request, record, wire, admission, refused)
@@ -44,10 +44,10 @@ async def _respond_instead(
     admission: Admission,
     refused: RefusalError | None,
 ) -> None:
-    """Send what the fault has in place of the service's response."""
+    """Send the fault's response in place of the service's."""
     fault = record.fault
     if fault.executes:
-        # A limit of nothing passes with the first wait, which is for the run's end.
+        # A timeout of 0 expires at the first wait, which is for the end of the run.
         limit = 0 if fault.executes == "begins" else None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):

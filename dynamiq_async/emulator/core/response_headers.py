@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def add_common_headers(headers: CIMultiDict[str], record: RequestRecord) -> None:
-    """Add the request's id, what a browser is told, and what the request's fault adds or
-    replaces."""
+    """Add the request's id, the CORS headers, and the headers of the request's fault, which may
+    replace others."""
     headers["x-request-id"] = record.request_id
     for more in (record.browser_headers, record.fault.headers):
         if more:

@@ -1,4 +1,4 @@
-"""A service: its endpoints, who may call them, and how it refuses."""
+"""A service: its endpoints, its authorization and its error responses."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 Handler = Callable[Concatenate[Exchange[S], ...], Awaitable[None]]
-"""Responds to the requests of one endpoint. Its other arguments are variable parts of the path."""
+"""Responds to the requests of one endpoint. Further arguments are variable parts of the path."""
 
 Route = tuple[str, re.Pattern[str], Handler[S]]
 """A method, a path whose groups are arguments of the handler, and the handler."""
 
 
 class Admission(NamedTuple):
-    """What a service makes of the head of a request.
+    """A service's decision about a request, made from its head.
 
     Attributes:
-        refused: why the request is refused; then its body is of no interest.
-        respond: sends the response, which says why the request is refused if it is.
+        refused: why the request is refused, if it is; its body is then ignored.
+        respond: sends the response, or the error response of a refused request.
     """
 
     refused: RefusalError | None
@@ -40,13 +40,13 @@ class Admission(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Service(Generic[S]):
-    """What one host serves.
+    """The endpoints of one host.
 
     Attributes:
         state: what the service keeps between requests.
-        routes: the endpoints. The first route that matches counts.
+        routes: the endpoints. The first matching route is used.
         authorize: raises `RefusalError` unless the request is allowed.
-        refusal: makes the body of a response that refuses.
+        refusal: makes the body of an error response.
     """
 
     state: S
@@ -55,9 +55,9 @@ class Service(Generic[S]):
     refusal: Callable[[RefusalError], Any] = RefusalError.envelope
 
     def admit(self, record: RequestRecord, url: str, refused: RefusalError | None) -> Admission:
-        """Judge a request by its head, unless it is `refused` already.
+        """Authorize a request by its head, unless it is `refused` already.
 
-        `url` is the emulator's own, as the client knows it.
+        `url` is the URL of the emulator, as the client knows it.
         """
         exchange = Exchange(self.state, record, url)
         try:

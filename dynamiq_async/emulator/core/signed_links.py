@@ -1,7 +1,7 @@
-"""Signed links to another host, which knows signatures and no keys, as storage services have them.
+"""Signed links to another host, which accepts signatures and no keys, like a storage service.
 
 The host is the emulator's own port under another name of this machine. A request with a key is
-refused, as storage services refuse two kinds of credentials, so that no test passes with a client
+refused, because storage services refuse two kinds of credentials. So no test passes with a client
 that sends its key to another host.
 """
 
@@ -49,7 +49,7 @@ def check(record: RequestRecord, now: float) -> None:
 
 
 async def respond_content(exchange: Exchange[S], content: bytes, media_type: str) -> None:
-    """Send what a link leads to."""
+    """Send the content that a link leads to."""
     await exchange.wire.start(200, {"Content-Type": media_type}, length=len(content))
     for start in range(0, len(content), _PIECE):
         await exchange.wire.write(content[start : start + _PIECE])

@@ -2,8 +2,8 @@
 
 aiohttp's server reads the requests. Responses do not use its response classes: they are written to
 the transport as a status line, headers, and a body in one of three framings. The `Fault` of the
-request is carried out here, exactly: the bytes before its position have been delivered to the
-client's system, even when the connection is reset right behind them, and no others have.
+request is applied here, exactly: the client's system receives all bytes before its position, even
+if the connection is reset right after them, and no others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with zero seconds: close() sends RST
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
-"""What a status line says behind the number."""
+"""The reason phrase of each status."""
 
 
 class DroppedError(Exception):
@@ -41,7 +41,7 @@ class DroppedError(Exception):
 
 
 async def pause(seconds: float) -> None:
-    """Sleep so many seconds, 0: not at all; `math.inf`: until canceled."""
+    """Sleep for some seconds. 0 does not sleep at all; `math.inf` sleeps until canceled."""
     if seconds == math.inf:
         await asyncio.get_running_loop().create_future()
     elif seconds:
@@ -49,14 +49,14 @@ async def pause(seconds: float) -> None:
 
 
 class Wire:
-    """One response on its way to the client, with the request's fault.
+    """Writes one response to the client, and applies the request's fault to it.
 
     Call `start`, then `write` and `write_event`, then `finish`. Each of them raises `DroppedError`
-    when the fault takes the connection away.
+    when the fault closes the connection.
 
     Args:
-        before_write: called before anything is written. Where it raises, nothing is, and the
-            connection is closed.
+        before_write: called before each write. If it raises, nothing is written and the connection
+            is closed.
     """
 
     def __init__(
@@ -70,27 +70,27 @@ class Wire:
         self._record = record
         self._fault = record.fault
         self._framing: Literal["chunked", "length", "close"] = "chunked"
-        # A body that was not read to its end stands before the next request.
+        # The unread rest of a body would precede the next request on this connection.
         self._keep_alive = request.keep_alive and request.content.is_eof()
         self._headers: CIMultiDict[str]
-        self._whole: list[tuple[bytes, bool]] | None = None  # a body to be measured first
+        self._whole: list[tuple[bytes, bool]] | None = None  # a body whose length is needed first
         self._held = b""  # shorter than write_size, waiting for more
         self._ahead = self._fault.positioned  # the fault's position is still to come
 
     @property
     def request(self) -> web.BaseRequest:
-        """The request that is responded to."""
+        """The request that this responds to."""
         return self._request
 
     @property
     def response(self) -> web.StreamResponse:
-        """What aiohttp is given once the response is written."""
+        """The object that aiohttp gets once the response is written."""
         return written(keep_alive=self._keep_alive)
 
     async def start(
         self, status: int, headers: Mapping[str, str], *, length: int | None = None
     ) -> None:
-        """Send the head. `length` is the body's; None: not known, so the body is chunked."""
+        """Send the head. `length` is that of the body; if it is None, the body is chunked."""
         self._record.status = status
         self._headers = CIMultiDict(headers)
         add_common_headers(self._headers, self._record)
@@ -121,7 +121,7 @@ class Wire:
         await self.finish()
 
     async def upgraded(self) -> None:
-        """Note that a 101 was sent: what is written from now on goes out without framing."""
+        """Note that a 101 was sent. From now on bytes are sent without HTTP framing."""
         self._record.status = 101
         self._framing = "close"
         self._keep_alive = False
@@ -137,7 +137,7 @@ class Wire:
         await self._put(data, event=True)
 
     async def write_events(self, events: Sequence[bytes]) -> None:
-        """Send whole events, in one write if the fault has nothing to do with them."""
+        """Send whole events, in one write unless the fault affects them."""
         plain = not self._ahead and self._fault.write_size is None and self._whole is None
         if len(events) < 2 or not plain:
             for event in events:
@@ -163,7 +163,7 @@ class Wire:
         await self._request.writer.drain()
 
     async def drop(self, how: Literal["reset", "close", "truncate"]) -> NoReturn:
-        """Close the connection behind what was written, and raise `DroppedError`."""
+        """Close the connection after the bytes written so far, and raise `DroppedError`."""
         self._keep_alive = False
         transport = self._transport
         if how == "reset":
@@ -195,15 +195,15 @@ class Wire:
         return _head(status, self._headers)
 
     def _piece(self, data: bytes, *, announced: int | None = None) -> None:
-        """Write `data` as one chunk, if there are chunks. `announced`: the size that the head of a
-        chunk cut short claims."""
+        """Write `data`, as one chunk if the body is chunked. `announced` is the size in the head of
+        a chunk that is cut short."""
         if announced is not None and self._framing == "chunked":
             self._raw(b"%x\r\n%b" % (announced, data))
         elif data and self._record.method != "HEAD":
             self._raw(self._chunk(data))
 
     def _chunk(self, data: bytes) -> bytes:
-        """A chunk, if there are chunks; of something, because an empty one would be the end."""
+        """`data` as a chunk, if the body is chunked. An empty chunk would end the body."""
         return b"%x\r\n%b\r\n" % (len(data), data) if self._framing == "chunked" else data
 
     def _raw(self, data: bytes) -> None:
@@ -215,7 +215,7 @@ class Wire:
                 raise
         self._transport.write(data)
 
-    # --- the body: cut at the fault's position, and re-cut into writes -------------------------
+    # --- the body: cut at the fault's position, and split into writes --------------------------
 
     async def _put(self, data: bytes, *, event: bool) -> None:
         if self._whole is not None:
@@ -245,7 +245,7 @@ class Wire:
             self._piece(self._held[:size])
             self._held = self._held[size:]
             await self._request.writer.drain()
-            await asyncio.sleep(0)  # a reader in this loop sees each write by itself
+            await asyncio.sleep(0)  # so that a reader in this loop gets each write separately
 
     def flush(self) -> None:
         """Send what `write_size` holds back."""
@@ -253,7 +253,7 @@ class Wire:
         self._held = b""
 
     async def _at_position(self, head: bytes = b"", rest: bytes = b"") -> None:
-        """Do what the fault does at its position, which is between `head` and `rest`."""
+        """Apply the fault at its position, which is between `head` and `rest`."""
         self._ahead = False
         fault = self._fault
         cut_short = fault.drop == "truncate" and not (fault.send or fault.stall)
@@ -273,7 +273,7 @@ class Wire:
 
 
 class Nowhere(Wire):
-    """Takes a response that the fault keeps from the client."""
+    """Discards a response that the fault replaces."""
 
     async def start(
         self, status: int, headers: Mapping[str, str], *, length: int | None = None
@@ -312,7 +312,7 @@ _REUSABLE, _LAST = _Written(keep_alive=True), _Written(keep_alive=False)
 
 
 def written(*, keep_alive: bool) -> web.StreamResponse:
-    """What aiohttp is given once a response is written. All requests share it: it knows none."""
+    """The object that aiohttp gets once a response is written. It is the same for all requests."""
     return _REUSABLE if keep_alive else _LAST
 
 
@@ -333,7 +333,7 @@ def transport_of(request: web.BaseRequest) -> asyncio.Transport:
 
 
 async def reset(transport: asyncio.Transport) -> None:
-    """Send RST once the client's system has all that was written before."""
+    """Send RST once the client's system has acknowledged all bytes written before."""
     sock = transport.get_extra_info("socket")
     while transport.get_write_buffer_size() or _unsent(sock):  # noqa: ASYNC110 - the system can only be asked
         await asyncio.sleep(0.001)
@@ -342,7 +342,7 @@ async def reset(transport: asyncio.Transport) -> None:
 
 
 def _unsent(sock: socket.socket) -> int:
-    """How many bytes the peer has not acknowledged; 0 where the system does not tell."""
+    """How many bytes the peer has not acknowledged; 0 on systems that do not report it."""
     if sys.platform != "linux":  # pragma: no cover - other systems do not tell
         return 0
     count = struct.unpack("i", ioctl(sock.fileno(), TIOCOUTQ, b"\0\0\0\0"))

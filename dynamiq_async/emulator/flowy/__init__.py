@@ -1,4 +1,4 @@
-"""Flowy: apps that are run and asked about, rate limits, a spend cap, and links that expire."""
+"""Flowy: apps whose runs are polled, rate limits, a spend cap, and links that expire."""
 
 from .apps import FlowyApp, FlowyContent, FlowyFailedError
 from .state import Flowy

@@ -1,7 +1,7 @@
-"""Flowy's API: apps are listed and run, runs are asked about.
+"""Flowy's API: clients list and run apps, and poll runs.
 
-Status codes and bodies are documented by the vendor. The texts of errors are our guess, and so is
-the response beyond the cap on runs in flight.
+The vendor documents the status codes and bodies. The texts of errors are our guess, and so is the
+response to a run beyond the cap on runs in flight.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def authorize(exchange: Exchange[Flowy]) -> None:
-    """Refuse (401) a request with another key, and (429) one beyond the rate limit."""
+    """Refuse (401) a request with a wrong key, and (429) a request beyond the rate limit."""
     flowy, key = exchange.state, key_of(exchange)
     wait = flowy.take_request(key)
     exchange.headers["Date"] = formatdate(flowy.clock(), usegmt=True)
@@ -40,12 +40,12 @@ def authorize(exchange: Exchange[Flowy]) -> None:
 
 
 def key_of(exchange: Exchange[Flowy]) -> str:
-    """The key that a request brings."""
+    """The key in a request."""
     return exchange.record.headers.get("Authorization", "").partition(" ")[2]
 
 
 def scoped(scope: str, handler: Handler[Flowy]) -> Handler[Flowy]:
-    """A handler that refuses (403) a key without the scope."""
+    """Wrap a handler: refuse (403) a key without the scope."""
 
     async def checked(exchange: Exchange[Flowy], *arguments: str) -> None:
         scopes = exchange.state.scopes.get(key_of(exchange))
@@ -57,12 +57,12 @@ def scoped(scope: str, handler: Handler[Flowy]) -> Handler[Flowy]:
 
 
 def refusal(error: RefusalError) -> dict[str, str]:
-    """The body of a response that refuses."""
+    """The body of an error response."""
     return {"error": str(error)}
 
 
 async def respond(exchange: Exchange[Flowy], status: int, data: Any) -> None:
-    """Send what was asked for, and how many requests are left."""
+    """Send the data, with headers that say how many requests are left."""
     exchange.headers.update(exchange.state.told_limits(key_of(exchange)))
     await exchange.respond(status, {"data": data})
 
@@ -98,7 +98,7 @@ async def start_run(exchange: Exchange[Flowy], app_id: str) -> None:
 
 
 def check_room(exchange: Exchange[Flowy]) -> None:
-    """Refuse to start something: 402 without credits, 429 where too much is in flight."""
+    """Refuse to start a run or generation: 402 without credits, 429 if too many are in flight."""
     flowy, key = exchange.state, key_of(exchange)
     if flowy.daily_runs is not None and flowy.spent(key) >= flowy.daily_runs:
         raise RefusalError(402, "payment_required", "Daily spend cap reached")
@@ -160,7 +160,7 @@ def _output(
 
 
 def times(job: FlowyJob, now: float) -> dict[str, str]:
-    """When a run or generation was made, and when it last changed."""
+    """The times at which a run or generation was made and last changed."""
     return {"createdAt": time_text(job.created_at), "updatedAt": time_text(min(now, job.ends_at))}
 
 

@@ -1,4 +1,4 @@
-"""The apps that Flowy has in the emulator.
+"""The built-in apps of the emulator's Flowy.
 
 | id | what it does |
 |---|---|
@@ -9,7 +9,7 @@
 | `broken` | fails |
 
 The inputs and outputs of `collage` have names, and two of its inputs take several values. Those of
-the others have none, as in older flows.
+the other apps have no names, as in older flows.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class FlowyApp:
     """An app of Flowy.
 
     Attributes:
-        make: makes the outputs, by node id, of the inputs; raises FlowyFailedError.
-        inputs, outputs: as the API shows them.
+        make: makes the outputs, by node id, from the inputs; raises FlowyFailedError.
+        inputs, outputs: the inputs and outputs, as the API shows them.
         seconds: how long a run takes.
     """
 
@@ -86,7 +86,7 @@ def node_input(
     name: str | None = None,
     arity: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
-    """An input, as the API shows it. `arity` is how few and how many values it takes."""
+    """An input, as the API shows it. `arity` is the minimum and maximum number of values."""
     shown: dict[str, Any] = {"nodeId": node, "label": label, "kind": kind, "required": required}
     if name is not None:
         shown["name"] = name

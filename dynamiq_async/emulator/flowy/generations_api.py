@@ -1,8 +1,8 @@
-"""What Flowy's API has beside apps and their runs: generations, credits and assets.
+"""Flowy's API beside apps and their runs: generations, credits and assets.
 
-The paths, and the fields of generations and credits, are documented by the vendor. Of assets only
-the pages are, and that a link is renewed there: their fields are our guess, and so are the names of
-the query, `page` and `pageSize`.
+The vendor documents the paths, and the fields of generations and credits. Of assets it documents
+only the pages, and that a link is renewed there. The fields of assets are our guess, and so are the
+query parameters `page` and `pageSize`.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ async def get_asset(exchange: Exchange[Flowy], asset_id: str) -> None:
 
 
 def _assets(flowy: Flowy) -> dict[str, tuple[FlowyJob, str, FlowyContent]]:
-    """All that was made by now, oldest first."""
+    """All assets made so far, oldest first."""
     now = flowy.clock()
     over = sorted((job for job in flowy.jobs() if job.ends_at <= now), key=lambda job: job.ends_at)
     return {id: (job, *one) for job in over for id, one in job.assets().items()}

@@ -1,7 +1,7 @@
-"""The inputs of a run, as a request to start one gives them.
+"""The inputs of a run, read from the request that starts it.
 
-Two bodies are documented by the vendor: a map by node id, and an array of entries. Which of them
-the service takes is not known, so the emulator takes both unless it is told to take one.
+The vendor documents two bodies: a map by node id, and an array of entries. Which of them the
+service accepts is not known, so the emulator accepts both unless it is told to accept one.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def read_inputs(body: Any, app: FlowyApp, taken: str) -> Values:
     """The inputs by node id: a text each, or a list of texts for a variable input.
 
     Args:
-        taken: the form that the service takes: `both`, `map` or `array`.
+        taken: the accepted form: `both`, `map` or `array`.
 
-    Raises `RefusalError` (400) for what the app does not take.
+    Raises `RefusalError` (400) for inputs that the app does not take.
     """
     given = body.get("inputs") if isinstance(body, Mapping) else None
     if isinstance(given, list):
@@ -49,7 +49,7 @@ def _from_map(given: Mapping[str, Any], app: FlowyApp) -> dict[str, Any]:
 
 
 def _from_array(given: Sequence[Any], app: FlowyApp) -> dict[str, Any]:
-    """An entry names its input by its `name`, or by the node id of one that has none."""
+    """Read an array. An entry has the `name` of its input, or the node id if there is no name."""
     known = {spec.get("name") or spec["nodeId"]: spec for spec in app.inputs}
     found: dict[str, Any] = {}
     for entry in given:

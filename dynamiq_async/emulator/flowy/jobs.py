@@ -1,6 +1,6 @@
-"""What Flowy works on: runs of apps, and generations without an app.
+"""Flowy's jobs: runs of apps, and generations without an app.
 
-Nothing works on them: what a job is doing follows from the time of asking.
+No task works on a job: its status follows from the time at which a client asks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class FlowyJob(ABC):
 
     Attributes:
         credits: what it costs, unless it fails.
-        links: the links of its outputs, by node, where they are made only once.
+        links: the links to its outputs, by node, if each link is made only once.
     """
 
     key: str
@@ -60,7 +60,7 @@ class FlowyJob(ABC):
         return (self.credits if self.error is None else 0), 0
 
     def assets(self) -> dict[str, tuple[str, FlowyContent]]:
-        """Its assets by id: each output that is no text, with its node."""
+        """Its assets by id: each output that is not text, with its node."""
         return {
             f"{self.id}-{position}": (node, what)
             for position, (node, what) in enumerate(self.outputs.items(), start=1)
@@ -81,12 +81,12 @@ class FlowyRun(FlowyJob):
 
 @dataclass(eq=False, kw_only=True)
 class FlowyGeneration(FlowyJob):
-    """A generation: one thing made of a prompt, without an app."""
+    """A generation: one output made from a prompt, without an app."""
 
     wanted: dict[str, Any]
 
     def make(self) -> Outputs:
-        """One thing of the kind that is wanted, which has the prompt in it; `fail` fails."""
+        """One output of the requested type, which contains the prompt; the prompt `fail` fails."""
         kind, prompt = self.wanted["type"], self.wanted["prompt"]
         if prompt == "fail":
             raise FlowyFailedError("the model is out of ideas")

@@ -1,4 +1,4 @@
-"""Links to Flowy's outputs, at another host."""
+"""Links to Flowy's outputs, on another host."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def link_of(exchange: Exchange[Flowy], job: FlowyJob, node: str, what: FlowyContent) -> str:
-    """The link to an output as its run or generation shows it: a fresh one at each look, unless
-    `Flowy.renews_links` says otherwise."""
+    """The link to an output in the response for its run or generation. Each response has a new
+    link, unless `Flowy.renews_links` is false."""
     fresh = sign(exchange, job.id, node, what)
     return fresh if exchange.state.renews_links else job.links.setdefault(node, fresh)
 

@@ -18,8 +18,8 @@ class RateLimits:
         self._used: Counter[tuple[str, int]] = Counter()
 
     def take(self, key: str, limit: int, now: float) -> float | None:
-        """Count a request at the time `now`, unless the key's limit is reached: then the seconds
-        until it may send another."""
+        """Count a request at the time `now`. If the key's limit is reached, do not count it, and
+        return the seconds until the key may send another."""
         window = int(now // WINDOW)
         if self._used[key, window] >= limit:
             return (window + 1) * WINDOW - now

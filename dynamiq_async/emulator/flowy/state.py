@@ -1,7 +1,7 @@
-"""What Flowy keeps between requests: keys, limits, credits, apps, runs and generations.
+"""Flowy's state between requests: keys, limits, credits, apps, runs and generations.
 
-Everything that depends on time goes by `Flowy.clock`. How large the cap on runs in flight is, and
-what a run costs, is our guess.
+Everything that depends on time uses `Flowy.clock`. The cap on runs in flight and the cost of a run
+are our guess.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ DAY = 86_400
 
 @dataclass(eq=False, kw_only=True)
 class Flowy:
-    """What Flowy knows, and how it behaves. May be changed while the emulator runs.
+    """Flowy's state and settings. May be changed while the emulator runs.
 
     Attributes:
-        key, publishable_key: what clients may send.
-        scopes: what a key may do, by key; a key that is not in it may do everything.
-        inputs_form: the body of a start that is taken: a `map` by node id, an `array` of entries,
-            or `both`. Which one Flowy takes is not known.
-        limits: requests a minute, by key.
-        limits_told: which responses say how many requests are left: `successful` ones, by the
+        key, publishable_key: the keys that clients may send.
+        scopes: the scopes of a key, by key; a key that is missing here may do everything.
+        inputs_form: the accepted form of a run's inputs: a `map` by node id, an `array` of entries,
+            or `both`. Which one Flowy accepts is not known.
+        limits: requests per minute, by key.
+        limits_told: which responses say how many requests are left: `successful` ones, as on the
             vendor's newest page, or `all`.
-        max_runs: runs and generations in flight, for each key; beyond it: 429.
-        retry_after: seconds to wait that such a 429 asks for.
-        daily_runs: runs and generations that each key may start on a UTC day; beyond it: 402.
-            None: no cap.
-        credits: what the workspace has to spend; beyond it: 402.
-        run_credits: what each run and generation costs. A failed one costs nothing.
+        max_runs: the most runs and generations in flight for each key; beyond it: 429.
+        retry_after: the seconds to wait in such a 429.
+        daily_runs: the most runs and generations that each key may start on a UTC day; beyond it:
+            402. None: no cap.
+        credits: the credits of the workspace; beyond them: 402.
+        run_credits: the cost of each run and generation. A failed one costs nothing.
         queue_seconds: how long a run is queued.
         generation_seconds: how long a generation takes.
         link_seconds: how long a link to an output works.
-        renews_links: whether another look at a run or generation gives fresh links. Where it does
-            not, the assets do.
+        renews_links: whether each response for a run or generation has new links. If not, new links
+            come from the assets.
         apps: the apps, by id.
         runs, generations: the runs and generations, by id, oldest first.
-        clock: gives the Unix time.
+        clock: returns the Unix time.
     """
 
     key: str = DEFAULT_FLOWY_KEY
@@ -76,7 +76,7 @@ class Flowy:
     rate_limits: RateLimits = field(default_factory=RateLimits, repr=False)
 
     def take_request(self, key: str) -> float | None:
-        """Count a request. Over the rate limit: the seconds until the key may send another."""
+        """Count a request. Over the rate limit, return the seconds until the key may send one."""
         return self.rate_limits.take(key, self._limit(key), self.clock())
 
     def told_limits(self, key: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""What the vendor's management API has and the emulator has not.
+"""The endpoints of the vendor's management API that the emulator does not have.
 
-It responds with 501 and says why, rather than with a success that nothing is behind.
+They respond with 501 and the reason, rather than with a success that has no effect.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NOT_EMULATED = "not_emulated"
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
-# Paths that the vendor's command line asks for or its pages name, and what is missing.
+# Paths that the vendor's command line requests or its pages name, and what is missing.
 _ABSENT = (
     (
         "/v1/workflows/test",
@@ -52,12 +52,12 @@ _ABSENT = (
 
 
 def not_emulated(why: str) -> RefusalError:
-    """501, with what is missing."""
+    """A refusal with 501, and what is missing."""
     return RefusalError(501, NOT_EMULATED, why)
 
 
 async def list_triggers(exchange: Exchange[Management], app_id: str) -> None:
-    """`GET /v1/apps/{id}/triggers`: there are none, as none can be made."""
+    """`GET /v1/apps/{id}/triggers`: always empty, because no trigger can be made."""
     exchange.state.get(app_id)
     await respond_page(exchange, [], lambda trigger: trigger)
 

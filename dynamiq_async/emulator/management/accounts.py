@@ -1,7 +1,7 @@
-"""Who the token belongs to, and the organisations and projects that it reaches.
+"""The owner of the token, and the organisations and projects that it gives access to.
 
-The paths and fields were seen in the vendor's command line. That a list of projects needs `org_id`
-is our guess, and so is that the two lists come whole, without `pagination`.
+The paths and fields were seen in the vendor's command line. Our guesses: that a list of projects
+needs `org_id`, and that the two lists have no `pagination`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def get_me(exchange: Exchange[Management]) -> None:
-    """`GET /v1/me`. A service account's token, which belongs to nobody, gets 403."""
+    """`GET /v1/me`. The token of a service account, which belongs to no user, gets 403."""
     user = exchange.state.user
     if user is None:
         raise RefusalError(403, "forbidden", "the token belongs to no user")
@@ -45,7 +45,7 @@ async def list_projects(exchange: Exchange[Management]) -> None:
 
 
 async def get_project(exchange: Exchange[Management], project_id: str) -> None:
-    """`GET /v1/projects/{id}`, also with the `org_id` that the vendor's command line sends."""
+    """`GET /v1/projects/{id}`. The vendor's command line also sends an `org_id`."""
     project = _find(exchange.state.projects, project_id, "project")
     if exchange.record.query.get("org_id", project["org_id"]) != project["org_id"]:
         raise RefusalError(404, "not_found", "there is no such project")

@@ -27,8 +27,8 @@ def authorize(exchange: Exchange[Management]) -> None:
 async def list_apps(exchange: Exchange[Management]) -> None:
     """`GET /v1/apps`.
 
-    Our guess: `archived=true` lists archived Apps only, and without it and `include_archived` they
-    are left out.
+    Our guess: `archived=true` lists archived Apps only. Without it, and without `include_archived`,
+    archived Apps are left out.
     """
     query, management = exchange.record.query, exchange.state
     project_id = query.get("project_id")

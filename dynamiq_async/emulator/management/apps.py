@@ -1,7 +1,7 @@
-"""The Apps that the management API knows, and the organisations and projects they are in.
+"""The Apps that the management API knows, and their organisations and projects.
 
-By default these are the emulator's own Apps, in one project, under hostnames that lead to them.
-`Emulator.management` is where a test adds others.
+By default these are the emulator's own Apps, in one project, with hostnames that lead to them. A
+test adds others with `Emulator.management`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RUNTIME = "runtime-1"
 
 @dataclass(frozen=True, kw_only=True)
 class AppDeployment:
-    """One time that an App was deployed, from a version of a workflow."""
+    """One deployment of an App, from a version of a workflow."""
 
     id: str
     workflow_id: str
@@ -50,12 +50,12 @@ class ManagedApp:
     """An App as the management API knows it.
 
     Attributes:
-        app: the emulator's App that its hostname leads to, by name; "" is the default one.
-        other_ids: ids that calls have which belong to it, beside its own.
-        archived_at: when it was archived; None: it was not.
-        deployment_config: what was asked for when it was made, shown as it came.
-        deployments: the times that it was deployed, the newest first.
-        fields: replace or add fields of the response, for one of another shape.
+        app: the name of the emulator's App that its hostname leads to; "" is the default one.
+        other_ids: further App ids. Calls with these ids belong to it too.
+        archived_at: when it was archived; None if it was not.
+        deployment_config: the configuration of the request that made it, shown unchanged.
+        deployments: its deployments, the newest first.
+        fields: fields that are added to the response, or replace others, to change its shape.
     """
 
     name: str
@@ -85,7 +85,7 @@ class ManagedApp:
         runtime_id: str | None = None,
         at: datetime | None = None,
     ) -> None:
-        """Note that it was deployed, now unless `at` says when."""
+        """Note a deployment, at the time `at` or now."""
         self.workflow_id = workflow_id
         deployment = AppDeployment(
             id=f"{self.id[:8]}-d{len(self.deployments) + 1}",
@@ -139,7 +139,7 @@ class ManagedApp:
 
 
 def first_version(workflow_id: str) -> str:
-    """The id of the first version of a workflow that an App came with."""
+    """The id of the first version of the workflow that belongs to an App from the start."""
     return f"{workflow_id[:8]}-v1"
 
 
@@ -147,16 +147,16 @@ class Host(Protocol):
     """What serves the Apps, each at a path."""
 
     def program(self, path: str) -> Any:
-        """What runs there; None where nothing does."""
+        """The program that runs at a path; None if there is none."""
 
     def add(self, name: str, program: Any, *, id: str, project_id: str, public: bool) -> str:
         """Serve an App. Returns its path."""
 
     def replace(self, path: str, program: Any) -> None:
-        """Have another program run at a path."""
+        """Replace the program that runs at a path."""
 
     def remove(self, path: str) -> None:
-        """Serve nothing there any more."""
+        """Stop serving the App at a path."""
 
 
 class Artifact(Protocol):
@@ -205,19 +205,19 @@ class Execution(Protocol):
 
 @dataclass(eq=False)
 class Management:
-    """What the management API knows. May be changed while the emulator runs.
+    """The state of the management API. May be changed while the emulator runs.
 
     Attributes:
-        host: what serves the Apps.
-        token: what clients must send; None: nothing.
-        apps: in the order in which they were added.
-        workflows: by their ids, also those that Apps came with which are deleted by now.
-        executions: the past calls of Apps, the oldest first: traces, sessions and artifacts are
-            made of them.
-        user: whom the token belongs to, as the API shows it; None: to a service account.
-        orgs, projects: what the token reaches, as the API shows it.
+        host: serves the Apps.
+        token: the token that clients must send; None: no token is needed.
+        apps: the Apps, in the order in which they were added.
+        workflows: the workflows by id, including those of Apps that are deleted by now.
+        executions: the past calls of Apps, the oldest first. Traces, sessions and artifacts are
+            made from them.
+        user: the owner of the token, as the API shows it; None: a service account owns it.
+        orgs, projects: those that the token gives access to, as the API shows them.
         link_seconds: how long a link to an artifact works.
-        clock: gives the Unix time, by which links expire.
+        clock: returns the Unix time by which links expire.
     """
 
     host: Host
@@ -249,13 +249,13 @@ class Management:
         raise RefusalError(404, "not_found", "there is no such App")
 
     def delete(self, app: ManagedApp) -> None:
-        """Forget an App, and serve it no more. Its workflow stays."""
+        """Delete an App, and stop serving it. Its workflow stays."""
         self.all_workflows()
         self.apps.remove(app)
         self.host.remove(app.app)
 
     def all_workflows(self) -> list[ManagedWorkflow]:
-        """The workflows. One that an App came with runs what the App runs."""
+        """All workflows. The workflow that belongs to an App from the start has its program."""
         for app in self.apps:
             if app.workflow_id not in self.workflows:
                 self.workflows[app.workflow_id] = ManagedWorkflow(

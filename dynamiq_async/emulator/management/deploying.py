@@ -3,8 +3,9 @@
 The paths, the bodies and the 201 were seen in the vendor's command line. The response to a further
 deployment, the fields of a deployment, its status and the 204 are our guess.
 
-An App is deployed by running, under a path of its own, what the App runs that its workflow came
-with. No image is built, and a workflow without a program cannot be deployed.
+A workflow has the program of the App that it belongs to from the start. To deploy a workflow as
+another App, the emulator runs the same program at a new path. It builds no image, and a workflow
+without a program cannot be deployed.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class _Wanted(NamedTuple):
 
     @property
     def program(self) -> Any:
-        """What is to run. Raises `RefusalError` (501) where there is nothing."""
+        """The program to run. Raises `RefusalError` (501) if there is none."""
         assert self.workflow is not None  # noqa: S101 - there was a complaint else
         if self.workflow.program is None:
             raise not_emulated(

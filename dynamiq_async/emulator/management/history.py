@@ -1,9 +1,9 @@
-"""What the management API keeps of past calls: their traces, sessions and artifacts.
+"""The management API's view of past calls: their traces, sessions and artifacts.
 
-The paths, filters and most fields are documented by the vendor. Our guesses: that a trace has the
-id of its run or submitted call, that `source_id` is the App's id, the statuses and `error` (the
-library's tracing has them), the names within `usage` (the library's), the fields of a session, and
-the order of the lists.
+The vendor documents the paths, the filters and most fields. Our guesses: that a trace has the id of
+its run or submitted call, that `source_id` is the App's id, the statuses and `error` (the library's
+tracing has them), the names within `usage` (the library's), the fields of a session, and the order
+of the lists.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ LINKS = "artifact-files"
 """The name of the service that links to artifacts lead to."""
 
 USD_PER_TOKEN = 0.000002
-"""What the emulator's tokens cost, so that a trace has a cost."""
+"""The price of a token in the emulator, so that a trace has a cost."""
 
 _STATUSES = {"success": "succeeded", "failure": "failed"}
 
 
 def authorize_link(exchange: Exchange[Management]) -> None:
-    """Refuse a request for an artifact without a good link."""
+    """Refuse a request for an artifact without a valid link."""
     check(exchange.record, exchange.state.clock())
 
 
@@ -147,7 +147,7 @@ def _usage(tokens: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _of_app(exchange: Exchange[Management], app_id: str) -> list[Execution]:
-    """The past calls of an App, the oldest first. Raises `RefusalError` (404) without the App."""
+    """The past calls of an App, oldest first. Raises `RefusalError` (404) for an unknown App."""
     app = exchange.state.get(app_id)
     ids = {app.id, *app.other_ids}
     return [each for each in exchange.state.executions if each.app_id in ids]
@@ -161,7 +161,7 @@ def _find(executions: Iterable[Execution], id: str, what: str) -> Execution:
 
 
 def _time(record: RequestRecord, bound: str) -> datetime | None:
-    """The bound of `started_at` in the query. Raises `RefusalError` (400) for what is no time."""
+    """A bound of `started_at` in the query. Raises `RefusalError` (400) if it is not a time."""
     name = f"started_at:{bound}"
     text = record.query.get(name)
     if text is None:

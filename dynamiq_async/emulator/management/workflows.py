@@ -1,7 +1,7 @@
 """The workflows that Apps are deployed from.
 
-The emulator runs Python, not the JSON of a flow: a workflow that one of its Apps came with has a
-program, and one that was made over the API has none.
+The emulator runs Python, not the JSON of a flow. So a workflow that belongs to one of its Apps from
+the start has a program, and a workflow that was made through the API has none.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class ManagedWorkflow:
 
     Attributes:
         flow, flow_ui: its nodes, and how they are drawn, as they were saved.
-        program: what an App runs that is deployed from it; None: there is nothing to run.
-        versions: those that were released, the newest first.
+        program: the program of an App that is deployed from it; None: there is nothing to run.
+        versions: the released versions, the newest first.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """The workflows of the management API.
 
-The paths and the bodies were seen in the vendor's command line. That `flow.nodes` may not be empty
-and what a name may consist of are what its help says of the service. The statuses of a workflow and
-the response to a release are our guess.
+The paths and the bodies were seen in the vendor's command line. Its help says that `flow.nodes` may
+not be empty, and which characters a name may have. The statuses of a workflow and the response to a
+release are our guess.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ async def create_workflow(exchange: Exchange[Management]) -> None:
 
 
 async def update_workflow(exchange: Exchange[Management], workflow_id: str) -> None:
-    """`PUT /v1/workflows/{id}`, which takes the name and the description, and nothing else."""
+    """`PUT /v1/workflows/{id}`, which changes only the name and the description."""
     workflow, fields = _find(exchange, workflow_id), Fields.of(exchange.record)
     name, description = _name(fields), fields.get("description", str)
     fields.check()

@@ -1,12 +1,12 @@
-"""Tapes: what passed between a client and a real App, recorded to be played again.
+"""Tapes: the recorded traffic between a client and a real App, which can be replayed.
 
 | to find | look in |
 |---|---|
 | what a tape holds, and its file | `models` |
-| what is kept off it | `masks` in the core |
+| what is masked on it | `masks` in the core |
 | recording | `recorder`, `proxy`, `takes`, `upstream`, `responses`, `codings` |
 | replaying | `player`, `matching` |
-| what both are | `server`, `writer`, `sockets` |
+| what both share | `server`, `writer`, `sockets` |
 """
 
 from .models import TapeError

@@ -1,6 +1,6 @@
-"""Takes the compression off a response that came compressed although none was asked for.
+"""Decompresses a response that is compressed although the request did not ask for that.
 
-What is compressed cannot be looked at, so that nothing in it could be masked.
+Nothing in a compressed body could be masked.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KNOWN = {"gzip", "x-gzip", "deflate"}
-"""The codings that can be taken off."""
+"""The codings that can be decompressed."""
 
 _PIECE = 64 * 1024
 _ANY_HEADER = zlib.MAX_WBITS | 32  # gzip's or zlib's
 
 
 class Inflater:
-    """The body of one response, without its compression.
+    """Decompresses the body of one response.
 
     Attributes:
-        begun: whether anything came.
-        whole: whether what came so far ends where its compression does.
+        begun: whether any data came.
+        whole: whether the data so far ends at the end of a compressed stream.
     """
 
     def __init__(self) -> None:
@@ -32,16 +32,16 @@ class Inflater:
         self.begun: bool = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What these bytes hold, in pieces whose size is bounded.
+        """The decompressed bytes, in pieces of bounded size.
 
-        Raises ValueError for what is not compressed so.
+        Raises ValueError for data that is not compressed like this.
         """
         if data and not self.begun:
             self.begun = True
-            if data[0] & 0x0F != 8 and data[0] != 0x1F:  # servers send bare deflate, too
+            if data[0] & 0x0F != 8 and data[0] != 0x1F:  # some servers send raw deflate
                 self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
         while data:
-            if self._stream.eof:  # gzip may have several parts, one behind the other
+            if self._stream.eof:  # gzip may have several members in sequence
                 self._stream = zlib.decompressobj(_ANY_HEADER)
             try:
                 piece = self._stream.decompress(data, _PIECE)

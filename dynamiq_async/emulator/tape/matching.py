@@ -1,4 +1,4 @@
-"""Which exchange of a tape a request is, and if none, which is the nearest and why it is not it."""
+"""Finds the exchange of a tape for a request, or explains how the nearest one differs."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from .models import Exchange, Request
 
 _SHOWN = 60
-_PATH = 200  # characters of two paths whose likeness is measured
-_COMPARED = 2000  # characters of two bodies whose likeness is measured
-_CANDIDATES = 50  # exchanges of the tape whose bodies are looked at
+_PATH = 200  # how many characters of two paths are compared for likeness
+_COMPARED = 2000  # how many characters of two bodies are compared for likeness
+_CANDIDATES = 50  # for how many exchanges of the tape the bodies are compared
 SOCKET = "WEBSOCKET"
-"""What stands for the method of a request for a WebSocket."""
+"""Replaces the method of a request for a WebSocket."""
 
 
 class Asked(NamedTuple):
-    """What of a request must be the same: all but its headers.
+    """The parts of a request that must match: all but the headers.
 
-    `body` is JSON with its names in order, or the bytes as they are.
+    `body` is JSON with sorted names, or the unchanged bytes.
     """
 
     method: str
@@ -40,7 +40,7 @@ class Asked(NamedTuple):
 
     @classmethod
     def of(cls, request: Request, mask: Mask) -> Asked:
-        """What a request of a tape, or one that is put to it, asks for."""
+        """The parts to match, of a request on a tape or of one to replay."""
         body = mask.request(request.body.data, request.header("content-type"))
         path, _, query = mask.path(request.path).partition("?")
         with suppress(*_json.DECODE_ERRORS, OverflowError):
@@ -51,7 +51,7 @@ class Asked(NamedTuple):
 
 
 def explain(asked: Asked, taped: Collection[tuple[Exchange, Asked]]) -> str:
-    """Why a request is none of those on the tape: how it differs from the nearest one."""
+    """Why a request matches none on the tape: how it differs from the nearest one."""
     said = f"the tape does not know {_told(asked)}"
     if not taped:
         return f"{said}: it is empty"
@@ -79,7 +79,7 @@ def _differ(here: Any, there: Any, where: str) -> str:
     join = " at "
     while isinstance(here, dict) and isinstance(there, dict):
         name = next((name for name in sorted({*here, *there}) if _other(here, there, name)), None)
-        if name is None:  # as 1 and 1.0, which are the same in Python and not in JSON
+        if name is None:  # for example 1 and 1.0, which are equal in Python and differ in JSON
             break
         if name not in there:
             return f"{where} has {name!r}, on the tape it has not"

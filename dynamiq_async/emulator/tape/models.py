@@ -1,7 +1,7 @@
 """A tape: a text file of JSON lines, one for the tape itself and one for each request.
 
-The lines are in the order in which the exchanges ended; `number` is that of their requests. Times
-are in seconds since the request had come. A body is text where it is UTF-8, else base64.
+The lines are in the order in which the exchanges ended; `number` is the order of their requests.
+Times are in seconds since the request arrived. A body is text if it is UTF-8, else base64.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 VERSION = 1
 
 MAX_REQUEST = 1024 * 1024
-"""Bytes. Of a longer request body, a file that is uploaded, only size and hash are kept."""
+"""Bytes. Of a longer request body, such as an uploaded file, only the size and hash are kept."""
 
 _MAX_FIRST_LINE = 64 * 1024
 
@@ -32,8 +32,8 @@ Pair = tuple[
 ]
 
 End = Literal["whole", "cut", "reset", "error", "left"]
-"""How a response ended: as HTTP asks for; by the end of the connection; by its reset; the App could
-not be reached or made no sense; the client left before."""
+"""How a response ended: completely; by the end of the connection; by a reset; because the App could
+not be reached or sent an invalid response; because the client left."""
 
 
 class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -43,7 +43,7 @@ class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
         tape: the version of the format.
         app: the URL of the App that was recorded.
         recorded_at: when, as RFC 3339.
-        masked: the names of the fields whose values are not on it.
+        masked: the names of the fields whose values are masked.
     """
 
     tape: int
@@ -53,7 +53,7 @@ class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Content(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Bytes, as text where they are text. Of a long request body only size and hash."""
+    """Bytes, as text if they are UTF-8. A long request body has only its size and hash."""
 
     text: str | None = None
     base64: str | None = None
@@ -68,7 +68,7 @@ class Content(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @classmethod
     def of(cls, data: bytes) -> Content:
-        """These bytes."""
+        """The content for these bytes."""
         try:
             return cls(text=data.decode())
         except UnicodeDecodeError:
@@ -76,19 +76,19 @@ class Content(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @classmethod
     def digest(cls, data: bytes, size: int) -> Content:
-        """Not these bytes, but what tells them from others."""
+        """The content for bytes that are not kept: their size and hash."""
         return cls(size=size, sha256=hashlib.sha256(data).hexdigest())
 
     @property
     def data(self) -> bytes:
-        """The bytes; of those that were not kept, what tells them from others."""
+        """The bytes, or the hash of bytes that were not kept."""
         if self.base64 is not None:
             return base64.b64decode(self.base64)
         return (self.text or self.sha256 or "").encode()
 
 
 class Request(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A request as it came, masked. `path` has the query."""
+    """A request as it came, masked. `path` includes the query."""
 
     method: str
     path: str
@@ -101,12 +101,12 @@ class Request(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Piece(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What came at once: of a body, a chunk or a part of one; of a WebSocket, a frame.
+    """Bytes that came together: a chunk of a body or a part of one, or a frame of a WebSocket.
 
     Attributes:
         at: seconds since the request.
-        op: of a frame, its first byte (RFC 6455, 5.2), which says what it is and whether it is
-            whole.
+        op: the first byte of a frame (RFC 6455, 5.2): its type, and whether it is the last of its
+            message.
         client: whether the client sent it; else the App did.
     """
 
@@ -117,8 +117,8 @@ class Piece(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Response(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The head of a response, and when it came. `framing` is how its body says where it ends; its
-    length is that of its pieces, whatever `Content-Length` says."""
+    """The head of a response, and when it came. `framing` is how the end of the body is marked. The
+    length of the body is that of its pieces, whatever `Content-Length` says."""
 
     at: Seconds
     status: Annotated[int, msgspec.Meta(ge=100, le=999)]
@@ -130,8 +130,8 @@ class Ending(msgspec.Struct, kw_only=True, omit_defaults=True):
     """How a response ended, and when.
 
     Attributes:
-        missing: bytes that the last chunk, or the length of the body, had announced and that did
-            not come.
+        missing: how many bytes did not come, of those that the last chunk or the length of the body
+            had announced.
         message: what went wrong.
     """
 
@@ -142,7 +142,7 @@ class Ending(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A request and what came of it. Without a `response`: nothing, before the end."""
+    """A request and its response. Without a `response` nothing came before the end."""
 
     number: int
     request: Request
@@ -152,7 +152,7 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class TapeError(Exception):
-    """A file is no tape, or of a version that is not known."""
+    """A file is not a tape, or has an unknown version."""
 
 
 class _Version(msgspec.Struct):
@@ -162,8 +162,8 @@ class _Version(msgspec.Struct):
 def read_tape(path: Path) -> tuple[Header, list[Exchange]]:
     """A tape's first line, and its exchanges in the order of their requests.
 
-    Raises `TapeError` for what is no tape, `OSError` where there is no file. A last line that was
-    not written to its end, as when the recorder was killed, is left out; so are empty ones.
+    Raises `TapeError` if the file is not a tape, `OSError` if there is no file. Empty lines are
+    left out, and so is an incomplete last line, which a killed recorder leaves.
     """
     with path.open("rb") as file:
         first = file.readline(_MAX_FIRST_LINE)
@@ -182,7 +182,7 @@ _EXCHANGE = msgspec.json.Decoder(Exchange)
 
 
 def _read_line(line: bytes) -> Exchange | None:
-    """An exchange; None for an empty line, and for the last one if it was not written whole."""
+    """An exchange; None for an empty line, and for an incomplete last line."""
     try:
         return _EXCHANGE.decode(line) if line.strip() else None
     except msgspec.MsgspecError:

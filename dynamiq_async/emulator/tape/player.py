@@ -1,12 +1,13 @@
-"""Replays: a server that responds as a tape says, piece by piece, to the requests that it knows.
+"""Replays a tape: a server that responds to recorded requests as recorded, piece by piece.
 
-A request is known by its method, path, query and body; its headers may be others, so that it needs
-no key. The same request again gets the next of its exchanges. Behind the last one a request that
-only looks (GET, HEAD, OPTIONS) gets that again; anything else is an error. So is a request that the
-tape does not know: it gets a 404 whose message names the nearest one that it does, and `unknown`
-has that message.
+A request matches by method, path, query and body. Its headers may differ, so it needs no key. If
+the same request was recorded several times, each repetition gets the next exchange. After the last
+one, a request that only reads (GET, HEAD, OPTIONS) gets the last exchange again; any other request
+is an error. So is a request that is not on the tape: it gets a 404 whose message names the nearest
+recorded request, and the message is added to `unknown`.
 
-A response that its reader had left goes as far as it was recorded, and then stays open.
+If the client left during the recording, the response stops where the recording stops, and stays
+open.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
     from .models import Exchange, Header, Piece, Response
     from .writer import ResponseWriter
 
-_REPEATED = ("GET", "HEAD", "OPTIONS")  # they only look
-_BY_ITSELF = (PING, PONG)  # each connection has its own of these
+_REPEATED = ("GET", "HEAD", "OPTIONS")  # they only read
+_BY_ITSELF = (PING, PONG)  # each connection sends its own
 _MESSAGES = (WSMsgType.TEXT, WSMsgType.BINARY)
 _MOST_NOTES = 10_000
-_POLICY = 1008  # the code of a close: what was said may not be
+_POLICY = 1008  # the close code for a message that is not allowed
 _LONGEST_REASON = 123  # bytes (RFC 6455, 5.5)
 
 
@@ -53,18 +54,18 @@ class Player(TapeServer):
 
     Args:
         tape: the file. It is read at once.
-        speed: how much faster than it was recorded; `math.inf`: without waiting.
-        ignore: names of fields, in bodies and queries, whose values may be others than on the tape,
-            beside those that are masked on it: ids that each run makes up, say.
-        host, port, allow_hosts, allow_origins: where to listen, and who may call: as for the
+        speed: how much faster than the recording to play; `math.inf`: without waiting.
+        ignore: names of fields in bodies and queries whose values may differ from the tape, in
+            addition to the masked ones: for example ids that each run generates.
+        host, port, allow_hosts, allow_origins: where to listen, and who may call, as for the
             emulator (see `Serving`).
 
     Attributes:
         header: the first line of the tape.
-        exchanges: the others, in the order of their requests.
-        unknown: what was said of each request that the tape did not know.
+        exchanges: the other lines, in the order of their requests.
+        unknown: the message for each request that was not on the tape.
 
-    Raises `TapeError` for a file that is no tape, `OSError` where there is none, ValueError for a
+    Raises `TapeError` if the file is not a tape, `OSError` if there is no file, ValueError for a
     speed that is not above 0.
     """
 
@@ -101,18 +102,18 @@ class Player(TapeServer):
 
     @property
     def access_key(self) -> str:
-        """Something to give to clients that want a key. The tape asks for none."""
+        """A key for clients that need one. The player itself requires none."""
         return TAPE_KEY
 
     def rewind(self) -> None:
-        """Begin again: each request gets its first exchange next."""
+        """Start again: each request gets its first exchange next."""
         self._played.clear()
         self._secrets = Secrets()
 
     async def respond(
         self, request: web.BaseRequest, record: RequestRecord, body: Buffer, writer: ResponseWriter
     ) -> None:
-        """Respond as the tape says."""
+        """Respond as on the tape."""
         mask = Mask(self._names, self._secrets)
         asked = Asked.of(request_of(record, request, body, mask), mask)
         taken = self._next(asked)
@@ -135,7 +136,7 @@ class Player(TapeServer):
         await self.end(writer, taken, began)
 
     def note(self, message: str) -> None:
-        """Note that the tape did not know something."""
+        """Note that a request or message was not on the tape."""
         if len(self.unknown) < _MOST_NOTES:
             self.unknown.append(message)
 
@@ -160,13 +161,13 @@ class Player(TapeServer):
         )
 
     async def wait(self, began: float, at: float) -> None:
-        """Wait until it is so many seconds of the tape behind the request."""
+        """Wait until the tape's time `at`, in seconds since the request began."""
         now = asyncio.get_running_loop().time()
-        # Also where nothing is waited for, a reader in this loop sees each piece by itself.
+        # Sleep even for 0 seconds, so that a reader in this loop gets each piece separately.
         await asyncio.sleep(max(began + at / self.speed - now, 0.0))
 
     async def end(self, writer: ResponseWriter, taken: Exchange, began: float) -> None:
-        """End a response as it ended."""
+        """End a response as it ended in the recording."""
         end = taken.end
         if end.how == "left":
             await pause(math.inf)
@@ -175,7 +176,7 @@ class Player(TapeServer):
 
 
 class _PlayedSocket:
-    """A WebSocket of a tape, whose messages come in the order in which they came."""
+    """A WebSocket of a tape. Its messages keep their recorded order."""
 
     def __init__(
         self,
@@ -213,10 +214,10 @@ class _PlayedSocket:
         await self._player.end(self._writer, self._taken, self._began)
 
     async def _expect(self, socket: web.WebSocketResponse, piece: Piece, mask: Mask) -> bool:
-        """Wait for a message of the client. Closes the socket unless it is the one on the tape."""
+        """Wait for a message of the client. Close the socket unless it is the one on the tape."""
         said = await socket.receive()
         loop = asyncio.get_running_loop()
-        # What follows takes as long behind the message as it took then.
+        # The next pieces follow the message with the same delay as in the recording.
         self._began = loop.time() - piece.at / self._player.speed
         if said.type not in _MESSAGES:
             if piece.op == CLOSE:
@@ -240,7 +241,7 @@ class _PlayedSocket:
 
 
 def _headers(taken: Exchange) -> list[tuple[str, str]]:
-    """The headers of a response, with the length that its pieces have now: masked, or edited."""
+    """The headers of a response, with the length of its pieces, which may be masked or edited."""
     response, end = cast("Response", taken.response), taken.end
     headers = list(response.headers)
     if response.framing != "length" or end.how not in ("whole", "cut", "reset"):

@@ -1,4 +1,4 @@
-"""Passes one response of the App on to the client, piece by piece as it comes, and keeps each."""
+"""Passes a response of the App on to the client, piece by piece as it comes, and records it."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ _OPCODES = {
 async def relay(
     request: web.BaseRequest, upstream: Upstream, writer: ResponseWriter, take: Take
 ) -> None:
-    """Pass the response on. `take` has how it ended, unless the client leaves before.
+    """Pass the response on. `take` notes how it ended, unless the client leaves before.
 
-    Raises `DroppedError` where the connection is taken away from the client, as the App did.
+    Raises `DroppedError` if the client's connection is closed or reset, as the App's was.
     """
     reader = ResponseReader(request.method)
     body = _Body(reader, writer, take)
@@ -76,7 +76,7 @@ async def relay(
 
 
 class _Body:
-    """A response on its way, without a compression that can be taken off."""
+    """The body of a response on its way to the client, decompressed if possible."""
 
     def __init__(self, reader: ResponseReader, writer: ResponseWriter, take: Take) -> None:
         self._reader = reader
@@ -86,17 +86,17 @@ class _Body:
 
     @property
     def whole(self) -> bool:
-        """Whether no compressed data is missing; a response may have none."""
+        """Whether no compressed data is missing. An empty body misses none."""
         inflater = self._inflater
         return inflater is None or inflater.whole or not inflater.begun
 
     @property
     def missing(self) -> int:
-        """How many bytes were announced and did not come."""
+        """How many announced bytes did not come."""
         return self._reader.missing if self._inflater is None else 0
 
     async def put(self, at: float, pieces: Iterable[bytes]) -> None:
-        """Pass on what came at this time."""
+        """Pass on the pieces that came at this time."""
         if self._reader.status and self._take.response is None:
             self._begin(at)
         for piece in pieces:
@@ -130,9 +130,9 @@ async def _relay_socket(
     take: Take,
     data: bytes,
 ) -> None:
-    """Pass the frames of a WebSocket on, both ways, until the App ends it.
+    """Pass the frames of a WebSocket on, in both directions, until the App ends it.
 
-    Raises ValueError for frames that make no sense.
+    Raises ValueError for invalid frames.
     """
     socket = await accept(request, reader.headers, autoping=False)
     writer.upgraded()
@@ -144,7 +144,7 @@ async def _relay_socket(
                 take.add(at, sent, op)
                 if op == CLOSE and not closed:
                     closed = True
-                    take.finish("whole")  # whatever the client does now
+                    take.finish("whole")  # whatever the client does from now on
             await writer.write(data)
             at, data = await upstream.receive()
             if not data:
@@ -162,9 +162,9 @@ async def _send_messages(socket: web.WebSocketResponse, upstream: Upstream, take
         op, said = _OPCODES[message.type], payload(message)
         take.add(asyncio.get_running_loop().time(), said, op, client=True)
         await upstream.send(frame(op, said, masked=True))
-    # A client that leaves without closing takes its handler with it.
+    # If a client leaves without closing, aiohttp cancels its handler.
 
 
 def _how(upstream: Upstream) -> End:
-    """How a response ended that is not whole."""
+    """How an incomplete response ended."""
     return "cut" if upstream.failure is None else "reset"

@@ -1,4 +1,4 @@
-"""Records: a proxy in front of a real App, which passes everything on and writes it to a tape."""
+"""Records a tape: a proxy in front of a real App, which passes everything on and writes it down."""
 
 from __future__ import annotations
 
@@ -32,39 +32,39 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 30.0
 _MOST_NOTES = 10_000
-# aiohttp has taken the compression off the body of a request.
+# aiohttp has already decompressed the body of a request.
 _NOT_PASSED = {*HOP, "host", "content-length", "accept-encoding", "content-encoding", "expect"}
 
 
 class Recorder(TapeServer):
-    """Passes requests on to an App, and writes what passes to a tape.
+    """Passes requests on to an App, and writes requests and responses to a tape.
 
     ```python
     async with Recorder("https://my-app.example", "tape.jsonl", mask=["email"]) as recorder:
         ...  # clients talk to recorder.url, with the App's own key
     ```
 
-    The key of the client goes to the App and not to the tape; cookies, the tokens of callbacks and
-    the signatures of links do not either. A response is asked for without compression, so that it
-    can be looked at. Where it comes with gzip or deflate nevertheless, that is taken off; of
-    another compression the body is passed on, and kept off the tape.
+    The key of the client goes to the App, but not to the tape. Cookies, tokens of callbacks and
+    signatures of links are kept off the tape too. The recorder asks the App for responses without
+    compression, so that it can mask them. It decompresses a response that comes with gzip or
+    deflate nevertheless. With any other compression it passes the body on, but does not record it.
 
     Args:
         app: the URL of the App.
-        to: the tape, which must not be there yet.
-        mask: names of fields whose values are kept off the tape (see `Mask`).
-        access_key: what clients are to send; the recorder only has it to show.
-        trust: verifies the App's certificate; by default with what the system trusts.
-        host, port, allow_hosts, allow_origins: where to listen, and who may call: as for the
+        to: the file of the tape, which must not exist yet.
+        mask: names of fields whose values are masked on the tape (see `Mask`).
+        access_key: the key that clients should send; the recorder only shows it.
+        trust: verifies the App's certificate; by default with the system's trust store.
+        host, port, allow_hosts, allow_origins: where to listen, and who may call, as for the
             emulator (see `Serving`).
 
     Attributes:
         app: its URL, without a password or query.
-        masked: the names that were given.
+        masked: the names of the masked fields.
         recorded: how many requests are on the tape.
-        problems: what went wrong with requests, as it is on the tape.
+        problems: what went wrong with requests, as the tape has it.
 
-    Raises ValueError for what is no URL of an App.
+    Raises ValueError for a text that is not the URL of an App.
     """
 
     def __init__(
@@ -93,9 +93,9 @@ class Recorder(TapeServer):
         return f"Recording {self.app} to {self.path}"
 
     async def start(self) -> None:
-        """Begin the tape, and listen. Raises `FileExistsError` if it is there, `OSError` where it
+        """Create the tape, and listen. Raises `FileExistsError` if the file exists, `OSError` if it
         cannot be written."""
-        # What people said may be on it: it is for its user alone.
+        # The tape may hold what people said, so only its user may read it.
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="\n")
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -108,7 +108,7 @@ class Recorder(TapeServer):
             raise
 
     async def aclose(self) -> None:
-        """Stop at once, with what is under way on the tape as far as it came."""
+        """Stop at once. Responses in progress are on the tape as far as they came."""
         await super().aclose()
         if self._file is not None:
             self._file.close()
@@ -121,14 +121,14 @@ class Recorder(TapeServer):
     async def respond(
         self, request: web.BaseRequest, record: RequestRecord, body: Buffer, writer: ResponseWriter
     ) -> None:
-        """Pass a request on, and its response back. The tape has a line of it, however it ends."""
+        """Pass a request on, and its response back. However it ends, the tape gets a line."""
         self._count += 1
         mask = Mask(self.masked, self._secrets)
         take = Take(self._count, request_of(record, request, body, mask), mask)
         try:
             await self._pass(request, body, writer, take)
         finally:
-            left = request.transport is None  # which is no fault of the recording
+            left = request.transport is None  # then the client ended it, and not the recording
             exchange = take.exchange(stopped=not self.running and not left)
             self._put(exchange)
             self.recorded += 1
@@ -176,7 +176,7 @@ class Recorder(TapeServer):
 
 
 def _app_url(app: str) -> URL:
-    """The URL of an App, without a password, which belongs on no tape."""
+    """The URL of an App, without a password, which must not be on a tape."""
     url = URL(app)
     if url.scheme not in ("http", "https") or not url.raw_host:
         raise ValueError(f"{app!r} is not the URL of an App")

@@ -1,4 +1,4 @@
-"""Reads an HTTP/1.1 response from bytes, however they are cut. It knows no sockets."""
+"""Reads an HTTP/1.1 response from bytes, however they are split. It does not use sockets."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ _SIZE = re.compile(rb"\s*([0-9A-Fa-f]{1,15})\s*(?:;.*)?", re.DOTALL)
 _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 
 Framing = Literal["chunked", "length", "close", "none", "socket"]
-"""How a body says where it ends: by its last chunk, by its length, by the end of the connection;
-there is none; what follows is a WebSocket."""
+"""How the end of a body is marked: by its last chunk, by its length, by the end of the connection.
+"none": there is no body. "socket": a WebSocket follows."""
 
 
 class ResponseReader:
     """One response.
 
     Attributes:
-        status: once the head has come; before, 0.
-        headers: as they came.
-        framing: how the body says where it ends.
-        missing: how many bytes of the chunk, or of a body whose length was told, are still to come.
-        whole: whether it has all come. A body that ends with its connection never says so.
+        status: the status, once the head has come; 0 before.
+        headers: the headers, as they came.
+        framing: how the end of the body is marked.
+        missing: how many bytes of the chunk, or of a body with a length, are still to come.
+        whole: whether the response is complete. It stays false for a body that ends with its
+            connection.
     """
 
     def __init__(self, method: str) -> None:
@@ -45,9 +46,9 @@ class ResponseReader:
         return found[-1].strip().lower() if found else ""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The pieces of the body that these bytes complete; each is of one chunk.
+        """The pieces of the body in these bytes; each is from one chunk.
 
-        Raises ValueError for what is no HTTP.
+        Raises ValueError for bytes that are not HTTP.
         """
         looked_at = max(len(self._buffer) - 3, 0)
         self._buffer += data
@@ -69,7 +70,7 @@ class ResponseReader:
             if match is None:
                 raise ValueError("the App does not respond with HTTP/1.1")
             status = int(match[1])
-            if status >= 200 or status == 101:  # others announce the one that counts
+            if status >= 200 or status == 101:  # other 1xx responses precede the final one
                 self.status = status
                 self.headers = [_header(line) for line in lines]
                 self._choose_framing()
@@ -123,7 +124,7 @@ class ResponseReader:
         return pieces
 
     def _read_line(self, line: bytes) -> None:
-        """What is between chunks: the end of one, the size of the next, trailers."""
+        """Read a line between chunks: the end of one, the size of the next, or a trailer."""
         if self._at_trailers:
             self.whole = not line
         elif self._in_chunk:

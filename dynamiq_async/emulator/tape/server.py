@@ -1,4 +1,4 @@
-"""What a recorder and a player are: a server in the App's place, and what a test sees of it."""
+"""The base of recorder and player: a server in the App's place, which tests can inspect."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ if TYPE_CHECKING:
     from ..core.multipart import Buffer
 
 TAPE_KEY = "dynamiq_acc_tape"
-"""What clients may send to a tape as their Access Key. It asks for none."""
+"""An Access Key that clients may send to a tape's server, which requires none."""
 
 _MAX_BODY = max_body_bytes(128 * 1024 * 1024)
 _READ_TIMEOUT = 60.0
 _LOG_LIMIT = 10_000
-_CODINGS = {"", "identity", "gzip", "deflate"}  # aiohttp takes these off
+_CODINGS = {"", "identity", "gzip", "deflate"}  # aiohttp decodes these
 
 
 class Serving(TypedDict, total=False):
-    """Where a tape is served, and to whom: as the emulator is.
+    """Where a tape is served, and to whom. The options are those of `Emulator`.
 
     Attributes:
-        host, port: where to listen; port 0, as by default, is any free one. On this machine's own
-            addresses only requests for them are served.
-        allow_hosts: more names that requests may be for.
-        allow_origins: the web pages that may call, by default any.
+        host, port: where to listen; port 0, the default, is any free port. On this machine's own
+            addresses only requests for its names are served.
+        allow_hosts: more values of `Host` to serve.
+        allow_origins: the origins of web pages that may call, by default any.
     """
 
     host: str
@@ -97,17 +97,17 @@ class TapeServer:
 
     @property
     def url(self) -> str:
-        """The URL for clients."""
+        """The URL that clients call."""
         return self._listener.url
 
     @property
     def host(self) -> str:
-        """Where it listens."""
+        """The host it listens on."""
         return self._listener.host
 
     @property
     def port(self) -> int:
-        """The port it listens at; once it has started, the one that it was given."""
+        """The port it listens on; after the start the actual one, if 0 was given."""
         return self._listener.port
 
     @property
@@ -117,13 +117,13 @@ class TapeServer:
 
     @property
     def requests(self) -> Log[RequestRecord]:
-        """Every request, in the order in which their bodies were complete."""
+        """Every request, in the order in which the bodies were complete."""
         return self._requests
 
     async def wait_until(
         self, condition: Callable[[], object], *, timeout: float | None = 5.0
     ) -> None:
-        """Wait until `condition()` is true. It is called whenever something happens here.
+        """Wait until `condition()` is true. It is called whenever the server's state changes.
 
         Raises `TimeoutError` after `timeout` seconds.
         """
@@ -132,7 +132,7 @@ class TapeServer:
     async def respond(
         self, request: web.BaseRequest, record: RequestRecord, body: Buffer, writer: ResponseWriter
     ) -> None:
-        """Respond to a request that may be made."""
+        """Respond to a request that was not refused."""
         raise NotImplementedError
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -199,12 +199,12 @@ class TapeServer:
 
 
 def is_socket(request: web.BaseRequest) -> bool:
-    """Whether a WebSocket is asked for."""
+    """Whether a request asks for a WebSocket."""
     return request.headers.get("Upgrade", "").lower() == "websocket"
 
 
 def _unfit(request: web.BaseRequest) -> RefusalError | None:
-    """Why a request cannot be one of a tape, if it cannot."""
+    """Why a tape cannot have this request; None if it can."""
     if not request.rel_url.raw_path.startswith("/"):
         return RefusalError(400, "bad_request", "the target of a request is a path")
     coding = request.headers.get("Content-Encoding", "").lower()
@@ -219,7 +219,7 @@ def _unfit(request: web.BaseRequest) -> RefusalError | None:
 async def respond_json(
     request: web.BaseRequest, writer: ResponseWriter, status: int, value: Any
 ) -> None:
-    """Respond with JSON that is not the App's."""
+    """Respond with JSON that does not come from the App."""
     body = encode(value)
     headers = (("Content-Type", "application/json"), ("Content-Length", str(len(body))))
     writer.start(status, headers, "length")
@@ -231,7 +231,7 @@ async def respond_json(
 def request_of(
     record: RequestRecord, request: web.BaseRequest, body: Buffer, mask: Mask
 ) -> Request:
-    """A request as a tape has it, masked."""
+    """A request in the form of a tape, masked."""
     mask.learn(record.headers.items())
     kind, size = record.headers.get("Content-Type", ""), len(body)
     data = mask.request(bytes(body), kind)

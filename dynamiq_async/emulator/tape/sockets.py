@@ -1,4 +1,4 @@
-"""Frames of a WebSocket (RFC 6455): those of an App taken apart, and those that are sent made."""
+"""Frames of a WebSocket (RFC 6455): parses the frames of an App, and builds frames to send."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OF_HANDSHAKE = {
     "sec-websocket-version",
     "sec-websocket-accept",
 }
-"""Headers that each of the two connections has its own of."""
+"""Headers that differ between the two connections, to the client and to the App."""
 
 _FINAL, _RESERVED, _CONTROL = 0x80, 0x70, 0x08
 
@@ -38,13 +38,13 @@ class Frame(NamedTuple):
 
 
 class FrameReader:
-    """Takes the frames of an App apart, which are not masked, however they are cut.
+    """Parses the unmasked frames of an App, however they are split.
 
     Args:
         limit: how many bytes a frame may have.
 
     Attributes:
-        rest: what has come of the next frame.
+        rest: the bytes of the next frame that have come so far.
     """
 
     def __init__(self, limit: int) -> None:
@@ -54,8 +54,8 @@ class FrameReader:
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that these bytes complete.
 
-        Raises ValueError for a frame that is too long, and for one of an extension: none is asked
-        for, and what it does to the frame is not known.
+        Raises ValueError for a frame that is too long, and for a frame that uses an extension: the
+        recorder asks for none, and does not know how to read it.
         """
         self.rest += data
         frames = []
@@ -102,13 +102,13 @@ async def accept(
 
 
 def can_accept(request: web.BaseRequest) -> bool:
-    """Whether the handshake of a client makes sense."""
+    """Whether the handshake of a client is valid."""
     offered = [name.strip() for name in request.headers.get(_PROTOCOL, "").split(",")]
     return web.WebSocketResponse(protocols=offered).can_prepare(request).ok
 
 
 def is_control(op: int) -> bool:
-    """Whether a frame is no part of a message."""
+    """Whether a frame is a control frame, which is not part of a message."""
     return bool(op & _CONTROL)
 
 
@@ -118,7 +118,7 @@ def is_final(op: int) -> bool:
 
 
 def frame(op: int, payload: bytes, *, masked: bool = False) -> bytes:
-    """A frame. A client's is masked."""
+    """Build a frame. Frames of a client must be `masked`."""
     length, bit = len(payload), 0x80 if masked else 0
     if length < 126:
         head = bytes((op, bit | length))
@@ -134,7 +134,7 @@ def frame(op: int, payload: bytes, *, masked: bool = False) -> bytes:
 
 
 def payload(message: WSMessage) -> bytes:
-    """What the frame of a message has in it."""
+    """The payload of a message's frame."""
     if message.type is WSMsgType.CLOSE:
         code = int(message.data or 0)
         return code.to_bytes(2) + (message.extra or "").encode() if code else b""

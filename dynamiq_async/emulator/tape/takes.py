@@ -1,4 +1,4 @@
-"""One exchange while it is recorded, and how it is written down: masked, and within its bounds."""
+"""One exchange while it is recorded, and its form on the tape: masked, and of limited size."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from .responses import Framing
 
 MAX_RECORDED = 64 * 1024 * 1024
-"""Bytes of one response that are kept. What comes behind is passed on, and not on the tape."""
+"""The most bytes of a response that are recorded. Bytes beyond it are only passed on."""
 
-_COST = 100  # bytes of memory that a piece takes beside its own
+_COST = 100  # bytes of memory that a piece takes beside its data
 
 
 class _Kept(NamedTuple):
@@ -29,11 +29,11 @@ class _Kept(NamedTuple):
 
 
 class Take:
-    """What was seen of one exchange.
+    """Collects one exchange while it is recorded.
 
     Attributes:
-        response: its head, once it has come.
-        end: how it ended, once it has.
+        response: the head of the response, once it has come.
+        end: how the exchange ended, once it has.
     """
 
     def __init__(self, number: int, request: Request, mask: Mask) -> None:
@@ -56,7 +56,7 @@ class Take:
             self._pieces.append(_Kept(self._since(at), data, op, client))
 
     def leave_out(self, why: str) -> None:
-        """Keep nothing of what is still to come."""
+        """Record no further pieces."""
         self._unkept = self._unkept or why
 
     def responded(
@@ -72,8 +72,8 @@ class Take:
         self.end = self._ending(how, missing, message)
 
     def exchange(self, *, stopped: bool) -> Exchange:
-        """What is put on the tape. One without an end was left by the client, or, where the
-        recording `stopped`, by us."""
+        """The exchange for the tape. If it has no end, the client left or, if `stopped`, the
+        recording was stopped."""
         end = self.end or self._ending("left", 0, "the recording was stopped" if stopped else None)
         if (head := self.response) is not None:
             self._mask.learn(head.headers)
@@ -104,7 +104,7 @@ class Take:
         return self._mask.pieces([kept.data for kept in self._pieces])
 
     def _masked_frames(self) -> list[bytes]:
-        """The frames masked: those of the client first, for what is in them may come back."""
+        """The masked frames. The client's are masked first, because the App may repeat secrets."""
         masked = [kept.data for kept in self._pieces]
         for place, kept in enumerate(self._pieces):
             if kept.client:
@@ -116,7 +116,7 @@ class Take:
         return masked
 
     def _messages(self) -> Iterator[list[int]]:
-        """Which pieces make up each message of the App, whose frames may have others between."""
+        """The pieces of each message of the App. Other frames may come between those of one."""
         open_message: list[int] = []
         for place, kept in enumerate(self._pieces):
             if kept.client:

@@ -1,6 +1,6 @@
-"""A connection to the App that is recorded. Sockets only: the emulator has no HTTP client.
+"""A connection to the recorded App. It uses plain sockets: the emulator has no HTTP client.
 
-Bytes are handed out with the time at which they came, and those before a reset are not lost.
+Bytes are returned with the time at which they came, and bytes before a reset are not lost.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
-_MOST = 1024 * 1024  # bytes that wait to be handed out; beyond, nothing is read
+_MOST = 1024 * 1024  # reading pauses while this many bytes wait for `receive`
 _PIECE = 64 * 1024
 
 
 @asynccontextmanager
 async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run this too, while the block runs, and not longer."""
+    """Run this concurrently with the block, and cancel it at the end of the block."""
     task = asyncio.create_task(work)
     try:
         yield
@@ -36,7 +36,8 @@ class Upstream(asyncio.Protocol):
     """One connection.
 
     Attributes:
-        failure: what ended it, once `receive` has returned nothing; None: the App closed it.
+        failure: the error that ended it, once `receive` has returned no bytes; None if the App
+            closed it.
     """
 
     def __init__(self) -> None:
@@ -51,12 +52,12 @@ class Upstream(asyncio.Protocol):
 
     @classmethod
     async def open(cls, url: URL, trust: ssl.SSLContext | None, timeout: float) -> Upstream:
-        """Connect to the host of a URL. `trust` is for HTTPS; None: what the system trusts.
+        """Connect to the host of a URL. `trust` is for HTTPS; None: the system's trust store.
 
         Raises `OSError` (`TimeoutError` among them).
         """
         host = url.raw_host or ""
-        # Names under .localhost are this machine, also where the resolver does not know it.
+        # Names under .localhost are this machine, even if the resolver does not know them.
         there = "localhost" if host.removesuffix(".").endswith(".localhost") else host
         secure = (trust or True) if url.scheme == "https" else None
         async with asyncio.timeout(timeout):
@@ -67,7 +68,7 @@ class Upstream(asyncio.Protocol):
 
     @asynccontextmanager
     async def sending(self, *parts: bytes | memoryview) -> AsyncIterator[None]:
-        """Send these while the block runs: an App may respond before it has read all of them."""
+        """Send these while the block runs, because an App may respond before it has read them."""
 
         async def send() -> None:
             for part in parts:
@@ -77,7 +78,7 @@ class Upstream(asyncio.Protocol):
             yield
 
     async def send(self, data: bytes | memoryview) -> None:
-        """Send these bytes. To a connection that is gone they are sent in vain: `receive` tells."""
+        """Send these bytes. If the connection is gone they are lost, and `receive` reports it."""
         view = memoryview(data)
         for start in range(0, len(view), _PIECE):
             await self._writable.wait()
@@ -97,15 +98,15 @@ class Upstream(asyncio.Protocol):
         return at, data
 
     def close(self) -> None:
-        """Be done with it at once."""
+        """Close the connection at once."""
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio's: it is there."""
+        """Called by asyncio: the connection is open."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """asyncio's: bytes came."""
+        """Called by asyncio: bytes came."""
         self._pieces.append((asyncio.get_running_loop().time(), data))
         self._size += len(data)
         if self._size >= _MOST:
@@ -113,16 +114,16 @@ class Upstream(asyncio.Protocol):
         self._news.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio's: it is over."""
+        """Called by asyncio: the connection is closed."""
         self.failure = exc
         self._ended = True
         self._writable.set()
         self._news.set()
 
     def pause_writing(self) -> None:
-        """asyncio's: too much waits to be sent."""
+        """Called by asyncio: too many bytes wait to be sent."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """asyncio's: it has been sent."""
+        """Called by asyncio: enough of the bytes have been sent."""
         self._writable.set()

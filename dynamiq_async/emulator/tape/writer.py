@@ -1,4 +1,4 @@
-"""A response on its way to the client, as it came from the App or is on a tape."""
+"""Writes a response to the client, as it came from the App or is on a tape."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOP = {
     "transfer-encoding",
     "upgrade",
 }
-"""Headers that are about one connection, and are not passed on."""
+"""Headers that belong to one connection, and are not passed on."""
 
 
 class ResponseWriter:
@@ -40,7 +40,7 @@ class ResponseWriter:
 
     @property
     def response(self) -> web.StreamResponse:
-        """What aiohttp is given once the response is written."""
+        """The object that aiohttp gets once the response is written."""
         return written(keep_alive=self._keep_alive)
 
     def start(self, status: int, headers: Iterable[tuple[str, str]], framing: str) -> None:
@@ -64,14 +64,14 @@ class ResponseWriter:
         self._transport.write("\r\n".join((*lines, "", "")).encode("latin-1", "replace"))
 
     def upgraded(self) -> None:
-        """Note that a 101 was sent: what is written from now on goes out as it is."""
+        """Note that a 101 was sent. From now on bytes are sent unchanged."""
         self._record.status = 101
         self._framing = "socket"
         self._keep_alive = False
 
     async def write(self, data: bytes) -> None:
         """Send a piece of the body."""
-        if not data:  # an empty chunk would be the end
+        if not data:  # an empty chunk would end the body
             return
         self._record.count(data)
         self._record.events_sent += data.count(b"\n\n") if self._framing == "chunked" else 0
@@ -81,8 +81,8 @@ class ResponseWriter:
         await self._request.writer.drain()
 
     async def end(self, how: End, missing: int = 0) -> None:
-        """End as the response ended. What is not whole, or ends with the connection, takes the
-        connection away, by `DroppedError`."""
+        """End as the response ended. If it is incomplete, or ends with its connection, close the
+        connection and raise `DroppedError`."""
         if how != "whole" or self._framing == "close":
             await self.drop(how, missing)
         if self._framing == "chunked":
@@ -90,7 +90,7 @@ class ResponseWriter:
         await self._request.writer.drain()
 
     async def drop(self, how: End, missing: int = 0) -> NoReturn:
-        """Take the connection away, behind what was written."""
+        """Close the connection after the bytes written so far, and raise `DroppedError`."""
         self._keep_alive = False
         if missing and self._framing == "chunked":
             self._transport.write(b"%x\r\n" % missing)

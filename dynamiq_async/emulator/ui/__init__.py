@@ -1,5 +1,5 @@
-"""The inspector: a page that shows what happens in the emulator, answers, cancels, and has faults
-switched; and the endpoints behind it, which programs of this machine may call too.
+"""The inspector: a page that shows what happens in the emulator, answers questions, cancels runs
+and switches faults; and its endpoints, which programs on this machine may call too.
 
 | to find | look in |
 |---|---|
@@ -7,5 +7,5 @@ switched; and the endpoints behind it, which programs of this machine may call t
 | the endpoints, and who may call them | `routes`, `access` |
 | faults on and off | `faults_api` |
 | answers and cancellation | `actions` |
-| what the page is told, live | `live`, `views`, `shown_runs`, `masks` |
+| the data of the page, live | `live`, `views`, `shown_runs`, `masks` |
 """

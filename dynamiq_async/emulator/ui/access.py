@@ -1,18 +1,18 @@
-"""Who may look and act: this machine, and of web pages the inspector's own.
+"""Who may look and act: programs on this machine and, of web pages, only the inspector's own.
 
-The Apps may be called by pages of any origin, as the vendor's widget needs it. What is here may
-not: a page of another site that is open in a browser of this machine could else read what Apps were
-given, answer questions and switch faults. So
+Pages of any origin may call the Apps, because the vendor's widget needs it. They may not call the
+inspector: otherwise a page of another site, open in a browser on this machine, could read the
+inputs of Apps, answer questions and switch faults. So a request must meet these conditions:
 
-- the caller's address is this machine's, and no proxy has forwarded the request;
-- `Host` is a name of this machine, or one that the emulator was given, so that no site reaches it
-  by having a name of its own point here;
-- `Origin` and `Sec-Fetch-Site`, which browsers send, name no other page than the inspector's own:
-  one at another port of this machine is another;
-- what changes something is JSON, which no page sends elsewhere without asking first.
+- Its address is this machine's, and no proxy has forwarded it.
+- `Host` is a name of this machine, or one that the emulator was given. So no site can reach the
+  inspector through a domain name that points here.
+- `Origin` and `Sec-Fetch-Site`, which browsers send, name no page but the inspector's own. A page
+  at another port of this machine is another page.
+- If it changes something, its body is JSON, which a page cannot send elsewhere without a preflight.
 
-Where an inspector was asked for, others may use it as they may call the emulator; faults are
-switched from this machine all the same.
+With `inspector=True` everyone who may call the emulator may use the inspector, but faults can still
+be switched only from this machine.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def is_here(record: RequestRecord) -> bool:
 
 
 def may_look(exchange: InspectorExchange) -> None:
-    """Refuse (404, 421, 403) a request for the page, which itself holds nothing."""
+    """Refuse (404, 421, 403) a request for the page. The page itself contains no data."""
     inspector, record = exchange.state, exchange.record
     if not inspector.on:
         raise RefusalError(404, "not_found", "the inspector is off")
@@ -46,7 +46,7 @@ def may_look(exchange: InspectorExchange) -> None:
 
 
 def may_act(exchange: InspectorExchange) -> None:
-    """Refuse (404, 421, 403) a request that another machine or a page of another site may send."""
+    """Refuse (404, 421, 403) requests of other machines, and of pages of other origins."""
     record = exchange.record
     if record.endpoint.partition("/")[2].partition("/")[0] != "faults":
         may_look(exchange)

@@ -1,4 +1,4 @@
-"""What a person does in the inspector: looks at a request, answers a question, cancels a run."""
+"""What a person can do in the inspector: look at a request, answer a question, cancel a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _Answer(Struct, forbid_unknown_fields=True):
-    """An answer. `approved`, `params` and `feedback` are for an approval, the others not."""
+    """An answer. `approved`, `params` and `feedback` belong to an approval, the others do not."""
 
     request_id: str
     approved: bool | None = None
@@ -38,8 +38,8 @@ async def get_request(exchange: InspectorExchange, id: str) -> None:
 
 
 async def answer(exchange: InspectorExchange, id: str) -> None:
-    """`POST /_emulator/runs/{id}/answers`: as JSON, `request_id` and either `approved`, with
-    `params` that are changed and a `feedback`, or `content`, with `answers` to the parts."""
+    """`POST /_emulator/runs/{id}/answers`. The JSON has `request_id` and either `approved`, with
+    changed `params` and `feedback`, or `content`, with `answers` to the parts."""
     run = _find(exchange, id)
     try:
         given = convert(json_object(exchange), _Answer)
@@ -55,8 +55,8 @@ async def answer(exchange: InspectorExchange, id: str) -> None:
 
 
 async def cancel(exchange: InspectorExchange, id: str) -> None:
-    """`POST /_emulator/runs/{id}/cancel`, with `{}`. An invocation ends as a workflow that was
-    canceled; its caller is told so."""
+    """`POST /_emulator/runs/{id}/cancel`, with `{}`. An invocation ends as a canceled workflow, and
+    its caller gets the response of one."""
     run = _find(exchange, id)
     json_object(exchange)
     run.cancel()

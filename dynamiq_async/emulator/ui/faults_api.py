@@ -1,8 +1,8 @@
-"""Faults, switched while the emulator runs.
+"""Fault rules that can be switched while the emulator runs.
 
-`GET /_emulator/faults` lists them; `POST` adds one, given as an entry of a file is; `PATCH
-/_emulator/faults/3` with `{"enabled": false}` switches one off, `true` on, to count anew; `DELETE`
-removes it.
+`GET /_emulator/faults` lists them. `POST` adds one, in the form of a file's entry. `PATCH
+/_emulator/faults/3` with `{"enabled": false}` switches one off; `true` switches it on, and restarts
+its count. `DELETE` removes it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the inspector shows, and whether there is one."""
+"""The inspector's sources of data, and whether it is on."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Inspector:
-    """What the inspector shows.
+    """The data that the inspector shows.
 
     Args:
-        wanted: whether there is one; None: where only this machine can reach the emulator.
+        wanted: whether the inspector is on; None: only if no other machine can reach the emulator.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Inspector:
 
     @property
     def on(self) -> bool:
-        """Whether there is one."""
+        """Whether the inspector is on."""
         return self.callers.on_loopback if self.wanted is None else self.wanted
 
 

@@ -1,16 +1,16 @@
-"""What happens, told to the page as it happens: `GET /_emulator/events?run=…`, an event stream.
+"""Live updates for the page: `GET /_emulator/events?run=…`, an event stream.
 
 | event | data |
 |---|---|
-| `hello` | nothing: the first one, also after a connection was lost; all that was told is void |
+| `hello` | nothing. It is the first event of each connection; all earlier data is void |
 | `apps` | the Apps, with their URLs |
-| `runs`, `requests` | `ids`, newest first, of those that are listed, and those that `changed` |
+| `runs`, `requests` | the `ids` of the listed ones, newest first, and the entries that `changed` |
 | `faults` | `seed`, `faults`, and whether they can be switched `here` |
-| `run` | the run that the page looks at, without its events; null: there is none |
+| `run` | the run that the page shows, without its events; null if there is none |
 | `timeline` | more of its `events`, and how many before them were `missed` |
 
-A page looks some times a second. That is less work than waking for each event of a busy emulator,
-whose Apps never wait for a page: what has left their window by then is missed.
+The state is compared a few times a second. That is less work than waking for each event of a busy
+emulator. Apps never wait for a page, so it misses events that have left their window by then.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ MAX_REQUESTS = 100
 MAX_EVENTS = 500
 """How many events of a run are shown at first, the newest."""
 
-_SECONDS = 0.2  # between two looks
-_WINDOW = 16  # how many events wait for a page that is slow
+_SECONDS = 0.2  # between two comparisons
+_WINDOW = 16  # how many events wait for a slow page
 _HEARTBEAT = 15.0
 
 Event = tuple[str, Any]
@@ -65,7 +65,7 @@ async def _watch(watcher: Watcher, feed: Feed) -> None:
 
 
 class Watcher:
-    """What one page has been told."""
+    """Finds the news for one page, by what it has been sent."""
 
     def __init__(self, exchange: InspectorExchange) -> None:
         self._inspector: Inspector = exchange.state
@@ -76,7 +76,7 @@ class Watcher:
         self._position = -1
 
     def news(self) -> Iterator[Event]:
-        """What the page has not been told yet."""
+        """The events that the page needs now."""
         inspector = self._inspector
         if self._is_new("hello", True):
             yield "hello", {}

@@ -1,4 +1,4 @@
-"""What may be a key, a token or a password is not shown."""
+"""Masks values in the inspector that may be a key, a token or a password."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from ..core.request_record import RequestRecord
 
 MASK = MASKED.decode()
-"""In place of a secret."""
+"""Replaces a secret."""
 
-# More than a tape leaves out, for nothing is replayed from here. Not in plural: usage tells of
-# tokens that are no secrets.
+# These mask more than a tape does, because nothing is replayed from here. The plural "tokens" is
+# not masked: usage has counts of tokens, which are not secrets.
 _WORDS = (
     "authorization|cookie|token(?!s)|secret|passw|credential|signature|session[-_]?key|"
     "(?:api|access|private)[-_]?key"
@@ -35,7 +35,7 @@ class ShownRequest:
 
     @property
     def query(self) -> list[tuple[str, str]]:
-        """The parameters of its query."""
+        """The parameters of the query."""
         return [
             (name, MASK if _is_secret(name) else value)
             for name, value in self._record.query.items()
@@ -43,16 +43,16 @@ class ShownRequest:
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """Its headers."""
+        """The headers of the request."""
         return self._mask.headers(self._record.headers.items())
 
     def body(self, data: bytes) -> bytes:
-        """Its body, or the beginning of that."""
+        """The body of the request, or its beginning."""
         content_type = self._record.headers.get("Content-Type", "")
         return _mask_fields(self._mask.request(data, content_type))
 
     def sent(self, data: bytes) -> bytes:
-        """The beginning of its response. What was found in the body is masked there too."""
+        """The beginning of the response. Secrets of the request's body are masked here too."""
         [masked] = self._mask.pieces([data])
         return _mask_fields(masked)
 
@@ -62,5 +62,5 @@ def _is_secret(name: str) -> bool:
 
 
 def _mask_fields(data: bytes) -> bytes:
-    """JSON, whole or cut, with the texts masked whose names say that they may be secret."""
+    """Mask the texts in JSON, whole or cut, whose names say that they may be secret."""
     return _FIELD.sub(rf"\g<1>{MASK}", data.decode("utf-8", "replace")).encode()

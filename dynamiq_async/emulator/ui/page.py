@@ -1,7 +1,7 @@
 """The page itself: one file with its style and its script, which loads nothing from elsewhere.
 
-Its Content-Security-Policy lets run what is in the file, by its digests, and nothing else; and it
-forbids the script to make markup of text (`trusted-types`), in browsers that know that.
+Its Content-Security-Policy allows only the script and style in the file, by their digests. It also
+forbids the script to turn text into markup (`trusted-types`), in browsers that support that.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _POLICY = (
 
 @cache
 def page() -> bytes:
-    """The file."""
+    """The content of the file."""
     return files(__package__).joinpath("page.html").read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""The paths of the inspector: its page at `/_ui`, and what is behind it at `/_emulator`."""
+"""The paths of the inspector: its page at `/_ui`, and its endpoints at `/_emulator`."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def page_service(inspector: Inspector) -> Service[Inspector]:
 
 
 def control_service(inspector: Inspector) -> Service[Inspector]:
-    """What the page is told, and what it does."""
+    """The endpoints for the data and the actions of the page."""
     return Service(state=inspector, routes=_ENDPOINTS, authorize=access.may_act)

@@ -1,5 +1,5 @@
-"""Runs as the page shows them: those of the Runs API, and invocations by the root endpoint or the
-WebSocket, alike."""
+"""Runs as the page shows them. Runs of the Runs API and invocations through the root endpoint or
+the WebSocket look alike."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class ShownRun:
     """A run.
 
     Attributes:
-        kind: "run" of the Runs API, or "root": an invocation that is none.
+        kind: "run" for a run of the Runs API, "root" for another invocation.
         feed: its events, as far as they are kept.
-        nodes: the workflow's map of nodes, of an invocation.
-        cancel: cancels it.
+        nodes: the workflow's map of nodes, for an invocation.
+        cancel: cancels the run.
     """
 
     id: str
@@ -65,7 +65,7 @@ class ShownRun:
         return [] if self.over else [question for question in self.questions if question.open]
 
     def summary(self) -> dict[str, Any]:
-        """What the list says of it."""
+        """The entry in the list of runs."""
         return {
             "id": self.id,
             "kind": self.kind,
@@ -78,11 +78,11 @@ class ShownRun:
         }
 
     def state(self) -> tuple[object, ...]:
-        """What changes with what `whole` says."""
+        """A value that changes whenever the result of `whole` changes."""
         return (self.status, self.ended_at, [question.open for question in self.questions])
 
     def whole(self) -> dict[str, Any]:
-        """All but its events."""
+        """All data of the run but its events."""
         summary = self.summary()
         del summary["events"]  # the list has it, live
         return {
@@ -179,7 +179,7 @@ def _invocation(recent: Recent) -> ShownRun:
 
 
 def _answer(question: Question) -> str | None:
-    """What a person said, in a line; None for nothing."""
+    """The person's answer as a short text; None without one."""
     given = question.answer
     if not given.done() or given.cancelled() or given.result() is None:
         return None

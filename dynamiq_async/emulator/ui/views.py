@@ -1,7 +1,7 @@
-"""What the page is shown, as JSON. What may be large is text, cut, with its whole size.
+"""The JSON for the page. Values that may be large become text that is cut, with the full size.
 
-`json` writes it and not msgspec, because whatever Apps handle can be shown: numbers that no int64
-holds, and texts that are no UTF-8.
+The standard library's `json` writes it, because msgspec cannot write everything that Apps may
+handle: integers beyond int64, and strings that are not valid UTF-8.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _dumps = partial(json.dumps, default=_plain, separators=(",", ":"))
 
 
 class Text(TypedDict):
-    """A value as text. `size` is that of the whole in bytes; `cut` is whether some is missing."""
+    """A value as text. `size` is the full size in bytes; `cut` says whether some is missing."""
 
     text: str
     size: int
@@ -48,7 +48,7 @@ class Text(TypedDict):
 
 
 def encode(value: Any) -> bytes:
-    """JSON, in ASCII. What JSON has no number for is null."""
+    """JSON, in ASCII. A number that JSON cannot represent becomes null."""
     try:
         return _dumps(value, allow_nan=False).encode()
     except ValueError:
@@ -56,16 +56,16 @@ def encode(value: Any) -> bytes:
 
 
 def text(data: bytes, size: int | None = None, mask: Callable[[bytes], bytes] = bytes) -> Text:
-    """Bytes as text. `size` is that of the whole, of which they may be the beginning."""
+    """Bytes as text. `data` may be only the beginning; `size` is the full size."""
     size = len(data) if size is None else size
-    # A secret at the end of what is shown is masked as a whole.
+    # Mask more than is shown, so that a secret at the cut is masked as a whole.
     masked = mask(data[: 2 * MAX_TEXT])
     cut = size > min(len(data), 2 * MAX_TEXT) or len(masked) > MAX_TEXT
     return {"text": masked[:MAX_TEXT].decode("utf-8", "replace"), "size": size, "cut": cut}
 
 
 def value(given: Any) -> Text | None:
-    """A JSON value as text; None for none."""
+    """A JSON value as text; None for None."""
     if given is None:
         return None
     written = json.dumps(given, default=_plain, ensure_ascii=False, indent=2)
@@ -73,7 +73,7 @@ def value(given: Any) -> Text | None:
 
 
 async def respond(exchange: InspectorExchange, status: int, given: Any) -> None:
-    """Send what the page is shown."""
+    """Send JSON to the page."""
     body = encode(given)
     await exchange.wire.start(status, _HEADERS, length=len(body))
     await exchange.wire.write(body)
@@ -81,7 +81,7 @@ async def respond(exchange: InspectorExchange, status: int, given: Any) -> None:
 
 
 def apps(deployments: Mapping[str, Deployment], url: str) -> list[dict[str, Any]]:
-    """The Apps and where they are, the default one first."""
+    """The Apps with their URLs, the default one first."""
     return [
         {
             "name": deployment.name,
@@ -132,5 +132,5 @@ def whole_request(record: RequestRecord) -> dict[str, Any]:
 
 
 def _path(record: RequestRecord) -> str:
-    """Its path. That of a link by which an end user connects an account is a secret."""
+    """The path of a request. The link by which an end user connects an account is a secret."""
     return f"/~connect/{MASK}" if record.service == "connect" else record.path
