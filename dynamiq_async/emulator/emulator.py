@@ -94,17 +94,17 @@ class Emulator:
             reads lists from a replica of its database.
         keepalive_timeout: seconds after which a connection is closed if it is idle, or if its next
             request is still incomplete.
-        read_timeout: seconds within which a new connection must send its first request, and each
-            request its body (else 408). None: no limit.
-        log_limit: how many requests and executions the logs keep.
+        read_timeout: seconds within which a new connection must send its first request, else it is
+            closed, and each request its body, else it gets a 408. None: no limit.
+        log_limit: how many entries each log and the history keep.
         clock: returns the Unix time that Flowy and the expiry of signed links use.
         db: a file that keeps runs, their events, files and history across restarts; created if it
             is missing. See `dynamiq_async.emulator.app.recovery`. None: they end with this object.
         faults: a TOML file of fault rules (see `FaultRules.load`). Faults from `script` take
             precedence.
         inspector: whether `/_ui` serves a page that shows what happens. None: only if no other
-            machine can reach the emulator. True: everyone who can call the emulator may look and
-            act.
+            machine can reach the emulator. True: everyone may look and act who calls the emulator
+            by `host`, by a name in `allow_hosts`, or by a name of this machine.
         projects: projects beside the default one. Their Apps require the key of their project
             instead of `access_key`.
     """

@@ -17,7 +17,7 @@ _IDS = UUID("00000000-0000-4000-8000-0000000000b1")
 
 
 class ProjectError(ValueError):
-    """It is not clear which App, key or id belongs to which project."""
+    """A project names an App that does not exist, or two projects share an App, a key or an id."""
 
 
 @dataclass(eq=False, kw_only=True)

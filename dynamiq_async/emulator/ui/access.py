@@ -11,8 +11,8 @@ inputs of Apps, answer questions and switch faults. So a request must meet these
   at another port of this machine is another page.
 - If it changes something, its body is JSON, which a page cannot send elsewhere without a preflight.
 
-With `inspector=True` everyone who may call the emulator may use the inspector, but faults can still
-be switched only from this machine.
+With `inspector=True` everyone may use the inspector whose requests have such a `Host`, but faults
+can still be switched only from this machine.
 """
 
 from __future__ import annotations
