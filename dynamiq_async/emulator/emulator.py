@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +19,7 @@ from .core.fault_script import Script
 from .core.listener import Listener
 from .core.log import Log
 from .core.request_record import RequestRecord
+from .core.server import LocalServer
 from .deployed import management_of
 from .flowy.state import Flowy
 from .request_handler import RequestHandler
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 DEFAULT_KEY = "dynamiq_acc_emulator"
 
 
-class Emulator:
+class Emulator(LocalServer):
     """The whole service, on a port of this machine.
 
     ```python
@@ -165,11 +165,11 @@ class Emulator:
         self._script = Script()
         self._rules = FaultRules(lambda: {each.name for each in deployments.values()}, faults)
         self._apps = AppState(self.settings, deployments, log_limit=log_limit)
+        self._changes = self._apps.changes
         self._apps.projects = Projects(projects, deployments, access_key)
         self._management = management_of(self._apps, clock)
         self._flowy = Flowy(clock=clock)
         self._ui = Inspector(self._apps, self._requests, self._rules, self._callers, inspector)
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._db = None if db is None else Path(db)
         services = all_services(self._apps, self._management, self._flowy, self._ui)
         handler = RequestHandler(services, self._apps, self._names, self._callers, self._requests)
@@ -186,13 +186,6 @@ class Emulator:
 
     # --- start and end -------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Emulator:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
     async def start(self) -> None:
         """Listen. After `aclose`, listen again on the same port, with the same runs and logs.
 
@@ -202,25 +195,19 @@ class Emulator:
             raise RuntimeError("the emulator is running")
         go_on = None if self._db is None else restore(self._apps, self._db)
         try:
-            await self._listener.start()
+            await super().start()
         except BaseException:
             self._apps.close()
             raise
-        self._folder = tempfile.TemporaryDirectory(prefix="dynamiq-emulator-")
-        self._apps.folder = Path(self._folder.name)
-        self._callers.on_loopback = self._listener.on_loopback
+        self._apps.folder = self._folder
         if go_on is not None:
             go_on()
 
-    async def aclose(self) -> None:
-        """Stop at once, and cancel all runs and requests. May be called twice."""
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            try:
-                self._apps.close()  # so that runs canceled below resume at the next start
-            finally:
-                await self._listener.aclose(self._apps.tasks.running)
-                folder.cleanup()
+    async def _stop(self) -> None:
+        try:
+            self._apps.close()  # so that runs canceled below resume at the next start
+        finally:
+            await self._listener.aclose(self._apps.tasks.running)
 
     # --- tapes ---------------------------------------------------------------------------------
 
@@ -231,21 +218,6 @@ class Emulator:
     """`Emulator.replay("tape.jsonl")`: a server that responds as a tape says."""
 
     # --- what a test or a program sees -----------------------------------------------------------
-
-    @property
-    def url(self) -> str:
-        """The URL of the default App."""
-        return self._listener.url
-
-    @property
-    def host(self) -> str:
-        """The host it listens on."""
-        return self._listener.host
-
-    @property
-    def port(self) -> int:
-        """The port it listens on; after the start the actual one, if 0 was given."""
-        return self._listener.port
 
     def url_for(self, name: str, *, hostname: bool = False) -> str:
         """The URL of the App with this name, with the App's path or, if `hostname`, its own host:
@@ -302,11 +274,6 @@ class Emulator:
         return self.settings.access_key
 
     @property
-    def requests(self) -> Log[RequestRecord]:
-        """Every request, in the order in which the bodies were complete."""
-        return self._requests
-
-    @property
     def executions(self) -> Log[Execution]:
         """Every execution of an App."""
         return self._apps.executions
@@ -335,15 +302,6 @@ class Emulator:
     def open_connections(self) -> int:
         """How many connections are open."""
         return len(self._listener.connections.open)
-
-    async def wait_until(
-        self, condition: Callable[[], object], *, timeout: float | None = 5.0
-    ) -> None:
-        """Wait until `condition()` is true. It is called whenever the emulator's state changes.
-
-        Raises `TimeoutError` after `timeout` seconds.
-        """
-        await self._apps.changes.wait_until(condition, timeout)
 
     async def wait_for_requests(self, count: int, *, timeout: float | None = 5.0) -> None:
         """Wait until there have been `count` requests."""

@@ -7,7 +7,7 @@
 | lists, and event streams | `pages`, `feed`, `event_stream` |
 | the endpoints of a service | `service` |
 | faults | `faults`, `fault_script`, `fault_rules`, `fault_data` |
-| a server, and who may call it | `listener`, `connections`, `callers` |
+| a server, and who may call it | `server`, `listener`, `connections`, `callers` |
 | what a test sees | `request_record`, `log` |
 | what outlives the process, and the ids of things | `database`, `ids` |
 """

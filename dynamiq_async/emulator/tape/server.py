@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from aiohttp import web
 
@@ -20,13 +18,14 @@ from ..core.log import Changes, Log
 from ..core.refusals import RefusalError
 from ..core.request_bodies import parse_into, read_body
 from ..core.request_record import RequestRecord
+from ..core.server import LocalServer
 from ..core.wire import DroppedError
 from .models import MAX_REQUEST, Content, Request
 from .sockets import can_accept
 from .writer import ResponseWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from ..core.masks import Mask
     from ..core.multipart import Buffer
@@ -56,7 +55,7 @@ class Serving(TypedDict, total=False):
     allow_origins: Collection[str]
 
 
-class TapeServer:
+class TapeServer(LocalServer):
     """A server in the place of an App."""
 
     def __init__(
@@ -73,61 +72,6 @@ class TapeServer:
             self._handle, self._changes, host=host, port=port, read_timeout=_READ_TIMEOUT
         )
         self._requests: Log[RequestRecord] = Log(_LOG_LIMIT)
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    async def start(self) -> None:
-        """Listen."""
-        await self._listener.start()
-        self._callers.on_loopback = self._listener.on_loopback
-        self._folder = tempfile.TemporaryDirectory(prefix="dynamiq-tape-")
-
-    async def aclose(self) -> None:
-        """Stop at once. May be called twice."""
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            await self._listener.aclose()
-            folder.cleanup()
-
-    @property
-    def url(self) -> str:
-        """The URL that clients call."""
-        return self._listener.url
-
-    @property
-    def host(self) -> str:
-        """The host it listens on."""
-        return self._listener.host
-
-    @property
-    def port(self) -> int:
-        """The port it listens on; after the start the actual one, if 0 was given."""
-        return self._listener.port
-
-    @property
-    def running(self) -> bool:
-        """Whether it listens."""
-        return self._listener.running
-
-    @property
-    def requests(self) -> Log[RequestRecord]:
-        """Every request, in the order in which the bodies were complete."""
-        return self._requests
-
-    async def wait_until(
-        self, condition: Callable[[], object], *, timeout: float | None = 5.0
-    ) -> None:
-        """Wait until `condition()` is true. It is called whenever the server's state changes.
-
-        Raises `TimeoutError` after `timeout` seconds.
-        """
-        await self._changes.wait_until(condition, timeout)
 
     async def respond(
         self, request: web.BaseRequest, record: RequestRecord, body: Buffer, writer: ResponseWriter
@@ -180,9 +124,8 @@ class TapeServer:
     ) -> tuple[RefusalError | None, Buffer]:
         refused = self._callers.refused(record)
         try:
-            folder = Path(cast("tempfile.TemporaryDirectory[str]", self._folder).name)
             async with asyncio.timeout(self._listener.read_timeout):
-                body = await read_body(request, folder, _MAX_BODY, keep=refused is None)
+                body = await read_body(request, self._folder, _MAX_BODY, keep=refused is None)
             parse_into(record, body)
             return refused, body
         except RefusalError as too_large:
