@@ -35,7 +35,7 @@ def root_body(
         row: the input may be the row of a frame, whose missing values are NaN.
     """
     if files is extra_body is None and [*fields.values()].count(None) == len(fields):
-        return input_body(input, row=row)  # most calls are this, and need no second encoding
+        return input_body(input, row=row)  # for most calls: it needs no second encoding
     encoded = encode_object(input, "input", row=row)
     added = check_mapping(extra_body, "extra_body")
     known = {k: v for k, v in fields.items() if v is not None}
