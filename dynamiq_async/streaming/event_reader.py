@@ -90,7 +90,7 @@ DRAIN_BYTES = 64 * 1024
 class EventReader(Generic[E]):
     """The events of one response.
 
-    Everything complete that arrived is handed out before the error behind it is raised.
+    All complete events that arrived are returned before the error after them is raised.
     """
 
     __slots__ = ("_deferred", "_feed", "_limits", "_opened", "_read", "decoder")
@@ -105,7 +105,7 @@ class EventReader(Generic[E]):
 
     @property
     def whole(self) -> bool:
-        """At the end of the body: whether it is whole by HTTP's framing, and no event was cut."""
+        """At the end of the body: whether it is complete by HTTP's framing and cuts no event."""
         return self._opened.response.framed and not self.decoder.pending
 
     async def batch(self) -> list[E] | None:
