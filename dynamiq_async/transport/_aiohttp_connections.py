@@ -81,7 +81,7 @@ def own_socket(addr_info: Any) -> socket.socket:
 
 class NotConnectedError(aiohttp.ClientConnectionError):
     """The connection broke before it could take requests: in a proxy's tunnel, or in the part of
-    a TLS 1.3 handshake that follows the client's first bytes. No request was processed."""
+    a TLS 1.3 handshake that ends only after the client has sent data. No request was processed."""
 
     def __init__(self, reason: Exception) -> None:
         super().__init__()
