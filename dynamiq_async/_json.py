@@ -41,7 +41,7 @@ Buffer = bytes | bytearray | memoryview
 _LF = b"\n"[0]
 
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
-"""What msgspec raises for bad input: malformed, misfitting, not UTF-8, nested too deeply."""
+"""The errors of msgspec for bad input: malformed, misfitting, not UTF-8, nested too deeply."""
 
 # Escapes are matched one after another, so that the `\\ud83d` of an escaped backslash followed by
 # plain text is not taken for a surrogate.
@@ -465,7 +465,7 @@ def _first(value: Any, is_wrong: Callable[[Any], bool], path: str, depth: int = 
 
 
 def _parts(value: Any) -> Iterable[tuple[str, Any]] | None:
-    """What a value is made of, each with its name; None for a value without parts."""
+    """The parts of a value, each with its name; None for a value without parts."""
     if isinstance(value, type):
         return None
     if isinstance(value, msgspec.Struct):

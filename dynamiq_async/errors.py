@@ -1,4 +1,4 @@
-"""The exceptions this package raises; `dynamiq_async.callbacks` adds one, for what it refuses.
+"""The exceptions of this package; `dynamiq_async.callbacks` adds one, for requests it refuses.
 
 All of them derive from `DynamiqError`, so catching that one class covers whatever a server or
 a network does. Each error carries what is known when it is raised (status, code, request id,
@@ -188,7 +188,7 @@ class AuthenticationError(APIStatusError):
 
 class PaymentRequiredError(APIStatusError):
     """402, from Flowy: the key's daily spend cap is used up until the next UTC day, or the
-    workspace is out of credits. `flowy.credits()` tells which."""
+    workspace is out of credits. `flowy.credits()` returns its credits."""
 
 
 class PermissionDeniedError(APIStatusError):
@@ -274,7 +274,7 @@ class StreamClosedError(StreamError):
 
 
 class SSEError(StreamError):
-    """What the SSE decoder raises.
+    """The base of the errors that the SSE decoder raises.
 
     `events` are the events of the same call to `feed` that were complete before the error.
     """
@@ -354,7 +354,7 @@ class ToolError(DynamiqError):
 
 
 class BatchStoppedError(DynamiqError):
-    """A batch was stopped because it could not succeed. Results so far were handed out before.
+    """A batch was stopped because it could not succeed. Its results so far were returned before.
 
     `cause` is the error that stopped it. `results` are the results so far, in the order of the
     inputs, from `AsyncApp.batch`; from `map` it is empty, because `map` has handed them out

@@ -145,7 +145,7 @@ async def _running(request: pytest.FixtureRequest) -> AsyncIterator[Emulator | P
 async def _tape(
     request: pytest.FixtureRequest, marker: pytest.Mark
 ) -> AsyncIterator[Player | Recorder]:
-    """The tape of a test played, or recorded where the option says so."""
+    """The player of a test's tape, or its recorder if the option asks for one."""
     options = {"mask": (), **marker.kwargs}
     mask = options.pop("mask")
     named = (options.pop("path"),) if "path" in options else marker.args
@@ -195,7 +195,7 @@ def _player(path: Path, options: dict[str, Any]) -> Player:
 
 
 def _begin_tape(config: pytest.Config, path: Path) -> Path:
-    """Where a tape is recorded before it takes the place of an older one."""
+    """The path at which a tape is recorded before it replaces an older one."""
     from .emulator import Player, TapeError
 
     if path in config.stash.setdefault(_RECORDED, set()):

@@ -39,7 +39,7 @@ class BufferedResponse(Struct):
 
 
 class ResponseInfo(Struct, frozen=True, kw_only=True):
-    """What is known of the response behind a stream.
+    """Information on the response behind a stream.
 
     Attributes:
         status: the HTTP status.

@@ -334,7 +334,7 @@ class Sender:
                     raise
                 failure = _expired(request, limits)
         finally:
-            if not kept:  # pragma: no branch - what is kept was returned, without an error
+            if not kept:  # pragma: no branch - a kept response was returned, without an error
                 if response is not None:
                     response.close()
                 limiter.release()

@@ -53,7 +53,7 @@ MEANINGS_WITH_RETRY_AFTER: dict[int, Meaning] = {503: _THROTTLED}
 
 
 def meaning_of(error: errors.DynamiqError) -> Meaning:
-    """What `error` says about the request that it came from."""
+    """What `error` means for the request that it came from."""
     if isinstance(error, errors.ConnectError | errors.PoolTimeoutError):
         return _NOT_TAKEN
     if isinstance(error, errors.APIStatusError):

@@ -68,7 +68,7 @@ def _bar_or_log() -> Display:
     notebook = "ipykernel" in sys.modules
     if not (notebook or (sys.stderr is not None and sys.stderr.isatty())):
         return LogDisplay()
-    # In a notebook, both draw with ipywidgets, and complain where that is not installed.
+    # In a notebook, both libraries draw with ipywidgets, and warn if that is not installed.
     widgets = not notebook or _is_installed("ipywidgets")
     if _is_installed("rich") and widgets:
         return RichDisplay()

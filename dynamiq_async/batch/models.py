@@ -30,7 +30,7 @@ Key = str | int
 
 
 class _Tried(Struct, kw_only=True):
-    """What is known of every input that was tried."""
+    """The attributes of every result."""
 
     key: Key
     index: int
@@ -100,10 +100,10 @@ class MapSuccess(_Tried, Generic[T], kw_only=True):
 
 @final
 class MapFailure(_Tried, kw_only=True):
-    """What went wrong with an input.
+    """The failure of an input.
 
     Attributes:
-        error: what went wrong.
+        error: the error.
 
     The other attributes are those of `MapSuccess`.
     """
@@ -160,7 +160,7 @@ class Draft(_Tried, kw_only=True):
 
 
 def state_of(error: BaseException | None) -> str:
-    """What a journal calls a result with this error."""
+    """The state of a result with this error, as journals name it."""
     if error is None:
         return "done"
     return "unknown" if isinstance(error, AmbiguousOutcomeError) else "failed"

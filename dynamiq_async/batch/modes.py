@@ -263,7 +263,7 @@ class RunToEnd:
         try:
             return None if run_id is None else await self._follow(result, run_id)
         except errors.RunCanceledError:
-            if self._on_leave == "cancel":  # by the earlier start, so there is no result of it
+            if self._on_leave == "cancel":  # the earlier start canceled it: there is no result
                 return None
             raise
 

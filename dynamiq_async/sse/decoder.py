@@ -10,9 +10,8 @@ Promises:
   `max_event_bytes` for the event under way, plus the chunk itself and the returned events.
 - `SSEDecoder.feed` raises `EventDecodeError` for data that is not the JSON expected,
   `EventTooLargeError`, the errors of a `recover` function, and `TypeError` for a chunk that is not
-  bytes. It raises nothing else, except errors of user code in a type's own hooks
-  (`__post_init__`) that msgspec does not take for a failed validation, as it does `ValueError` and
-  `TypeError`.
+  bytes. It raises nothing else, except what user code in a type's own hooks (`__post_init__`)
+  raises other than `ValueError` and `TypeError`. msgspec takes these two for a failed validation.
 """
 
 from __future__ import annotations

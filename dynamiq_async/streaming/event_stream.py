@@ -74,7 +74,7 @@ class EventStream(Openable, Generic[E]):
         raise NotImplementedError
 
     def _facts(self) -> dict[str, Any]:
-        """What is known at the stream's end, by the names of attributes."""
+        """The telemetry attributes known at the stream's end, by the names in `names`."""
         raise NotImplementedError
 
     def _outcome(self) -> BaseException | None:

@@ -21,7 +21,7 @@ _TYPED: dict[str, Any] = {"run": Run | None, "data": bytes}
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """What is known of `error`, as plain data."""
+    """The class and the known attributes of `error`, as plain data."""
     name = type(error).__name__
     if not isinstance(error, errors.DynamiqError):
         return {_TYPE: name, "message": str(error)}

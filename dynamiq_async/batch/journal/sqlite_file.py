@@ -186,7 +186,7 @@ def open_quietly(path: Path) -> sqlite3.Connection:
         connection = _connect(path, "ro")
         return connection if can_write else _readable(path, connection)
     if not can_write:
-        return _connect(path, "ro&immutable=1")  # SQLite cannot make its files beside it
+        return _connect(path, "ro&immutable=1")  # SQLite cannot make its files in this folder
     # SQLite makes files for reading, and removes them on closing only if it could write.
     connection = _connect(path, "rw")
     connection.execute("PRAGMA query_only = ON")
