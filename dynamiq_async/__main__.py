@@ -1,6 +1,6 @@
 """The command line's entry: `dynamiq-async` and `python -m dynamiq_async` both call `main`.
 
-It needs the extra `cli`; without it, it says in one line how to get it.
+`main` needs the extra `cli`. Without it, `main` prints one line on how to install it.
 """
 
 from __future__ import annotations

@@ -31,11 +31,11 @@ class Credential(NamedTuple):
         argument: the argument of the client that sets it.
         variable: the environment variable that holds it.
         purpose: what messages say that it is for.
-        otherwise: what messages advise to one who has none.
+        otherwise: what messages advise to users who have no key.
         personal: whether the service takes Personal Access Tokens.
         find: looks for a key that was not given; by default in the environment variable.
-        advice: what messages advise about a request, as it is named in them, that was refused with
-            a status; "" for what is said of a Dynamiq App.
+        advice: called with a request's name in messages and the status of its refusal; returns what
+            the message advises, or "" for the advice about a Dynamiq App.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Credential(NamedTuple):
         """The key to send: `given`, else the one that is found. None only for False.
 
         Raises:
-            InvalidArgumentError: there is none.
+            InvalidArgumentError: there is no key.
         """
         if given is False:
             return None
@@ -90,9 +90,9 @@ def is_personal(key: str) -> bool:
 
 
 class Secret(str):
-    """A text that only `reveal()` gives away: in any other use it is the mask.
+    """A text that only `reveal()` returns; in any other use it is the mask.
 
-    So a local variable may hold it, which error trackers take note of.
+    So a local variable may hold it, although error trackers record local variables.
     """
 
     __slots__ = ("_reveal",)  # no `__dict__` to dump
@@ -116,13 +116,13 @@ class Secret(str):
 
 
 def revealed(key: str) -> str:
-    """The key itself, of a `Secret` too. Keep it in no local variable of a function that raises."""
+    """The key itself, also from a `Secret`. Never keep it in a local of a function that raises."""
     return key.reveal() if isinstance(key, Secret) else key
 
 
 def hidden(key: K) -> K:
-    """A key that was given, as a Secret. Anything else comes back as it is, and nothing is raised:
-    constructors put this first, so that no frame of theirs that raises holds the key."""
+    """A key that was given, as a Secret. Any other value is returned unchanged, and nothing is
+    raised. Constructors call this first, so that none of their frames that raise holds the key."""
     if isinstance(key, Secret) or not isinstance(key, str) or not key:
         return key
     return cast("K", Secret(key))
@@ -143,7 +143,7 @@ def check_key(key: str, argument: str) -> Secret:
 
 
 _BEARER = r"(?i)(bearer\s+)[^\s\"'<>\\]+"
-# A shorter key is a placeholder for a public or emulated App. It may be a part of plain words.
+# A shorter key is a placeholder for a public or emulated App, and may be a part of plain words.
 _MIN_MASKED_LENGTH = 6
 
 

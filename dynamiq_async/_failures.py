@@ -1,8 +1,8 @@
-"""What it means that a workflow failed, whichever way it was run.
+"""Whether and how a workflow failed, whichever way it was run.
 
 Calls, runs, streams, batches, relays and callbacks ask `failure_of`, so that a failure is the same
-everywhere. A failed node within a workflow is no failed workflow: the library can be told to
-tolerate it. The shapes were seen in the vendor's library (docs/contract.md).
+everywhere. A failed node does not make the workflow failed: the library can be told to tolerate
+it. The shapes were seen in the vendor's library (docs/contract.md).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Failure(NamedTuple):
     Attributes:
         canceled: whether it was canceled rather than failed.
         reason: why, as a sentence.
-        cause: what the service gave as the `error`, as it came.
+        cause: the `error` that the service sent, unchanged.
     """
 
     canceled: bool
@@ -57,12 +57,12 @@ class Failure(NamedTuple):
 def failure_of(
     output: Any, *, status: str = "", error: Any = None, final: bool = False
 ) -> Failure | None:
-    """How the workflow failed whose output this is; None if it did not.
+    """How the workflow with this output failed; None if it did not fail.
 
     Args:
         output: a body, a run's output, or the data of a stream's last message.
         status: the run's status.
-        error: what the run's `error` says.
+        error: the run's `error`.
         final: `output` is the data of a workflow's last message, which says `{"error": …}` or
             `{"canceled": true}` when it failed.
     """
@@ -70,7 +70,7 @@ def failure_of(
         return Failure(_ENDS[status], _reason(error, output), error)
     if not isinstance(output, dict):
         return None
-    with suppress(msgspec.ValidationError):  # of another shape, it is the workflow's own
+    with suppress(msgspec.ValidationError):  # an output of another shape is the workflow's own
         return _failed_result(msgspec.convert(output, _Result))
     cause, canceled = output.get("error"), output.get("canceled") is True
     # A node may bear the id `error`, but its result is an object with a status.
@@ -96,13 +96,13 @@ def _failed_result(result: _Result) -> Failure:
 
 
 def is_node(value: Any) -> bool:
-    """Whether a value of the map of a workflow's nodes is a node's result."""
+    """Whether a value in a workflow's map of nodes is a node's result."""
     return isinstance(value, dict) and isinstance(value.get("status"), str)
 
 
 def failed_nodes(output: Any) -> dict[str, Any]:
-    """The results of the nodes that failed, by their ids, where `output` is the map of a workflow's
-    nodes, or an object with that map as its `output`."""
+    """The results of the failed nodes, by their ids, where `output` is a workflow's map of nodes,
+    or an object with that map as its `output`."""
     if not isinstance(output, dict):
         return {}
     within = output.get("output")
@@ -111,21 +111,21 @@ def failed_nodes(output: Any) -> dict[str, Any]:
 
 
 def sentence(reason: Any) -> str:
-    """What a service gives as a reason, as a sentence: a text, or an object around one; `""` where
-    there is none."""
+    """The sentence in a reason from a service, which is a text or an object that contains one;
+    `""` where there is none."""
     while isinstance(reason, dict):
         reason = next((reason[key] for key in _REASON if reason.get(key)), None)
     return reason if isinstance(reason, str) else ""
 
 
 def told(error: Any) -> str:
-    """An `error` as a sentence, or as the text of what it is; `""` where there is none."""
+    """An `error` as a sentence, else as its `str`; `""` where there is no error."""
     return sentence(error) or ("" if error is None else str(error))
 
 
 def _reason(error: Any, output: Any, *, bare: bool = False) -> str:
-    """Why a workflow failed: what its error says, or that of a node, or its output; with `bare`,
-    also what is no sentence."""
+    """Why a workflow failed: the sentence in its error, else in a failed node's error, else in its
+    output. With `bare`, an error without a sentence is shown as it is."""
     nodes = (told(node.get("error")) for node in failed_nodes(output).values())
     tried = (sentence(error), *nodes, sentence(output))
     shown = str(error) if bare and error and not isinstance(error, dict) else NO_REASON

@@ -1,4 +1,4 @@
-"""Files that take their place when they are complete, and until then leave it as it is."""
+"""Files that replace an older file once they are complete, and leave it untouched until then."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _DESCRIPTORS = Path("/proc/self/fd")
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file to write, which takes the place of the one at `path` when the body has ended well.
+    """A file to write, which replaces the one at `path` when the body ends without an error.
 
-    The place is where a symbolic link leads; the file there keeps its mode. A device or a pipe is
-    written as it is. Until it is complete, the file has no name where the system can do that
-    (Linux, on most file systems), so that nothing is left of it when the process is killed;
-    elsewhere its name cannot be foreseen.
+    A symbolic link is followed, and the replaced file's mode is kept. A device or a pipe is written
+    to directly. Until it is complete, the new file has no name where the system allows that (Linux,
+    on most file systems), so that a killed process leaves nothing behind. Elsewhere it has
+    an unpredictable name.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
@@ -50,15 +50,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def mode_of(target: Path) -> int:
-    """The mode for what will take this place."""
+    """The mode for the file that will replace `target`."""
     return stat.S_IMODE(target.stat().st_mode) if target.exists() else _NEW
 
 
 def take_place(descriptor: int, beside: Path, target: Path) -> None:
-    """Put the open file `beside` in the place of `target`, with the mode of what is there.
+    """Replace `target` by the open file `beside`, which gets the mode of `target`.
 
-    A file that has several names, another owner, or a mount of its own cannot be replaced: it gets
-    the content.
+    A target that has several names, another owner, or a mount of its own cannot be replaced: the
+    content is copied into it.
 
     Raises:
         OSError: it cannot be done; `beside` is kept.
@@ -77,7 +77,7 @@ def take_place(descriptor: int, beside: Path, target: Path) -> None:
 
 
 def _fits(descriptor: int, target: Path) -> bool:
-    """Whether the open file can stand for `target`; it gets its owner and mode."""
+    """Whether the open file can replace `target`. It gets the owner and mode of `target`."""
     there, ours = target.stat(), os.fstat(descriptor)
     if there.st_nlink > 1:
         return False
@@ -101,11 +101,11 @@ def _copy(descriptor: int, beside: Path, target: Path) -> None:
 
 
 def create(beside: Path, mode: int = _NEW) -> tuple[int, bool]:
-    """An open file in the folder of `beside`, and whether it has that name already. Where it has
-    none, nothing is left of it when the process is killed.
+    """A new open file in the folder of `beside`, and whether it has that name already. While it has
+    no name, a killed process leaves nothing behind.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the file cannot be made.
     """
     if (unnamed := getattr(os, "O_TMPFILE", 0)) and _DESCRIPTORS.exists():
         with suppress(OSError):  # not on this file system
@@ -122,7 +122,7 @@ def give_name(descriptor: int, beside: Path) -> None:
     """
     folder = os.open(beside.parent, os.O_RDONLY)
     try:
-        # With a folder given, Python has the link followed that stands for the file.
+        # Given a folder, Python follows the link that stands for the file.
         os.link(_DESCRIPTORS / str(descriptor), beside, src_dir_fd=folder, follow_symlinks=True)
     finally:
         os.close(folder)

@@ -1,4 +1,4 @@
-"""How far away a host may be, by its name or address. Nothing is resolved."""
+"""How near a host is, judged by its name or address alone. No name is resolved."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def is_private(host: str) -> bool:
 
 
 def _address(name: str) -> Address | None:
-    """The address that `name` is. Of an IPv4 address within an IPv6 one, the former counts, since
-    that is where the packets go."""
+    """The address that `name` stands for. An IPv6 address that embeds an IPv4 address counts as the
+    latter, since that is where the packets go."""
     try:
         address = ipaddress.ip_address(name)
     except ValueError:

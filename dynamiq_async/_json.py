@@ -1,14 +1,14 @@
-"""JSON as servers really send it: msgspec, and a second look at what msgspec refuses.
+"""Decodes JSON as servers really send it: msgspec, and a second look at what msgspec refuses.
 
 `json.loads` accepts a lone surrogate escape (`"\\ud83d"`), and so do the servers that produce one;
 msgspec does not. Bytes that are not UTF-8 occur when a server cuts text in the middle of a
-character. Both come through as U+FFFD: a response is not lost over a broken emoji. Python's own
-`json` writes NaN, Infinity and -Infinity, and takes numbers that no float holds, such as 1e400:
-they are what `json.loads` makes of them.
+character. Both become U+FFFD, so that a broken emoji does not lose a response. Python's own `json`
+writes NaN, Infinity and -Infinity, and accepts numbers that no float holds, such as 1e400. They
+become what `json.loads` makes of them.
 
-The second look happens only after msgspec has refused, so it costs nothing where nothing is wrong.
-It is not taken at what is well-formed and of another type, nor at more than `MENDABLE_BYTES`: it
-runs in Python, and holds up the event loop meanwhile.
+The second look happens only after msgspec has refused, so valid JSON does not pay for it. JSON that
+is well-formed but of another type gets none, nor does JSON of more than `MENDABLE_BYTES`: the
+second look runs in Python, and blocks the event loop meanwhile.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Buffer = bytes | bytearray | memoryview
 _LF = b"\n"[0]
 
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
-"""What msgspec raises for bad input: malformed, misfitting, not UTF-8, nested too deeply."""
+"""The errors of msgspec for bad input: malformed, misfitting, not UTF-8, nested too deeply."""
 
 # Escapes are matched one after another, so that the `\\ud83d` of an escaped backslash followed by
 # plain text is not taken for a surrogate.
@@ -56,9 +56,9 @@ _ESCAPE = re.compile(
 class KeepsRaw:
     """A mixin for Structs that keep the JSON they were decoded from, as `raw`.
 
-    What is kept is no field: it takes no part in comparing, printing and encoding. Copies, pickles
-    and what `msgspec.structs.replace` returns do not have it. It costs no memory beside a pointer
-    where the Struct has a `Raw` field, which holds on to the same bytes.
+    The JSON is not a field: it takes no part in comparing, printing and encoding. Copies, pickles
+    and what `msgspec.structs.replace` returns do not have it. In a Struct with a `Raw` field, which
+    refers to the same bytes, it costs only a pointer.
     """
 
     __slots__ = ("_line",)
@@ -67,8 +67,8 @@ class KeepsRaw:
 
     @property
     def raw(self) -> bytes:
-        """The JSON that this was decoded from, byte for byte, with what the type does not know.
-        For what was not decoded but made by hand, copied or changed: JSON of its fields."""
+        """The JSON that this was decoded from, byte for byte, with fields unknown to the type.
+        An object that was made by hand, copied or changed gives the JSON of its fields."""
         try:
             line = self._line
         except AttributeError:
@@ -79,9 +79,9 @@ class KeepsRaw:
 
 
 def keep(value: Any, data: Buffer) -> None:
-    """Have a value keep the JSON it was decoded from.
+    """Make a value keep the JSON it was decoded from.
 
-    Of an event, `bytes` stand for what msgspec has read. Anything else may hold NaN or Infinity.
+    An event keeps `bytes` that msgspec has read. Any other buffer may hold NaN or Infinity.
     """
     line = bytes(data) + b"\n" if data[-1:] == b"\n" else data
     keep_line(value, LINE, line if type(data) is bytes else memoryview(line))
@@ -98,15 +98,15 @@ def kept(value: Any) -> Buffer | None:
 
 
 # `keep_line(value, LINE, line)` does the same for a line of a stream, with its LF or without. A
-# stream does it for every event, so it is one call into C, and `raw` is what cuts the LF off.
+# stream calls it for every event, so it is one call into C, and `raw` cuts the LF off.
 keep_line, LINE = msgspec.structs.force_setattr, "_line"
 
 
 MENDABLE_BYTES = 1024 * 1024
-"""The most that is looked at a second time."""
+"""The largest JSON that gets a second look."""
 
 IN_PLACE_BYTES = 64 * 1024
-"""From here on, the second look is better taken in a thread, where that can be awaited."""
+"""From this size on, the second look runs in a thread, where the caller can await that."""
 
 
 def repair(data: Buffer) -> bytes:
@@ -131,9 +131,9 @@ def decode(data: Buffer, type: Any = Any) -> Any:
 
 
 def decode_at_once(data: Buffer, type: Any = Any) -> Any:
-    """`decode`, where that takes no look that holds up the event loop.
+    """`decode`, unless its second look would block the event loop.
 
-    Raises one of `DECODE_ERRORS`, or a LongLookError: then `decode` is for a thread.
+    Raises one of `DECODE_ERRORS`, or LongLookError: then call `decode` in a thread.
     """
     decoder = _decoder(type)
     try:
@@ -163,8 +163,8 @@ _made = PerType(_make_decoder)
 
 
 def decode_with(decoder: Callable[[Any], T], data: Buffer) -> T:
-    """What a decoder, which the caller keeps, makes of `data`; where it refuses, what it makes of
-    it when lone surrogates and what is not UTF-8 are U+FFFD, and numbers are those of `json.loads`.
+    """Decode `data` with a decoder that the caller keeps. If that fails, replace lone surrogates
+    and invalid UTF-8 by U+FFFD and decode again, at last with the numbers of `json.loads`.
 
     Args:
         decoder: the `decode` of a `msgspec.json.Decoder`.
@@ -216,7 +216,7 @@ def _converted(value: Any, decoder: Any) -> Any:
 
 
 def convert(value: Any, type: Any) -> Any:
-    """A decoded JSON value as `type`, as far as the value still tells what the JSON was.
+    """A decoded JSON value as `type`, as far as the value still shows what the JSON was.
 
     Raises one of `DECODE_ERRORS`.
     """
@@ -225,7 +225,7 @@ def convert(value: Any, type: Any) -> Any:
 
 
 def _with_raw(value: Any, info: msgspec.inspect.Type) -> Any:
-    """`value` with JSON where its type has `Raw`, which msgspec does not make of values."""
+    """`value` with JSON where its type has `Raw`, because msgspec does not convert to `Raw`."""
     if isinstance(info, msgspec.inspect.RawType):
         return value if isinstance(value, Raw) else dumped(value)
     if isinstance(info, msgspec.inspect.UnionType):
@@ -288,7 +288,7 @@ def _check_type(type: Any) -> None:
     """Raise TypeError for a type that check_type refuses."""
     unknown: list[Any] = []
     decoder = msgspec.json.Decoder(type, dec_hook=lambda asked, _: unknown.append(asked))
-    # msgspec takes any class, and leaves those that it does not know to the hook.
+    # msgspec accepts any class, and passes those that it does not know to the hook.
     with suppress(msgspec.ValidationError):
         decoder.decode(b"null")
     if unknown and not hasattr(unknown[0], _VALIDATE):
@@ -300,7 +300,7 @@ _check = OncePerType(_check_type)
 
 
 def fitting(content: dict[str, Any], type: type[S]) -> S:
-    """`content` as a Struct, without the fields that are of an unforeseen type."""
+    """`content` as a Struct, without the fields whose values have an unexpected type."""
     try:
         return msgspec.convert(content, type)
     except msgspec.ValidationError:
@@ -315,8 +315,8 @@ def fitting(content: dict[str, Any], type: type[S]) -> S:
 def from_builtin(type: type[T], value: Any) -> T:
     """Make a value of a type that msgspec does not know: a pydantic model.
 
-    It is given JSON, because a strict model takes a date, a UUID or a tuple from nothing else but
-    JSON or the type itself.
+    The model is given JSON, because a strict model accepts a date, a UUID or a tuple only as JSON
+    or as the type itself.
     """
     if hasattr(type, _VALIDATE_JSON):
         return _model(type, bytes(dumped(value)))
@@ -336,7 +336,7 @@ def _validated(type: type[T], data: Any) -> T:
     try:
         return _model(type, text)
     except msgspec.ValidationError:
-        _decode(text)  # what is not JSON is told as such
+        _decode(text)  # raises its own error for text that is not JSON
         raise
 
 
@@ -356,8 +356,8 @@ _decode = msgspec.json.Decoder().decode
 
 
 def to_builtin(value: Any) -> Any:
-    """Turn into builtins what msgspec does not know: pydantic models, mappings but dict, subclasses
-    of builtins, and what numpy and pandas have for numbers, texts and times."""
+    """Turn values that msgspec does not know into builtins: pydantic models, mappings other than
+    dict, subclasses of builtins, and the numbers, texts and times of numpy and pandas."""
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         return dump(mode="json", by_alias=True)
@@ -375,8 +375,8 @@ _ENCODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError, msgspec.
 
 
 def encode(value: Any, argument: str) -> bytes:
-    """`value` as JSON. Raises InvalidArgumentError, which names `argument` and the field, if it
-    cannot be."""
+    """`value` as JSON. Raises InvalidArgumentError, which names `argument` and the field, if that
+    is not possible."""
     try:
         return _encoder.encode(value)
     except _ENCODE_ERRORS as error:
@@ -390,7 +390,7 @@ def encode_object(value: Any, argument: str, *, row: bool = False) -> bytes:
     """`encode` for a value that must be an object in JSON.
 
     Args:
-        row: it may be the row of a frame, whose missing values are NaN.
+        row: the value may be the row of a frame, whose missing values are NaN.
     """
     encoded = encode(value, argument)
     if encoded[:1] != b"{":
@@ -423,15 +423,15 @@ def encode_value(value: Any, argument: str) -> bytes:
 
 
 def _unnamed(where: str, argument: str) -> InvalidArgumentError:
-    """The error for a number in whose place msgspec writes null, which is not what was given."""
+    """The error for a number that msgspec would silently write as null."""
     return InvalidArgumentError(
         f"{where} is a number that JSON has no name for (NaN or infinity)", argument=argument
     )
 
 
 def _is_row(value: Any, *, row: bool) -> bool:
-    """Whether `value` is a row of a frame: as a mapping from a batch of a program that uses pandas,
-    or one with values that nothing else has. There, NaN is a missing value."""
+    """Whether `value` is a row of a frame, in which NaN is a missing value: a mapping in a batch of
+    a program that uses pandas, or a mapping with values of numpy or pandas."""
     if not isinstance(value, Mapping) or not any(map(_is_nan, value.values())):
         return False
     return (row and "pandas" in sys.modules) or any(map(is_of_a_frame, value.values()))
@@ -465,7 +465,7 @@ def _first(value: Any, is_wrong: Callable[[Any], bool], path: str, depth: int = 
 
 
 def _parts(value: Any) -> Iterable[tuple[str, Any]] | None:
-    """What a value is made of, each with its name; None for a value without parts."""
+    """The parts of a value, each with its name; None for a value without parts."""
     if isinstance(value, type):
         return None
     if isinstance(value, msgspec.Struct):
@@ -482,7 +482,7 @@ def _parts(value: Any) -> Iterable[tuple[str, Any]] | None:
 
 
 def text_of(value: Any, argument: str) -> str:
-    """What is a string in JSON (as a UUID, a date or an enum's value) without its quotes; anything
-    else as JSON."""
+    """`value` as text: a string in JSON (such as a UUID, a date or an enum's value) without its
+    quotes, anything else as JSON."""
     encoded = encode(value, argument)
     return msgspec.json.decode(encoded, type=str) if encoded[:1] == b'"' else encoded.decode()

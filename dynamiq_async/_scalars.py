@@ -1,6 +1,6 @@
-"""Values of other libraries and of subclasses, as the builtin values that JSON has a form for.
+"""Turns values of other libraries and of subclasses into builtin values that JSON can express.
 
-numpy and pandas are told by the names of their types, so that neither is imported.
+Values of numpy and pandas are recognised by their types' names, so that neither is imported.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ def library_of(value: object) -> str:
 
 
 def is_of_a_frame(value: object) -> bool:
-    """Whether a value is of numpy or pandas, as the fields of a frame's row are."""
+    """Whether a value's type comes from numpy or pandas, as in the rows of a frame."""
     return library_of(value) in _FRAMES
 
 
 def plain(value: Any) -> Any:
     """`value` as a builtin value; NotImplemented where there is none.
 
-    What a frame has for a missing value (NaN, NaT, NA) is None.
+    A missing value of a frame (NaN, NaT, NA) becomes None.
 
     Raises:
-        ValueError: it is an infinity.
+        ValueError: `value` is an infinity.
     """
     if is_of_a_frame(value):
         if type(value).__name__ in _MISSING:

@@ -1,4 +1,4 @@
-"""Tasks, cancellation and finalisers, for everything that is opened and closed."""
+"""Tasks, cancellation and finalisers, for objects that are opened and closed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Openable:
-    """A base for what is opened in a task of its own, which closing from elsewhere cancels."""
+    """A base for objects opened in a task of their own, which a close from elsewhere cancels."""
 
     _label = "not made yet"  # for the report of a constructor that failed
 
@@ -52,7 +52,7 @@ class Openable:
 
 
 def release_on(loop: asyncio.AbstractEventLoop | None, release: Callable[[], object]) -> None:
-    """Call `release` from a finaliser: on `loop`, which what it releases belongs to."""
+    """Call `release` from a finaliser, on the loop that owns what is released."""
     if loop is None or loop.is_closed() or asyncio._get_running_loop() is loop:
         release()
     else:
@@ -61,14 +61,14 @@ def release_on(loop: asyncio.AbstractEventLoop | None, release: Callable[[], obj
 
 
 def anyio_shield() -> AbstractContextManager[Any]:
-    """A shield against anyio's cancel scopes, which cancel a task again at each await, so that its
-    clean-up could not wait. Where anyio was never imported, no shield is needed."""
+    """A shield against anyio's cancel scopes. They cancel a task again at each await, so that its
+    clean-up could not await anything. If anyio was never imported, no shield is needed."""
     anyio = sys.modules.get("anyio")
     return nullcontext() if anyio is None else anyio.CancelScope(shield=True)
 
 
 async def outlast(task: asyncio.Task[Any]) -> None:
-    """Wait for the end of a task that ends soon, also when cancelled; that is raised then."""
+    """Wait for the end of a task that ends soon, even when cancelled, and raise that afterwards."""
     cancelled: asyncio.CancelledError | None = None
     with anyio_shield():
         while not task.done():
@@ -81,15 +81,15 @@ async def outlast(task: asyncio.Task[Any]) -> None:
 
 
 def cancel_requests() -> int:
-    """How often the current task was cancelled. By this count, its own cancellation can be
-    distinguished from that of a task that it awaits."""
+    """How often the current task was cancelled. This count distinguishes its own cancellation from
+    that of a task that it awaits."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """Run `work` in a thread, and wait for its end also when cancelled: otherwise the caller would
-    discard a file that the thread still works on."""
+    """Run `work` in a thread, and wait for its end even when cancelled: otherwise the caller would
+    discard a file that the thread is still using."""
     future = asyncio.get_running_loop().run_in_executor(None, work, *arguments)
     try:
         return await asyncio.shield(future)
@@ -104,10 +104,10 @@ async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
 
 @asynccontextmanager
 async def patient_timeout(seconds: float | None, *, turns: int = 2) -> AsyncIterator[None]:
-    """`asyncio.timeout` with some turns of grace.
+    """`asyncio.timeout` with some turns of the loop as grace.
 
-    If the loop or the process stood still, what is waited for may have arrived. The first turn lets
-    the loop find it, and those after let whoever waits take it.
+    If the loop or the process was suspended, the awaited data may have arrived meanwhile. The first
+    turn lets the loop find it, and later turns let the waiting task take it.
 
     Raises:
         TimeoutError: the body took longer.

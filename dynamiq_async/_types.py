@@ -1,8 +1,8 @@
-"""What is made of types that callers ask for, such as decoders: once for each type.
+"""Caches for what is made from the types that callers ask for, such as decoders.
 
-A type that its module holds is as old as the program, and what is made of it is kept, up to
-a bound. A type made at run time (within a function, or by `create_model` and the like) must not
-live longer for having been asked for. What is made of it and holds on to it is made anew each time.
+A type that a module holds lives as long as the program, so what is made from it is kept, up to
+a bound. A type made at run time (within a function, or by `create_model` and the like) must not be
+kept alive by a cache, so anything that refers to it is made anew each time.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_KEPT = 256
-"""How many types something is kept for. With one more, all are forgotten."""
+"""How many types a cache holds. One more empties it."""
 
 
 class PerType(Generic[T]):
-    """Makes something of types, and keeps it for those that last.
+    """Makes one object from each type, and keeps it where the type lasts.
 
     Args:
-        make: makes it. What it raises is raised, and nothing kept.
+        make: makes the object. If it raises, the error is passed on and nothing is kept.
     """
 
     def __init__(self, make: Callable[[Any], T]) -> None:
@@ -47,10 +47,10 @@ class PerType(Generic[T]):
 
 
 class OncePerType:
-    """Does something about types, such as checking them, once for each.
+    """Runs a check once for each type.
 
     Args:
-        check: does it. A type for which it raises is checked again the next time.
+        check: the check. A type for which it raises is checked again the next time.
     """
 
     def __init__(self, check: Callable[[Any], None]) -> None:
@@ -80,7 +80,7 @@ def _keep(kept: dict[Any, T], type: Any, made: T) -> None:
     kept[type] = made
 
 
-# Parts of `X | None`, `Literal`, `Annotated` and `tuple` that are no types of a module's.
+# Parts of `X | None`, `Literal`, `Annotated` and `tuple` that are not types held by a module.
 _NONE, _PARTS = (None, type(None), ...), (str, int, bytes, Enum, Meta)
 
 

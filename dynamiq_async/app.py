@@ -46,7 +46,7 @@ URL_VARIABLE = "DYNAMIQ_APP_URL"  # our own
 
 
 class AppOptions(ClientOptions, total=False):
-    """The arguments of `AsyncApp` beside its host."""
+    """The arguments of `AsyncApp` except its host."""
 
     access_key: str | Literal[False] | None
     max_streams: int
@@ -71,7 +71,7 @@ class _InvokeOptions(_WorkflowOptions, total=False):
 
 
 class _StreamOptions(_WorkflowOptions, total=False):
-    """The arguments of `stream` that have no part in its type."""
+    """The arguments of `stream` that do not change the type it returns."""
 
     event: str | None
     on_bad_event: OnBadEvent
@@ -88,43 +88,44 @@ class AsyncApp(Batching):
         host_or_url: the App's hostname or URL; by default from `DYNAMIQ_APP_URL`. `https` is
             assumed; `http` is for loopback, or anywhere with `allow_http`. A path is kept as
             a prefix.
-        access_key: by default from `DYNAMIQ_ACCESS_KEY`; False for a public App, to send none.
+        access_key: by default from `DYNAMIQ_ACCESS_KEY`; False sends none, for a public App.
         final_event: whether a stream that ends without the workflow's final event is an error.
-            "required": always. "auto": once a stream of this client, or of a view of it, has shown
-            one; before that, the first such end is logged as a warning. "optional": a body that is
-            whole by HTTP's framing ends well without. A stream without any event is always an
-            error. That the platform passes the final event on is inferred (the vendor's chat widget
-            needs it).
+            "required": always. "auto": once any stream of this client or of its views has shown
+            a final event; until then, the first stream without one is logged as a warning.
+            "optional": never, as long as the body is complete by HTTP's framing. A stream without
+            any event is always an error. We infer that the platform sends the final event, because
+            the vendor's chat widget needs it.
         timeout: a `Timeout`, or seconds for the whole of each call, or None for no limit.
-        max_retries: how often a request that was certainly not taken, or that does no harm when
-            repeated, is sent again.
+        max_retries: how often a request is sent again. Only a request that the server certainly
+            did not take, or that does no harm when repeated, is sent again.
         headers: sent with every request.
-        max_connections: how many requests may be under way; more wait for one to end, which is
-            logged as a warning after 5 s. Streams, and WebSockets, are counted apart. Cancelling,
-            answering and `runs.get` do not wait. The concurrency of a batch replaces a lower limit.
-        max_streams: how many streams may be open; likewise.
-        max_response_bytes: the most that a response may have, in bytes.
-        max_event_bytes: the most that one event of a stream may have, in bytes.
+        max_connections: how many requests may run at once. Further requests wait for one to end;
+            a wait of 5 s is logged as a warning. Streams and WebSockets are counted separately.
+            Cancelling, answering and `runs.get` do not wait. A batch with a higher concurrency
+            replaces this limit.
+        max_streams: how many streams may be open at once. Further streams wait in the same way.
+        max_response_bytes: the largest response accepted, in bytes.
+        max_event_bytes: the largest event of a stream accepted, in bytes.
         max_retry_after: seconds; when a server asks to wait longer, the call raises at once. None
-            waits however long it says.
-        transport: what speaks HTTP: a transport of your own, as `dynamiq_async.transport` says,
-            or "direct" for the one on aiohttp's connections, or "session" for the one on its
-            `ClientSession`, which a session of your own and a proxy need. None chooses: "direct"
-            where that can be, except while `ClientSession` is patched, as mocks and tracing agents
-            do. Yours is used as it is, stays yours to close, and goes with none of the next four.
-        session: your own `aiohttp.ClientSession`. It is used as it is, and stays yours to close.
+            waits however long the server says.
+        transport: what speaks HTTP. "direct" uses aiohttp's connections; "session" uses its
+            `ClientSession`, which a session of your own and a proxy need. None chooses "direct"
+            where that is possible, except while `ClientSession` is patched, as mocks and tracing
+            agents do. Or a transport of your own, as `dynamiq_async.transport` describes: it is
+            used as it is, you close it, and none of the next four arguments may be given with it.
+        session: your own `aiohttp.ClientSession`. It is used as it is, and you close it.
         verify: a file or folder of CA certificates, or an `ssl.SSLContext`; by default the
             system's certificates.
-        proxy: the URL of an HTTP proxy; without a scheme it is an http one.
-        trust_env: take the proxy from `HTTPS_PROXY` or `HTTP_PROXY`, else from `ALL_PROXY`, but for
-            the hosts, addresses and networks in `NO_PROXY`; names in lower case win. SOCKS is not
-            supported.
+        proxy: the URL of an HTTP proxy. `http` is assumed where it has no scheme.
+        trust_env: take the proxy from `HTTPS_PROXY` or `HTTP_PROXY`, else from `ALL_PROXY`, except
+            for the hosts, addresses and networks in `NO_PROXY`. Variables in lower case win. SOCKS
+            is not supported.
         allow_http: send the key over plain http to other machines too.
-        open_telemetry: whether calls are spans and measured, in a program that has configured
-            OpenTelemetry; by default True, unless `DYNAMIQ_OPEN_TELEMETRY` is `false`. Inputs and
-            outputs are never told. The App's host, and no other, is sent `traceparent` and
-            `tracestate`. A mapping may hold `baggage` (True sends that too), `agent_name` (what
-            spans call the App; by default its host), `tracer_provider` and `meter_provider`.
+        open_telemetry: whether calls become spans and metrics, in a program that has configured
+            OpenTelemetry. By default True, unless `DYNAMIQ_OPEN_TELEMETRY` is `false`. Inputs and
+            outputs are never recorded. `traceparent` and `tracestate` are sent to the App's host
+            only. A mapping may set `baggage` (True sends that header too), `agent_name` (the App's
+            name in spans; by default its host), `tracer_provider` and `meter_provider`.
 
     Raises:
         InvalidArgumentError: an argument cannot be used; `argument` names it.
@@ -205,19 +206,21 @@ class AsyncApp(Batching):
             input: the fields of the workflow's Input node: a mapping, msgspec Struct, dataclass
                 or pydantic model.
             output_type: what to decode the response to; any type that msgspec knows.
-            on_failure: "raise" when the body says that the workflow failed, or "return" to get
-                that body like any other.
+            on_failure: what to do when the body says that the workflow failed: "raise" an error,
+                or "return" the body like any other.
             files: one or several paths, bytes, binary file objects, async iterables of bytes,
-                `(name, content)` tuples or `Upload`s; they make it a multipart request, as the
+                `(name, content)` tuples or `Upload`s. The request is then multipart, as the
                 vendor's chat widget sends it.
             user_id, session_id: the user and the conversation that the call belongs to.
             last_node_output: return the last node's output only (the field is documented, its
                 effect is our guess).
-            error_on_node_failure: let a failed node make the call fail (the same).
-            retry: True declares the call safe to run twice, so that it is repeated also when its
+            error_on_node_failure: a failed node makes the call fail (the field is documented, its
+                effect is our guess).
+            retry: True declares the call safe to run twice, so that it is repeated even when its
                 outcome is unknown; False forbids any repetition.
             timeout, max_retries: for this call instead of the client's.
-            extra_body, extra_headers, extra_query: added to the request, for what is not foreseen.
+            extra_body, extra_headers, extra_query: added to the request, for anything that has no
+                argument here.
 
         Returns:
             The body, decoded. Its shape is up to the workflow (any JSON value).
@@ -227,7 +230,7 @@ class AsyncApp(Batching):
             APIStatusError: the response is not a 2xx; the subclass tells which status it has.
             AmbiguousOutcomeError: the request was sent and its outcome is unknown.
             APIConnectionError, APITimeoutError: the connection failed, or a limit passed.
-            RunFailedError, RunCanceledError: the body reports that the run ended so.
+            RunFailedError, RunCanceledError: the body reports that the run failed or was canceled.
             APIResponseError: the response is not JSON, is too large or does not fit `output_type`.
         """
         check_type(output_type)
@@ -283,9 +286,9 @@ class AsyncApp(Batching):
         """Run the App and read its events as they arrive.
 
         The request is sent with the first read, or on entering `async with`. Iterating raises what
-        `invoke` raises, and besides: StreamInterruptedError when the stream breaks off,
+        `invoke` raises, and also: StreamInterruptedError when the stream breaks off,
         IdleTimeoutError, EventDecodeError, EventTooLargeError, and StreamClosedError when another
-        task closes it.
+        task closes the stream.
 
         Args:
             output_type: what the stream's `output()` is decoded to: any type that msgspec knows.
@@ -349,28 +352,29 @@ class AsyncApp(Batching):
     def tool(
         self, name: str, description: str, *, input: Any, output: Any = str, **options: Any
     ) -> Tool:
-        """The App as a tool for an agent: a coroutine function whose signature and docstring tell
-        what it takes, as pydantic-ai, openai-agents, LangChain, anthropic, google-genai and mcp
-        read them.
+        """The App as a tool for an agent: a coroutine function. Its signature and docstring
+        describe its parameters in the form that pydantic-ai, openai-agents, LangChain, anthropic,
+        google-genai and mcp read.
 
         Args:
-            name: what the model calls it.
-            description: what the model is told of it.
+            name: the name by which the model calls the tool.
+            description: the description that the model reads.
             input: the fields of the workflow's Input node, which become the parameters:
                 a TypedDict, msgspec Struct, dataclass, pydantic model or a mapping of names to
                 types. Descriptions of fields (`msgspec.Meta`, pydantic's `Field`, a text in
                 `Annotated`) go into the docstring. Arguments that do not fit are not sent.
-            output: `str`: the App's output if it is a text, else its `output` if that is one, else
-                its JSON. Any other type: what the output is decoded to. Frameworks that are built
-                on pydantic can write no Struct: for them, use a dataclass or a model.
-            mode: "invoke" waits for the response. "run" starts a run and follows it, so that
-                `on_event`, `on_question` and `on_leave` mean something, and a lost connection is
-                gone on with.
-            on_event: called with each `RunEvent`, and awaited if it is async: for the reasoning and
-                the tool calls behind the answer.
+            output: `str` returns the App's output if that is a text, else its field `output` if
+                that is a text, else the output as JSON. Any other type: the output is decoded to
+                it. Frameworks built on pydantic cannot encode a Struct: for them, use a dataclass
+                or a pydantic model.
+            mode: "invoke" waits for the response. "run" starts a run and follows it. Only then do
+                `on_event`, `on_question` and `on_leave` have an effect, and only then is the call
+                continued after a lost connection.
+            on_event: called with each `RunEvent`, to see the reasoning and the tool calls behind
+                the answer. An async function is awaited.
             on_question: as for `runs.stream`. Without it, a question ends the call.
-            on_leave: as for `runs.stream`: with "cancel", the run of a call that is cancelled or
-                out of time is canceled.
+            on_leave: as for `runs.stream`: "cancel" cancels the run when the call is cancelled or
+                times out.
             on_error: "raise" a `ToolError`; or "return" its message, for frameworks that end the
                 agent's run when a tool raises (pydantic-ai, LangChain).
             user_id, session_id, timeout, max_retries, extra_body, extra_headers, extra_query: for
@@ -378,7 +382,7 @@ class AsyncApp(Batching):
 
         Returns:
             A coroutine function. It raises `ToolError`, whose message is for the model: it says
-            whether trying again is safe, and nothing that a server said; its `__cause__` is what
+            whether trying again is safe, and repeats no text from a server. Its `__cause__` is what
             `invoke` or `runs.stream` raised.
 
         Raises:
@@ -399,17 +403,18 @@ class AsyncApp(Batching):
         extra_headers: Mapping[str, str] | None = None,
         extra_query: Mapping[str, Any] | None = None,
     ) -> AppSocket:
-        """A WebSocket to the App: run after run on one connection, and questions answered on it.
+        """A WebSocket to the App: one connection for runs one after another and for the answers to
+        their questions.
 
-        Experimental: that the App has a WebSocket is documented by the vendor, and its messages are
-        our guess. The connection is made on entering `async with`, or with the first run.
+        Experimental: the vendor documents that the App has a WebSocket, but its messages are our
+        guess. The connection is made on entering `async with`, or with the first run.
 
         Args:
-            protocol: what the messages look like, where your App differs from the guess.
-            heartbeat: seconds of silence after which the server is pinged. After as many more
-                without a byte from it, the connection is given up. None: no pings.
+            protocol: the format of the messages, if your App's differs from our guess.
+            heartbeat: seconds of silence after which the server is pinged. If no byte comes from it
+                for as long again, the connection is given up. None: no pings.
             timeout: a `Timeout`, or seconds for the whole of the handshake and of each run.
-            max_retries: of the handshake, which runs nothing.
+            max_retries: for the handshake, which starts no run.
             extra_headers, extra_query: added to the handshake.
 
         Raises:

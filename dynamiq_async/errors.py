@@ -1,10 +1,10 @@
-"""The exceptions this package raises; `dynamiq_async.callbacks` adds one, for what it refuses.
+"""The exceptions of this package; `dynamiq_async.callbacks` adds one, for requests it refuses.
 
-One hierarchy under `DynamiqError`: whatever a server sends and whatever a network does, a caller
-catches that one class. Each error carries what is known at the time it is raised (status, code,
-request id, a capped body, the run and the position in its stream); what is not known is None.
-The errors hold plain data only, so they pickle and can cross process boundaries, and they never
-hold the access key.
+All of them derive from `DynamiqError`, so catching that one class covers whatever a server or
+a network does. Each error carries what is known when it is raised (status, code, request id,
+a capped body, the run and the position in its stream); what is not known is None. The errors hold
+plain data only, so they pickle and can cross process boundaries, and they never hold the access
+key.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class DynamiqError(Exception):
         request_id: the server's or proxy's id for the request (`x-request-id` and its relatives).
         body: the beginning of the response's body as text, at most 16 KiB.
         run_id: the run that the call was about.
-        sequence: the sequence number of the last event that was handed out: where to resume.
+        sequence: the sequence number of the last event that was handed out, from which to resume.
         attempts: how many times the request was sent or tried.
         retry_after: seconds that the server asked to wait.
     """
@@ -83,8 +83,8 @@ class DynamiqError(Exception):
 
 
 def untraced(error: DynamiqError) -> DynamiqError:
-    """The same error without its traceback: who keeps an error that went through a frame of its own
-    would be in a cycle with it."""
+    """The same error without its traceback: an object that keeps an error raised through one of its
+    own frames would be in a reference cycle with it."""
     again = copy.copy(error)
     again.__cause__ = error.__cause__
     return again
@@ -142,17 +142,18 @@ class ConnectTimeoutError(APITimeoutError, ConnectError):
 
 
 class PoolTimeoutError(APITimeoutError):
-    """No connection of this client's came free within `Timeout.pool`; nothing was sent.
+    """None of this client's connections came free within `Timeout.pool`; nothing was sent.
 
-    The client is busier than `max_connections`, or for a stream `max_streams`, allows: raise that,
-    or lower the concurrency.
+    The client is busier than `max_connections` allows, or for a stream `max_streams`: raise that
+    limit, or lower the concurrency.
     """
 
 
 class AmbiguousOutcomeError(DynamiqError):
     """A request that must not run twice was sent, and its outcome is not known.
 
-    It is not repeated. Look for its effect, or declare the call safe to repeat with `retry=True`.
+    The request is not repeated. Look for its effect, or declare the call safe to repeat with
+    `retry=True`.
     The concrete class says what went wrong and is also an `APIConnectionError`, an
     `APITimeoutError` or an `InternalServerError`.
     """
@@ -186,8 +187,8 @@ class AuthenticationError(APIStatusError):
 
 
 class PaymentRequiredError(APIStatusError):
-    """402, of Flowy: the key's daily spend cap is used up, until the next UTC day, or the workspace
-    is out of credits, which `flowy.credits()` tells."""
+    """402, from Flowy: the key's daily spend cap is used up until the next UTC day, or the
+    workspace is out of credits. `flowy.credits()` returns its credits."""
 
 
 class PermissionDeniedError(APIStatusError):
@@ -207,7 +208,7 @@ class ConflictError(APIStatusError):
 
 
 class GoneError(APIStatusError):
-    """410: it does not exist any more."""
+    """410: the resource does not exist any more."""
 
 
 class PayloadTooLargeError(APIStatusError):
@@ -238,7 +239,7 @@ class AmbiguousStatusError(AmbiguousOutcomeError, InternalServerError):
 
 
 class APIResponseError(DynamiqError):
-    """The response is a 2xx, and cannot be used."""
+    """The response is a 2xx, but cannot be used."""
 
 
 class ContentTypeError(APIResponseError):
@@ -257,7 +258,7 @@ class ResponseTooLargeError(APIResponseError):
 
 
 class StreamError(DynamiqError):
-    """A stream failed, or was used in a way that it cannot be used."""
+    """A stream failed, or was used in a way that it does not support."""
 
 
 class StreamInterruptedError(StreamError, APIConnectionError):
@@ -273,7 +274,7 @@ class StreamClosedError(StreamError):
 
 
 class SSEError(StreamError):
-    """What the SSE decoder raises.
+    """The base of the errors that the SSE decoder raises.
 
     `events` are the events of the same call to `feed` that were complete before the error.
     """
@@ -300,14 +301,14 @@ class EventTooLargeError(SSEError):
 
 
 class QuestionError(StreamError):
-    """A question of a workflow cannot be answered here, or not in this way."""
+    """A workflow's question cannot be answered here, or cannot be answered in this way."""
 
 
 # --- runs --------------------------------------------------------------------------------------
 
 
 class RunError(DynamiqError):
-    """A run did not bring the result asked for. `run` is the run, where it is known."""
+    """A run did not produce the result asked for. `run` is the run, where it is known."""
 
     def __init__(self, message: str = "", *, run: Any = None, **known: Any) -> None:
         super().__init__(message, **known)
@@ -323,18 +324,19 @@ class RunCanceledError(RunError):
 
 
 class OutputMissingError(RunError):
-    """There is no such output: no final event, or no such node."""
+    """The output asked for does not exist: there is no final event, or no such node."""
 
 
 class ToolError(DynamiqError):
     """A tool made by `AsyncApp.tool` has no result. The message is for a language model.
 
-    It names no host, no node and nothing that a server said. What happened is its `__cause__`.
+    The message contains no host, no node and no text from a server. The original error is its
+    `__cause__`.
 
     Attributes:
-        retry: what trying again would do. "safe": nothing was run, so it may be tried again.
-            "unsafe": the App ran or may have run, so it might run twice. "useless": it would go
-            wrong again.
+        retry: what calling the tool again would do. "safe": nothing was run, so it may be called
+            again. "unsafe": the App ran or may have run, so it might run twice. "useless": the call
+            would fail again.
     """
 
     def __init__(
@@ -352,13 +354,13 @@ class ToolError(DynamiqError):
 
 
 class BatchStoppedError(DynamiqError):
-    """A batch was stopped, because it could not go well: what it had was handed out before.
+    """A batch was stopped because it could not succeed. Its results so far were returned before.
 
-    `cause` is the error that stopped it. `results` are those that `AsyncApp.batch` has, in the
-    order of the inputs; `map` handed them out already, so there it is empty. `done` is how many
-    inputs have a result, and `not_tried` how many were never begun: None where the inputs do not
-    tell how many they are. The same batch with a journal goes on from there. `table` is what
-    `to_arrow` has of it.
+    `cause` is the error that stopped it. `results` are the results so far, in the order of the
+    inputs, from `AsyncApp.batch`; from `map` it is empty, because `map` has handed them out
+    already. `done` is how many inputs have a result. `not_tried` is how many were never begun; it
+    is None where the number of inputs is not known. Started again with the same journal, the batch
+    continues from there. `table` holds the results so far, from `to_arrow`.
     """
 
     table: Any = None
@@ -381,15 +383,15 @@ class BatchStoppedError(DynamiqError):
 
 
 class JobConflictError(DynamiqError):
-    """The run that a job's key has (`run_id`) was made with another input: it is no answer to this
-    one. No other run counts for the key."""
+    """The job's key has a run (`run_id`) that was made with another input, so that run is no answer
+    to this input. No other run counts for the key."""
 
 
 class JournalError(DynamiqError):
     """A batch's journal cannot be used, or was used for something else.
 
-    `key` is the key of the input that it is about. None: it is about the whole journal, and nothing
-    more can be written to it. What was written before stays as it is.
+    `key` is the key of the input concerned. None: the error concerns the whole journal, and nothing
+    more can be written to it. Entries written before stay as they are.
     """
 
     def __init__(self, message: str = "", *, key: str | None = None, **known: Any) -> None:

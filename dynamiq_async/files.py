@@ -1,4 +1,4 @@
-"""`app.files`: files for an App's runs, streamed from where they are.
+"""`app.files`: upload files for an App's runs, without reading them into memory.
 
 The wire facts and their sources are in docs/contract.md.
 """
@@ -58,9 +58,9 @@ class Files:
     ) -> File:
         """Upload a file. Its id goes into `file_ids` of a run.
 
-        The whole request may have 128 MiB (documented by the vendor), so the file may have a few
-        hundred bytes less. It is read piece by piece, so a large file takes no more memory than
-        a small one.
+        The whole request may have at most 128 MiB (documented by the vendor), so the largest file
+        is a few hundred bytes smaller. The file is read piece by piece, so a large file takes no
+        more memory than a small one.
 
         Args:
             content: a path, bytes, a binary file object, an async iterable of bytes, or an
@@ -74,7 +74,7 @@ class Files:
 
         Raises:
             InvalidArgumentError: the content cannot be read or has more than 128 MiB. Nothing was
-                sent; of content whose size is not known beforehand, a part may have been.
+                sent, except perhaps a part of content whose size was not known beforehand.
 
         And what `AsyncApp.invoke` raises.
         """

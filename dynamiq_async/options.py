@@ -14,21 +14,23 @@ from dynamiq_async._scalars import is_of_a_frame, plain
 from dynamiq_async.errors import InvalidArgumentError
 
 OnLeave = Literal["detach", "cancel"]
-"""What becomes of a run whose reader leaves before its end: it goes on, or is canceled."""
+"""What happens to a run when its reader leaves before its end: "detach" lets the run go on,
+"cancel" cancels it."""
 
 
 class Timeout(Struct, frozen=True, kw_only=True):
     """The limits of one call, in seconds; None switches a limit off.
 
     Attributes:
-        connect: to find the host, connect and agree on TLS.
-        pool: to wait for one of the client's `max_connections`, or for a stream `max_streams`.
+        connect: for resolving the host, connecting and the TLS handshake.
+        pool: for waiting until one of the client's `max_connections` is free; for a stream, one of
+            its `max_streams`.
         first_byte: from sending the request to the response's headers. A synchronous call is
-            silent while its workflow runs, so this is in effect the longest run.
-        idle: without a single byte while a read is awaited. Heartbeats are bytes too. The limit
+            silent while its workflow runs, so this also limits how long the workflow may run.
+        idle: how long a read may wait without receiving a byte. Heartbeats are bytes too. The limit
             does not run while the consumer is busy.
-        total: for the whole call, over retries, backoff and resumption. None by default, so that
-            no stream is cut for being long.
+        total: for the whole call, including retries, backoff and resumption. None by default, so
+            that a long stream is not cut off.
 
     Raises:
         InvalidArgumentError: a limit is not a positive number or None.
@@ -63,7 +65,7 @@ def check_seconds(value: object, argument: str) -> None:
 
 
 def _builtin(value: object) -> object:
-    """A number of a frame; `value` itself where it is none."""
+    """A number of numpy or pandas as a builtin number; any other value unchanged."""
     number = plain(value) if not isinstance(value, float) else float(value)
     return value if number is None or number is NotImplemented else number
 
@@ -73,7 +75,7 @@ NO_TIMEOUT = Timeout(connect=None, pool=None, first_byte=None, idle=None, total=
 
 
 def as_timeout(value: Timeout | float | None, base: Timeout) -> Timeout:
-    """A number is `total`, with the other limits of `base`. None is no limit of any kind."""
+    """A number sets `total` and keeps the other limits of `base`. None switches all limits off."""
     if isinstance(value, Timeout):
         return value
     if value is None:
@@ -83,12 +85,12 @@ def as_timeout(value: Timeout | float | None, base: Timeout) -> Timeout:
 
 
 class Adaptive(Struct, frozen=True, kw_only=True):
-    """A number of concurrent requests that is found by trying: it grows while requests succeed, and
-    falls as soon as the service asks to slow down (429, or 503 with `Retry-After`).
+    """A limit of concurrent requests that adapts to the service: it grows while requests succeed,
+    and falls as soon as the service asks to slow down (429, or 503 with `Retry-After`).
 
     Attributes:
         min, max: the bounds.
-        start: the number to begin with; by default 8, within the bounds.
+        start: the limit to begin with; by default 8, within the bounds.
 
     Raises:
         InvalidArgumentError: `min`, `start` and `max` are not positive integers in this order.
@@ -111,7 +113,7 @@ class Adaptive(Struct, frozen=True, kw_only=True):
 
 
 def check_count(value: int, argument: str, *, least: int = 1) -> int:
-    """`value` as an int. Raises InvalidArgumentError unless it is one of at least `least`."""
+    """`value` as an int. Raises InvalidArgumentError unless it is an integer >= `least`."""
     if is_of_a_frame(value):
         value = plain(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -146,10 +148,10 @@ def check_id(value: object, argument: str, *, in_path: bool = True) -> str:
     """`value` as a text.
 
     Args:
-        in_path: it becomes a part of a URL's path, where "." and ".." lead to another path.
+        in_path: the id becomes a part of a URL's path, where "." and ".." lead to another path.
 
     Raises:
-        InvalidArgumentError: it is neither a non-empty string nor a UUID, or cannot stand in
+        InvalidArgumentError: the id is neither a non-empty string nor a UUID, or cannot be part of
             a path.
     """
     if isinstance(value, str):
@@ -176,7 +178,7 @@ def rate_interval(rate: float | str | None, argument: str) -> float:
         rate: requests a second, or a text with a period, such as "60/m" (s, m or h).
 
     Raises:
-        InvalidArgumentError: it is no rate above zero.
+        InvalidArgumentError: `rate` is not a rate above zero.
     """
     if rate is None:
         return 0.0

@@ -1,7 +1,7 @@
 """`app.requirements`: the accounts that each end user of an App has to connect themselves.
 
 The vendor documents the responses of `status` and `connect_link`, which are not wrapped in `data`.
-How the list is wrapped is not known (our guess: either way). All are read with `data` and without.
+Whether the list is wrapped is not known. All three are read with `data` and without.
 
 The wire facts and their sources are in docs/contract.md.
 """
@@ -32,12 +32,12 @@ class Requirement(Struct, frozen=True, kw_only=True):
     """An account that each end user of an App has to connect (documented by the vendor).
 
     Attributes:
-        type: `connection`, `pipedream_account`, or one added since.
-        name: the App's builder's name for it.
-        title, description: what an end user is shown: those of `form`, or where it has none, those
-            at the top, where the vendor's command line and its connect API have the title.
-        form: what an end user is shown, as it came.
-        spec: what has to be connected, as it came: a `type`, and `data` such as
+        type: `connection`, `pipedream_account`, or a newer type.
+        name: the name that the App's builder gave it.
+        title, description: the texts shown to an end user: those of `form`, else those at the top
+            level, where the vendor's command line and its connect API have the title.
+        form: the form shown to an end user, as the service sent it.
+        spec: what has to be connected, as the service sent it: a `type`, and `data` such as
             `{"app_slug": "gmail"}`.
         workflow_id: the workflow that needs it.
     """
@@ -53,13 +53,13 @@ class Requirement(Struct, frozen=True, kw_only=True):
 
 
 class RequirementsStatus(Struct, frozen=True, kw_only=True):
-    """What one end user has still to connect.
+    """What one end user still has to connect.
 
     Attributes:
-        status: `incomplete` (documented), or another; None where the response had none.
+        status: `incomplete` (documented), or another word; None where the response had none.
         unsatisfied: the requirements that the user has not met. A run for the user fails before it
-            starts while a *required* one is among them (documented). Whether optional ones are
-            listed too is not said (our guess: they may be).
+            starts while a *required* one is among them (documented). The vendor does not say
+            whether optional ones are listed too (our guess: they may be).
     """
 
     status: str | None = None
@@ -69,11 +69,11 @@ class RequirementsStatus(Struct, frozen=True, kw_only=True):
     def is_satisfied(self) -> bool:
         """Whether the user has connected all that a run needs.
 
-        It follows `status` where that is known: `incomplete` means no, `complete`, `completed` and
-        `satisfied` mean yes (our guess). So it may be True while optional requirements are
-        unsatisfied: a run then starts, without the tools that need them (documented). With any
-        other status, or none, it is whether nothing is unsatisfied: an optional requirement that
-        is listed then makes it False although a run would start.
+        A known `status` decides: `incomplete` means False; `complete`, `completed` and `satisfied`
+        mean True (our guess). So this may be True while optional requirements are unsatisfied:
+        a run then starts, without the tools that need them (documented). With any other status or
+        none, it is True if `unsatisfied` is empty. A listed optional requirement then makes it
+        False, although a run would start.
         """
         return _SATISFIED.get((self.status or "").strip().lower(), not self.unsatisfied)
 
@@ -81,14 +81,14 @@ class RequirementsStatus(Struct, frozen=True, kw_only=True):
 class ConnectLink(Struct, frozen=True, kw_only=True):
     """A link where one end user connects their accounts: for that person and nobody else.
 
-    Whoever has the link can connect accounts for that user for 24 hours (documented). That it works
-    only once is said nowhere. It is a secret, so no repr shows it, nor its token.
+    Whoever has the link can connect accounts for that user for 24 hours (documented). The vendor
+    does not say that it works only once. The link and its token are secrets, so no repr shows them.
 
     Attributes:
         url: the page to send the end user to.
-        token: a JWT for one App and one user, by which a page of your own can use the connect API
+        token: a JWT for one App and one user. With it, a page of your own can use the connect API
             of the management host (documented).
-        expires_at: until when both are valid.
+        expires_at: when both expire.
     """
 
     url: str
@@ -126,10 +126,10 @@ class Requirements:
     async def status(
         self, user_id: str, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None
     ) -> RequirementsStatus:
-        """What one end user has still to connect. Call it again after they were sent a link.
+        """What one end user still has to connect. Call it again after sending them a link.
 
         Args:
-            user_id: the id that their runs are given.
+            user_id: the `user_id` of their runs.
 
         Raises:
             InvalidArgumentError: the id is empty.
@@ -156,9 +156,9 @@ class Requirements:
         for that user.
 
         Args:
-            user_id: the id that their runs are given.
+            user_id: the `user_id` of their runs.
             requirement_ids: only these requirements; by default all that the App has.
-            retry: True repeats the request also when its outcome is unknown. At worst, that makes
+            retry: True repeats the request even when its outcome is unknown. At worst, that makes
                 a link that nobody sees.
 
         Raises:
@@ -212,7 +212,7 @@ class Requirements:
         sender = self._api.sender
         with sender.telemetry.calling(request):
             response = await sender.fetch(request, self._api.options.for_call(given))
-            if response.body:  # a 204 has none; a login page has, and means that nothing was done
+            if response.body:  # a 204 has none; a login page has one: then nothing was done
                 decode_body(str(request), response, Any, key=sender.key)
 
     async def _fetch(
@@ -242,8 +242,8 @@ class _Link(Struct):
 def requirements_of(data: Any) -> list[Requirement]:
     """A list of requirements, each an object or (our guess) only an id. Null is an empty list.
 
-    Raises msgspec.ValidationError when it is no list: a shape that is not known must not pass for
-    an empty list.
+    Raises msgspec.ValidationError when it is not a list: an unknown shape must not pass for an
+    empty list.
     """
     items = msgspec.convert(data, list[Any] | None) or []
     return [_requirement_of(item if isinstance(item, dict) else {"id": item}) for item in items]
@@ -259,8 +259,8 @@ def _requirement_of(content: dict[str, Any]) -> Requirement:
 
 
 def status_of(data: Any) -> RequirementsStatus:
-    """One user's status. Raises msgspec.ValidationError when it has neither a status nor what is
-    `unsatisfied`, which is left out by some encoders where it is empty."""
+    """One user's status. Raises msgspec.ValidationError when it has neither `status` nor
+    `unsatisfied`. Some encoders leave out an empty `unsatisfied`."""
     told = isinstance(data, dict) and isinstance(data.get("status"), str)
     status = msgspec.convert({"unsatisfied": None, **data} if told else data, _Status)
     return RequirementsStatus(

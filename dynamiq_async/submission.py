@@ -1,4 +1,4 @@
-"""`AsyncApp.submit`: where an App posts the result, and its response to the call.
+"""`AsyncApp.submit`: the callbacks that an App posts the result to, and its response to the call.
 
 The wire facts and their sources are in docs/contract.md.
 """
@@ -44,7 +44,7 @@ class Callback(Struct, frozen=True):
 
 
 class Accepted(Struct, frozen=True):
-    """The App accepted a submitted call. `id` is the one that its callbacks will carry."""
+    """The App accepted a submitted call. Its callbacks will carry the same `id`."""
 
     id: str
     status: str = "accepted"
@@ -76,7 +76,7 @@ def _callback_object(callback: Callback, *, on_loopback: bool) -> dict[str, Any]
             argument="callbacks",
         )
     parts = split_url(callback.url, "callbacks")
-    host = ascii_host(parts.hostname or "")  # 127.0.0.1 can be written in other digits
+    host = ascii_host(parts.hostname or "")  # 127.0.0.1 can be written in non-ASCII digits
     if not host:
         raise InvalidArgumentError(
             f"a callback's URL has no usable host: {callback.url}", argument="callbacks"

@@ -1,4 +1,4 @@
-"""The HTTP core: requests, the limits they are sent within, and what becomes of responses.
+"""The HTTP core: requests, the limits for sending them, and the handling of responses.
 
 The wire facts and their sources are in docs/contract.md.
 """

@@ -1,6 +1,6 @@
 """`Api`: one service at its base URL, as one view of a client calls it.
 
-The parts of a client, such as `app.runs` and `app.files`, build and send their requests by it.
+The parts of a client, such as `app.runs` and `app.files`, build and send their requests with it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ T = TypeVar("T")
 _NO_OPTIONS = RequestOptions()
 
 _IDEMPOTENT = frozenset({"GET", "DELETE", "PUT", "HEAD", "OPTIONS"})
-"""The methods that do no more when they are repeated (RFC 9110, 9.2.2)."""
+"""The methods that have no further effect when they are repeated (RFC 9110, 9.2.2)."""
 
 
 class Api:
-    """One service, and the options that its requests have.
+    """One service, and the options of its requests.
 
     Args:
         url: the base URL, without a slash at its end.
         sender: sends the requests; all views of a client share it.
         options: for requests that set none of their own.
         headers: the user's, sent with every request.
-        max_event_bytes: the most that one event of a stream may have, in bytes.
+        max_event_bytes: the largest event of a stream accepted, in bytes.
     """
 
     __slots__ = ("_header_sets", "_root", "headers", "max_event_bytes", "options", "sender", "url")
@@ -83,10 +83,10 @@ class Api:
         """A request, ready to be sent.
 
         Args:
-            path: segments behind the base URL, each of which is quoted.
+            path: segments after the base URL, each of which is quoted.
             given: the options that the call sets.
             stream: ask for an event stream.
-            urgent: no limit of requests and no cooldown holds it back.
+            urgent: send the request without waiting for a slot or for the end of a cooldown.
 
         Raises:
             InvalidArgumentError: a header or a segment cannot be sent.

@@ -44,7 +44,7 @@ def root_body(
     """
     plain = user_id is session_id is None and last_node_output is error_on_node_failure is None
     if plain and files is extra_body is None and not more:
-        return input_body(input, row=row)  # most calls are this: one encoding is enough
+        return input_body(input, row=row)  # for most calls: it needs no second encoding
     encoded = encode_object(input, "input", row=row)
     added = check_mapping(extra_body, "extra_body")
     fields = {

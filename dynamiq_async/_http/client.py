@@ -3,8 +3,8 @@
 A client and its `with_options` views share one sender, and with it the connections, the limit and
 the cooldown. The client owns them; closing a view closes nothing.
 
-An option of all clients has two places: `ClientOptions` for type checkers, and `Client.__init__`,
-which says its default and where it goes.
+An option of all clients is declared in two places: `ClientOptions` for type checkers, and
+`Client.__init__`, which has its default and passes it on.
 """
 
 from __future__ import annotations
@@ -93,12 +93,12 @@ class Client:
 
     _credential: ClassVar[Credential] = ACCESS_KEY
     _url_argument: ClassVar[str] = "base_url"
-    _propagates: ClassVar[bool] = False  # whether the service is told of the program's trace
+    _propagates: ClassVar[bool] = False  # whether trace headers are sent to the service
     _api: Api
-    _owner = False  # until the constructor is through
+    _owner = False  # until the constructor has finished
 
     def __init_subclass__(cls) -> None:
-        """Have `help()` show the options that a constructor only passes on."""
+        """Make `help()` show the options that a constructor only passes on."""
         signature = inspect.signature(cls.__init__)
         own = list(signature.parameters.values())
         if own[-1].kind is inspect.Parameter.VAR_KEYWORD:
@@ -160,7 +160,7 @@ class Client:
             check_headers(headers, "headers"),
             max_event_bytes=check_count(max_event_bytes, "max_event_bytes"),
         )
-        # What goes into a pickle, beside what views may change.
+        # These go into a pickle, besides the options that views may change.
         self._settings: dict[str, Any] = {
             "max_connections": max_connections,
             "max_response_bytes": max_response_bytes,
@@ -233,31 +233,31 @@ class Client:
         retry: bool | None = None,
     ) -> Any:
         """Call an endpoint that has no method here, with this client's key, retries, limits and
-        errors. `with_options` has the time limit and headers for one call.
+        errors. Use `with_options` to set a time limit or headers for one call.
 
             metrics = await management.request("GET", "v1", "apps", app.id, "metrics")
 
         Args:
-            method: of HTTP. GET, HEAD, OPTIONS, PUT and DELETE do no more when they are repeated
-                (RFC 9110), and are sent again as need be. Others, such as POST, are sent again only
-                when they were certainly not taken.
-            segments: the path behind the base URL, part by part: no slash is put in for you, and
-                one within a part is escaped. None: the base URL itself.
+            method: the HTTP method. GET, HEAD, OPTIONS, PUT and DELETE have no further effect when
+                repeated (RFC 9110), and are sent again when needed. Others, such as POST, are sent
+                again only when the server certainly did not take them.
+            segments: the path after the base URL, one argument for each part. A slash within a part
+                is escaped. No segments: the base URL itself.
             query: a list repeats its name, and None is left out.
-            body: sent as JSON: any value that has a JSON; None for no body.
+            body: any value that JSON can express, sent as JSON; None for no body.
             output_type: what to decode the response to; any type that msgspec knows.
-            retry: True declares the call safe to run twice, so that it is repeated also when its
+            retry: True declares the call safe to run twice, so that it is repeated even when its
                 outcome is unknown; False forbids any repetition.
 
         Returns:
-            The body, decoded, with the `data` that may be around it; None where it is empty.
+            The whole body, decoded, including a `data` wrapper; None where it is empty.
 
         Raises:
             InvalidArgumentError: an argument cannot be used, such as a part of the path that is
                 empty; nothing was sent.
 
-        And what `AsyncApp.invoke` raises for any request. A body that says that a workflow
-        failed is returned like any other.
+        And what `AsyncApp.invoke` raises for any request. A body that reports a failed workflow is
+        returned like any other.
         """
         return await endpoints.call(
             self._api,
@@ -290,7 +290,7 @@ class Client:
             async for trigger in management.pages("v1", "apps", app.id, "triggers"):
                 ...
 
-        What has an `id` is handed out once, also when it moved from one page to the next. A page
+        An item with an `id` is returned once, even if it moves from one page to the next. A page
         without `pagination` is the last.
 
         Args:
@@ -337,8 +337,8 @@ class Client:
         return view
 
     def __deepcopy__(self, _: object) -> Self:
-        """A view too, so that what holds a client can be copied whole. A client that was made anew
-        would have no key but that of the environment, which may be another App's."""
+        """A view too, so that an object that holds a client can be deep-copied. A new client would
+        only have the key of the environment, which may be another App's."""
         return copy.copy(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -368,9 +368,9 @@ def api_of(client: Client) -> Api:
 def patient_view(client: C, given: RequestOptions, outage: Outage | None = None) -> C:
     """A view of `client` for one of many calls.
 
-    The time that such a call waits for a slot, or because the server asked to slow down, counts
-    neither as its time nor as a retry. Nor does the time of an `outage`, in which it waits for a
-    connection.
+    Time that such a call waits for a slot, or because the server asked to slow down, does not count
+    towards its time limit, and the wait is not a retry. The same holds for the time of an `outage`,
+    in which it waits for a connection.
     """
     options = client._api.options.for_call(given._replace(retry=None))
     return client._with_api(client._api.view(options=options.for_many(outage)))

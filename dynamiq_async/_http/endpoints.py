@@ -1,6 +1,6 @@
 """Endpoints that have no method of their own: one call, and a list that comes in pages.
 
-`Client.request` and `Client.pages` are these, for every client.
+`Client.request` and `Client.pages` use this module, for every client.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ async def call(
     _json.check_type(output_type)
     request = request_of(api, method, segments, query=query, body=body, retry=retry)
     response = await api.sender.fetch(request, api.options)
-    if not response.body:  # as that of a 204, and of any HEAD
+    if not response.body:  # the response to a HEAD, or a 204
         response = msgspec.structs.replace(response, body=b"null")
     return await decode_apart(str(request), response, output_type, key=api.sender.key)
 
@@ -99,7 +99,7 @@ def listed(
 
 
 def identity_of(item: Any) -> Hashable:
-    """What an item of a list is recognised by: its id, or all of it where it has none."""
+    """The key by which an item of a list is recognised: its id, else its whole JSON."""
     id = item.get("id") if isinstance(item, dict) else getattr(item, "id", None)
     if isinstance(id, str | int | UUID) and id != "":
         return id
@@ -116,8 +116,8 @@ def _check_method(method: object) -> str:
 
 
 def _path(segments: tuple[Segment, ...]) -> tuple[str, ...]:
-    """The segments of a path. One that is empty is most likely an id that is missing, and the path
-    without it is another endpoint's."""
+    """The checked segments of a path. An empty segment is refused: most likely an id is missing,
+    and the path without it belongs to another endpoint."""
     if not segments:
         return ("",)
     return tuple(

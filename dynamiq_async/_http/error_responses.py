@@ -54,7 +54,8 @@ _BY_STATUS: dict[int, type[errors.APIStatusError]] = {
 
 # For an error that arrives within a stream, and so without a status of its own. The vendor
 # documents `subscription_limit_reached`, and `bad_request`, `unauthorized` and `not_found`, which
-# are their status's name. That others are too is our guess, and so are those that follow.
+# are names of statuses. That other codes are names of statuses too is our guess, and so are the
+# codes that follow.
 _STATUS_BY_CODE = {
     "subscription_limit_reached": 403,
     "permission_denied": 403,
@@ -68,7 +69,7 @@ _STATUS_BY_CODE = {
 _TITLE = r"(?i)<title[^<>]*>([^<]*)"
 _STRING = rb'"(?:[^"\\]|\\.)*"'
 
-_HARMLESS_LENGTH = 12  # so many characters of a key, as in `dynamiq_acc_`, give nothing away
+_HARMLESS_LENGTH = 12  # the first characters of a key, `dynamiq_acc_`, give nothing away
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -80,7 +81,7 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 def read_envelope(body: bytes) -> Envelope:
-    """The error in `body`. Of a page of HTML, such as a proxy's, the title is the message."""
+    """The error in `body`. If it is a page of HTML, such as a proxy's, its title is the message."""
     try:
         value = _json.decode(body)
     except _json.DECODE_ERRORS:
@@ -201,7 +202,7 @@ def masked_json(data: _json.Buffer, key: str | None) -> bytes:
 
 
 def beginning(body: bytes, key: str | None) -> str:
-    """The part of a body that an error keeps. `key` is masked, also where it is cut at the end."""
+    """The part of a body that an error keeps. `key` is masked, even if it is cut off at the end."""
     text = mask(body[:MAX_ERROR_BODY].decode("utf-8", "replace"), key)
     whole = revealed(key or "")
     for length in range(len(whole) - 1, _HARMLESS_LENGTH, -1):
@@ -215,7 +216,7 @@ def stream_error(
 ) -> errors.DynamiqError:
     """The exception for an error that came as an event of a stream.
 
-    Where its code is known, it has the class that the same error has over HTTP.
+    If its code is known, the exception has the class that the same error has over HTTP.
     """
     data = masked(data, key)
     envelope = envelope_of(data)

@@ -27,10 +27,10 @@ _SECRET = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-ke
 
 
 class HeaderSets:
-    """The headers of each kind of request, put together once for a view of a client.
+    """The headers of each kind of request, built once for a view of a client.
 
-    Where a name comes twice, the user's header wins over those that every request has, and those
-    over the kind's own.
+    Where a name comes twice, the user's header wins over the headers of every request, and these
+    win over the headers of the kind.
 
     Attributes:
         get: for a request without a body, or with a form.
@@ -47,7 +47,7 @@ class HeaderSets:
         common |= titled(added)
         self.get = {"Accept": JSON_TYPE} | common
         self.json = {"Accept": JSON_TYPE, "Content-Type": JSON_TYPE} | common
-        # A compressed stream would be held back until a block of it is full.
+        # A compressed stream would be delayed until each block is full.
         self.sse = {
             "Accept": SSE_TYPE,
             "Accept-Encoding": "identity",
@@ -61,7 +61,7 @@ class HeaderSets:
 
 
 def titled(headers: Mapping[str, str]) -> dict[str, str]:
-    """`headers` with names in title case, so that equal names in two mappings are equal keys."""
+    """`headers` with names in title case, so that the same name is the same key in two mappings."""
     return {name.title(): value for name, value in headers.items()}
 
 
@@ -71,7 +71,7 @@ def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_headers(headers: Mapping[str, str] | None, argument: str) -> dict[str, str]:
-    """A copy of `headers`, none for None. An enum's text is its value.
+    """A copy of `headers`, empty for None. The text of an enum is its value.
 
     Raises:
         InvalidArgumentError: one of them cannot be sent; the error names `argument`.

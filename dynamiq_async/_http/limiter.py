@@ -1,7 +1,7 @@
-"""The limit of requests that one client has under way, and the cooldown in which none starts.
+"""The limit of a client's concurrent requests, and the cooldown in which no request starts.
 
-A client and all its `with_options` views share one limiter. A server that asks one call to slow
-down means all of them, so the cooldown is the limiter's and not the call's.
+A client and all its `with_options` views share one limiter. When a server asks one call to slow
+down, that applies to all calls, so the cooldown belongs to the limiter and not to the call.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 
 def now() -> float:
-    """The time that limits are kept in: that of the running loop, which their timers go by.
+    """The clock of all limits: the running loop's, which their timers use.
 
-    Outside of a loop, the clock that asyncio's own loops go by.
+    Outside of a loop, the clock that asyncio's own loops use.
     """
     loop = asyncio._get_running_loop()
     return loop.time() if loop is not None else monotonic()
 
 
 class Demand(NamedTuple):
-    """What a fan-out asks of its client's limiter while it runs.
+    """What a batch demands of its client's limiter while it runs.
 
     Attributes:
-        room: how many requests it wants under way.
-        adaptive: the bounds within which the limit adapts; None: it does not.
-        interval: the seconds between the starts of two requests, at least.
+        room: how many requests the batch wants under way.
+        adaptive: the bounds within which the limit adapts; None: it does not adapt.
+        interval: the least time between the starts of two requests, in seconds.
     """
 
     room: int
@@ -49,17 +49,17 @@ class Limiter:
     """A limit of `limit` requests under way, first come first served, with a shared cooldown.
 
     Args:
-        limit: the most that may be under way, without a demand for more.
+        limit: the most requests under way, unless a demand raises it.
         quota: the rate limit that the service reports; None for a service that reports none.
-        max_streams: the most streams that may be open beside; None: they count as requests.
+        max_streams: the most streams that may be open as well; None: streams count as requests.
 
     Attributes:
         limit: the most requests that may be under way now.
         in_flight: how many are under way.
         throttled: how often a server asked to slow down.
         streams: the limiter of streams, with the same cooldown and rate.
-        for_streams: whether this is one.
-        warned: whether it was logged that requests wait, since some began to.
+        for_streams: whether this is a limiter of streams.
+        warned: whether the present wait for slots was logged already.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class Limiter:
     ) -> None:
         self.limit: int = limit
         self._own_limit = limit
-        # One client may be used by the event loops of several threads. Finalisers may come in
-        # between in any, so the lock lets its own thread in again.
+        # One client may be used by the event loops of several threads. A finaliser may run in
+        # a thread that holds the lock, so the lock is reentrant.
         self._lock = threading.RLock()
         self.in_flight: int = 0
         self.throttled: int = 0
@@ -99,7 +99,7 @@ class Limiter:
         self.cool_down(seconds)
 
     def cool_down(self, seconds: float) -> None:
-        """Let nothing start for `seconds`. Never shortens a cooldown under way.
+        """Let no request start for `seconds`. This never shortens a cooldown under way.
 
         Every waiting `acquire` returns False: each call decides for itself whether it waits for
         the end of the cooldown.
@@ -108,7 +108,7 @@ class Limiter:
             self.throttled += 1
             time = now()
             if self.adaptive is not None and time >= self._cool_until:
-                # Requests sent before this refusal may be refused too. They prove nothing new.
+                # Refusals during the cooldown are of requests sent before it: nothing new.
                 self.adaptive.refused(time, self.in_flight)
                 self._resize()
             until = max(self._cool_until, time + seconds)
@@ -129,7 +129,7 @@ class Limiter:
         return self._rate_limit.interval > 0 or self.quota is not None
 
     def try_acquire(self, *, over_limit: bool = False) -> bool:
-        """Take a slot if that needs no waiting; with `over_limit`, also one more than there are."""
+        """Take a slot if none needs to be waited for; with `over_limit`, even beyond the limit."""
         with self._lock:
             if (self._waiters or self.in_flight >= self.limit) and not over_limit:
                 return False
@@ -145,8 +145,8 @@ class Limiter:
     def acquire_urgently(self) -> None:
         """Take a slot over the limit and through a cooldown.
 
-        For requests that free or end other work, such as the answer to a question that a stream in
-        the last slot waits for.
+        It is for requests that free or end other work, such as the answer to a question for which
+        a stream in the last slot waits.
         """
         with self._lock:
             if self.metered:
@@ -154,7 +154,7 @@ class Limiter:
             self.in_flight += 1
 
     async def acquire(self) -> bool:
-        """Wait in line for a slot, and take it; False when a cooldown begins meanwhile."""
+        """Wait in line for a slot, and take it. Returns False when a cooldown begins meanwhile."""
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         with self._lock:
             self.warned = self.warned and bool(self._waiters)
@@ -171,7 +171,7 @@ class Limiter:
             raise
 
     def release(self) -> None:
-        """Give a slot back, to the first that waits if there is one."""
+        """Give a slot back. The first waiting request gets it, if there is one."""
         with self._lock:
             self.in_flight -= 1
             if self._waiters:
@@ -186,12 +186,12 @@ class Limiter:
                 self._resize()
 
     def _delay(self, time: float) -> float:
-        """Seconds until rate and quota let a request start; infinity: not before a response."""
+        """Seconds until rate and quota let a request start; infinite: not before a response."""
         quota = 0.0 if self.quota is None else self.quota.delay(time, self.in_flight)
         return max(self._rate_limit.delay(time), quota)
 
     def _admit(self) -> None:
-        """Give slots to those that wait, as far as there is room, and rate and quota allow."""
+        """Give slots to waiting requests, as far as the limit, the rate and the quota allow."""
         with self._lock:
             self._admit_locked()
 
@@ -212,7 +212,7 @@ class Limiter:
 
     def _admit_later(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
         if delay == math.inf:
-            return  # with the response that is waited for, `release` calls `_admit`
+            return  # when the awaited response comes, `release` calls `_admit`
         if loop is asyncio._get_running_loop():
             if self._timer is not None:
                 self._timer.cancel()
@@ -238,7 +238,7 @@ class Limiter:
 
     @contextmanager
     def demand(self, demand: Demand) -> Iterator[None]:
-        """Make room, adapt and keep to a rate as `demand` says, until the body is left."""
+        """Apply `demand` until the body is left: raise the limit, adapt it, and keep to a rate."""
         with self._lock:
             self._demands.append(demand)
             self._apply_demands()
@@ -250,7 +250,7 @@ class Limiter:
                 self._apply_demands()
 
     def _apply_demands(self) -> None:
-        """Make room for all demands together, with the slowest rate and the newest bounds."""
+        """Apply all demands together: the sum of room, the slowest rate and the newest bounds."""
         self._rate_limit.interval = max((demand.interval for demand in self._demands), default=0.0)
         bounds = [demand.adaptive for demand in self._demands if demand.adaptive is not None]
         if not bounds:

@@ -1,7 +1,7 @@
 """`multipart/form-data` (RFC 7578) as a stream of bytes: text fields, then files.
 
-Any transport can send it. No file is held whole: each is read piece by piece in a thread, from its
-start on every attempt.
+Any transport can send it. No file is held in memory: each is read piece by piece in a thread, and
+from its start on every attempt.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ PIECE = 256 * 1024
 
 
 class Multipart:
-    """A form, to be sent any number of times unless a file of it cannot be rewound.
+    """A form. It can be sent any number of times, unless it has a file that cannot be rewound.
 
     Args:
         fields: names and texts.
         files: names and files.
-        max_file_bytes: the most that each file may have.
+        max_file_bytes: the largest size of each file.
         progress: called with how much of a file was sent.
 
     Attributes:
         content_type: its media type, with the boundary between its parts.
-        length: its length in bytes, where every file's is known.
+        length: its length in bytes; None if the length of a file is not known.
         failure: the error that its content raised when it was last read.
 
     Raises:
@@ -83,7 +83,7 @@ class Multipart:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Have the open files to oneself for as long as they are sent.
+        """Reserve the open files for this request while they are sent.
 
         Raises:
             InvalidArgumentError: another call is sending one of them, or it was closed.
@@ -140,7 +140,7 @@ class Multipart:
                         argument="content",
                     )
                 if upload.size is not None and sent > upload.size:
-                    # The server would take what is beyond the length for the next request.
+                    # The server would take the bytes beyond the length for the next request.
                     raise _changed(upload, "more")
                 yield piece
                 if self.progress is not None:

@@ -1,8 +1,8 @@
 """`Outage`: the calls of one batch wait here while its service cannot be reached.
 
-Nothing was sent by a call that found no connection, so it costs only time. Waiting begins once a
-connection was made in this batch: before that, an address is more likely wrong than a service down.
-For the same reason, names that cannot be found and TLS that fails are not waited for.
+A call without a connection has sent nothing, so waiting costs only time. Calls wait only after the
+batch has had a connection: before that, a wrong address is more likely than a service that is down.
+For the same reason, there is no wait after a failed name resolution or TLS handshake.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Outage:
         return now() - self._began if self.down else 0.0
 
     def connected(self) -> None:
-        """A connection was made: whoever waits may go on."""
+        """Note that a connection was made, and let waiting calls go on."""
         self._reached = True
         if self.down:
             log.warning(
@@ -61,17 +61,17 @@ class Outage:
             self._over.set()
 
     async def wait(self, request: str, failure: errors.ConnectError | None) -> float:
-        """Wait until the call may try again. One of those who wait tries at a time.
+        """Wait until the call may try again. Only one waiting call tries at a time.
 
         Args:
-            request: what messages call it.
-            failure: of the call; None for one that did not try yet.
+            request: the request's name in messages.
+            failure: the call's error; None for a call that did not try yet.
 
         Returns:
-            How long it took, in seconds.
+            How long this waited, in seconds.
 
         Raises:
-            ConnectError: it is not to be waited for, or the patience is over.
+            ConnectError: the failure is one without a wait, or the patience is over.
         """
         if failure is not None:
             self._begin(failure)

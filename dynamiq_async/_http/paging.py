@@ -1,4 +1,4 @@
-"""Lists that come in pages: await one for a page, iterate it for everything."""
+"""Lists that come in pages: await a list for a page, iterate it for everything."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Pages(Generic[T]):
         page = await app.runs.list()            # one page
         async for run in app.runs.list(): ...   # that page and all behind it, fetched as needed
 
-    An item that moved from one page to the next because newer ones came in is handed out once.
+    An item that moves from one page to the next because newer ones came in is returned once.
 
     Args:
         fetch: gets the page of a number.
@@ -110,9 +110,9 @@ class PageIterator(Generic[T]):
         ]
         self._seen = set(identities)
         self._items = new[::-1]
-        # The second page in a row without anything new ends the list. One can come about when
-        # newer items pushed the last page's items here. A service that ignores the page's number
-        # sends the same page for ever. The number that it echoes is not relied on.
+        # The second page in a row without a new item ends the list. One such page is possible when
+        # newer items have pushed the last page's items here. A service that ignores the page's
+        # number sends the same page for ever. The number that it echoes is not relied on.
         self._stale = 0 if new else self._stale + 1
         follows = bool(identities) if count is None else self._next < count
         self._more = follows and self._stale < 2
@@ -167,8 +167,8 @@ class Pagination(Struct, frozen=True, kw_only=True):
 
 
 ONLY_PAGE = Pagination(page_count=1)
-"""The position of a page that came without one: the service sent the whole list at once (seen in
-the vendor's library)."""
+"""The position of a page that came without one, because the service sent the whole list at once
+(seen in the vendor's library)."""
 
 
 class Page(Struct, Generic[T], frozen=True, kw_only=True):
@@ -203,8 +203,8 @@ class PageBody(Struct):
 
 
 def page_body_of(data: Raw) -> PageBody:
-    """A page of a list that nothing else is known of: an object with the list as its `data`; the
-    bare list; or Flowy's, whose `data` is an object that has the list beside its position.
+    """A page of a list of unknown form: an object with the list as its `data`; the bare list; or
+    Flowy's form, whose `data` is an object with the list and its position.
 
     Raises one of `_json.DECODE_ERRORS` when there is no list.
     """

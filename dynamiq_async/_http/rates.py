@@ -1,7 +1,6 @@
-"""What holds requests back beside the number of connections: a rate, a quota, an adaptive limit.
+"""Rules of the limiter besides the number of connections: a rate, a quota, an adaptive limit.
 
-These are rules for the limiter. They have no clock: each method is given the event loop's time, in
-seconds.
+They have no clock: each method gets the event loop's time, in seconds.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ if TYPE_CHECKING:
     from dynamiq_async.options import Adaptive
 
 CATCH_UP = 0.01
-"""Seconds that a rate makes up for: timers are late by about as much."""
+"""The most seconds by which the next request may start earlier after a late one. Timers are late by
+about as much."""
 
 
 class RateLimit:
@@ -30,10 +30,10 @@ class RateLimit:
         return max(0.0, self._last + self.interval - now)
 
     def record_start(self, now: float) -> None:
-        """A request starts now.
+        """Note that a request starts now.
 
-        The next one may start earlier by what a timer was late, but not by what went unused: no
-        minute has more than a minute's requests, but for that lateness.
+        If a late timer delayed it, the next request may start earlier by that much. Unused time is
+        not made up for: no minute has more than a minute's requests, except for late timers.
         """
         late = max(0.0, now - self._last - self.interval)
         if late > CATCH_UP:
@@ -42,10 +42,10 @@ class RateLimit:
 
 
 class Quota:
-    """The rate limit that a service reports: so many requests are left until the window ends.
+    """The rate limit that a service reports: how many requests are left until the window ends.
 
-    Before the first response, and when a window is over, nothing is known. Then one request goes
-    ahead, and the others wait for its response. A service that reports nothing limits nothing.
+    Before the first response and after the end of a window, this is unknown. Then one request goes
+    ahead, and the others wait for its response. If a service reports nothing, there is no limit.
 
     Attributes:
         limit: requests in a window, as last reported; None: not known.
@@ -59,7 +59,7 @@ class Quota:
         self._silent = False
 
     def delay(self, now: float, in_flight: int) -> float:
-        """Seconds until another request may start; infinity: not before a response has come."""
+        """Seconds until another request may start; infinite: not before a response has come."""
         if self._silent:
             return 0.0
         if self.remaining is not None and now >= self._ends_at:
@@ -84,8 +84,8 @@ class Quota:
             headers: looked up without regard to case.
             now: the event loop's time.
             server_time: the Unix time of the response, by the server's own clock.
-            success: whether the response is a successful one. Others may have no numbers although
-                the service reports them (documented by Flowy).
+            success: whether the response is a success. Other responses may lack these headers,
+                although the service sends them (documented by Flowy).
         """
         remaining = _number(headers.get("X-RateLimit-Remaining"))
         reset = _number(headers.get("X-RateLimit-Reset"))
@@ -101,23 +101,23 @@ class Quota:
         if self.remaining is None or ends_at > self._ends_at + 1:
             self._ends_at = ends_at
             self.remaining = int(remaining)
-        else:  # responses overtake each other; within a window, the least count is the newest
+        else:  # responses may overtake each other; in a window, the smallest count is the newest
             self.remaining = min(self.remaining, int(remaining))
         pause = _number(headers.get("Retry-After"))
         if pause is not None and self.remaining == 0:
-            # Unlike the reset, this does not depend on the server's clock. Requests are left then,
-            # whatever the window.
+            # Unlike the reset, this does not depend on the server's clock. Requests may start
+            # after it, even if the window seems longer.
             self._ends_at = min(self._ends_at, now + pause)
 
 
 class AdaptiveLimit:
-    """A number of requests under way that is found by trying: more while they succeed, fewer as
-    soon as the service refuses one.
+    """A limit of requests under way that adapts: it grows while requests succeed, and falls as soon
+    as the service refuses one.
 
     Until the first refusal the limit grows by one with every success, so it doubles with every
-    round of requests. After that it grows by one with every round, and stays below the number that
-    was refused. That number is raised after a delay, in steps that double while it is not refused
-    again. Each time that it is, the delay doubles.
+    round of requests. After that it grows by one with every round, and stays below the number at
+    which the service refused. This ceiling is raised after a delay, in steps that double until the
+    next refusal there. Each refusal at the ceiling doubles the delay.
     """
 
     FIRST_DELAY = 10.0
@@ -141,7 +141,7 @@ class AdaptiveLimit:
         """A request succeeded while `in_flight` were under way. Returns whether the limit rose."""
         before = self.limit
         if in_flight < before:
-            return False  # a limit that is not used up proves nothing
+            return False  # a success below the limit does not show that more would succeed
         if self._refused < math.inf and now >= self._retry_at:
             if self._raise_by > 1:
                 self._delay = self.FIRST_DELAY

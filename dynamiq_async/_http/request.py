@@ -1,4 +1,4 @@
-"""Requests as the sender sees them: what goes over the wire, and whether it may be sent again."""
+"""Requests as the sender sees them: what is sent, and whether it may be sent again."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _NOTHING_HELD = nullcontext()
 
 
 class Request(transport.Request):
-    """One request, ready to be sent any number of times unless its body cannot be rewound.
+    """One request. It can be sent any number of times, unless its body cannot be rewound.
 
     Args:
-        idempotent: whether sending it twice does what sending it once does.
-        urgent: no limit of requests and no cooldown holds it back.
+        idempotent: whether sending it twice has the same effect as sending it once.
+        urgent: it waits neither for a slot nor for the end of a cooldown.
 
     Attributes:
-        over_limit: it waits for no slot, but for the end of a cooldown.
+        over_limit: it does not wait for a slot, but for the end of a cooldown.
         taken: whether the server may have taken it by now.
         upgrades: whether it asks for another protocol, such as a WebSocket.
     """
@@ -44,7 +44,7 @@ class Request(transport.Request):
         idempotent: bool,
         urgent: bool = False,
     ) -> None:
-        # Not by `super()`, which would be a twentieth of what a call costs without its transport.
+        # Not by `super()`, which would cost a twentieth of a call without its transport.
         self.method = method
         self.url = url
         self.headers = headers
@@ -60,7 +60,7 @@ class Request(transport.Request):
         self.sent = True
 
     def held(self) -> AbstractContextManager[None]:
-        """To be entered while it is sent. Raises what `Multipart.held` raises."""
+        """Enter this while the request is sent. Raises what `Multipart.held` raises."""
         return self.body.held() if isinstance(self.body, Multipart) else _NOTHING_HELD
 
     @property
@@ -69,7 +69,8 @@ class Request(transport.Request):
 
     def source_failure(self) -> Exception | None:
         """The error that reading the body's content raised, if any. An OSError becomes an
-        InvalidArgumentError; any other comes from the caller's own code, and is raised as it is."""
+        InvalidArgumentError. Any other error comes from the caller's own code and stays as it
+        is."""
         failure = self.body.failure if isinstance(self.body, Multipart) else None
         if not isinstance(failure, OSError) or isinstance(failure, DynamiqError):
             return failure

@@ -1,4 +1,4 @@
-"""The options that a call, a view of a client or a client sets, and those that a request has."""
+"""The options that a call, a client or its view sets, and the resulting options of a request."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CallOptions(TypedDict, total=False):
 
 
 class SendingOptions(CallOptions, total=False):
-    """The arguments of every call that sends something: what else belongs in the request."""
+    """The arguments of every call that sends something: additions to the request."""
 
     extra_body: Mapping[str, Any] | None
     extra_headers: Mapping[str, str] | None
@@ -41,10 +41,10 @@ class SendingOptions(CallOptions, total=False):
 
 
 class RequestOptions(NamedTuple):
-    """What one call sets in place of its client's options, and what it adds to the request.
+    """The options that one call overrides, and its additions to the request.
 
-    `retry` is None for the usual rule: a GET, PUT or DELETE may be repeated, a POST only when it
-    was certainly not taken.
+    `retry` is None for the usual rule: a GET, PUT or DELETE may be repeated, a POST only when the
+    server certainly did not take it.
     """
 
     timeout: TimeoutLike = UNSET
@@ -55,13 +55,13 @@ class RequestOptions(NamedTuple):
 
 
 class SendOptions(Struct, frozen=True):
-    """The options by which the sender sends a request.
+    """The options with which the sender sends a request.
 
     Attributes:
-        timeout: the limits of time.
+        timeout: the time limits.
         policy: how often and how patiently a request is repeated.
-        queued: this is one of many calls. The time that it waits for a slot, or because the server
-            asked to slow down, does not count.
+        queued: this is one of many calls. Time that it waits for a slot, or because the server
+            asked to slow down, does not count towards its limits.
         outage: where it waits while no connection can be made; None: it raises.
     """
 
@@ -71,27 +71,27 @@ class SendOptions(Struct, frozen=True):
     outage: Outage | None = None
 
     def with_timeout(self, timeout: TimeoutLike) -> SendOptions:
-        """The same with another timeout, or this where none is given."""
+        """The same options with another timeout; unchanged where none is given."""
         if isinstance(timeout, Unset):
             return self
         return structs.replace(self, timeout=as_timeout(timeout, self.timeout))
 
     def with_total(self, seconds: float | None) -> SendOptions:
-        """The same with another limit for the whole call."""
+        """The same options with another limit for the whole call."""
         return structs.replace(self, timeout=structs.replace(self.timeout, total=seconds))
 
     def with_policy(self, **changed: Any) -> SendOptions:
-        """The same with another policy for retries."""
+        """The same options with another policy for retries."""
         return structs.replace(self, policy=structs.replace(self.policy, **changed))
 
     def for_many(self, outage: Outage | None = None) -> SendOptions:
-        """The same for one of many calls, with `queued`: it waits as long as it has to."""
+        """The same options for one of many calls, with `queued`: it waits as long as needed."""
         options = self.with_policy(patient=True)
         timeout = structs.replace(options.timeout, pool=None)
         return structs.replace(options, timeout=timeout, queued=True, outage=outage)
 
     def for_call(self, given: RequestOptions) -> SendOptions:
-        """The same with what one call sets.
+        """The same options, overridden by those of one call.
 
         Raises:
             InvalidArgumentError: an argument cannot be used.

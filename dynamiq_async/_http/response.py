@@ -1,4 +1,4 @@
-"""Reading 2xx responses: bodies become values of the type asked for."""
+"""Reading 2xx responses: decoding their bodies to the type asked for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 OnFailure = Literal["raise", "return"]
-"""What becomes of a body that says that the workflow failed."""
+"""What to do with a body that reports a failed workflow: raise an error, or return it."""
 
 
 class BufferedResponse(Struct):
@@ -39,7 +39,7 @@ class BufferedResponse(Struct):
 
 
 class ResponseInfo(Struct, frozen=True, kw_only=True):
-    """What is known of the response behind a stream.
+    """Information on the response behind a stream.
 
     Attributes:
         status: the HTTP status.
@@ -60,11 +60,12 @@ def decode_body(
     """The body as `type`. Errors mask `key` where the body repeats it.
 
     Args:
-        request: what errors call it, by `str`.
+        request: its `str` is its name in errors.
 
     Raises:
-        ContentTypeError: it is not JSON and does not claim to be.
-        ResponseDecodeError: it is not JSON although it claims to be, or does not fit `type`.
+        ContentTypeError: the body is not JSON, and its content type does not claim so.
+        ResponseDecodeError: the body is not JSON although its content type claims so, or does not
+            fit `type`.
     """
     try:
         return _json.decode(response.body, type)
@@ -75,7 +76,7 @@ def decode_body(
 async def decode_apart(
     request: object, response: BufferedResponse, type: type[T], *, key: str | None
 ) -> T:
-    """`decode_body`, in a thread where that would hold up the loop."""
+    """`decode_body`, in a thread where that would block the loop."""
     value: T = await decode_output(request, response, type, key=key, on_failure="return")
     return value
 
@@ -122,11 +123,11 @@ async def decode_output(
     key: str | None,
     on_failure: OnFailure = "raise",
 ) -> Any:
-    """The body of a synchronous call as `type`, decoded in a thread where that would hold up the
+    """The body of a synchronous call as `type`, decoded in a thread where that would block the
     loop.
 
-    The root endpoint's output is any JSON value, so only the library's own result of a whole run
-    is taken for a failure. It is raised, unless `on_failure` says "return".
+    The root endpoint's output is any JSON value, so only the form of the library's own result of
+    a failed run counts as a failure. It is raised, unless `on_failure` is "return".
     """
     failure = failure_in(response.body) if on_failure == "raise" else None
     if failure is None:

@@ -1,7 +1,7 @@
 """When to send a request again, and how long to wait before: rules without a clock or a network.
 
-The rule behind the rules: one logical call is one run. A request that the server certainly did not
-take may be sent again. One that it may have taken is sent again only when that does no harm.
+The main rule: one logical call is one run. A request that the server certainly did not take may be
+sent again. A request that it may have taken is sent again only when that does no harm.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
 
     Attributes:
         max_retries: attempts beyond the first.
-        base: seconds before the first retry; doubled for each one after.
-        cap: seconds that the doubling stops at.
+        base: seconds before the first retry; doubled for each later one.
+        cap: the seconds at which the doubling stops.
         max_wait: seconds; when a server asks to wait longer, the call raises instead.
-        patient: being asked to slow down does not count as a retry: such a request is sent again
-            for as long as there is time.
+        patient: a request to slow down does not count as a retry: the call is repeated for as long
+            as there is time.
         jitter: the fraction by which a delay is lengthened at random. It is never shortened, so no
             request is sent before the time that the server named.
     """
@@ -42,7 +42,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     jitter: float = 0.25
 
     def backoff(self, retries: int) -> float:
-        """Seconds to wait when the server named no time; `retries` were made before."""
+        """Seconds to wait when the server named no time, after `retries` earlier retries."""
         return self.lengthen(self._least(retries))
 
     def _least(self, retries: int) -> float:
@@ -68,7 +68,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
 
         Args:
             retries: attempts beyond the first.
-            spared: further attempts, which do not count because the server asked to slow down.
+            spared: further attempts that do not count, because the server asked to slow down.
         """
         if retries >= self.max_retries and not (self.patient and asks_to_slow_down(error)):
             return None
@@ -79,14 +79,14 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         asked = error.retry_after or 0.0
         if asked > self.max_wait:
             return None
-        # Whatever the server says: "at once", said to each attempt, would be a loop without a wait.
+        # At least our own delay: a server that always says "at once" would cause a busy loop.
         return self.lengthen(max(asked, self._least(retries + spared)))
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After`, in seconds or as a date by the server's own clock, as seconds from now.
+    """`Retry-After` as seconds from now. The header has seconds, or a date by the server's clock.
 
-    None when it is absent or makes no sense. A date in the past means now.
+    None when it is absent or invalid. A date in the past means now.
     """
     value = headers.get("retry-after", "").strip()
     if not value:
@@ -99,8 +99,8 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def server_time(headers: Mapping[str, str]) -> float:
-    """The Unix time of a response, by its `Date` where it has one: other times in it are by the
-    same clock."""
+    """The Unix time of a response, from its `Date` if it has one: other times in the response use
+    the same clock."""
     when = _http_date(headers.get("date", ""))
     return time() if when is None else when
 

@@ -1,8 +1,8 @@
-"""The one loop that sends, retries and raises. Everything that goes over HTTP goes through it.
+"""The one loop that sends, retries and raises. Every HTTP request goes through it.
 
 Its promises: a request that may not run twice is sent again only when it was certainly not taken;
-one deadline holds over attempts and the waits between them; every wait can be cancelled; and what
-comes out is a 2xx response or an exception of this package.
+one deadline covers all attempts and the waits between them; every wait can be cancelled; and the
+result is a 2xx response or an exception of this package.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("dynamiq_async")
 
 ERROR_BODY_SECONDS = 5.0
-"""How long an error's body is waited for. The status is known, and must not be held up by it."""
+"""How long to wait for an error's body. The status is known, and the body must not delay it."""
 
 
 class OpenResponse:
-    """A 2xx response whose body is still to be read, and the client's slot that it occupies."""
+    """A 2xx response whose body is not read yet, and the client's slot that it occupies."""
 
     __slots__ = ("_limiter", "attempts", "response", "status")
 
@@ -77,10 +77,10 @@ class Sender:
         connect: makes the transport, when the first request is sent.
         limiter: the client-wide limit and cooldown.
         secret: the key, so that it can be masked where a server repeats it.
-        credential: what messages call it.
-        max_response_bytes: the most that a whole response may have, in bytes.
+        credential: the kind of key, for messages.
+        max_response_bytes: the largest response accepted, in bytes.
         is_slow: whether `connect` takes more than a moment, so that it has to run in a thread.
-        telemetry: what it tells OpenTelemetry; None: nothing.
+        telemetry: reports to OpenTelemetry; None: nothing is reported.
     """
 
     def __init__(
@@ -123,25 +123,25 @@ class Sender:
         if self.closed:
             raise errors.ClientClosedError("the client is closed; make a new one")
         if self._transport is None:
-            with self._lock:  # threads that send their first requests at once share one
+            with self._lock:  # threads that send their first requests at once share a transport
                 if self._transport is None:
                     self._transport = self._connect()
         return self._transport
 
     async def prepare(self) -> None:
-        """Make the transport, in a thread where that would hold up the loop."""
+        """Make the transport, in a thread where that would block the loop."""
         if self._transport is None and not self.closed and self._is_slow():
             await in_thread(self._get_transport)
 
     async def _prepare_for(self, request: Request) -> None:
-        """Make the transport for `request`, of which nothing is sent meanwhile."""
+        """Make the transport for `request`; meanwhile the request counts as not sent."""
         request.sent = False
         await self.prepare()
         request.sent = True
 
     async def aclose(self) -> None:
-        """Await what is in `before_close`, then close the connections; every later request raises
-        ClientClosedError."""
+        """Await the functions in `before_close`, then close the connections. Every later request
+        raises ClientClosedError."""
         try:
             await asyncio.gather(*(last_call() for last_call in self.before_close))
         finally:
@@ -170,7 +170,7 @@ class Sender:
     async def open(
         self, request: Request, options: SendOptions, *, deadline: float | None = None
     ) -> OpenResponse:
-        """Send and return with the headers; the body is the caller's to read and to close."""
+        """Send and return with the headers. The caller reads and closes the body."""
         with request.held(), self.telemetry.requesting(request) as call:
             opened = await self._outlasting(request, options, deadline, whole=False)
             if call is not None:
@@ -181,7 +181,7 @@ class Sender:
     async def _outlasting(
         self, request: Request, options: SendOptions, deadline: float | None, *, whole: bool
     ) -> BufferedResponse | OpenResponse:
-        """Send, and where the options know of an outage, wait for its end as long as it takes."""
+        """Send. If the options have an outage, wait for the end of one as long as it allows."""
         outage = options.outage
         if outage is None or request.urgent or not options.policy.patient:
             return await self._retrying(request, options, deadline, whole=whole)
@@ -259,7 +259,7 @@ class Sender:
     def _told_of(
         self, failure: errors.DynamiqError, request: Request, *, attempts: int
     ) -> errors.DynamiqError:
-        """`failure` with what is known of its request."""
+        """`failure` with the facts of its request."""
         if self.closed and isinstance(failure, errors.APIConnectionError):
             failure = self.closed_error(str(request))
         failure.attempts = attempts
@@ -269,9 +269,9 @@ class Sender:
     def _note_throttling(
         self, failure: errors.DynamiqError, delay: float | None, policy: RetryPolicy
     ) -> None:
-        """Begin the client's cooldown if the server asked to slow down, which holds for all calls.
+        """Begin the cooldown of all the client's calls if the server asked to slow down.
 
-        The others wait no longer than `max_retry_after`: where the server asks to wait for days,
+        Other calls wait no longer than `max_retry_after`: if the server asks to wait for days,
         only the call that it refused fails.
         """
         if not asks_to_slow_down(failure):
@@ -334,11 +334,11 @@ class Sender:
                     raise
                 failure = _expired(request, limits)
         finally:
-            if not kept:  # pragma: no branch - what is kept was returned, without an error
+            if not kept:  # pragma: no branch - a kept response was returned, without an error
                 if response is not None:
                     response.close()
                 limiter.release()
-        # Not within the `except`: what it caught holds frames of the transport's, and in them the
+        # Not within the `except`: the caught error holds frames of the transport, and in them the
         # request's headers.
         try:
             raise failure from failure.__cause__
@@ -348,10 +348,10 @@ class Sender:
     async def _enter(
         self, limiter: Limiter, request: Request, options: SendOptions, deadline: float | None
     ) -> float | None:
-        """Wait for the cooldown and for a slot, each with its own limit. Where a rate or quota
-        holds requests back, there is no lack of slots, and only the whole call's limit runs.
+        """Wait for the cooldown and for a slot, each with its own limit. If a rate or quota delays
+        requests, slots are not the reason to wait, and only the whole call's limit runs.
 
-        Returns the call's deadline, which is later now for a queued call.
+        Returns the call's deadline, which this wait has moved for a queued call.
         """
         began, until, timeout = now(), deadline, options.timeout
         if options.queued:
@@ -426,8 +426,8 @@ class Sender:
     async def refusal(
         self, request: Request, response: Response, limits: TaskLimits
     ) -> errors.APIStatusError:
-        """The error for a response that is no success, with what its body says."""
-        limits.run("total")  # the status is here; its body has a limit of its own
+        """The error for a response that is not a success, with the text of its body."""
+        limits.run("total")  # the status has arrived; the body has a limit of its own
         return status_error(
             str(request),
             response.status,
@@ -440,7 +440,7 @@ class Sender:
 
 
 async def read_beginning(response: Response) -> bytes:
-    """The part of a body that an error keeps, as far as it comes within `ERROR_BODY_SECONDS`."""
+    """The part of a body that an error keeps, as far as it arrives in `ERROR_BODY_SECONDS`."""
     pieces: list[bytes] = []
     size = 0
     try:
@@ -455,7 +455,7 @@ async def read_beginning(response: Response) -> bytes:
 
 
 def _until_files(options: SendOptions, waited: float) -> float | None:
-    """Seconds until another try to open a connection, which is waited for as for a slot; None
+    """Seconds until the next try to open a connection. This wait counts as one for a slot; None
     when `Timeout.pool` leaves no time for it."""
     delay = options.policy.backoff(0)
     limit = None if options.queued else options.timeout.pool

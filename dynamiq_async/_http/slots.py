@@ -1,4 +1,4 @@
-"""Waiting for one of a client's slots, and saying so where that takes long."""
+"""Waiting for one of a client's slots, with a warning in the log if that takes long."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("dynamiq_async")
 
 WARNING_SECONDS = 5.0
-"""When a call has waited so long for a slot, the log says so: once, until none waits any more."""
+"""After a call has waited this long for a slot, a warning is logged: once, until none waits."""
 
 
 async def slot_of(limiter: Limiter, request: Request, options: SendOptions) -> bool:
-    """Wait for a slot, as `Limiter.acquire` does. One of many calls is meant to wait, and so is one
-    that a rate holds back, so nothing is logged of them."""
+    """Wait for a slot, as `Limiter.acquire` does. Queued calls, and calls delayed by a rate, are
+    meant to wait, so no warning is logged for them."""
     if options.queued or limiter.metered:
         return await limiter.acquire()
     warning = asyncio.get_running_loop().call_later(WARNING_SECONDS, _warn, limiter, request)
@@ -46,7 +46,7 @@ def _warn(limiter: Limiter, request: Request) -> None:
 
 
 def lack_of(limiter: Limiter) -> tuple[str, str]:
-    """What `limiter` has none of, and what to do about it."""
+    """What the limiter lacks, and advice, as texts for messages."""
     if limiter.metered:
         return "the rate limit let none more start", "allow more time"
     slots, end = ("streams", "ended") if limiter.for_streams else ("connections", "came free")

@@ -1,7 +1,7 @@
 """What an unsuccessful request means: may it have run, and may it be sent again?
 
 "The server did not take it" and "the server asks to slow down" are two facts. The first decides
-whether one request is sent again. The second holds back the whole client.
+whether one request is sent again. The second delays the whole client.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ MEANINGS: dict[int, Meaning] = {
     408: _TRANSIENT,
     429: _THROTTLED,
     500: _TRANSIENT,
-    # Proxies send these about a server behind them. Beside the standard's, these are Cloudflare's,
-    # and two that are in wide use for a connection that timed out.
+    # Proxies send these about a server behind them. Besides the standard ones, these are
+    # Cloudflare's, and two that are in wide use for a connection that timed out.
     **dict.fromkeys((502, 503, 504, 520, 521, 522, 523, 524, 598, 599), _UNKNOWN),
 }
 
@@ -53,7 +53,7 @@ MEANINGS_WITH_RETRY_AFTER: dict[int, Meaning] = {503: _THROTTLED}
 
 
 def meaning_of(error: errors.DynamiqError) -> Meaning:
-    """What `error` says about the request that it came from."""
+    """What `error` means for the request that it came from."""
     if isinstance(error, errors.ConnectError | errors.PoolTimeoutError):
         return _NOT_TAKEN
     if isinstance(error, errors.APIStatusError):
@@ -94,9 +94,9 @@ def lacks_files(error: errors.DynamiqError) -> bool:
 
 
 def may_pass(error: errors.DynamiqError) -> bool:
-    """Whether reading the same thing once more may succeed: for polls and broken streams.
+    """Whether repeating a read may succeed: for polls and broken streams.
 
-    Not after a final response, nor when the limit of the whole call has passed.
+    It cannot after a final response, nor when the limit of the whole call has passed.
     """
     if isinstance(error, errors.APITimeoutError):
         return error.limit != "total"
@@ -114,7 +114,7 @@ _AMBIGUOUS: tuple[tuple[type[errors.DynamiqError], type[errors.AmbiguousOutcomeE
 
 
 def as_ambiguous(failure: errors.DynamiqError, request: Request) -> errors.DynamiqError:
-    """`failure`, or where the request may have run, an error that says so."""
+    """`failure`; if the request may have run, an error that says so instead."""
     if request.idempotent or not may_have_run(failure):
         return failure
     kind = next(to for base, to in _AMBIGUOUS if isinstance(failure, base))

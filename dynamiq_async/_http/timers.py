@@ -1,9 +1,9 @@
 """The time limits of calls and streams, kept by one timer for each event loop.
 
 Nearly every call is over long before its limit. So a call only records when its limit passes. The
-timer is set for the nearest of these times, and checks the limits when it fires. That costs a call
-a tenth of a timer of its own, which would be made, sorted in and cancelled. A stream restarts its
-idle limit with every read. That changes what is recorded, and does not set the timer anew.
+timer is set for the nearest of these times, and checks the limits when it fires. That costs a tenth
+of a timer for each call, which would have to be made, sorted in and cancelled. A stream restarts
+its idle limit with every read. That changes the recorded time, but does not set the timer anew.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dynamiq_async.options import Timeout
 
 MAX_SHARE = 0.05
-"""The part of the loop's time that checks may take, however many limits there are."""
+"""The largest share of the loop's time for checks, however many limits there are."""
 
 
 def deadline_in(seconds: float | None) -> float | None:
@@ -32,7 +32,7 @@ def deadline_in(seconds: float | None) -> float | None:
 
 
 def seconds_left(deadline: float | None) -> float | None:
-    """The seconds until a point in the running loop's time, never none; None for no limit."""
+    """The seconds until a point in the running loop's time, always above 0; None for no limit."""
     if deadline is None:
         return None
     return max(deadline - asyncio.get_running_loop().time(), sys.float_info.min)
@@ -47,13 +47,13 @@ class Timer:
         self._handle: asyncio.TimerHandle | None = None
 
     def check_at(self, limits: TimeLimits, when: float) -> None:
-        """Call `limits.check()` at `when`, in the loop's time, which is before what was planned."""
+        """Call `limits.check()` at `when`, in the loop's time. That is before its planned time."""
         self._checks[limits] = limits.planned = when
         if self._handle is None or when < self._handle.when():
             self._arm(when)
 
     def forget(self, limits: TimeLimits) -> None:
-        """Check no longer whether a limit has passed. May be called twice."""
+        """Stop checking these limits. May be called twice."""
         if limits.planned < inf:
             limits.planned = inf
             self._checks.pop(limits, None)
@@ -77,19 +77,19 @@ class Timer:
 
 
 class TimeLimits:
-    """The limits of `timeout` for one attempt or stream. One of them runs at a time, beside the
-    deadline of the whole call. The one that passes first counts.
+    """The limits of `timeout` for one attempt or stream. One of them runs at a time, together with
+    the deadline of the whole call. The one that passes first counts.
 
     Args:
         timeout: the limits, in seconds.
-        deadline: of the whole call, in the loop's time; None for none.
+        deadline: of the whole call, in the loop's time; None for no deadline.
         timer: the loop's.
         expire: called once when a limit has passed.
 
     Attributes:
         limit: the name of the limit that counts, `total` for the deadline.
-        seconds: how long it is.
-        planned: when the timer checks it, in the loop's time; infinity: never.
+        seconds: the length of that limit.
+        planned: when the timer checks the limits, in the loop's time; infinite: never.
     """
 
     __slots__ = (
@@ -120,7 +120,7 @@ class TimeLimits:
         self._due = deadline
 
     def run(self, limit: str) -> None:
-        """From now on, `limit` is the one that runs."""
+        """Let `limit` run from now on."""
         seconds: float | None = getattr(self._timeout, limit)
         if seconds is None:
             self.pause()
@@ -134,25 +134,25 @@ class TimeLimits:
             self._timer.check_at(self, due)
 
     def pause(self) -> None:
-        """From now on, only the deadline runs."""
+        """Let only the deadline run from now on."""
         due = self._deadline
         self.limit, self.seconds, self._due = "total", self._timeout.total, due
         if due is not None and due < self.planned and self._expire is not None:
             self._timer.check_at(self, due)
 
     def stop(self) -> None:
-        """No limit runs any more. May be called any number of times, also by a finaliser."""
+        """Stop all limits. May be called any number of times, also by a finaliser."""
         self._expire = None
         self._timer.forget(self)
 
     def check(self, now: float) -> None:
-        """Expire if the limit that runs has passed, else have it checked later."""
+        """Expire if the running limit has passed, else plan the next check."""
         if self._due is None:
             return
         if now < self._due:
             self._timer.check_at(self, self._due)
         else:
-            # If the loop or the process stood still, what is waited for may have arrived.
+            # If the loop or the process was suspended, the awaited data may have arrived.
             # The next turn lets the loop find it, and the one after lets its reader take it.
             self._timer.loop.call_soon(self._check_again, self._due, 2)
 
@@ -170,7 +170,7 @@ class Failing(Protocol):
     """A reader that can be made to fail from outside."""
 
     def fail(self, error: Exception) -> None:
-        """Make a read that waits, and every later one, raise `error`."""
+        """Make a waiting read, and every later one, raise `error`."""
 
 
 def reading_limits(
@@ -193,13 +193,13 @@ def reading_limits(
 
 
 class TaskLimits(TimeLimits):
-    """Limits that cancel what the task does in the body:
+    """Limits that cancel the task's work in the body:
 
         with TaskLimits(timeout, deadline, timer).starting("first_byte") as limits:
             ...
             limits.run("idle")
 
-    When one passes, TimeoutError is raised, as `asyncio.timeout` does and by the same means.
+    When a limit passes, TimeoutError is raised, in the same way as by `asyncio.timeout`.
     """
 
     __slots__ = ("_cancelling", "_passed", "_task")
@@ -207,7 +207,7 @@ class TaskLimits(TimeLimits):
     _task: Any  # which there is, for the limits begin within it
 
     def __init__(self, timeout: Timeout, deadline: float | None, timer: Timer) -> None:
-        # Not by `super()`, for every call makes one.
+        # Not by `super()`, which would cost time in every call.
         self._timeout = timeout
         self._deadline = deadline
         self._timer = timer
@@ -239,6 +239,6 @@ class TaskLimits(TimeLimits):
         self.stop()
         task = self._task
         del self._task  # which will hold an error whose traceback leads to these limits
-        # The task may have been cancelled by somebody else too. Then that cancellation counts.
+        # The task may also have been cancelled from outside. Then that cancellation counts.
         if self._passed and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error

@@ -1,7 +1,7 @@
-"""Files to send: from a path, bytes, a file object or an async iterator, without holding them.
+"""Files to send, from a path, bytes, a file object or an async iterator. They are not read whole.
 
-An `Upload` says what it can promise: its size, if that can be known, and whether its content can
-be sent a second time. A request with a part that cannot be rewound is never repeated.
+An `Upload` knows its size, if that can be found out, and whether its content can be sent a second
+time. A request with a part that cannot be rewound is never repeated.
 
 An open file has one position, so it is sent by one call at a time. Paths and bytes may be shared.
 """
@@ -30,8 +30,8 @@ Progress = Callable[[int, int | None], object]
 """Called with the bytes sent so far and the size, which is None where it is not known."""
 
 _DEFAULT_TYPE = "application/octet-stream"
-# What cannot stand in a header: control characters, and what is no character at all, such as the
-# undecodable bytes of a file's name.
+# A header cannot hold control characters, nor surrogates, which stand for the undecodable bytes of
+# a file's name.
 _UNSENDABLE = r"[\x00-\x1f\x7f\ud800-\udfff]"
 
 
@@ -43,11 +43,11 @@ class Upload:
             and left open), or an async iterable of bytes.
         name: the file's name on the wire; by default the path's or file object's own.
         mime_type: by default guessed from the name.
-        size: in bytes, for content whose length you know and that cannot be measured.
+        size: in bytes, for content whose length you know but that cannot be measured.
 
     Raises:
-        InvalidArgumentError: the content is of no such kind, the file cannot be read, or the name
-            or type holds control characters.
+        InvalidArgumentError: the content has another type, the file cannot be read, or the name or
+            type holds control characters.
     """
 
     __slots__ = ("_start", "content", "mime_type", "name", "size")
@@ -91,10 +91,10 @@ class Upload:
             self.content.seek(self._start)  # type: ignore[union-attr]
 
     def borrow(self, borrower: object) -> None:
-        """Have an open object to oneself until `give_back`: two who read it would get a mixture.
+        """Reserve an open object until `give_back`: two readers would each get a part of it.
 
         Raises:
-            InvalidArgumentError: another call has it, or it was closed.
+            InvalidArgumentError: another call has reserved it, or it was closed.
         """
         content = self.content
         if isinstance(content, Path | bytes | bytearray | memoryview) or (
@@ -107,12 +107,12 @@ class Upload:
             raise _shared(self.name)
 
     def give_back(self, borrower: object) -> None:
-        """The end of `borrow`, if it was `borrower` who got it."""
+        """End the reservation by `borrow`, if `borrower` has it."""
         if _borrowed.get(id(self.content)) is borrower:
             del _borrowed[id(self.content)]
 
     def closed_error(self) -> InvalidArgumentError:
-        """The error for a file that is to be read and is closed."""
+        """The error for a file that was closed before it was read."""
         return InvalidArgumentError(
             f"{self.name} was closed before it was sent; keep a file open until its call is over",
             argument="files",
@@ -166,7 +166,7 @@ class Upload:
         return size
 
 
-# Who sends which open object, by its id: it is alive meanwhile.
+# The borrower of each open object, by the object's id. The object is alive meanwhile.
 _borrowed: dict[int, object] = {}
 
 
@@ -179,10 +179,10 @@ def _shared(name: str) -> InvalidArgumentError:
 
 
 def check_sendable(text: str, what: str, argument: str) -> str:
-    """`text`, which is to stand in a header of a part.
+    """`text`, checked for use in a header of a part.
 
     Raises:
-        InvalidArgumentError: it cannot; `argument` is named.
+        InvalidArgumentError: it cannot be used; the error names `argument`.
     """
     if re.search(_UNSENDABLE, text):
         raise InvalidArgumentError(
@@ -203,8 +203,8 @@ def _file_size(path: Path) -> int:
 
 
 def as_uploads(files: Iterable[Any] | Any | None) -> list[Upload]:
-    """`files` as uploads: one or several of `Upload`, what `Upload` takes, or `(name, content)`
-    and `(name, content, mime_type)` tuples."""
+    """`files` as uploads. It is one or several of: an `Upload`, content that `Upload` accepts, or
+    a `(name, content)` or `(name, content, mime_type)` tuple."""
     if files is None:
         return []
     if isinstance(files, list | tuple) and not _is_named(files):

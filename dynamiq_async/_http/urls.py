@@ -20,11 +20,11 @@ _HOST = re.compile(r"[0-9A-Za-z._~-]+")
 def parse_base_url(value: str, *, allow_http: bool, argument: str) -> str:
     """`value`, a host or URL, as a URL without a slash at its end.
 
-    `https` is assumed. Plain `http` would send the access key in the clear, so it needs either
+    `https` is assumed. Plain `http` would send the access key in clear text, so it needs either
     a loopback host or `allow_http`. A path is kept, for reverse proxies.
 
     Raises:
-        InvalidArgumentError: it cannot be used; the error names `argument`.
+        InvalidArgumentError: `value` cannot be used; the error names `argument`.
     """
     text = value.strip() if isinstance(value, str) else ""
     if not text:
@@ -53,7 +53,7 @@ def parse_base_url(value: str, *, allow_http: bool, argument: str) -> str:
 
 
 def _authority(parts: SplitResult, argument: str) -> str:
-    """Host and port as they go over the wire."""
+    """Host and port as they are sent."""
     host = parts.hostname or ""
     if ":" in host:
         host = f"[{host}]"
@@ -67,9 +67,9 @@ def _authority(parts: SplitResult, argument: str) -> str:
 
 
 def ascii_host(host: str) -> str:
-    """`host` as it is asked for in DNS: by IDNA of 2008 and UTS 46. By IDNA of 2003, which Python
-    and other libraries have, some names are other people's: `straße` is not `strasse`. An ASCII
-    name stays as it is. `""` where it cannot be a name."""
+    """`host` as DNS needs it, encoded by IDNA 2008 and UTS 46. IDNA 2003, which Python and other
+    libraries use, maps some names to another owner's: it turns `straße` into `strasse`. An ASCII
+    name stays as it is. `""` if `host` cannot be a name."""
     if host.isascii():
         return host
     import idna  # its tables are large, and few names need them
@@ -104,8 +104,8 @@ def without_userinfo(url: str) -> str:
 
 
 def join_url(base_url: str, *segments: str, query: Mapping[str, Any] | None = None) -> str:
-    """`base_url` with path segments, each quoted, and a query whose lists repeat their name."""
-    if "." in segments or ".." in segments:  # quoting does not keep these from being resolved
+    """`base_url` with path segments, each quoted, and a query in which a list repeats its name."""
+    if "." in segments or ".." in segments:  # these are resolved even when quoted
         raise InvalidArgumentError(f"{'/'.join(segments)!r} cannot be a path", argument="path")
     pairs = [
         (name, text_of(item, "query"))

@@ -1,7 +1,6 @@
 """OpenTelemetry for the programs that use it, and the fields of log records for all.
 
-Nothing is imported here that the program did not import, and nothing that OpenTelemetry does can
-fail a call.
+OpenTelemetry is used only if the program has imported it, and its errors never fail a call.
 """
 
 from dynamiq_async._telemetry.calls import Call, outside

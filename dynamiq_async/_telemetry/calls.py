@@ -1,4 +1,4 @@
-"""One call of a method: its span, and what is measured of it."""
+"""One call of a method: its span and its metrics."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Call:
     """A call that has begun.
 
     Args:
-        telemetry: whose call it is.
-        attributes: those of its metrics.
+        telemetry: the owner of the call.
+        attributes: the attributes of its metrics.
 
     Attributes:
-        telemetry: the same; None once it has ended.
+        telemetry: the owner; None once the call has ended.
     """
 
     __slots__ = (
@@ -65,7 +65,7 @@ class Call:
 
     @contextmanager
     def inside(self) -> Iterator[Call]:
-        """Make it the one that requests are a part of, and its span the current one."""
+        """Make this the call of the requests in the body, and its span the current one."""
         token = current.set(self)
         attached = self._attach()
         try:
@@ -75,24 +75,24 @@ class Call:
             current.reset(token)
 
     async def within(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await `work` inside of it."""
+        """Await `work` inside this call."""
         with self.inside():
             await work
 
     @never_raises
     def told(self, **known: Any) -> None:
-        """Set what became known, by the names in `names`. A value of None changes nothing."""
+        """Set attributes of the span, by the names in `names`. A value of None changes nothing."""
         if self._span is not None:
             found = {getattr(names, n): v for n, v in known.items() if v is not None}
             self._span.set_attributes(found)
 
     def answered(self, status: int | None, attempts: int | None) -> None:
-        """A request that is a part of it has ended."""
+        """Note that a request of this call has ended."""
         self._resends += max(0, (attempts or 1) - 1)
         self.told(STATUS=status, RESENDS=self._resends or None)
 
     def first_chunk(self) -> None:
-        """The first events have arrived; later calls do nothing."""
+        """Note that the first events have arrived; later calls do nothing."""
         if not self._first:
             self._first = True
             seconds = perf_counter() - self._started
@@ -101,7 +101,7 @@ class Call:
                 self._record(self._instruments.first_chunk, seconds, self._attributes)
 
     def end(self, error: BaseException | None = None) -> None:
-        """It has ended. Who left a stream, or was cancelled, did not fail. Later calls do
+        """End the call. Leaving a stream and cancellation are not failures. Later calls do
         nothing."""
         if self.telemetry is None:
             return
@@ -123,7 +123,7 @@ class Call:
             from opentelemetry.trace import Status, StatusCode
 
             name = type(error).__name__
-            # Not its message, which may repeat what a server said.
+            # Not its message, which may repeat text from a server.
             self._span.set_status(Status(StatusCode.ERROR, name))
             self._span.set_attribute(names.ERROR, name)
         self._span.end()
@@ -151,7 +151,7 @@ _LEFT = (asyncio.CancelledError, GeneratorExit, errors.StreamClosedError)
 
 
 def attach(span: Any) -> Any:
-    """Make a span the current one; returns what `detach` takes."""
+    """Make a span the current one; returns the token for `detach`."""
     from opentelemetry import context, trace
 
     return context.attach(trace.set_span_in_context(span))
@@ -165,7 +165,8 @@ def detach(token: Any) -> None:
 
 @contextmanager
 def outside() -> Iterator[None]:
-    """For the caller's own code within a call: its requests are calls of their own."""
+    """Leave the current call while the caller's own code runs: its requests are calls of their
+    own."""
     if current.get() is None:
         yield
         return

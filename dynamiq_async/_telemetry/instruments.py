@@ -1,7 +1,7 @@
-"""What the program has of OpenTelemetry: its providers, if it configured any, and its propagators.
+"""The program's OpenTelemetry: its providers, if it configured any, and its propagators.
 
-The API is found where the program imported it, and is not imported otherwise. Until a provider is
-configured, the API's own stands in for it, which records nothing; then there is nothing to do.
+The API is used if the program imported it, and is not imported otherwise. Until a provider is
+configured, the API has a default one that records nothing; then nothing is done here.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 SCOPE = "dynamiq_async"
-_OWN = ("opentelemetry.trace", "opentelemetry.metrics")  # whose providers record nothing
+_OWN = ("opentelemetry.trace", "opentelemetry.metrics")  # providers from these record nothing
 _SENT = frozenset({"traceparent", "tracestate"})
 
 log = logging.getLogger("dynamiq_async")
 
 
 def never_raises(work: Callable[P, R]) -> Callable[P, R | None]:
-    """`work`, which returns None where it would raise. Samplers, exporters and propagators are
-    others' code, and none of it may fail a call."""
+    """`work`, but returning None where it would raise. Samplers, exporters and propagators are
+    foreign code, which must not fail a call."""
 
     @wraps(work)
     def call(*args: P.args, **kwargs: P.kwargs) -> R | None:
         try:
             return work(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is not the call's
+        except Exception as error:  # noqa: BLE001 - foreign code must not fail the call
             log.debug("OpenTelemetry failed: %s", type(error).__name__, extra=extra(error))
             return None
 
@@ -74,10 +74,10 @@ class Instruments:
 
 
 class Api:
-    """OpenTelemetry as one client finds it.
+    """The OpenTelemetry API for one client.
 
     Args:
-        settings: which providers to use; where it has none, the global ones.
+        settings: the providers to use; the global ones if it has none.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -86,7 +86,7 @@ class Api:
         self._metered: tuple[Any, Instruments | None] = (None, None)
 
     def tracer(self) -> Any:
-        """The tracer; None while nobody configured a provider."""
+        """The tracer; None while no provider is configured."""
         provider = self._settings.tracer_provider or _configured(
             "opentelemetry.trace", "get_tracer_provider"
         )
@@ -97,7 +97,7 @@ class Api:
         return self._traced[1]
 
     def instruments(self) -> Instruments | None:
-        """The metrics; None while nobody configured a provider."""
+        """The metrics; None while no provider is configured."""
         provider = self._settings.meter_provider or _configured(
             "opentelemetry.metrics", "get_meter_provider"
         )
@@ -109,8 +109,8 @@ class Api:
 
     @never_raises
     def inject(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """`headers` with those that tell the App of the current span. What the caller set stays."""
-        # Reads the program's choice of propagators, so only where there is something to send.
+        """`headers` with the trace headers of the current span. The caller's headers win."""
+        # This reads the program's choice of propagators, so only if there is something to send.
         from opentelemetry import propagate
 
         carrier: dict[str, str] = {}

@@ -15,8 +15,8 @@ def extra(
     attempt: int | None = None,
     status: int | None = None,
 ) -> dict[str, Any]:
-    """`extra=` of a record: the run, the position in its stream, which attempt it was and the HTTP
-    status. None stands for what is not known; an `error` of ours tells what is not given."""
+    """The `extra=` of a log record: the run, the position in its stream, the number of the attempt
+    and the HTTP status; None for unknown. Values not given are taken from an `error` of ours."""
     if isinstance(error, DynamiqError):
         run_id = error.run_id if run_id is None else run_id
         sequence = error.sequence if sequence is None else sequence

@@ -1,7 +1,7 @@
 """The names of spans, attributes and metrics, in one place.
 
-Those that begin with `gen_ai.` are of OpenTelemetry's conventions for generative AI (version 0.1 of
-`semantic-conventions-genai`, in development). The package that held them as constants has
+Names that begin with `gen_ai.` come from OpenTelemetry's conventions for generative AI (version 0.1
+of `semantic-conventions-genai`, in development). The package that had them as constants has
 deprecated them, so they are written out here.
 """
 
@@ -44,11 +44,11 @@ ITEMS = "dynamiq.batch.items"
 OUTCOME = "dynamiq.batch.outcome"
 
 BUCKETS = tuple(0.01 * 2**power for power in range(14))
-"""Seconds; those that the conventions give for durations."""
+"""In seconds; the conventions define these buckets for durations."""
 
 
 class Operation(NamedTuple):
-    """What a request is for: the name of its span, and the shape of its path."""
+    """The operation of a request: the name of its span, and the template of its path."""
 
     name: str
     template: str = ""
@@ -87,10 +87,10 @@ _OTHER = Operation("dynamiq.request")
 
 
 def operation_of(method: str, path: str) -> Operation:
-    """What a request is for.
+    """The operation of a request.
 
     Args:
-        path: behind the base URL, without a query.
+        path: the path after the base URL, without a query.
     """
     parts = tuple(path.strip("/").split("/"))
     for (wanted, shape), operation in _BY_SHAPE.items():

@@ -13,13 +13,13 @@ _OFF = frozenset({"false", "0", "no", "off"})
 
 
 class OpenTelemetryOptions(TypedDict, total=False):
-    """What `open_telemetry` may hold.
+    """The options in `open_telemetry`.
 
     Attributes:
-        baggage: send the program's baggage to the App, beside the trace's ids. Baggage is whatever
-            the program put there.
-        agent_name: what spans call the App; by default its host.
-        tracer_provider, meter_provider: instead of the global ones.
+        baggage: send the program's baggage to the App, besides the trace's ids. Baggage is any data
+            that the program put there.
+        agent_name: the App's name in spans; by default its host.
+        tracer_provider, meter_provider: used instead of the global ones.
     """
 
     baggage: bool
@@ -42,10 +42,10 @@ _KINDS: Mapping[str, type] = {"baggage": bool, "agent_name": str}
 
 
 def settings_of(option: bool | OpenTelemetryOptions | None) -> Settings:
-    """`open_telemetry` as it was given; None leaves it to the environment.
+    """The checked `open_telemetry` option; for None, the environment decides.
 
     Raises:
-        InvalidArgumentError: it is neither a bool nor a mapping of what it may hold.
+        InvalidArgumentError: the option is neither a bool nor a mapping of known options.
     """
     if option is None:
         return Settings(os.environ.get(VARIABLE, "").strip().lower() not in _OFF)
@@ -63,7 +63,7 @@ def settings_of(option: bool | OpenTelemetryOptions | None) -> Settings:
 
 
 def portable(option: bool | OpenTelemetryOptions | None) -> Any:
-    """The option without what belongs to this process: for a pickle."""
+    """The option for a pickle, without the providers of this process."""
     if not isinstance(option, Mapping):
         return option
     return {name: value for name, value in option.items() if name in _KINDS}

@@ -1,6 +1,6 @@
-"""`Telemetry`: what one client tells OpenTelemetry.
+"""`Telemetry`: reports one client's calls to OpenTelemetry.
 
-A call of a method is one span, whatever requests it takes: a request within a call is a part of it.
+A call of a method is one span, however many requests it makes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OFF = Settings(enabled=False)
 
 
 class Sent(Protocol):
-    """What is looked at of a request."""
+    """The attributes of a request that telemetry reads."""
 
     method: str
     url: str
@@ -43,11 +43,11 @@ class _Told(Struct):
 
 
 class Telemetry:
-    """What one client, and all its views, tell OpenTelemetry.
+    """Reports the calls of one client and its views to OpenTelemetry.
 
     Args:
         url: the client's base URL.
-        propagates: whether its host is told of the current span. An App's is; no other is.
+        propagates: whether trace headers are sent to its host. Only an App's host gets them.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class Telemetry:
     # --- calls -----------------------------------------------------------------------------------
 
     def calling(self, request: Sent) -> AbstractContextManager[Call | None]:
-        """A call whose requests are sent within; the first is `request`. Within another call of
-        this client, it is a part of that."""
+        """A call whose requests are sent in the body, beginning with `request`. Within another call
+        of this client, it is a part of that call."""
         if not self._enabled or (self._is_global and not is_imported()):
             return _NO_CALL
         call = current.get()
@@ -78,28 +78,28 @@ class Telemetry:
         return _NO_CALL if began is None else _ended(began)
 
     def requesting(self, request: Sent) -> AbstractContextManager[Call | None]:
-        """For what sends `request`: the call that it is a part of, if any."""
+        """The call that `request` is a part of, if any. The sender enters it around the request."""
         call = current.get()
         if call is None or call.telemetry is not self:
             return _NO_CALL
         return self._sending(call, request)
 
     def composed(self, name: str, **known: Any) -> AbstractContextManager[Call | None]:
-        """A call of several requests.
+        """A call that makes several requests.
 
         Args:
-            name: of its operation.
+            name: the name of its operation.
             known: attributes, by the names in `names`.
         """
         began = self.begin(Operation(name), **known)
         return _NO_CALL if began is None else _ended(began)
 
     def begin_stream(self, request: Sent | None, **known: Any) -> Call | None:
-        """A call whose end is told by its `end`; None where there is nothing to tell, or where it
-        is a part of another.
+        """A call that the caller ends with `end`; None if nothing is recorded, or if it is a part
+        of another call.
 
         Args:
-            request: the first; None for a run on a WebSocket.
+            request: the first request; None for a run on a WebSocket.
             known: attributes, by the names in `names`.
         """
         if request is None:
@@ -121,7 +121,7 @@ class Telemetry:
 
     @never_raises
     def begin(self, operation: Operation, **known: Any) -> Call | None:
-        """A call of this operation, unless it is a part of another."""
+        """A call of this operation; None if it is a part of another call or nothing is recorded."""
         call = current.get()
         if not self._enabled or (call is not None and call.telemetry is self):
             return None
@@ -159,13 +159,13 @@ class Telemetry:
 
     @never_raises
     def cooled_down(self, seconds: float) -> None:
-        """The service asked to slow down."""
+        """Record that the service asked to slow down."""
         if self._enabled and (instruments := self._api.instruments()) is not None:
             instruments.cooldown.record(seconds, self._server)
 
     @contextmanager
     def batch(self) -> Iterator[Batch | None]:
-        """A batch, whose items are calls of their own, beneath it."""
+        """A batch. Its items are calls of their own, with spans below the batch's."""
         batch = self._begin_batch() if self._enabled else None
         if batch is None:
             yield None
@@ -185,7 +185,7 @@ class Telemetry:
 
 
 class Item(Protocol):
-    """What is looked at of an item's result."""
+    """The attributes of an item's result that telemetry reads."""
 
     @property
     def error(self) -> Exception | None: ...
@@ -202,7 +202,7 @@ def _outcome(item: Item) -> str:
 
 
 class Batch:
-    """A batch that has begun; its span is the current one."""
+    """A batch that has begun. Its span is the current one."""
 
     def __init__(
         self, span: Any, instruments: Instruments | None, attributes: dict[str, Any]
@@ -214,14 +214,14 @@ class Batch:
 
     @never_raises
     def count(self, item: Item) -> None:
-        """An item has a result."""
+        """Count the result of an item."""
         if self._instruments is not None:
             outcome = _outcome(item)
             self._instruments.items.add(1, {**self._attributes, names.OUTCOME: outcome})
 
     @never_raises
     def told(self, error: BaseException | None, **counts: int | None) -> None:
-        """What became of it. Who left did not fail."""
+        """Set the batch's counts and its error, if any. Leaving a batch is not a failure."""
         if self._span is None:
             return
         known = {f"{names.BATCH}.{n}": value for n, value in counts.items() if value is not None}
@@ -255,7 +255,7 @@ def _ended(call: Call) -> Iterator[Call]:
 
 
 def _told(body: Any) -> _Told:
-    """What a call's body says of it, beside its input."""
+    """The facts in a call's body other than its input."""
     if isinstance(body, bytes):
         try:
             return msgspec.json.decode(body, type=_Told)

@@ -1,7 +1,7 @@
-"""Batches: one call for each of many inputs, with bounded concurrency; no input is lost.
+"""Batches: one call for each of many inputs, with bounded concurrency. No input is lost.
 
-`Map` hands out a result or an error for every input. `StreamMany` hands out the events of many
-streams, interleaved. `fan_out` makes a `Map` from any client and any coroutine function.
+`Map` returns a result or an error for every input. `StreamMany` returns the events of many streams,
+interleaved. `fan_out` makes a `Map` from any client and any coroutine function.
 """
 
 from dynamiq_async.batch.batching import Batching

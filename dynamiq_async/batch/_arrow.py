@@ -1,6 +1,7 @@
-"""`pyarrow`, of the extra `arrow`: the module that imports it.
+"""The only module that imports `pyarrow`, which the extra `arrow` installs.
 
-It is imported with the first frame that comes in or goes out, so that nobody else pays for it.
+`pyarrow` is imported when a frame is first read or a table first written, so that other programs do
+not pay for it.
 """
 
 from __future__ import annotations
@@ -90,10 +91,10 @@ def arrow_writer(file: Any, schema: Any) -> Any:
 
 
 def parquet_batches(file: Any) -> Any:
-    """The record batches of a Parquet file, of some hundred rows each.
+    """The record batches of a Parquet file, of at most `READ_ROWS` rows each.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a Parquet file.
     """
     pyarrow()
     from pyarrow import parquet
@@ -105,7 +106,7 @@ def arrow_batches(file: Any) -> Any:
     """The record batches of an Arrow file or stream.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is neither.
     """
     arrow = pyarrow()
     from pyarrow import ipc

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Batching(Client):
-    """What `AsyncApp` does with many inputs at once."""
+    """The methods of `AsyncApp` for many inputs at once."""
 
     @overload
     def map(
@@ -50,97 +50,100 @@ class Batching(Client):
                 async for result in results:
                     print(result.key, result.unwrap())
 
-        Every input has exactly one result or error, which carries its key. What an input's call
-        raises is that result's error, and holds up nobody. A service that asks to slow down slows
-        down the whole client, and costs no input: it is sent again for as long as it takes, unless
-        `retry=False` forbids that.
+        Every input has exactly one result or error, which carries its key. An exception from an
+        input's call is that input's error, and does not delay the others. If the service asks to
+        slow down, the whole client slows down and no input fails: its request is sent again for as
+        long as it takes, unless `retry=False` forbids that.
 
         Args:
             inputs: any iterable or async iterable, read lazily: a small multiple of the
-                concurrency is held. What its iterator raises ends the batch, when what was under
-                way has been handed out. Or a frame of pandas, polars, pyarrow or DuckDB, or
+                concurrency is held. If its iterator raises, that error ends the batch after the
+                results of the calls under way. Or a frame of pandas, polars, pyarrow or DuckDB, or
                 anything else with `__arrow_c_stream__` (with the extra `arrow`): each row is
                 a mapping, with numbers, times and missing values as JSON has them.
-            concurrency: how many at a time (32); or `Adaptive(min=…, max=…)`, to find out how many
-                the service takes.
-            ordered: hand the results out in the order of the inputs, rather than as they finish.
-                The others may be some way ahead of the slowest.
-            key: what each result is known by: a function of the input, or the name of one of its
-                fields; a string or an integer. By default the index. A key that comes twice is
-                an InvalidArgumentError as the second one's result; within the last 100,000 keys
-                that is noticed in any case, and with a journal always.
+            concurrency: how many calls run at a time (32); or `Adaptive(min=…, max=…)`, to find out
+                how many the service takes.
+            ordered: return the results in the order of the inputs, rather than as they finish.
+                Calls for later inputs may run some way ahead of the slowest.
+            key: identifies each result: a function of the input, or the name of one of its fields.
+                It gives a string or an integer. By default the index. The second input with the
+                same key gets an InvalidArgumentError as its result. A batch notices any repetition
+                within the last 100,000 keys, and with a journal every one.
             mode: "invoke" for a synchronous call; "run" for a background run, which is followed to
-                its end. Its result has the `run_id`.
+                its end. The result of a run has its `run_id`.
             job: a name, the same in every start: each key has one run that counts, on any number
                 of machines. It implies `mode="run"`. The run's session is
-                `uuid5(uuid5(NS, job), str(key))`, of `dynamiq_async.batch`. A run that is there is
-                followed, whatever its state, rather than made: such a result says `found`. After
-                a create the session is looked at once more. Of several runs the first one counts
-                that was not canceled, by the time of its start and its id; the others are
-                canceled. A run of another input is a JobConflictError as the result. With
-                `retry_failed`, what failed has another run, whose session is made of
-                `f"{key}\\n{n}"`. What this cannot promise: while two live attempts meet within
-                the settling time, a second run can begin before it is canceled. It would take an
-                idempotency key at the service to rule that out.
+                `uuid5(uuid5(NS, job), str(key))`, with `NS` of `dynamiq_async.batch`. If a run
+                exists, it is followed, whatever its state, and its result has `found` set;
+                otherwise one is created. After a create, the session's runs are listed once more.
+                Of several runs, the first by start time and id that was not canceled counts; the
+                others are canceled. If the run has another input, the result is
+                a JobConflictError. With `retry_failed`, a key whose run failed gets another run,
+                whose session is made of `f"{key}\\n{n}"`. There is one gap: if two processes
+                attempt a key within the settling time, a second run can begin before it is
+                canceled. Only an idempotency key at the service could rule that out.
             shard: only a part of the inputs: "2/8" (or `(2, 8)`) for the second of eight. Which
                 part an input belongs to depends on its key alone, so it stays the same.
-            total: how many inputs there are, where they do not tell it themselves.
+            total: the number of inputs, if the inputs themselves do not have a length.
             progress: True: show a bar at a terminal and in a notebook, by `rich` where that is
                 installed, else by `tqdm`; elsewhere, and without both, log a line every 10 s (at
                 INFO, to the logger `dynamiq_async`). Or a function that is called with the
-                `BatchProgress` twice a second, and at the end; what it raises ends the batch.
-            call: instead, any coroutine function of the App and the input. The App it is given is
-                a view of this one, whose calls are as patient: one that makes requests while it
-                holds a stream open needs `max_connections` of more than the concurrency.
-            output_type: what to decode outputs to; with `call`, those that a journal kept.
+                `BatchProgress` twice a second, and at the end; if it raises, the batch ends.
+            call: any coroutine function of the App and the input, in place of the App's call. It
+                is given a view of this App, which waits as patiently as the batch. A function that
+                makes requests while it holds a stream open needs `max_connections` to be higher
+                than the concurrency.
+            output_type: what to decode outputs to; with `call`, only those kept in a journal.
             on_error: "return" errors as results; or "raise" the first one, which ends the batch:
-                what is under way is cancelled, or has its `grace`.
-            rate: at most so many requests: a number a second, or such as "60/m". It holds for all
-                of the client's requests while the batch runs.
+                calls under way are cancelled, or get their `grace`.
+            rate: the most requests in a period: a number a second, or a text such as "60/m". It
+                applies to all requests of the client while the batch runs.
             include_input: whether results carry their input.
-            grace: seconds that what is under way has to finish when the batch is closed or its
-                reader is cancelled. By default it is cancelled at once.
+            grace: seconds that calls under way have to finish when the batch is closed or its
+                reader is cancelled. By default they are cancelled at once.
             journal: the path of a file that survives the process, or a store of your own
-                (`dynamiq_async.batch.journal.JournalStore`). The same job started again with it
-                calls nothing again that is done; such a result says `from_journal`. It needs
-                inputs that JSON can hold, and keys that stay the same. Another `user_id`,
-                `extra_body` or such for a key that it knows is a JournalError as its result.
+                (`dynamiq_async.batch.journal.JournalStore`). When the same job is started again
+                with it, inputs that are done are not called again; their results have
+                `from_journal` set. A journal needs inputs that JSON can hold, and keys that stay
+                the same. If a known key has another `user_id`, `extra_body` or the like, its result
+                is a JournalError.
             unknown: what to do about a call that was under way when an earlier start ended, so
-                that nobody knows its outcome. "raise" begins nothing more, hands out what is under
-                way and raises AmbiguousOutcomeError; "retry" calls again; "skip" makes that error
-                its result. In mode "run" the run is found again by its id, or by the session that
-                was made for it.
-            retry_failed: with a journal, call again what failed, rather than return its error.
-            max_failures: stop when more inputs than this failed; a float below 1 is a share of
-                those that are finished, looked at once 100 are. Results from a journal do not
+                that its outcome is unknown. "raise" begins nothing more, returns the results of the
+                calls under way and raises AmbiguousOutcomeError; "retry" calls again; "skip" makes
+                that error its result. In mode "run" the run is found again by its id, or by the
+                session that was made for it.
+            retry_failed: with a journal, call failed inputs again, rather than return their errors.
+            max_failures: stop when more inputs than this failed. A float below 1 is a share of the
+                finished inputs, checked once 100 are finished. Results from a journal do not
                 count. None: any number may fail.
-            connect_patience: seconds (600) that a service is waited for which could be reached in
-                this batch, and cannot any more. What could not be sent costs no input meanwhile.
-                0: such inputs fail after `max_retries`, and stop the batch.
-            settle: seconds that a run is looked for whose create was not answered (10) before it
-                is created anew, and only in a later start. What remains possible: that the service
-                takes up a request so long after it was lost. With `job`: for how long at most the
-                service's lists may lag behind (2).
-            on_leave: in mode "run", what becomes of a run that the batch does not follow to its
+            connect_patience: seconds (600) to wait for a connection, once the batch has had one and
+                lost it. No input fails meanwhile because it could not be sent. 0: such inputs fail
+                after `max_retries`, and stop the batch.
+            settle: seconds (10) to look for a run whose create got no response. If none is found,
+                only a later start creates it anew. One risk remains: that the service acts on the
+                lost request after that time. With `job`: the longest time (2) for which the
+                service's lists may lag behind.
+            on_leave: in mode "run", what happens to a run that the batch does not follow to its
                 end, because it is closed, cancelled or stopped, or the run's `timeout` passes:
-                "detach" leaves it going, "cancel" cancels it. With a journal, a later start begins
-                one that was canceled anew. Not with `job`, whose runs are everybody's.
+                "detach" lets the run go on, "cancel" cancels it. With a journal, a later start
+                makes a new run for one that was canceled. Not with `job`, whose runs other
+                processes share.
             timeout, max_retries: for each call instead of the client's. In mode "run", `timeout`
-                holds for the create and again for the run (an hour, unless one is set).
+                applies to the create and again to the run (an hour, unless one is set).
             user_id, last_node_output, error_on_node_failure, retry: as for `invoke`.
             extra_body, extra_headers, extra_query: as for `invoke`.
-            session_id: as for `invoke`. One for all runs takes their own from them, by which they
-                are found again.
+            session_id: as for `invoke`. If all runs share this session, a run has none of its own
+                by which it could be found again.
 
         Raises:
             InvalidArgumentError: an argument cannot be used; nothing was sent.
 
-        Reading raises, besides: BatchStoppedError, behind all results there are, when the batch
-        cannot go well: on 401, 402 and a 403 with a code; on five other 403 while no call
-        succeeded; when there is no connection; after three waits in a row of more than
-        `max_retry_after`; and by `max_failures`. JournalError when the journal cannot be used;
-        StreamClosedError when the batch was closed before its end. ClientClosedError when the
-        client was: of what was under way nobody knows the outcome then.
+        Reading also raises: BatchStoppedError, after all results so far, when the batch cannot
+        succeed: on 401, 402 and a 403 with a code; on five other 403 while no call succeeded; when
+        there is no connection; after three waits in a row of more than `max_retry_after`; and by
+        `max_failures`. JournalError when the journal cannot be used. StreamClosedError when the
+        batch was closed before its end. ClientClosedError when the client was closed; the outcome
+        of the calls under way is then unknown.
         """
         return map_app(self, inputs, **options)
 
@@ -200,7 +203,7 @@ class Batching(Client):
         **options: Unpack[StreamManyOptions],
     ) -> StreamMany[RunEvent]: ...
     def stream_many(self, inputs: Inputs, **options: Any) -> StreamMany[Any]:
-        """Stream the App's answers to many inputs, so many at a time, their events interleaved.
+        """Stream the App's answers to many inputs with bounded concurrency, interleaving events.
 
             async for item in app.stream_many(inputs, concurrency=8):
                 if item.event is not None:
@@ -208,16 +211,16 @@ class Batching(Client):
                 else:
                     print(item.key, item.result.unwrap())
 
-        For each input there is, behind its events, exactly one item with a `result`: the output
-        (None where a stream ended properly without the workflow's final event) or the error. Who
-        does not read holds the streams back; closing closes all of them.
+        Each input's events are followed by exactly one item with a `result`: the output (None where
+        a stream ended properly without the workflow's final event) or the error. A slow reader
+        slows the streams down. Closing this iterator closes all streams.
 
         Args:
             inputs, concurrency, key, rate, include_input, grace: as for `map`.
             mode: "stream" for `stream`, "run" for `runs.stream`.
             max_failures, connect_patience: as for `map`.
 
-        The other arguments are handed on to that method.
+        The other arguments are passed to `stream` or `runs.stream`.
 
         Raises:
             InvalidArgumentError: an argument cannot be used; nothing was sent.

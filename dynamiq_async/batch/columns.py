@@ -1,8 +1,8 @@
-"""Results as columns: what a table of them has, whichever file or library it is for.
+"""The columns of a table of results, whichever file or library it is for.
 
-`key`, `state`, `output`, `error`, `error_type`, `error_status`, `run_id`, `attempts`, `started` and
-`seconds`; and one for each field of the output, where its type is a Struct, a dataclass or
-a pydantic model.
+They are `key`, `state`, `output`, `error`, `error_type`, `error_status`, `run_id`, `attempts`,
+`started` and `seconds`. If the output's type is a Struct, a dataclass or a pydantic model, each of
+its fields has a column too.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ _TAKEN = {column.name for column in (*BASE, _INPUT)}
 
 
 class Columns:
-    """The columns of results, and the values of one in their order.
+    """The columns of results, and the values of one result in their order.
 
     Args:
-        output_type: what the outputs are.
+        output_type: the type of the outputs.
         with_input: whether there is a column for the input.
 
     Attributes:
@@ -100,7 +100,7 @@ class Columns:
         return [str(key), state_of(error), None, *error_facts(error), *rest]
 
     def of_entry(self, entry: Entry) -> list[Any]:
-        """The values of what a journal holds."""
+        """The values of a journal's entry."""
         output = None
         if self._fields and entry.output is not None:
             output = _as_type(bytes(entry.output), self._output_type)
@@ -127,7 +127,7 @@ class Columns:
 
 
 def as_json(value: Any) -> str:
-    """`value` as JSON; what that cannot hold, as a text that shows it."""
+    """`value` as JSON; if JSON cannot hold it, its `repr` as a JSON string."""
     try:
         return encode(value, "output").decode()
     except InvalidArgumentError:
@@ -135,7 +135,7 @@ def as_json(value: Any) -> str:
 
 
 def _as_type(output: bytes, output_type: Any) -> Any:
-    """An output of a journal; None where it does not fit."""
+    """An output from a journal; None where it does not fit the type."""
     try:
         return decode_as(output, output_type, "the output in the journal")
     except (DynamiqError, *DECODE_ERRORS):
@@ -196,7 +196,7 @@ def _kind(hint: Any) -> str:
 
 
 def _as_kind(value: Any, kind: str) -> Any:
-    """A value as one of its column's kind."""
+    """A value in the form that its column's kind needs."""
     if value is None:
         return None
     if kind == "json":

@@ -1,6 +1,6 @@
-"""What `progress=` shows of a batch: a bar, lines in the log, or whatever a function makes of it.
+"""The displays for `progress=`: a bar, lines in the log, or a function of the caller's.
 
-The libraries for bars are imported when a bar is asked for, and are nobody's dependency.
+The libraries for bars are imported when a bar is asked for, and are no dependency of this package.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Display(Protocol):
 
 
 def display_of(progress: ShowProgress) -> Display | None:
-    """What shows the progress; None where nothing is to be.
+    """The display for `progress`; None where nothing is shown.
 
     Raises:
-        InvalidArgumentError: `progress` is no bool and no function.
+        InvalidArgumentError: `progress` is neither a bool nor a function.
     """
     if progress is True:
         return _bar_or_log()
@@ -68,7 +68,7 @@ def _bar_or_log() -> Display:
     notebook = "ipykernel" in sys.modules
     if not (notebook or (sys.stderr is not None and sys.stderr.isatty())):
         return LogDisplay()
-    # In a notebook, both draw with ipywidgets, and complain where that is not installed.
+    # In a notebook, both libraries draw with ipywidgets, and warn if that is not installed.
     widgets = not notebook or _is_installed("ipywidgets")
     if _is_installed("rich") and widgets:
         return RichDisplay()
@@ -108,7 +108,7 @@ class LogDisplay:
 
     def update(self, figures: BatchProgress) -> None:
         """Log a line."""
-        if self._began:  # at the beginning there is nothing to tell
+        if self._began:  # at the beginning there is nothing to report
             log.info("batch: %s", line(figures), extra=extra())
         self._began = True
 
@@ -178,14 +178,14 @@ class TqdmDisplay:
         self._bar.close()
 
 
-# What a line that is too long can do without, first the least wanted.
+# The parts that a line that is too long leaves out, the least important first.
 _LEFT_OUT = ("usage", "throttled", "found", "skipped", "in_flight", "rate")
 
 
 def line(figures: BatchProgress, *, ended: bool = False, room: float = math.inf) -> str:
-    """The figures in one line of at most `room` characters, if that is enough for the number of
-    inputs, why it waits and the time left; when the batch has ended, without those of the
-    moment."""
+    """The figures in one line of at most `room` characters. The number of inputs, the reason for
+    waiting and the time left are always shown. A line for a batch that has `ended` leaves out the
+    figures of the moment."""
     done = f"{figures.done:,}"
     if figures.total is not None:
         done += f" of {figures.total:,}"

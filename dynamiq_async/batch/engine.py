@@ -1,11 +1,10 @@
-"""The engine of a batch: a fixed set of workers between inputs that are read lazily and results
-that are handed out in lists.
+"""The engine of a batch: a fixed set of workers between lazily read inputs and lists of results.
 
-One task supervises the workers and cleans up after them. Async inputs are read and closed by one
-task, as a cancel scope or a context variable in them needs it. The items held at any time (under
-way, waiting for their turn in the order, finished and unread) are bounded by a small multiple of
-the workers, so a slow reader slows the workers down. Closing starts no new item, cancels those
-under way or gives them some time, and returns when none is left running.
+One task supervises the workers and cleans up after them. A single task reads and closes async
+inputs, because a cancel scope or a context variable in them requires that. The items held at any
+time (under way, waiting for their turn in the order, finished and unread) are bounded by a small
+multiple of the workers, so a slow reader slows the workers down. Closing starts no new item,
+cancels those under way or gives them some time, and returns when none is running.
 """
 
 from __future__ import annotations
@@ -33,12 +32,13 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 HELD = 4
-"""For each worker, the inputs and results that may be held; in order, how far some may be ahead."""
+"""How many inputs and results may be held for each worker. With `ordered`, this also bounds how far
+later inputs may be ahead."""
 
 
 class HaltError(Exception):
-    """Raised by a handler to end the batch: no more items are begun, and `error` is raised when
-    those under way have finished, or at once."""
+    """Raised by a handler to end the batch. No more items are begun, and `error` is raised when the
+    items under way have finished, or at once with `at_once`."""
 
     def __init__(self, error: Exception, *, at_once: bool = False) -> None:
         super().__init__(error)
@@ -63,13 +63,13 @@ class Fanout(Generic[R]):
     """One batch while it runs.
 
     Args:
-        items: what to work on.
-        handler: does it for each.
+        items: the items to work on.
+        handler: does the work for each item.
         limiter: the client's.
-        demand: what is asked of it meanwhile; its room is the number of workers.
+        demand: what the batch demands of the limiter; its room is the number of workers.
         outage: where the calls wait while there is no connection.
-        ordered: hand results out in the order of the items.
-        grace: seconds that what is under way has to finish when the batch is closed.
+        ordered: return results in the order of the items.
+        grace: seconds that items under way have to finish when the batch is closed.
         display: shows the figures while the batch runs.
     """
 
@@ -186,7 +186,7 @@ class Fanout(Generic[R]):
     # --- its end ---------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Start no new item; those under way are cancelled, now or when the grace is over."""
+        """Start no new item. Items under way are cancelled, now or when the grace is over."""
         if self._closed or self._over:
             return
         self._closed = True
@@ -241,7 +241,7 @@ class Fanout(Generic[R]):
         else:
             self._stop()
 
-    # --- the task that watches over the others ---------------------------------------------------
+    # --- the task that supervises the others -----------------------------------------------------
 
     async def _run(self) -> None:
         with self._tally.telemetry.batch() as self._tally.batch:
@@ -282,7 +282,7 @@ class Fanout(Generic[R]):
             await asyncio.wait([showing])
 
     async def _show(self, display: Display) -> None:
-        """Show the figures now and then, and at the end. What that raises ends the batch."""
+        """Show the figures now and then, and at the end. If the display raises, the batch ends."""
         try:
             try:
                 while True:
@@ -309,7 +309,7 @@ class Fanout(Generic[R]):
         tasks = self._workers if self._feeder is None else [*self._workers, self._feeder]
         try:
             await asyncio.wait(tasks)
-        except asyncio.CancelledError:  # from the end of the loop: nobody else knows this task
+        except asyncio.CancelledError:  # from the loop's shutdown: nothing else refers to this task
             self._stop()
             self._cancel()
             await asyncio.wait(tasks)
@@ -322,7 +322,7 @@ class Fanout(Generic[R]):
         self._tally.end()
         if self._failure is None:
             self._failure = self._items.failure or self._objection()
-        if self._ahead:  # behind one that is missing, when the batch ended early
+        if self._ahead:  # results after a missing one, when the batch ended early
             self._out += [self._ahead[index] for index in sorted(self._ahead)]
             self._ahead.clear()
         self._notify()
@@ -387,7 +387,7 @@ class Fanout(Generic[R]):
         return await asker
 
     async def _feed(self) -> None:
-        """Read an async iterable: an item for each worker that asks."""
+        """Read an async iterable, one item for each worker that asks."""
         try:
             try:
                 while True:
@@ -399,7 +399,7 @@ class Fanout(Generic[R]):
                     if not self._askers:
                         self._asked.clear()
             finally:
-                self._feeding = False  # its clean-up is not to be cancelled
+                self._feeding = False  # the clean-up must not be cancelled
                 await self._items.aclose()
         except BaseException as error:
             if not (self._stopped and isinstance(error, asyncio.CancelledError)):
@@ -422,7 +422,7 @@ class Fanout(Generic[R]):
             self._notify()
 
     async def emit(self, results: Iterable[R]) -> None:
-        """Hand out results ahead of an item's own, and wait while too many are unread."""
+        """Return results before the item's own result, and wait while too many are unread."""
         before = len(self._out)
         self._out += results
         self._held += len(self._out) - before

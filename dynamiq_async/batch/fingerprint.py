@@ -1,4 +1,4 @@
-"""By what a journal knows an input and the options of its call again."""
+"""Digests by which a journal recognises an input and the options of its call."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPTIONS: Final = (
     "extra_headers",
     "extra_query",
 )
-"""The options of a call that decide what comes out. Their places in here are in digests."""
+"""The options of a call that affect its output. Digests contain their positions in this tuple."""
 
 INPUT_DIGEST: Final = 16
 OPTION_DIGEST: Final = 7
@@ -30,7 +30,7 @@ OPTION_DIGEST: Final = 7
 
 
 def digest(value: Any, argument: str = "input", size: int = INPUT_DIGEST) -> bytes:
-    """By what an input or an option is known again: its JSON, whatever the order of its fields."""
+    """The digest of an input's or option's JSON. The order of fields does not matter."""
     try:
         encoded = _encoder.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
@@ -42,7 +42,7 @@ def digest(value: Any, argument: str = "input", size: int = INPUT_DIGEST) -> byt
 
 
 def digest_options(options: Mapping[str, Any]) -> bytes:
-    """By what the options of a call are known again. Nothing where none is set."""
+    """The digests of the options that a call sets; empty where it sets none."""
     return b"".join(
         bytes([OPTIONS.index(name)]) + digest(value, name, OPTION_DIGEST)
         for name, value in options.items()

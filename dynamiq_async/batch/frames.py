@@ -1,8 +1,8 @@
 """Frames as inputs: each row is a mapping, its values as JSON has them.
 
-A frame is what offers its columns by the Arrow C stream (`__arrow_c_stream__`): of pandas, polars,
-pyarrow, DuckDB and others; and the datasets of pyarrow. Its rows are made as they are needed, some
-hundred at a time, and never all of them.
+A frame is an object that exports its columns as an Arrow C stream (`__arrow_c_stream__`), such as
+those of pandas, polars, pyarrow and DuckDB, or a dataset of pyarrow. Its rows are made as they are
+needed, some hundred at a time, and never all at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROWS = 256
-"""So many rows are made at a time."""
+"""The number of rows made at a time."""
 
 _INDEX = "__index_level_"  # what pandas calls an index without a name
 
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 
 def is_frame(inputs: object) -> bool:
-    """Whether these inputs are the rows of a frame. One column of a frame is none."""
+    """Whether these inputs are a frame. A single column of a frame is not."""
     kind = type(inputs)
     if kind.__module__.startswith("pyarrow."):
         return hasattr(kind, "schema") or hasattr(kind, "to_reader")
@@ -32,7 +32,7 @@ def is_frame(inputs: object) -> bool:
 
 
 class FrameRows:
-    """The rows of a frame, as mappings. Their number is known where the frame knows it.
+    """The rows of a frame, as mappings. `len()` works where the frame knows its length.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -43,7 +43,7 @@ class FrameRows:
         self._frame = frame
 
     def __len__(self) -> int:
-        """Raises TypeError where it is not known without reading."""
+        """Raises TypeError where the length is not known without reading."""
         kind = type(self._frame)
         if kind.__module__.startswith(("duckdb", "_duckdb")):  # it would run the query
             raise TypeError("the number of rows is not known")
@@ -84,8 +84,8 @@ def rows_of(batch: Any) -> Iterator[Row]:
 
 
 def _maker(type: Any) -> Callable[[Any], list[Any]]:
-    """What makes a list of a column of this type, with numbers, times and missing values as JSON
-    has them."""
+    """A function that turns a column of this type into a list, with numbers, times and missing
+    values as JSON has them."""
     arrow = pyarrow()
     types = arrow.types
 
@@ -122,7 +122,7 @@ def _plain(value: Any) -> Any:
 
 
 def _in_microseconds(arrow: Any, type: Any) -> Any:
-    """The type with no time finer than Python has them."""
+    """The type with its times in microseconds at the finest, as Python has them."""
     types = arrow.types
     if types.is_timestamp(type) and type.unit == "ns":
         return arrow.timestamp("us", tz=type.tz)

@@ -1,7 +1,7 @@
-"""The inputs of a batch: read one at a time, when there is a worker for the next, each with a key.
+"""The inputs of a batch, each with a key: read one at a time, when a worker is free.
 
 Whatever the inputs are, no more of them are held than are under way. An input whose key cannot be
-made, or is another's, is still an item, with an error: it must not get lost.
+made, or was used before, is still an item, with an error: no input may get lost.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dynamiq_async.options import check_count
 
 
 class Frame(Protocol):
-    """What hands out its columns by the Arrow C stream, such as a frame of polars or pandas."""
+    """An object that exports its columns as an Arrow C stream, as frames of polars or pandas do."""
 
     def __arrow_c_stream__(self, requested_schema: Any = None, /) -> object:
         """Its columns."""
@@ -40,11 +40,11 @@ Inputs = Iterable[Any] | AsyncIterable[Any] | Frame
 KeyOf = Callable[[Any], Key] | str | None
 
 REMEMBERED_KEYS = 100_000
-"""So many keys, at least, are looked back at for one that comes twice."""
+"""At least this many of the latest keys are remembered, to notice a key that comes twice."""
 
 
 class Item(Struct):
-    """An input to be worked on, or the error that keeps it from being."""
+    """An input to be called, or the error that prevents its call."""
 
     index: int
     key: Key
@@ -61,15 +61,15 @@ class Items:
         key: a function of an input, or the name of a field; None for the index.
         shard: the part of the inputs to work on; None for all.
         texts: whether 1 and "1" are the same key, as they are in a journal.
-        total: how many there are, where the caller says it.
+        total: the number of inputs, if the caller gives it.
 
     Attributes:
-        total: how many there are, where they tell; corrected at their end.
-        waits: whether the next one has to be awaited: then `wait` has to be called, else `take`.
-        failure: what the inputs' own iterator raised, which ends them.
+        total: the number of inputs, where it is known; corrected at their end.
+        waits: whether the next item has to be awaited: then call `wait`, else `take`.
+        failure: the error that the inputs' own iterator raised, which ends them.
 
     Raises:
-        InvalidArgumentError: `inputs`, `key` or `shard` is of no such type.
+        InvalidArgumentError: `inputs`, `key` or `shard` has a wrong type.
     """
 
     def __init__(
@@ -108,22 +108,22 @@ class Items:
             self._iterator = iter(inputs)
 
     def take(self) -> Item | None:
-        """The next item; None when there is none any more."""
+        """The next item; None at the end."""
         while True:
             try:
                 input = next(self._iterator)
             except StopIteration:
                 self._correct_total()
                 return None
-            except Exception as error:  # noqa: BLE001 - the caller's own, raised to the caller later
+            except Exception as error:  # noqa: BLE001 - of the caller's iterator; raised later
                 self.failure = error
                 return None
             if (item := self._item(input)) is not None:
                 return item
 
     async def wait(self) -> Item | None:
-        """The same from an async iterable. One task asks, and closes: there may be a cancel scope
-        in there, which belongs to its task."""
+        """The next item of an async iterable; None at the end. The same task must call this and
+        `aclose`, because a cancel scope inside the iterable belongs to its task."""
         assert self._async_iterator is not None  # noqa: S101 - `waits` says so
         while True:
             try:
@@ -142,14 +142,14 @@ class Items:
             self.total = self._placed
 
     async def aclose(self) -> None:
-        """Let go of the inputs. An async generator is closed, so that nothing of it is left."""
+        """Release the inputs. An async generator is closed, so that its clean-up runs."""
         self._iterator = iter(())
         iterator, self._async_iterator = self._async_iterator, None
         if inspect.isasyncgen(iterator):
             await iterator.aclose()
 
     def _item(self, input: Any) -> Item | None:
-        """The next item; None where it is another shard's."""
+        """The item of an input; None where it belongs to another shard."""
         index = self._count
         self._count = index + 1
         if self._is_default:
@@ -172,7 +172,7 @@ class Items:
             key = self._key_of(input)
             if type(key) is not str and type(key) is not int:
                 key = _plain_key(index, key)
-        except Exception as error:  # noqa: BLE001 - the caller's own, which this item fails with
+        except Exception as error:  # noqa: BLE001 - of the caller's function; this item fails
             return index, error
         return key, None
 
@@ -197,7 +197,7 @@ class _Remembered:
 def _length(inputs: object) -> int | None:
     try:
         return len(inputs) if isinstance(inputs, Sized) else None
-    except TypeError:  # what is sized in principle may not know
+    except TypeError:  # an object with `__len__` may not know its length
         return None
 
 
@@ -215,10 +215,10 @@ def _field(name: str) -> Callable[[Any], Key]:
 
 
 def _plain_key(index: int, given: object) -> Key:
-    """A key of another library's type, or of a subclass, as what it is in JSON.
+    """A key of another library's type, or of a subclass, as a builtin string or integer.
 
     Raises:
-        InvalidArgumentError: it is no string and no integer.
+        InvalidArgumentError: it is neither.
     """
     with suppress(ValueError):  # an infinity
         key: object = given if isinstance(given, bool) else plain(given)

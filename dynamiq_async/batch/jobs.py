@@ -1,13 +1,13 @@
-"""Exactly once anywhere: the runs of a `job=`, which anybody finds again.
+"""The runs of a `job=`: one run that counts for each input, which any process can find again.
 
-The session of an input's run is made of the job's name and the input's key alone, so the service
-is the journal: whoever takes up the job, on any machine and after any crash, finds the run that was
-made for a key, and follows it. Two live attempts can meet between a look and what it does not show
-yet. Then two runs begin, and one counts: the first that was not canceled, by the time of its start
-and then its id. Whoever sees another one cancels it.
+The session of an input's run is derived from the job's name and the input's key alone, so the
+service is the journal: any process that takes up the job, on any machine and after any crash, finds
+the run that was made for a key, and follows it. If two processes attempt a key at once, neither may
+see the other's run in the list yet. Then two runs begin, and one counts: the first that was not
+canceled, by start time and then id. A process that sees another run cancels it.
 
-This rests on lists that show a run within the settling time, and on a `started_at` that stays as it
-is: both are our guess. A key for idempotent creates at the service would make it certain.
+This relies on lists that show a run within the settling time, and on a `started_at` that does not
+change: both are our guess. A key for idempotent creates at the service would make it certain.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NS: Final = UUID("8d4f6a2e-5f0b-5c1e-9a57-0e6f3b1c7d24")
 """The namespace of all jobs. The session of an input's run is `uuid5(uuid5(NS, job), str(key))`."""
 
 LIST_LAG = 2.0
-"""Seconds for which a list may lag behind, where nobody says otherwise."""
+"""Seconds for which a list may lag behind, by default."""
 
 _PAGE_SIZE = 100
 _PAUSES = (0.05, 0.5)
@@ -54,7 +54,7 @@ def job_id(job: str) -> UUID:
     """The namespace of one job's sessions.
 
     Raises:
-        InvalidArgumentError: `job` is no name.
+        InvalidArgumentError: `job` is not a non-empty string.
     """
     if not isinstance(job, str) or not job:
         raise errors.InvalidArgumentError(
@@ -64,7 +64,7 @@ def job_id(job: str) -> UUID:
 
 
 def job_session(job: str, key: Key, *, retry: int = 0) -> str:
-    """The session of the run that a job makes for a key: by it, anybody finds the run again.
+    """The session of the run that a job makes for a key. Any process can find the run by it.
 
     Args:
         job: the job's name.
@@ -72,7 +72,7 @@ def job_session(job: str, key: Key, *, retry: int = 0) -> str:
         retry: 0 for the first run; n for the one that `retry_failed` made when n had failed.
 
     Raises:
-        InvalidArgumentError: the job or the key is no such name.
+        InvalidArgumentError: the job or the key cannot be used.
     """
     return _session(job_id(job), str(key), retry)
 
@@ -91,10 +91,10 @@ def _uuid5(namespace: UUID, name: str, argument: str) -> UUID:
 
 
 class JobRuns(RunToEnd):
-    """A background run for each input, one that counts on any number of machines.
+    """A background run for each input: one that counts on any number of machines.
 
-    A run that is there is followed, whatever its state, rather than made. With `retry_failed`, one
-    that failed has a successor, with a session of its own.
+    If a run exists, it is followed, whatever its state; otherwise one is made. With `retry_failed`,
+    a failed run gets a successor, with a session of its own.
     """
 
     name = "job"
@@ -127,7 +127,7 @@ class JobRuns(RunToEnd):
     async def recover(
         self, result: Draft, prepared: Any, session_id: str, run_id: str | None
     ) -> bytes | None:
-        """The session is the job's own, so a look finds the run, if there is one."""
+        """Find the run by its session, which is derived from the job, and follow it."""
         key = _checked_key(result.key)
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + self._settle, _PAUSES[0]
@@ -151,10 +151,10 @@ class JobRuns(RunToEnd):
     # --- looking ---------------------------------------------------------------------------------
 
     async def _standing(self, key: str, prepared: Any) -> tuple[Run | None, str]:
-        """The run that counts for a key, and its session; without one, the session of the run that
-        is to be made.
+        """The run that counts for a key, and its session; if there is none, the session of the run
+        to make.
 
-        Of a run that failed, the successors are looked at: the last one counts.
+        If a run failed, its successors are looked up: the last one counts.
         """
         retry = 0
         latest: tuple[Run, str] | None = None
@@ -172,7 +172,7 @@ class JobRuns(RunToEnd):
         """The runs of a session, as the service lists them.
 
         Raises:
-            APIResponseError: it lists runs of other sessions, so ours may be missing.
+            APIResponseError: the list has runs of other sessions, so ours may be missing.
         """
         query = {"session_id": session, "page_size": _PAGE_SIZE}
         listed = list(await self._service.run_page(query, self._options))
@@ -185,10 +185,10 @@ class JobRuns(RunToEnd):
         return runs
 
     async def _chosen(self, runs: Iterable[Run], prepared: Any, made: str = "") -> Run | None:
-        """The run that counts; the others are canceled. One that we did not make is checked.
+        """The run that counts; the others are canceled. A run not made here has its input checked.
 
         Raises:
-            JobConflictError: it is the run of another input.
+            JobConflictError: the run has another input.
         """
         known = list(runs)
         live = [run for run in known if run.status != "canceled"]
@@ -203,11 +203,11 @@ class JobRuns(RunToEnd):
         return chosen
 
     async def _settled(self, session: str, made: Run, prepared: Any) -> Run:
-        """The run that counts, now that ours was made: look until the list has ours, for a list
-        that has it has those before it too.
+        """The run that counts, after ours was made. The list is read until it has ours, because it
+        then has all earlier runs too.
 
         Raises:
-            AmbiguousOutcomeError: nobody can tell.
+            AmbiguousOutcomeError: it could not be found out.
         """
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + self._settle, _PAUSES[0]
@@ -243,7 +243,7 @@ class JobRuns(RunToEnd):
         try:
             await self._service.cancel(run_id)
         except errors.DynamiqError as error:
-            # It may be over by now. What counts is another run in any case.
+            # The run may have ended by now. Another run counts in any case.
             log.warning(
                 "run %s is not the one that counts, and canceling it: %s",
                 run_id,
@@ -251,10 +251,10 @@ class JobRuns(RunToEnd):
                 extra=extra(error, run_id=run_id),
             )
 
-    # --- what comes of it ------------------------------------------------------------------------
+    # --- the outcome -----------------------------------------------------------------------------
 
     async def _outcome(self, result: Draft, run: Run, session: str, prepared: Any) -> bytes:
-        """The output of the run that counts, also when another one turns out to."""
+        """The output of the run that counts, even if that turns out to be another one."""
         while True:
             try:
                 return await self._ending(result, run)
@@ -265,7 +265,7 @@ class JobRuns(RunToEnd):
                 run, result.found = other, True
 
     async def _ending(self, result: Draft, run: Run) -> bytes:
-        """The output of a run, which was listed with it if it is over."""
+        """The output of a run. If the run has ended, the list has given the output already."""
         if run.failure is None and (run.status != "completed" or run.output is None):
             return await self._follow(result, run.id)
         result.run_id = run.id
@@ -276,7 +276,7 @@ class JobRuns(RunToEnd):
 
 @contextmanager
 def _withdrawn(attempt: Attempt | None) -> Iterator[None]:
-    """Who is cancelled while it looks has sent nothing."""
+    """Withdraw the attempt if the search is cancelled, because nothing was sent."""
     try:
         yield
     except asyncio.CancelledError:
@@ -286,7 +286,7 @@ def _withdrawn(attempt: Attempt | None) -> Iterator[None]:
 
 
 def _place(run: Run) -> tuple[datetime, str]:
-    """By what runs are put in order, the same for everybody who sees them."""
+    """The sort key of runs, which is the same for every process."""
     return time_of(run.started_at) or _LAST, run.id
 
 
@@ -301,7 +301,7 @@ def _checked_key(key: Key) -> str:
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Whether two values are the same JSON, where 1 and 1.0 are, and 1 and true are not."""
+    """Whether two values are the same JSON. 1 and 1.0 are the same; 1 and true are not."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, dict) and isinstance(other, dict):

@@ -1,4 +1,4 @@
-"""One input after another with a journal: what is done is not done again."""
+"""The handler for a batch with a journal: inputs that are done are not called again."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 class JournaledHandler(MapHandler):
-    """Items with a journal: what is done is not done again, and no result is handed out before it
-    is committed."""
+    """Handles items with a journal: an item that is done is not called again, and no result is
+    returned before the journal has committed it."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class JournaledHandler(MapHandler):
             else:
                 await self._attempt(result, prepared, claim, started)
         except errors.JournalError as error:
-            if error.key is None:  # it is about no item: without its journal a batch must not go on
+            if error.key is None:  # of the whole journal: a batch must not go on without it
                 raise HaltError(error, at_once=True) from error
             raise
 
@@ -78,7 +78,7 @@ class JournaledHandler(MapHandler):
         return self._noted(result, claim, started, working)
 
     async def _settle(self, result: Draft, prepared: Any, claim: Claim, started: float) -> None:
-        """An earlier attempt was begun, and its end was not noted."""
+        """Handle an item whose earlier attempt was begun, but has no recorded end."""
         if self._mode.traceable:
             recovering = self._mode.recover(result, prepared, claim.session_id, claim.record.run_id)
             if await self._noted(result, claim, started, recovering):
@@ -98,7 +98,7 @@ class JournaledHandler(MapHandler):
         started: float,
         working: Awaitable[bytes | None],
     ) -> bool:
-        """Note what comes of it; False when nothing does."""
+        """Record the outcome of `working`; False when it has none."""
         output: bytes | None = None
         failure: Exception | None = None
         try:
@@ -138,7 +138,7 @@ class JournaledHandler(MapHandler):
 
 
 class _Attempt:
-    """One attempt, as the journal has claimed it."""
+    """An attempt that was claimed in the journal."""
 
     __slots__ = ("_claim", "_journal")
 

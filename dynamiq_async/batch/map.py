@@ -1,4 +1,4 @@
-"""`Map`: the results of a batch, as an async iterator with a life."""
+"""`Map`: the results of a batch, as an async iterator that must be closed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CONNECT_PATIENCE = 600.0
 
 
 class FanOutIterator(Generic[R]):
-    """What `Map` and `StreamMany` share: one reader, and a life that ends in every way out."""
+    """The base of `Map` and `StreamMany`: one reader, and every way out ends the batch."""
 
     def __init__(self, engine: Fanout[R]) -> None:
         self._engine = engine
@@ -81,16 +81,17 @@ class FanOutIterator(Generic[R]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Let nothing new start, end what is under way, and return when nothing runs any more.
+        """Start nothing new, end the calls under way, and return when nothing runs any more.
 
-        May be called from any task, at any time, any number of times. What was finished before can
-        still be read; what comes after it is `StreamClosedError`, unless that was all.
+        May be called from any task, at any time, any number of times. Results that were finished
+        before can still be read. After them, reading raises StreamClosedError, unless they were
+        all.
         """
         await self._engine.aclose()
 
     @property
     def progress(self) -> BatchProgress:
-        """The figures of this moment. Cheap, and there after the end too."""
+        """The figures of this moment. Cheap to get, also after the end."""
         return self._engine.progress()
 
     def __del__(self) -> None:
@@ -100,14 +101,13 @@ class FanOutIterator(Generic[R]):
 class Map(FanOutIterator[MapResult[T]]):
     """The results of a batch, from `AsyncApp.map`: as they come, or in the order of the inputs.
 
-    It sets to work with the first read, or on entering `async with`. A read that is cancelled
-    closes it. An exception of the inputs' own iterator is raised when what was under way has been
-    handed out.
+    The batch starts with the first read, or on entering `async with`. A cancelled read closes it.
+    An exception from the inputs' own iterator is raised after the results of the calls under way.
 
     As tables, results have the columns `key` (as text), `state` ("done", "failed" or "unknown"),
     `output` (as JSON), `error` (its message), `error_type`, `error_status`, `run_id`, `attempts`,
-    `started` and `seconds`; and one for each field where the `output_type` is a Struct, a dataclass
-    or a pydantic model: null where the field's type in Arrow cannot hold the value.
+    `started` and `seconds`. If the `output_type` is a Struct, a dataclass or a pydantic model, each
+    of its fields has a column too, with null for a value that the column's Arrow type cannot hold.
     """
 
     def __init__(self, engine: Fanout[MapResult[T]], output_type: Any = Any) -> None:
@@ -115,17 +115,17 @@ class Map(FanOutIterator[MapResult[T]]):
         self._output_type = output_type
 
     def arrow_batches(self, rows: int = 10_000) -> ArrowBatches:
-        """The rest of the results as record batches of pyarrow, of so many rows at most each.
+        """The rest of the results as record batches of pyarrow, each of at most `rows` rows.
 
             async for batch in results.arrow_batches(10_000):
                 writer.write_batch(batch)
 
-        No more of them is held than one batch. Behind an error that ends the results, those before
-        it were handed out.
+        At most one record batch is held in memory. An error that ends the results is raised after
+        a last record batch with the results before it.
 
         Raises:
             MissingExtraError: the extra `arrow` is not installed.
-            InvalidArgumentError: `rows` is no such number.
+            InvalidArgumentError: `rows` is not a positive integer.
         """
         check_count(rows, "rows")
         return ArrowBatches(self, Columns(self._output_type), rows)
@@ -135,7 +135,7 @@ class Map(FanOutIterator[MapResult[T]]):
 
         Raises:
             MissingExtraError: the extra `arrow` is not installed.
-            BatchStoppedError: its `table` has the results that there are. Reading may raise others.
+            BatchStoppedError: its `table` has the results so far. Reading may raise other errors.
         """
         batches = self.arrow_batches()
         found: list[Any] = []
@@ -185,7 +185,7 @@ async def collected(results: Map[T]) -> list[MapResult[T]]:
     """All results, in the order of the inputs.
 
     Raises:
-        BatchStoppedError: with the results that there are. Reading may raise others.
+        BatchStoppedError: with the results so far. Reading may raise other errors.
     """
     found: list[MapResult[T]] = []
     try:
@@ -216,8 +216,8 @@ def fan_out(
 ) -> Map[T]:
     """Await `call(client, input)` for each input, with a patient view of `client`.
 
-    The arguments are those of `AsyncApp.map`; `mode` is what a journal calls what is done here, and
-    `given` are options of the call that it keeps apart, of those of `AsyncApp.map`.
+    The arguments are those of `AsyncApp.map`. `mode` is the name that a journal gives to these
+    calls. `given` are the options of `AsyncApp.map` by which a journal distinguishes calls.
     """
     check_type(output_type)
     outage = outage_of(connect_patience)
@@ -301,7 +301,7 @@ def _runs(
     settle: float | None,
     on_leave: OnLeave,
 ) -> RunToEnd:
-    """What makes a run for each input; of a job, whose id is then one of the options."""
+    """The mode that makes a run for each input. With `job`, the job's id is put into `options`."""
     if job is None:
         session = run_session(session_id, retry, options.get("journal"))
         settle = DEFAULT_SETTLE if settle is None else settle

@@ -1,5 +1,5 @@
-"""One input after another, in a mode: each becomes a `MapResult`. `journaled_handler` does so
-with a journal."""
+"""The handler that turns each input into a `MapResult`, by a mode. `journaled_handler` adds
+a journal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Unknown = Literal["raise", "retry", "skip"]
 
 
 class MapHandler:
-    """Items without a journal."""
+    """Handles items without a journal."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class MapHandler:
 
 
 def begun(item: Item, *, include_input: bool) -> Draft:
-    """The result of an item, of which nothing is known yet."""
+    """The draft of an item's result, which has neither an output nor an error yet."""
     return Draft(
         key=item.key,
         index=item.index,
@@ -90,8 +90,8 @@ def begun(item: Item, *, include_input: bool) -> Draft:
 
 
 def keep(error: Exception, result: Draft) -> None:
-    """Make `error` the result, with what it tells."""
-    # The worker's own frame would keep the whole batch alive, and tells nothing.
+    """Make `error` the result's error, with the attempts and run id that it has."""
+    # The worker's own frame would keep the whole batch alive, and does not help to find the cause.
     error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
     result.error = error
     if isinstance(error, errors.DynamiqError):
@@ -100,15 +100,15 @@ def keep(error: Exception, result: Draft) -> None:
 
 
 def check_open(sender: Sender, error: Exception) -> None:
-    """Begin nothing more with a client that was closed. Whether the service took up what was under
-    way is not known, so none of it counts as failed."""
+    """End the batch if its client was closed. It is not known whether the service took the calls
+    under way, so none of them counts as failed."""
     if sender.closed and isinstance(error, errors.ClientClosedError):
         raise HaltError(error, at_once=True) from error
 
 
 def unless_ended(cancelled: asyncio.CancelledError) -> errors.AmbiguousOutcomeError:
-    """The error of an item whose call was cancelled by another than the batch, which holds up
-    nobody. The batch's own cancellation is raised on."""
+    """The error of an item whose call was cancelled by something other than the batch, which goes
+    on. The batch's own cancellation is raised again."""
     if cancel_requests():
         raise cancelled
     error = errors.AmbiguousOutcomeError(

@@ -1,4 +1,4 @@
-"""What batches hand out: results with their keys, items of many streams, and figures on the way."""
+"""What batches return: results with their keys, items of many streams, and progress figures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Key = str | int
 
 
 class _Tried(Struct, kw_only=True):
-    """What is known of every input that was tried."""
+    """The attributes of every result."""
 
     key: Key
     index: int
@@ -78,15 +78,15 @@ class MapSuccess(_Tried, Generic[T], kw_only=True):
         key: the key that was given for the input, or its index.
         index: the input's place among the inputs, from 0.
         input: the input itself; None with `include_input=False`.
-        output: what came out.
+        output: the App's output.
         attempts: how many requests it took, where that is known: in mode "invoke".
         run_id: of the run, in mode "run".
-        started_at: when the input was taken up, in UTC.
+        started_at: when work on the input began, in UTC.
         seconds: how long it took from there, waiting included.
-        from_journal: it was done in an earlier start of the job; nothing was called for it now.
-        found: with `job=`, the run was there already, and was followed rather than made.
-        usage: what the run or the stream consumed, as far as its events told; None where they did
-            not, for synchronous calls and for what was over when it was found.
+        from_journal: the input was done in an earlier start of the job, and was not called again.
+        found: with `job=`, the run existed already, and was followed rather than made.
+        usage: what the run or the stream consumed, according to its events. None where they did not
+            say, for synchronous calls, and for runs that had ended when they were found.
     """
 
     ok: ClassVar[Literal[True]] = True
@@ -100,10 +100,10 @@ class MapSuccess(_Tried, Generic[T], kw_only=True):
 
 @final
 class MapFailure(_Tried, kw_only=True):
-    """What went wrong with an input.
+    """The failure of an input.
 
     Attributes:
-        error: what went wrong.
+        error: the error.
 
     The other attributes are those of `MapSuccess`.
     """
@@ -113,23 +113,23 @@ class MapFailure(_Tried, kw_only=True):
     error: Exception
 
     def unwrap(self) -> NoReturn:
-        """Raise the error, with the traceback of where it came from."""
+        """Raise the error, with its original traceback."""
         raise self.error.with_traceback(_origin(self.error.__traceback__))
 
 
 MapResult: TypeAlias = MapSuccess[T] | MapFailure
-"""What became of one input; `ok` tells which. To every type checker, so do `error is None`, `ok is
-True`, `isinstance` and `match`. Pyright and Pyrefly do not see it by `ok` alone."""
+"""The result of one input: a success or a failure. Every type checker tells them apart by `error
+is None`, `ok is True`, `isinstance` and `match`. Pyright and Pyrefly cannot do so by `ok` alone."""
 
 
 class Draft(_Tried, kw_only=True):
-    """A result while it is worked on: both an output and an error may be noted."""
+    """A result that is not finished. It may have both an output and an error."""
 
     output: Any = None
     error: Exception | None = None
 
     def finished(self) -> MapResult[Any]:
-        """The result. An error counts, whatever came out."""
+        """The result. If there is an error, it counts, whatever the output."""
         if self.error is None:
             return MapSuccess(
                 key=self.key,
@@ -160,7 +160,7 @@ class Draft(_Tried, kw_only=True):
 
 
 def state_of(error: BaseException | None) -> str:
-    """What a journal calls a result with this error."""
+    """The state of a result with this error, as journals name it."""
     if error is None:
         return "done"
     return "unknown" if isinstance(error, AmbiguousOutcomeError) else "failed"
@@ -175,7 +175,7 @@ def error_facts(error: BaseException | None) -> tuple[str | None, str | None, in
 
 
 def _origin(traceback: TracebackType | None) -> TracebackType | None:
-    """`traceback` without what `unwrap` added to it before, lest it grow with each call."""
+    """`traceback` without the frames of earlier `unwrap` calls, so that it does not grow."""
     origin = traceback
     while traceback is not None:
         if traceback.tb_frame.f_code is MapFailure.unwrap.__code__:
@@ -201,24 +201,24 @@ class StreamItem(Struct, Generic[E], kw_only=True):
 
 
 class BatchProgress(Struct, frozen=True, kw_only=True):
-    """How far a batch is, at the moment it was asked.
+    """The progress of a batch at one moment.
 
     Attributes:
-        total: how many inputs there are; None when they do not tell.
-        started: how many were taken up.
-        in_flight: how many of them are under way.
-        limit: how many may be, now.
-        done: how many have a result.
-        failed: how many of these are errors.
-        unknown: how many of those are of an unknown outcome (`AmbiguousOutcomeError`).
+        total: how many inputs there are; None when that is not known.
+        started: how many inputs were begun.
+        in_flight: how many of these are under way.
+        limit: how many may be under way now.
+        done: how many inputs have a result.
+        failed: how many of `done` are errors.
+        unknown: how many of `failed` have an unknown outcome (`AmbiguousOutcomeError`).
         skipped: how many of `done` came from the journal, without a call.
-        found: how many of them are of a job's runs that were there already.
-        usage: what all of them consumed, as far as they told.
+        found: how many of `done` are runs of a job that existed already.
+        usage: what all results consumed, as far as they say.
         throttled: how often the service asked the client to slow down since the batch began.
-        cooldown: seconds for which it asked that nothing be sent, from now.
+        cooldown: seconds from now for which the service asked that nothing be sent.
         offline: for how long there has been no connection, in seconds; 0 when there is one.
-        rate: results a second, over the last half minute or so; those from the journal not counted.
-        eta: seconds until all are done at this rate; None when that cannot be told.
+        rate: results a second over the last half minute or so, without those from the journal.
+        eta: seconds until all inputs are done at this rate; None when that is not known.
     """
 
     total: int | None = None

@@ -1,8 +1,8 @@
-"""What is done for one input: a synchronous call, a run that is followed to its end, or a function
-of the caller's.
+"""The modes of a batch: for each input a synchronous call, a run that is followed to its end, or
+a function of the caller's.
 
-All of them are patient: being asked to slow down is no failure of an input, and takes as long as
-it takes.
+All modes are patient: when the service asks to slow down, the input waits for as long as needed
+and does not fail.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ C = TypeVar("C", bound=Client)
 
 
 class Attempt(Protocol):
-    """What a journal has to do with one attempt."""
+    """One attempt at an input, as a journal keeps it."""
 
     @property
     def session_id(self) -> str:
@@ -50,22 +50,22 @@ class Attempt(Protocol):
 
     @property
     def fresh(self) -> bool:
-        """Whether a journal that was used before knows that there was no attempt."""
+        """Whether a journal with earlier entries shows that there was no earlier attempt."""
 
     def note_run(self, run_id: str) -> None:
-        """The attempt is this run."""
+        """Record the id of the attempt's run."""
 
     def withdraw(self) -> None:
-        """Nothing was sent, so there was no attempt."""
+        """Undo the attempt, because nothing was sent."""
 
 
 class Mode(Protocol):
     """How one input is worked on.
 
     Attributes:
-        name: what a journal calls it.
-        traceable: whether what became of an attempt can be found out later.
-        single: whether a refusal of the service means that nothing was done for the input.
+        name: its name in a journal.
+        traceable: whether the outcome of an attempt can be found out later.
+        single: whether a refusal by the service means that nothing was done for the input.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Mode(Protocol):
     single: bool
 
     def prepare(self, input: Any) -> Any:
-        """What `work` is given for it. Raises InvalidArgumentError if it cannot be sent."""
+        """What `work` needs for the input. Raises InvalidArgumentError if it cannot be sent."""
 
     async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
         """Fill in `result`; with an `attempt`, return the output as JSON."""
@@ -81,15 +81,15 @@ class Mode(Protocol):
     async def recover(
         self, result: Draft, prepared: Any, session_id: str, run_id: str | None
     ) -> bytes | None:
-        """Where that is possible, find the run of an earlier attempt and do the same with it;
-        None when there is none."""
+        """Where that is possible, find the run of an earlier attempt and do as `work` does; return
+        None when there is no run."""
 
     def recall(self, output: bytes) -> Any:
         """The output that `work` returned once."""
 
 
 class Invoke:
-    """A synchronous call, with everything that all of them share made ready beforehand."""
+    """A synchronous call. What all calls share is prepared once."""
 
     name = "invoke"
     traceable = False
@@ -139,7 +139,7 @@ class Invoke:
     async def recover(
         self, result: Draft, prepared: Any, session_id: str, run_id: str | None
     ) -> bytes | None:
-        """Not called: a synchronous call cannot be looked up."""
+        """Never called: a synchronous call cannot be looked up."""
         raise NotImplementedError
 
     def recall(self, output: bytes) -> Any:
@@ -148,7 +148,7 @@ class Invoke:
 
 
 class Call:
-    """A coroutine function of the caller's, which is given a view of the client."""
+    """A call of the caller's coroutine function with a view of the client."""
 
     name = "call"
     traceable = False
@@ -186,7 +186,7 @@ class Call:
     async def recover(
         self, result: Draft, prepared: Any, session_id: str, run_id: str | None
     ) -> bytes | None:
-        """Not called: what a function did cannot be looked up."""
+        """Never called: what a function did cannot be looked up."""
         raise NotImplementedError
 
     def recall(self, output: bytes) -> Any:
@@ -197,9 +197,9 @@ class Call:
 class RunToEnd:
     """A background run with a session of its own, followed to its end.
 
-    If the answer to its create is lost, it is looked for by its session for `settle` seconds, and
-    never created again for want of an answer. What goes wrong once it is there says nothing about
-    the run, and is an AmbiguousOutcomeError that names it.
+    If the response to the create is lost, the run is looked for by its session for `settle`
+    seconds, and is not created again. An error after the create says nothing about the run, and
+    becomes an AmbiguousOutcomeError with its `run_id`.
     """
 
     name = "run"
@@ -263,7 +263,7 @@ class RunToEnd:
         try:
             return None if run_id is None else await self._follow(result, run_id)
         except errors.RunCanceledError:
-            if self._on_leave == "cancel":  # by the earlier start, so there is no result of it
+            if self._on_leave == "cancel":  # the earlier start canceled it: there is no result
                 return None
             raise
 
@@ -290,16 +290,16 @@ class RunToEnd:
             try:
                 found = await self._find(session)
             except errors.DynamiqError:
-                found = None  # what was lost is the item's error, whatever became of the search
+                found = None  # the lost create is the item's error, not the failed search
             if found is not None:
                 return found
         raise lost
 
     async def _find(self, session_id: str) -> Run | None:
-        """The run of a session, which may take a while to show up.
+        """The run of a session, which may appear in the list with a delay.
 
         Raises:
-            DynamiqError: nobody can tell.
+            DynamiqError: it could not be found out.
         """
         return await self._service.search(session_id, self._options, settle=self._settle)
 
@@ -330,8 +330,8 @@ class RunToEnd:
 
 
 def run_session(session_id: str | UUID | None, retry: bool | None, journal: object) -> str | None:
-    """The one session for all runs, where the caller wants that: then a run whose answer was lost
-    cannot be found again by a session of its own."""
+    """The session that all runs share, if the caller gives one. Then a run whose create got no
+    response cannot be found by a session of its own."""
     if retry:
         raise errors.InvalidArgumentError(
             "in mode 'run' the one run there is is found again, and retry=True may make it two",
@@ -356,7 +356,7 @@ def _not_awaitable(made: object) -> errors.InvalidArgumentError:
 
 
 def _withdraw_unsent(request: Request, attempt: Attempt | None) -> None:
-    """Who is cancelled while the request waits for its turn has sent nothing."""
+    """Withdraw an attempt that was cancelled while its request waited to be sent."""
     if attempt is not None and not request.taken:
         attempt.withdraw()
 
@@ -375,8 +375,8 @@ def _with_limit(options: SendOptions, given: RequestOptions) -> SendOptions:
 
 
 def _keep_misfit(result: Draft, error: errors.ResponseDecodeError) -> None:
-    """There is an output, and it is not of the type asked for: an error for the caller, while a
-    journal keeps what came out. Anything else is raised on."""
+    """Record an output that does not fit the type asked for as an error for the caller. A journal
+    still keeps the output. Any other error is raised again."""
     if not isinstance(error.__cause__, msgspec.ValidationError):
         raise error
     result.error = error
@@ -385,7 +385,7 @@ def _keep_misfit(result: Draft, error: errors.ResponseDecodeError) -> None:
 def unseen(
     what: str, error: errors.DynamiqError, run_id: str | None = None
 ) -> errors.AmbiguousOutcomeError:
-    """What became of a run is not known: `what`, because of `error`."""
+    """The error for a run whose outcome is not known: `what` is unknown because of `error`."""
     timed_out = isinstance(error, errors.APITimeoutError)
     kind = errors.AmbiguousTimeoutError if timed_out else errors.AmbiguousConnectionError
     return error.retold(kind, f"{what}: {error.message}", run_id=run_id)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class FanOutOptions(TypedDict, total=False):
-    """What every batch can be told."""
+    """The arguments of every batch."""
 
     concurrency: int | Adaptive
     key: KeyOf
@@ -45,7 +45,7 @@ class FanOutOptions(TypedDict, total=False):
 
 
 class BatchOptions(FanOutOptions, SendingOptions, total=False):
-    """The arguments of `AsyncApp.batch` that have no part in its type."""
+    """The arguments of `AsyncApp.batch` that do not change the type it returns."""
 
     mode: Literal["invoke", "run"] | None
     job: str | None
@@ -60,7 +60,7 @@ class BatchOptions(FanOutOptions, SendingOptions, total=False):
 
 
 class MapOptions(BatchOptions, total=False):
-    """The arguments of `AsyncApp.map` that have no part in its type."""
+    """The arguments of `AsyncApp.map` that do not change the type it returns."""
 
     ordered: bool
 
@@ -86,7 +86,7 @@ class StreamManyOptions(SendingOptions, total=False):
 
 
 def demand_of(concurrency: int | Adaptive, rate: float | str | None) -> Demand:
-    """What a batch asks of its client's gate."""
+    """What a batch demands of its client's limiter."""
     interval = rate_interval(rate, "rate")
     if isinstance(concurrency, Adaptive):
         return Demand(concurrency.max, concurrency, interval)

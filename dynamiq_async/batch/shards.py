@@ -13,10 +13,10 @@ Shard = str | tuple[int, int]
 
 
 def shard_of(shard: Shard) -> tuple[int, int]:
-    """Which part of how many, from 1.
+    """The number of the part, from 1, and the number of parts.
 
     Raises:
-        InvalidArgumentError: `shard` says no such thing.
+        InvalidArgumentError: `shard` has another form.
     """
     parts: Any = shard
     if isinstance(shard, str):
@@ -32,13 +32,13 @@ def shard_of(shard: Shard) -> tuple[int, int]:
 
 
 def part_of(shard: Shard) -> Callable[[Key], bool]:
-    """Whether a key is of this part of the inputs."""
+    """A function that says whether a key belongs to this part of the inputs."""
     from hashlib import blake2b  # here, because few batches have shards, and it slows the start
 
     number, count = shard_of(shard)
 
     def is_ours(key: Key) -> bool:
-        # What another process computes must be the same, so it cannot be `hash`.
+        # Every process must compute the same value, which `hash` does not guarantee.
         digest = blake2b(str(key).encode(errors="surrogatepass"), digest_size=8).digest()
         return int.from_bytes(digest) % count == number - 1
 

@@ -1,4 +1,4 @@
-"""When a batch cannot go well any more: rules that are told each result, and say why to stop."""
+"""Rules that stop a batch that can no longer succeed. They see each result, and say why to stop."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ if TYPE_CHECKING:
     from dynamiq_async.batch.models import MapResult
 
 CODELESS_REFUSALS = 5
-"""So many 403 that name no code stop a batch in which no call succeeded."""
+"""This many 403 responses without a code stop a batch in which no call succeeded."""
 
 LONG_WAITS = 3
-"""So many waits over `max_retry_after` in a row, without a success between them, stop a batch."""
+"""This many waits over `max_retry_after` in a row, with no success between them, stop a batch."""
 
 SHARE_FROM = 100
-"""A share of failures is looked at once so many inputs are finished."""
+"""The share of failures is checked once this many inputs are finished."""
 
 
 class StopRules:
-    """Whether a batch is to go on.
+    """Decides whether a batch goes on.
 
     Args:
-        max_failures: how many inputs may fail, or, below 1 and not an integer, which share of those
-            that are finished; None for any number.
-        max_wait: the longest wait that the client takes from a server, in seconds.
+        max_failures: how many inputs may fail; a float below 1 is a share of the finished inputs;
+            None for any number.
+        max_wait: the longest wait that the client accepts from a server, in seconds.
 
     Attributes:
         cause: the error that stops the batch; None while it may go on.
-        why: the same in words.
+        why: the reason in words.
 
     Raises:
-        InvalidArgumentError: `max_failures` is no such number.
+        InvalidArgumentError: `max_failures` is neither a count nor such a share.
     """
 
     def __init__(self, max_failures: float | None, max_wait: float) -> None:
@@ -47,7 +47,7 @@ class StopRules:
         self._refused = self._waits = 0
 
     def judge(self, result: MapResult[Any]) -> None:
-        """Take note of one more result, which did not come from a journal."""
+        """Judge one more result, which did not come from a journal."""
         error = result.error
         self._finished += 1
         if error is None:
@@ -59,8 +59,8 @@ class StopRules:
             self.cause, self.why = error, why
 
     def spares(self, error: Exception) -> bool:
-        """Whether the error says nothing about its input, and nothing was done for that: a batch
-        that goes on later has to call it again."""
+        """Whether the error says nothing about its input, and nothing was done for the input. Then
+        a later start of the batch has to call the input again."""
         if isinstance(error, errors.AmbiguousOutcomeError):
             return False
         return (
@@ -73,7 +73,7 @@ class StopRules:
         if isinstance(error, errors.ConnectError):
             return str(error)
         if isinstance(error, errors.RunError | errors.APIResponseError):
-            # The service took the call: what failed was the workflow, or its output's reading.
+            # The service took the call: the workflow failed, or its output could not be read.
             self._succeeded += 1
             self._waits = 0
         elif _refuses_all(error):
@@ -121,7 +121,7 @@ def _waits_too_long(error: BaseException, longest: float) -> bool:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status, also of the response for which the end of a run was not seen."""
+    """The HTTP status, also of an error because of which the end of a run was not seen."""
     if isinstance(error, errors.APIStatusError | errors.AmbiguousOutcomeError):
         return error.status
     return None

@@ -38,13 +38,13 @@ E = TypeVar("E")
 class StreamMany(FanOutIterator[StreamItem[E]]):
     """The events of many streams as they come, from `AsyncApp.stream_many`.
 
-    Each stream's events are in their order, and behind them is one item with its `result`. Who
-    does not read holds the streams back.
+    Each stream's events come in their order, followed by one item with its `result`. A slow reader
+    slows the streams down.
     """
 
 
 class _StreamHandler:
-    """One stream after another."""
+    """Opens a stream for each item, and returns its events and its result."""
 
     emit: Callable[[list[StreamItem[Any]]], Awaitable[None]]
 
@@ -129,7 +129,7 @@ def stream_app(
         stream: AppStream[Any] | RunStream[Any] = start(input, **options)
         return stream
 
-    open_stream({})  # sends nothing, and finds what is wrong with the options
+    open_stream({})  # checks the options, and sends nothing
     api = api_of(app)
     sender, rules = api.sender, StopRules(max_failures, api.options.policy.max_wait)
     tally = Tally(rules, sender.telemetry)

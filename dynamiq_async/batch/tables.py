@@ -1,6 +1,6 @@
 """Tables of results: record batches for programs, and Parquet, Arrow and CSV files.
 
-Rows are written in groups as they come, so the memory that a file takes does not grow with it.
+Rows are written in groups as they come, so memory does not grow with the file.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from dynamiq_async.batch.columns import Columns
 
 TableFormat = Literal["jsonl", "csv", "parquet", "arrow"]
-"""What results can be written as. Arrow is the IPC file format, which Feather is too."""
+"""The formats for results. Arrow is the IPC file format, which is the same as Feather."""
 
 GROUP_ROWS = 10_000
 GROUP_CHARACTERS = 32 * 1024 * 1024
-"""A group of rows is written when it has so many rows, or so much text."""
+"""A group of rows is written when it reaches this many rows, or this many characters of text."""
 
 _SUFFIXES: dict[str, TableFormat] = {
     ".parquet": "parquet",
@@ -40,8 +40,7 @@ _SUFFIXES: dict[str, TableFormat] = {
 
 
 def format_of(path: str | PathLike[str], given: str | None = None) -> TableFormat:
-    """The format of a file: the one that is given, else the one that its name ends in, else JSON
-    lines.
+    """The format of a file: the one given, else the one of its name's suffix, else JSON lines.
 
     Raises:
         InvalidArgumentError: there is no such format.
@@ -63,12 +62,12 @@ def check_installed() -> None:
 
 
 def read_table(format: TableFormat, file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a Parquet or Arrow file, each with its number from 1. The file can be read
-    anywhere, and is its opener's to close.
+    """The rows of a Parquet or Arrow file, each with its number from 1. The file must be seekable,
+    and the caller closes it.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
-        InvalidArgumentError: it is no such file.
+        InvalidArgumentError: the file does not have this format, or cannot be read.
     """
     arrow = _arrow.pyarrow()
     read = _arrow.parquet_batches if format == "parquet" else _arrow.arrow_batches
@@ -85,19 +84,19 @@ class TableFile(Protocol):
     """Writes rows to a file."""
 
     def add(self, row: Sequence[Any]) -> None:
-        """Write a row, now or with others."""
+        """Write a row, at once or with its group."""
 
     def close(self) -> None:
-        """Write what is left, and the file's end. The file is its opener's to close."""
+        """Write the remaining rows and the file's end. The caller closes the file."""
 
 
 def table_file(
     file: BinaryIO | io.RawIOBase, format: Literal["csv", "parquet", "arrow"], columns: Columns
 ) -> TableFile:
-    """What writes rows to `file`.
+    """A writer of rows to `file`.
 
     Raises:
-        MissingExtraError: it takes pyarrow, which is not installed.
+        MissingExtraError: the format needs pyarrow, which is not installed.
     """
     return CSVFile(file, columns) if format == "csv" else ArrowFile(file, format, columns)
 
@@ -119,7 +118,7 @@ class ArrowFile:
         self._characters = 0
 
     def add(self, row: Sequence[Any]) -> None:
-        """Take a row; write a group when there is enough for one."""
+        """Add a row, and write a group when it is full."""
         self._rows.append(row)
         self._characters += sum(len(row[n] or "") for n in self._texts)
         if len(self._rows) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
@@ -137,7 +136,7 @@ class ArrowFile:
 
 
 class CSVFile:
-    """A CSV file: a header, texts as they are, nothing where there is no value."""
+    """A CSV file with a header. Texts are written as they are, and a missing value is empty."""
 
     def __init__(self, file: BinaryIO | io.RawIOBase, columns: Columns) -> None:
         import csv  # here, because few batches write one, and it slows the start
@@ -155,7 +154,7 @@ class CSVFile:
         self._line.truncate()
 
     def close(self) -> None:
-        """All is written."""
+        """Do nothing: every row is written already."""
 
 
 def _cell(value: Any) -> Any:
@@ -169,7 +168,7 @@ def _cell(value: Any) -> Any:
 
 
 class Rows:
-    """Rows on their way to a record batch.
+    """Collects rows for a record batch.
 
     Args:
         columns: of the rows.
@@ -186,14 +185,14 @@ class Rows:
         return len(self._rows)
 
     def add(self, row: Sequence[Any]) -> None:
-        """Take a row."""
+        """Add a row."""
         self._rows.append(row)
 
     def take(self) -> Any:
-        """A `pyarrow.RecordBatch` of the rows so far."""
+        """Remove the rows so far, and return them as a `pyarrow.RecordBatch`."""
         rows, self._rows = self._rows, []
         return _arrow.record_batch(self._schema, rows)
 
     def table(self, batches: Sequence[Any]) -> Any:
-        """A `pyarrow.Table` of such batches."""
+        """A `pyarrow.Table` of these record batches."""
         return _arrow.pyarrow().Table.from_batches(batches, self._schema)

@@ -20,7 +20,7 @@ SAMPLES = 30
 
 
 class Tally:
-    """The figures of a batch, and the rules by which they stop it."""
+    """The figures of a batch, and the rules by which its results can stop it."""
 
     def __init__(self, rules: StopRules, telemetry: Telemetry) -> None:
         self.rules = rules
@@ -43,7 +43,7 @@ class Tally:
         self._sample(perf_counter())
 
     def end(self) -> None:
-        """Note the time, so that the rate stays as it is."""
+        """Record the time of the end, so that the rate no longer changes."""
         self._ended_at = perf_counter()
 
     def count(self, result: MapResult[Any], time: float) -> None:

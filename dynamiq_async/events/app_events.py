@@ -1,10 +1,10 @@
-"""The events of an App's stream: passive Structs, and views of what readers need.
+"""The events of an App's stream: passive Structs, with views for what readers need.
 
 A root stream's message is the event that Dynamiq's open-source library emits: an envelope whose
-`data` depends on who sent it (an LLM node, an agent, a question, the workflow itself). Decoding
-validates the envelope and keeps `data` as raw JSON; the views decode just what they return.
-So an event costs little until it is looked at, unknown shapes come through untouched, and events
-hold no containers, which lets them stay out of the garbage collector's sight (`gc=False`).
+`data` depends on its sender (an LLM node, an agent, a question, the workflow itself). Decoding
+validates the envelope and keeps `data` as raw JSON; a view decodes only what it returns. So an
+event costs little until a view is used, unknown shapes stay unchanged, and events hold no
+containers, so that the garbage collector need not track them (`gc=False`).
 
 Shapes in this module were seen in the vendor's library unless a docstring says otherwise.
 """
@@ -38,13 +38,13 @@ WORKFLOW_TYPE = "dynamiq.workflows.Workflow"
 """The `source.type` of a workflow's own event, which is the last one of its stream."""
 
 AGENT_TYPE = "dynamiq.nodes.agents.Agent"
-"""The `source.type` of an agent, whose events are what it thinks, does and says."""
+"""The `source.type` of an agent's events: its thoughts, tool calls and answers."""
 
 ERROR_EVENT = "error"
-"""Our guess at how an error that is no workflow's would be named on a stream."""
+"""The event name of an error that does not come from a workflow (our guess)."""
 
 SEVERAL_TOOLS = "run_parallel"
-"""What an agent calls its action when it calls several tools at once."""
+"""The name of an agent's action that calls several tools at once."""
 
 
 class Source(Struct, frozen=True, gc=False):
@@ -56,7 +56,7 @@ class Source(Struct, frozen=True, gc=False):
     type: str | None = None
 
 
-# What is not text is typed `Any`: a field of an unforeseen type must not cost the reader the text.
+# Fields other than text are typed `Any`: a field of an unexpected type must not lose the text.
 class _Delta(Struct, frozen=True):
     content: Any = None
     step: Any = None
@@ -77,7 +77,7 @@ class _Tool(Struct, frozen=True):
 
 
 class _Step(Struct, frozen=True, kw_only=True):
-    """What an agent says of a tool call, whichever step it is."""
+    """An agent's data about any step of a tool call."""
 
     tool_run_id: str = ""
     name: str = ""
@@ -91,7 +91,7 @@ class _Step(Struct, frozen=True, kw_only=True):
 
 
 class _Asked(Struct, frozen=True, kw_only=True):
-    """What a node asks of a person: an approval's fields, and those of a message."""
+    """A node's question to a person: the fields of an approval, and those of a message."""
 
     request_id: str = ""
     template: str = ""
@@ -112,7 +112,8 @@ _STATUS: dict[str, ToolCallStatus] = {
     "tool": "completed",
     "tool_input_error": "failed",
 }
-"""What an agent's step means to a tool call; of the thoughts, the finished ones that chose one."""
+"""The status of a tool call for each step of an agent. Of `reasoning`, only finished thoughts that
+chose a tool count."""
 
 
 class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
@@ -125,12 +126,12 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
             belongs together by it.
         event: the name configured on the streaming node: `data` by default on the platform,
             `streaming` in the library.
-        source: who sent it.
+        source: the sender of the event.
         raw_data: `data` as the JSON that arrived.
         raw: the whole message as the JSON that arrived.
 
-    Its views are those of `Event` and, for what only this wire has, `thought`, `notice` and
-    `finish_reason`.
+    Its views are those of `Event`, and `thought`, `notice` and `finish_reason`, which only this
+    stream has.
     """
 
     run_id: str | None = None
@@ -206,11 +207,11 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def tool_call(self) -> ToolCall | None:
-        """A step in the life of an agent's tool call. `data` has what else the agent tells of it,
-        such as the tool's type and its files.
+        """A step of an agent's tool call. `data` has the agent's other facts about it, such as the
+        tool's type and its files.
 
-        That an `input` is a piece of the text, and not all of it so far, is our guess. Of several
-        tools at once, each call is told by itself when it has ended.
+        It is our guess that an `input` is a piece of the text, and not all of it so far. If several
+        tools are called at once, each call has an event of its own when it has ended.
         """
         delta = self._delta()
         step, content = delta.step, delta.content
@@ -239,12 +240,12 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens an LLM node consumed, on the one chunk that tells."""
+        """The tokens that an LLM node consumed, on the one chunk that has them."""
         return usage_of(self._chunk().usage)
 
     @property
     def question(self) -> Question | None:
-        """What a node asks a person. The parts of a question that has several are `questions` in
+        """A node's question to a person. If it has several parts, they are `questions` in
         `data`."""
         kind, asked = self._asked()
         if kind in ("", "info"):
@@ -259,12 +260,13 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def notice(self) -> str:
-        """What a node tells a person, who is not to answer it, or `""`."""
+        """A node's message to a person that needs no answer, or `""`."""
         kind, asked = self._asked()
         return asked.prompt if kind == "info" else ""
 
     def _asked(self) -> tuple[str, _Asked]:
-        """What a person is asked or told, and its kind: `approval`, `feedback`, `info` or `""`."""
+        """The kind of a node's message to a person (`approval`, `feedback`, `info` or `""`), and
+        the message."""
         raw = bytes(self.raw_data)
         if self.is_final or (b'"mutable_data_params"' not in raw and b'"prompt"' not in raw):
             return "", _NOT_ASKED
@@ -280,9 +282,9 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def is_final(self) -> bool:
-        """Whether this is the workflow's own event, behind which nothing follows.
+        """Whether this is the workflow's own event, after which nothing follows.
 
-        An error that comes in place of it counts too (our guess: none has been seen).
+        An error in its place counts too (our guess: none has been seen).
         """
         source = self.source
         if source is None:
@@ -291,8 +293,8 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def error(self) -> str | None:
-        """On the final event of a run that failed or was canceled: why, as a sentence. `data` has
-        what stands there."""
+        """On the final event of a run that failed or was canceled: the reason as a sentence. `data`
+        has the original."""
         failure = self._failure()
         return None if failure is None else failure.reason
 
@@ -303,8 +305,8 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
         return failure is not None and failure.canceled
 
     def _failure(self) -> Failure | None:
-        """How the workflow failed, on its final event. What takes that event's place without
-        a source is an error, whatever it says."""
+        """How the workflow failed, on its final event. A final event without a source is an error,
+        whatever its data."""
         if not self.is_final:
             return None
         data = self._view(_decode_any)
@@ -315,7 +317,7 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def nodes(self) -> dict[str, NodeResult]:
-        """On the final event of a workflow that came through: each node's result, by the node's
+        """On the final event of a workflow that did not fail: each node's result, by the node's
         id."""
         data = self._view(_decode_any) if self.is_final else None
         if not isinstance(data, dict) or self.error is not None:
@@ -324,14 +326,14 @@ class StreamEvent(_json.KeepsRaw, Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def node_failures(self) -> dict[str, NodeResult]:
-        """The nodes that failed within a workflow that came through all the same."""
+        """The nodes that failed in a workflow that did not fail itself."""
         return failures(self.nodes)
 
 
 class BrokenEvent(StreamEvent, frozen=True, gc=False, kw_only=True):
-    """An event that is not JSON, handed out because the stream was opened to pass such on.
+    """An event that is not JSON, returned because the stream has `on_bad_event="pass"`.
 
-    `raw_data` and `raw` hold what arrived, and `data` is the same as text.
+    `raw_data` and `raw` hold the bytes that arrived, and `data` is the same as text.
     """
 
     @property
@@ -348,14 +350,14 @@ def _is_finished(thought: dict[str, Any]) -> bool:
 
 
 def stream_event(data: bytes) -> StreamEvent | None:
-    """The event for a message that does not fit `StreamEvent`, or None where there is none in it.
+    """The event for a message that does not fit `StreamEvent`; None if the message is no event.
 
-    Fields that are there and of the right type are kept. A message without `data` becomes the
-    event's data as a whole, so that nothing is lost; if it has an `error`, it is the error of the
-    stream. `[DONE]`, the end marker of other vendors, is no event, and neither is an empty text,
-    which some servers send to keep a connection alive.
+    Fields that exist and have the right type are kept. A message without `data` becomes the event's
+    data as a whole, so that nothing is lost; if it has an `error`, it is the error of the stream.
+    `[DONE]`, the end marker of other vendors, is no event, and neither is an empty text, which some
+    servers send to keep a connection alive.
 
-    Raises one of `_json.DECODE_ERRORS` when it is not JSON.
+    Raises one of `_json.DECODE_ERRORS` when the message is not JSON.
     """
     if data.strip() in (b"", b"[DONE]"):
         return None
@@ -384,8 +386,8 @@ def stream_event(data: bytes) -> StreamEvent | None:
 
 
 def error_event(data: bytes) -> StreamEvent:
-    """The event for the data of a server-sent event that is named `error`, whatever the data is: an
-    object, a text in JSON or one as it stands. Only what names its source is a node's event."""
+    """The event for the data of a server-sent event named `error`. The data may be an object,
+    a text in JSON or plain text. It is a node's event only if it names its source."""
     try:
         message = _json.decode(data)
     except _json.DECODE_ERRORS:

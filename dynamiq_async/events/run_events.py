@@ -1,7 +1,6 @@
 """The events of a run's stream.
 
-The data of each type that is known has a Struct here. That of another type is added to
-`DATA_TYPES`.
+The data of each known type has a Struct here. A new type is added to `DATA_TYPES`.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ TERMINAL_EVENTS = frozenset({COMPLETED, FAILED, CANCELED})
 REASONING_DELTA, RESPONSE_DELTA = "agent.reasoning.delta", "agent.response.delta"
 DELTAS = frozenset({REASONING_DELTA, RESPONSE_DELTA})
 QUESTION_EVENTS = frozenset({"agent.human_feedback.requested", "approval_request.created"})
-# Of these only the names are known, and those second-hand.
+# Only the names of these are known, and only second-hand.
 APPROVED, REJECTED = "run.approval_request.confirmed", "run.approval_request.rejected"
 FEEDBACK_RECEIVED = "run.human_feedback.received"
 ANSWER_EVENTS = frozenset({APPROVED, REJECTED, FEEDBACK_RECEIVED})
@@ -46,7 +45,7 @@ class InputRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         id: also called `request_id` (our guess).
-        type: `approval_request`, `human_feedback`, or one added since.
+        type: `approval_request`, `human_feedback`, or a newer type.
     """
 
     id: str | None = None
@@ -57,7 +56,7 @@ class InputRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     editable_params: list[str] | None = None
 
     def as_question(self, kind: str = "") -> Question:
-        """The question. `kind` is what it is where no type says that."""
+        """The question. `kind` is its kind if there is no `type`."""
         return Question(
             id=self.id or self.request_id or "",
             kind=_KINDS.get(self.type, self.type) if self.type else kind,
@@ -100,7 +99,7 @@ class RunTool(Struct, frozen=True, kw_only=True):
 
 
 class ToolCallCompleted(Struct, frozen=True, kw_only=True):
-    """The data of `agent.tool_call.completed`. `result` is a JSON text, as it came."""
+    """The data of `agent.tool_call.completed`. `result` is a JSON text, not decoded."""
 
     id: str | None = None
     object: str | None = None
@@ -122,14 +121,14 @@ DATA_TYPES: dict[str, type[Struct]] = {
     "agent.human_feedback.requested": InputRequest,
     "approval_request.created": InputRequest,
 }
-"""What `RunEvent.data` is decoded to, by event type; any other type's data comes as it is."""
+"""The Struct to which `RunEvent.data` is decoded, by event type. Other data stays as it is."""
 
 _decoders = {name: msgspec.json.Decoder(type_).decode for name, type_ in DATA_TYPES.items()}
 _decode_any = msgspec.json.Decoder().decode
 
 
 class _Told(Struct, frozen=True):
-    """What the data of any event may tell beside the rest."""
+    """The optional facts in the data of any event."""
 
     entity_id: Any = None
     usage: Any = None
@@ -144,7 +143,7 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
 
     Attributes:
         type: such as `agent.reasoning.delta`. The list is open.
-        sequence: the position in the run's stream, strictly increasing; what to resume behind.
+        sequence: the position in the run's stream, strictly increasing; a stream resumes after it.
         id, timestamp: of the event; the time is an RFC 3339 text.
         raw_data: `data` as the JSON that arrived.
         raw: the whole event as the JSON that arrived.
@@ -165,8 +164,8 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
 
     @property
     def data(self) -> Any:
-        """`data` as its Struct in `DATA_TYPES`, or plain where the type is not known or the data
-        does not fit. Decoded anew on each access.
+        """`data` as its Struct in `DATA_TYPES`, or as plain JSON values where the type is not known
+        or the data does not fit. Decoded anew on each access.
 
         Raises:
             EventDecodeError: it holds what Python cannot (such as a number of thousands of digits).
@@ -175,7 +174,7 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
             try:
                 return _json.decode_with(decode, self.raw_data)
             except _json.DECODE_ERRORS:
-                pass  # of another shape than documented: it comes through as it is
+                pass  # of another shape than documented: decoded as plain values
         try:
             return _json.decode_with(_decode_any, self.raw_data)
         except _json.DECODE_ERRORS as error:
@@ -205,7 +204,7 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
 
     @property
     def tool_call(self) -> ToolCall | None:
-        """A tool call of an agent, which the service tells of when it is completed."""
+        """A tool call of an agent. The service sends it when the call is completed."""
         call = _view(self, ToolCallCompleted)
         if call is None:
             return None
@@ -219,7 +218,7 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
 
     @property
     def question(self) -> Question | None:
-        """What the run asks a person."""
+        """The run's question to a person."""
         request = _view(self, InputRequest)
         if request is None:
             return None
@@ -229,13 +228,13 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
 
     @property
     def usage(self) -> Usage | None:
-        """What was consumed, where the event's data tells that as `usage` (our guess: no such data
-        has been seen)."""
+        """The usage, where the event's data has `usage` (our guess: no such data has been
+        seen)."""
         return usage_of(self._told().usage)
 
     @property
     def entity_id(self) -> str | None:
-        """The node that the event is about, where its data tells that (the same guess)."""
+        """The node that the event is about, where its data has `entity_id` (the same guess)."""
         entity_id = self._told().entity_id
         return entity_id if isinstance(entity_id, str) else None
 
@@ -247,7 +246,7 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
 
     @property
     def error(self) -> str | None:
-        """On the terminal event of a run that failed or was canceled: why, as a sentence."""
+        """On the terminal event of a run that failed or was canceled: the reason as a sentence."""
         failure = self._failure()
         return None if failure is None else failure.reason
 
@@ -272,7 +271,7 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
     @property
     def nodes(self) -> dict[str, NodeResult]:
         """On the terminal event: each node's result, by the node's id, where the run's output is
-        the map of them."""
+        the map of nodes."""
         state = self.state if self.is_final else None
         output = state.output if state is not None else None
         try:
@@ -282,20 +281,21 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
 
     @property
     def node_failures(self) -> dict[str, NodeResult]:
-        """The nodes that failed, whatever became of the run."""
+        """The nodes that failed, whether or not the run failed."""
         return failures(self.nodes)
 
 
 class BrokenRunEvent(RunEvent, frozen=True, kw_only=True):
-    """An event that is not JSON, or tells no position, handed out because the stream was opened to
-    pass such on.
+    """An event that is not JSON or has no position, returned because the stream has
+    `on_bad_event="pass"`.
 
-    `type` is empty, and `sequence` that of the event before it: a stream is resumed as if it had
-    not come. `raw_data` and `raw` hold what arrived, and `data` is the same as text.
+    `type` is empty, and `sequence` is that of the event before it: a stream is resumed as if this
+    event had not come. `raw_data` and `raw` hold the bytes that arrived, and `data` is the same as
+    text.
     """
 
     type: str = ""
-    sequence: int = -1  # until the stream puts it in its place
+    sequence: int = -1  # until the stream sets it
 
     @property
     def raw(self) -> bytes:
@@ -315,7 +315,7 @@ def _decoded(result: Any) -> Any:
 
 
 def stored_event(data: Raw) -> RunEvent:
-    """An event of a list, as tolerantly as one of a stream. Raises one of `_json.DECODE_ERRORS`."""
+    """An event of a list, read as tolerantly as one of a stream. Raises one of `DECODE_ERRORS`."""
     try:
         event = _json.decode_with(_decode_event, data)
     except msgspec.ValidationError:
@@ -325,12 +325,11 @@ def stored_event(data: Raw) -> RunEvent:
 
 
 def run_event(data: bytes) -> RunEvent | None:
-    """The event for data that does not fit `RunEvent` to the letter, such as a sequence number
-    that is a text; None where there is none in it, only a sign of life (a guess: heartbeats are
-    documented as comments).
+    """The event for data that does not fit `RunEvent` exactly, such as a sequence number that is
+    a text; None if it is only a heartbeat (our guess: heartbeats are documented as comments).
 
-    Raises one of `_json.DECODE_ERRORS` when it is no event: without a position it cannot be handed
-    out once and in order.
+    Raises one of `_json.DECODE_ERRORS` when it is no event: without a position it cannot be
+    returned once and in order.
     """
     if data.strip() in (b"", b"[DONE]"):
         return None
@@ -351,7 +350,7 @@ _decode_event = msgspec.json.Decoder(RunEvent).decode
 
 
 def _view(event: RunEvent, kind: type[T]) -> T | None:
-    """The event's data, where it is of this kind."""
+    """The event's data as `kind`; None where it is of another kind."""
     if DATA_TYPES.get(event.type) is not kind:
         return None
     try:

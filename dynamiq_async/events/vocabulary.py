@@ -1,7 +1,7 @@
-"""The vocabulary of events: the views that every event has, whichever wire it came by.
+"""The vocabulary of events: the views that every event has, whatever stream it came from.
 
-`AsyncApp.stream` and WebSockets hand out `StreamEvent`s, the streams of runs `RunEvent`s. What the
-two wires send differs in name and shape. The views of `Event` are the same on both, so that
+`AsyncApp.stream` and WebSockets return `StreamEvent`s, and the streams of runs return `RunEvent`s.
+Their messages differ in names and shapes. The views of `Event` are the same for both, so that
 a function over events is written once.
 """
 
@@ -20,23 +20,23 @@ ToolCallStatus = Literal["started", "input", "called", "completed", "failed"]
 
 
 class ToolCall(Struct, frozen=True, kw_only=True):
-    """One step in the life of an agent's tool call.
+    """One step of an agent's tool call.
 
     Attributes:
-        id: ties the steps of one call together; `""` where it was not told.
-        name: the tool's; `""` where it was not told.
+        id: the same for all steps of one call; `""` where the event has none.
+        name: the tool's; `""` where the event has none.
         input: the arguments; with the status `input` a piece of them, as text.
-        output: what the tool returned or, of a failed call, what went wrong.
+        output: the tool's return value, or the error of a failed call.
         status: which step this is.
 
             - `started`: the agent is about to call the tool, and the input is still to come.
             - `input`: a piece of the input.
-            - `called`: the input is whole.
+            - `called`: the input is complete.
             - `completed`: the tool has returned.
             - `failed`: the tool failed, or the input could not be used.
 
-            A call has one of the last two at its end, and any of the others before it, or none:
-            a run tells of calls that are completed only.
+            A call ends with one of the last two. Any of the others may come before it, or none:
+            a run only reports completed calls.
     """
 
     id: str = ""
@@ -47,15 +47,16 @@ class ToolCall(Struct, frozen=True, kw_only=True):
 
 
 class Question(Struct, frozen=True, kw_only=True):
-    """What a workflow asks a person. It is plain data; who can answer it takes it as an argument.
+    """A workflow's question to a person. It is plain data; methods that answer it take it as an
+    argument.
 
     Attributes:
-        id: what the answer refers to; `""` where there is none. Two questions of one node can
-            carry the same id.
-        kind: `approval` wants a yes or no, `feedback` a text. Kinds that a service adds come as it
-            names them; `""` where it names none.
-        prompt: what is asked.
-        params: what is to be approved.
+        id: the id that the answer refers to; `""` where there is none. Two questions of one node
+            can have the same id.
+        kind: `approval` needs a yes or no, `feedback` a text. Kinds that a service adds keep their
+            names; `""` where there is none.
+        prompt: the text of the question.
+        params: the parameters to approve.
         editable_params: the names of those `params` that an approval may change.
     """
 
@@ -66,8 +67,8 @@ class Question(Struct, frozen=True, kw_only=True):
     editable_params: list[str] = field(default_factory=list)
 
     def check_kind(self, kind: Literal["approval", "feedback"], argument: str) -> None:
-        """Raise InvalidArgumentError, which names `argument`, where the answer has to be of the
-        other kind. A question of a kind that is not known takes either."""
+        """Raise InvalidArgumentError, which names `argument`, if the answer must be of the other
+        kind. A question of an unknown kind accepts both."""
         if self.kind == kind:
             return
         if self.kind == "approval":
@@ -89,7 +90,7 @@ class Question(Struct, frozen=True, kw_only=True):
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """What was consumed, in tokens; `cost` in US dollars where the library knows it."""
+    """The tokens consumed, and their `cost` in US dollars where the library knows it."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -112,8 +113,8 @@ _OTHER = {
 
 
 def usage_of(told: Any) -> Usage | None:
-    """`usage` as a service writes it; some say input and output instead of prompt and completion,
-    and leave out the total."""
+    """The `Usage` in a service's `usage`. Some services say input and output instead of prompt and
+    completion, and leave out the total."""
     if not isinstance(told, dict):
         return None
     usage = _json.fitting({name: told.get(_OTHER[name]) for name in _OTHER} | told, Usage)
@@ -125,7 +126,7 @@ def usage_of(told: Any) -> Usage | None:
 
 class NodeResult(Struct, frozen=True, kw_only=True):
     """How one node of a workflow ended. `status` is `success`, `failure`, `skip`, `canceled`,
-    `undefined`, or one added since."""
+    `undefined`, or a newer one."""
 
     status: str
     input: Any = None
@@ -139,13 +140,13 @@ class NodeResult(Struct, frozen=True, kw_only=True):
 
 
 def failures(nodes: Mapping[str, NodeResult]) -> dict[str, NodeResult]:
-    """Those nodes that failed."""
+    """The nodes that failed."""
     return {id: node for id, node in nodes.items() if node.status == "failure"}
 
 
 class Event(Protocol):
-    """What every event of a stream shows. No view raises; one that is not of an event's kind is
-    empty there."""
+    """The views of every event of a stream. No view raises; a view that does not apply to an event
+    is empty."""
 
     @property
     def text(self) -> str:
@@ -157,15 +158,15 @@ class Event(Protocol):
 
     @property
     def tool_call(self) -> ToolCall | None:
-        """A step in the life of an agent's tool call."""
+        """A step of an agent's tool call."""
 
     @property
     def question(self) -> Question | None:
-        """What a person is asked, and has to answer."""
+        """The question that a person has to answer."""
 
     @property
     def usage(self) -> Usage | None:
-        """What was consumed, where the event tells."""
+        """The tokens consumed, where the event has them."""
 
     @property
     def is_final(self) -> bool:
@@ -173,19 +174,19 @@ class Event(Protocol):
 
     @property
     def error(self) -> str | None:
-        """On the final event of what failed or was canceled: why, as a sentence."""
+        """On the final event of a failed or canceled run: the reason as a sentence."""
 
     @property
     def canceled(self) -> bool:
-        """Whether this is the final event of what was canceled; it has an `error`, too."""
+        """Whether this is the final event of a canceled run; then it also has an `error`."""
 
     @property
     def nodes(self) -> Mapping[str, NodeResult]:
-        """On the final event: each node's result, by the node's id, where the event tells."""
+        """On the final event: each node's result, by the node's id, where the event has them."""
 
     @property
     def node_failures(self) -> Mapping[str, NodeResult]:
-        """Those of `nodes` that failed. A workflow may come through all the same."""
+        """The failed ones of `nodes`. The workflow itself need not have failed."""
 
     @property
     def entity_id(self) -> str | None:
@@ -193,7 +194,7 @@ class Event(Protocol):
 
     @property
     def data(self) -> Any:
-        """All that the event says, decoded. It may raise EventDecodeError."""
+        """All data of the event, decoded. It may raise EventDecodeError."""
 
     @property
     def raw_data(self) -> Raw:

@@ -1,4 +1,4 @@
-"""An App's runs: each has an id, a history that can be followed, and questions for people.
+"""An App's runs. Each has an id, events that can be followed, and questions for people.
 
 The wire facts and their sources are in docs/contract.md.
 """

@@ -1,8 +1,9 @@
-"""What becomes of a run whose reader leaves before its end: `on_leave="cancel"`.
+"""Cancels a run whose reader leaves before its end: `on_leave="cancel"`.
 
-A run is canceled once, at whichever comes first: its stream is closed, its reader is cancelled or
-out of time, the last reference to the stream goes, or the client closes. It takes two seconds at
-most, and nobody who is cancelled meanwhile cuts it short. A run that ended by itself is left alone.
+A run is canceled once, when the first of these happens: its stream is closed, its reader is
+cancelled or times out, the last reference to the stream is dropped, or the client closes. Canceling
+takes at most two seconds, and a further cancellation of the reader does not interrupt it. A run
+that has ended by itself is left alone.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from dynamiq_async.streaming.event_reader import EventReader
 
 LEAVE_SECONDS = 2.0
-"""How long canceling a run may keep the one who leaves."""
+"""How long canceling a run may delay the reader who leaves."""
 
 log: logging.Logger = logging.getLogger("dynamiq_async")
 
@@ -36,15 +37,15 @@ _tasks: set[asyncio.Task[None]] = set()  # an event loop by itself does not hold
 
 
 class Leaving:
-    """Cancels a run when its reader leaves. It does not hold the stream, which may be dropped.
+    """Cancels a run when its reader leaves. It holds no reference to the stream.
 
     Args:
         run_id: the run's id, if it is known already.
         session_id: a session that was made for this run alone.
 
     Attributes:
-        due: whether the run is to be canceled if its reader leaves now.
-        canceled: whether the service was told to cancel the run.
+        due: whether the run is canceled if its reader leaves now.
+        canceled: whether the service was asked to cancel the run.
     """
 
     def __init__(
@@ -65,25 +66,25 @@ class Leaving:
         return self._task is not None
 
     def begin(self) -> None:
-        """The run is there, or may be from now on."""
+        """Note that the run exists, or may exist from now on."""
         self.due = True
         self._requests.api.sender.before_close.add(self._client_closes)
 
     def name(self, run_id: str) -> None:
-        """The run has this id."""
+        """Note the run's id."""
         self._run_id = run_id
         self._told.set()
 
     def end(self) -> None:
-        """The run is over, or its reader did not leave: there is nothing to cancel."""
+        """Note that there is nothing to cancel: the run is over, or its reader did not leave."""
         self.due = False
         self._told.set()
         if self._task is None:
             self._requests.api.sender.before_close.discard(self._client_closes)
 
     async def opening(self, connecting: Coroutine[None, None, None], create: Request) -> None:
-        """Await the request that creates the run. If its reader leaves when it was sent, it is
-        still waited for: the run's id comes with its response."""
+        """Await the request that creates the run. If the reader leaves after it was sent, the
+        response is still awaited, because it has the run's id."""
         task = asyncio.get_running_loop().create_task(connecting)
         try:
             await asyncio.shield(task)
@@ -102,14 +103,14 @@ class Leaving:
             raise
 
     async def named(self) -> None:
-        """Wait until the run has told its id to the one who reads it."""
+        """Wait until an event has given the run's id to the task that reads."""
         if self.due and self._run_id is None:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(self._limit()):
                     await self._told.wait()
 
     async def finish(self, reader: EventReader[RunEvent] | None) -> None:
-        """The reader has left. `reader` is what the stream read from, which is closed here."""
+        """Cancel the run, because its reader has left. `reader`, the stream's source, is closed."""
         await outlast(self.start(reader))
 
     def start(self, reader: EventReader[RunEvent] | None) -> asyncio.Task[None]:
@@ -177,8 +178,8 @@ class Leaving:
 
 
 class CancelableStream(OutputStream[RunEvent, T_co]):
-    """The stream of a run, which can be canceled, and is if its reader leaves and that was asked
-    for."""
+    """The stream of a run. The run can be canceled, and is canceled when the reader leaves if
+    `on_leave` asks for that."""
 
     run_id: str | None
     _reader: EventReader[RunEvent] | None = None
@@ -189,7 +190,7 @@ class CancelableStream(OutputStream[RunEvent, T_co]):
         self._requests = requests
 
     def _leave(self, on_leave: OnLeave, session_id: str | None) -> None:
-        """Have the run canceled, or not, when its reader leaves.
+        """Set whether the run is canceled when its reader leaves.
 
         Raises:
             InvalidArgumentError: `on_leave` is not one of the two.
@@ -215,7 +216,7 @@ class CancelableStream(OutputStream[RunEvent, T_co]):
 
     @property
     def before_close(self) -> set[Callable[[], Awaitable[None]]]:
-        """What the client awaits before it closes: cancels that are due, for example."""
+        """The functions that the client awaits before it closes, such as cancels that are due."""
         return self._requests.api.sender.before_close
 
     def _id(self) -> str:
@@ -229,7 +230,7 @@ class CancelableStream(OutputStream[RunEvent, T_co]):
             self._leaving.name(run_id)
 
     def _stay(self) -> None:
-        """The run is over, or not this stream's to cancel."""
+        """Note that this stream must not cancel the run, or that the run is over."""
         if self._leaving is not None:
             self._leaving.end()
 
@@ -244,7 +245,7 @@ class CancelableStream(OutputStream[RunEvent, T_co]):
             return
         lost = isinstance(error, errors.DynamiqError) and not self._closed
         if self._complete or (lost and not isinstance(error, TimeoutError)):
-            leaving.end()  # the run is over, or can be gone on with
+            leaving.end()  # the run is over, or can be followed again
         elif leaving.due or leaving.started:
             reader, self._reader = self._reader, None
             await leaving.finish(reader)

@@ -36,7 +36,7 @@ class Run(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
         status: `created`, `started`, `paused`, `completed`, `failed` or `canceled`; when the
             service lists runs that wait for an answer, also `awaiting_input`.
         input_requests: the questions that wait for an answer, as the service writes them.
-        error: why the run failed (our guess: not documented).
+        error: the reason why the run failed (our guess: not documented).
     """
 
     id: str
@@ -126,7 +126,7 @@ def run_of(data: Raw) -> Run:
 
 
 def time_of(text: str | None) -> datetime | None:
-    """An RFC 3339 time, such as a run's `started_at`; None if it is none."""
+    """An RFC 3339 text as a time, such as a run's `started_at`; None if it is not one."""
     try:
         time = datetime.fromisoformat(text or "")
     except ValueError:

@@ -114,7 +114,7 @@ class RunQuestion(Question, frozen=True, kw_only=True, dict=True):
 
     @classmethod
     def of(cls, question: Question, requests: RunRequests, run_id: str) -> Self:
-        """The question with what answers it. Streams and runs make it; a user has no need to."""
+        """A question with methods to answer it. Streams and runs call this; users need not."""
         asked = cls(**_fields(question, Question))
         # Not fields, since they are not part of the data that is encoded.
         vars(asked).update(requests=requests, run_id=run_id, answered=False)
@@ -179,7 +179,7 @@ class QuestionEvent(RunEvent, frozen=True, kw_only=True, dict=True):
 
     @classmethod
     def of(cls, event: RunEvent, question: RunQuestion) -> Self:
-        """The event with its question. Streams make it; a user has no need to."""
+        """An event with its question. Streams call this; users need not."""
         asking = cls(**_fields(event, RunEvent))
         vars(asking)["question"] = question  # not a field: it holds a client
         _json.keep_line(asking, _json.LINE, _json.kept(event) or event.raw)

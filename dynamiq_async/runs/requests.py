@@ -107,12 +107,12 @@ class RunRequests:
         )
 
     def _read_error(self, data: bytes) -> RunEvent:
-        """The event for the data of one that is named `error`, if it is one of the run's: then it
-        has a position.
+        """The run's event in the data of an event named `error`: an event of the run has
+        a position.
 
         Raises:
-            ServiceError: it is an error, whatever it says: an object or a text (our guess: what
-                the service sends is not documented).
+            ServiceError: it is an error, as an object or a text (our guess: the vendor does not
+                document what the service sends).
         """
         with suppress(*_json.DECODE_ERRORS):
             if (event := run_event(data)) is not None:
@@ -167,7 +167,7 @@ class RunRequests:
         wrong = f"the answer to {request} holds no run"
         key = self.api.sender.key
         run = read_with(run_of, data, wrong, key=key)
-        # The errors of a run that failed hold the run, and so what the service said of it.
+        # The error of a failed run holds the run, so text from the service in it is masked.
         return run if run.failure is None else run_of(Raw(masked_json(data, key)))
 
     async def run_page(
@@ -300,8 +300,8 @@ class RunRequests:
                     raise
                 failure = error
             else:
-                # A service that ignores the filter also lists the runs of other sessions, and one
-                # whose session is not told may be anybody's.
+                # A service that ignores the filter also lists the runs of other sessions. A run
+                # without a session may belong to any caller.
                 for run in page:
                     if run.session_id == session_id:
                         return run
@@ -335,7 +335,7 @@ class RunRequests:
         return next((asked for asked in run.questions if asked.id == request_id), request_id)
 
     async def cancel(self, run_id: str) -> None:
-        """Cancel a run, ahead of what waits for a slot."""
+        """Cancel a run. The request does not wait for a slot."""
         request = self.about(run_id, "POST", "cancel", urgent=True, retry=True)
         await self._send(request)
 

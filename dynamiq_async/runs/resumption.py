@@ -103,7 +103,7 @@ class Cursor:
         return found
 
     def pass_over(self, hole: Hole) -> None:
-        """Note a hole as an unconfirmed gap: the service did not tell whether it has events."""
+        """Note a hole as an unconfirmed gap: the service did not say whether it has events."""
         self.gaps.append(Gap(hole.first, hole.last, confirmed=False))
         self.sequence = hole.last
         self._after_break = False

@@ -49,8 +49,8 @@ T = TypeVar("T")
 class Runs(Answering):
     """The runs of one App, as `app.runs`.
 
-    A method that returns a run returns also one that failed or was canceled. A method that returns
-    the output raises an error, with the run, for such a run.
+    A method that returns a run also returns one that failed or was canceled. A method that returns
+    the output raises an error for such a run; the error has the run.
     """
 
     def __init__(self, api: Api) -> None:
@@ -92,7 +92,7 @@ class Runs(Answering):
 
         Args:
             input: as for `AsyncApp.invoke`.
-            background: return the run at once; its id is for `wait`, `follow` and the like.
+            background: return the run at once. Pass its id to `wait`, `follow` and the like.
             output_type: return the output, as this type, instead of the run.
             files: sent along with the request, as for `AsyncApp.invoke`.
             file_ids: ids of files uploaded before.
@@ -187,14 +187,14 @@ class Runs(Answering):
             output_type: the type that the stream's `output()` returns: any type that msgspec knows.
             on_question: called with each `RunQuestion`, and awaited if it is async. It returns
                 text to answer with, True or False to approve or reject, or None.
-            on_leave: what becomes of the run when its reader leaves before its end: closes or
-                drops the stream, is cancelled, or runs into a limit of `timeout`. "detach": it goes
-                on. "cancel": it is canceled, which may take two seconds; not where the stream broke
-                off, for then the error says how to go on.
+            on_leave: what happens to the run when its reader leaves before its end: closes or drops
+                the stream, is cancelled, or exceeds a limit of `timeout`. "detach": the run goes
+                on. "cancel": it is canceled, which may take two seconds; but not if the stream
+                broke off, because then the error says how to follow the run again.
             on_bad_event: "raise" for an event that is not JSON or has no position, or "pass" to get
                 it as a `BrokenRunEvent`. If the service has stored it whole, that event follows.
             resume: connect to the run again when the connection breaks.
-            max_resumes: how many attempts in a row to connect again may bring no new event.
+            max_resumes: how many attempts in a row to connect again may give no new event.
 
         The other arguments are those of `create`. The request is sent with the first read, or on
         entering `async with`.
@@ -254,8 +254,8 @@ class Runs(Answering):
         """Follow the events of a run that was started before, whether it is over or not.
 
         Args:
-            after_sequence: start after the event with this sequence number, for example that
-                of `RunStream.sequence`; None or 0 for all events.
+            after_sequence: start after the event with this sequence number, such as an earlier
+                stream's `sequence`; None or 0 for all events.
 
         The other arguments are those of `stream`.
         """
@@ -300,7 +300,7 @@ class Runs(Answering):
             output_type: return the output, as this type, instead of the run.
 
         Raises:
-            APITimeoutError: the run was not over in time; the message names open questions.
+            APITimeoutError: the run was not over in time; the message lists open questions.
             RunFailedError, RunCanceledError: with `output_type`, the run failed or was canceled.
         """
         check_type(output_type)

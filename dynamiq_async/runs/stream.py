@@ -48,7 +48,7 @@ IDLE_SECONDS = 60.0
 this many seconds means a dead connection."""
 
 MAX_RETRY_HINT = 30.0
-"""Seconds; a longer `retry:` of the server is cut to this."""
+"""Seconds; a longer `retry:` from the server is reduced to this."""
 
 
 class RunStream(CancelableStream[T_co]):
@@ -62,7 +62,7 @@ class RunStream(CancelableStream[T_co]):
         sequence: that of the last event handed out, for `follow(after_sequence=…)`.
         final: the terminal event, once it has been read.
         reconnects: how often the stream connected again.
-        gaps: sequence numbers that were passed over because no event was found for them.
+        gaps: sequence numbers that were skipped because no event was found for them.
         response: status, headers and request id of the latest connection.
     """
 
@@ -85,7 +85,7 @@ class RunStream(CancelableStream[T_co]):
         on_bad_event: OnBadEvent = "raise",
         output_type: Any = Any,
     ) -> None:
-        requests.decoder(on_bad_event)  # which finds what is wrong with it
+        requests.decoder(on_bad_event)  # checks it
         label = str(create) if create is not None else f"run {run_id}"
         super().__init__(requests, label, output_type)
         self._options = options
@@ -463,7 +463,7 @@ class RunStream(CancelableStream[T_co]):
         )
 
     def _explained(self, error: errors.DynamiqError) -> errors.DynamiqError:
-        """`error` with the run's id and position; a lost connection as the error it means here."""
+        """`error` with the run's id and position; a lost connection becomes the matching error."""
         if isinstance(error, errors.EventDecodeError):
             error = self._requests.reported(error, self._label) or error
         if self.run_id is None and self._create is not None:

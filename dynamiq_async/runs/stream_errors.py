@@ -1,4 +1,4 @@
-"""The errors by which a run's stream ends before its run, and what they say about going on."""
+"""The errors by which a run's stream ends before its run, with advice on how to continue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dynamiq_async import errors
 
 
 class ServiceError(errors.EventDecodeError):
-    """In place of an event, the service sent an error. `said` is what it sent, decoded."""
+    """The service sent an error in place of an event. `said` is its decoded data."""
 
     said: object = None
 
@@ -14,7 +14,7 @@ class ServiceError(errors.EventDecodeError):
 def never_named(
     label: str, broken: errors.DynamiqError, request_id: str | None
 ) -> errors.AmbiguousOutcomeError:
-    """The error for a run that was created, and whose stream broke before it told its id."""
+    """The error for a run that was created, but whose stream broke before it gave the run's id."""
     message = (
         f"{label}: the run was created, and the stream broke before it told its id: "
         f"{broken.message}. With dedupe=True it could have been found again"
@@ -29,7 +29,7 @@ def never_named(
 def to_go_on(
     error: errors.DynamiqError, run_id: str | None, sequence: int | None
 ) -> errors.StreamInterruptedError:
-    """A lost connection as the error that says how to go on."""
+    """A lost connection as the error that says how to follow the run again."""
     after = f", after_sequence={sequence}" if sequence else ""
     return errors.StreamInterruptedError(
         f"{error.message}. Go on with runs.follow({run_id!r}{after})",

@@ -34,7 +34,7 @@ class WaitOptions(TypedDict, total=False):
 async def wait_for(
     requests: RunRequests, run_id: str, timeout: float | None, on_question: OnQuestion | None
 ) -> Run:
-    """The run, once it is over. `Runs.wait` says what the arguments mean and what is raised."""
+    """The run, once it is over. `Runs.wait` describes the arguments and the errors."""
     check_seconds(timeout, "timeout")
     seen: list[Run] = []
     limit = asyncio.timeout(timeout)

@@ -1,4 +1,4 @@
-"""Server-sent events: bytes go in, events come out; no I/O."""
+"""Server-sent events: a decoder from bytes to events, without I/O."""
 
 from dynamiq_async._json import KeepsRaw
 from dynamiq_async.sse.decoder import SSEDecoder

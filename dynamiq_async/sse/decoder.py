@@ -1,18 +1,17 @@
 """Server-sent events, decoded piece by piece as the bytes arrive.
 
-The rules are those of the WHATWG HTML standard, section 9.2 "Server-sent events", to the letter,
-and the result never depends on where the stream was cut into chunks. There is no I/O here: bytes
-go in, events come out.
+The rules are exactly those of the WHATWG HTML standard, section 9.2 "Server-sent events", and the
+result never depends on where the stream was cut into chunks. There is no I/O here.
 
 Promises:
 
-- An event is handed out by the call to `feed` that brings the end of its blank line.
+- An event is returned by the call to `feed` that brings the end of its blank line.
 - Time is linear in the bytes fed, whatever the chunks look like. Memory is bounded by
-  `max_event_bytes` for the event under way, beside the chunk itself and the events handed out.
+  `max_event_bytes` for the event under way, plus the chunk itself and the returned events.
 - `SSEDecoder.feed` raises `EventDecodeError` for data that is not the JSON expected,
-  `EventTooLargeError`, and what a `recover` function raises; `TypeError` for what is not bytes.
-  Nothing else, but what user code in a type's own hooks (`__post_init__`) raises beyond the
-  `ValueError` and `TypeError` that msgspec takes for a failed validation.
+  `EventTooLargeError`, the errors of a `recover` function, and `TypeError` for a chunk that is not
+  bytes. It raises nothing else, except what user code in a type's own hooks (`__post_init__`)
+  raises other than `ValueError` and `TypeError`. msgspec takes these two for a failed validation.
 """
 
 from __future__ import annotations
@@ -56,17 +55,17 @@ class SSEDecoder(Generic[E]):
     """An incremental decoder of one event stream.
 
     Args:
-        type: what each event's data is decoded to as JSON: any type that msgspec knows. Without
-            it, the events are `ServerSentEvent`. Events of a Struct that derives from `KeepsRaw`
-            have the bytes of their data, too, as `raw`.
-        max_event_bytes: how large one event may be: all its `data`, `event`, `id` and `retry`
-            lines, each with one byte for its end. Comments and lines of unknown names do not
-            add up, but each one, too, has to fit in what the event under way leaves.
-        recover: called as `recover(data, error)` for data that cannot be decoded, the error being
-            msgspec's; what it returns takes the event's place, None drops the event, and what it
-            raises comes out of `feed`.
+        type: the type that each event's data is decoded to as JSON: any type that msgspec knows.
+            Without it, the events are `ServerSentEvent`. Events of a Struct that derives from
+            `KeepsRaw` also have the bytes of their data, as `raw`.
+        max_event_bytes: the largest event: all its `data`, `event`, `id` and `retry` lines, each
+            with one byte for its end. Comments and lines of unknown names are not added up, but
+            each of them must fit in the rest of the limit.
+        recover: called as `recover(data, error)` for data that cannot be decoded, with msgspec's
+            error. Its return value replaces the event, None drops the event, and `feed` passes its
+            exceptions on.
         read_error: called as `read_error(data)` for the data of each event whose type is `error`,
-            in place of decoding it. What it returns and raises means what it does for `recover`.
+            in place of decoding it. Return value and exceptions are treated as for `recover`.
 
     Attributes:
         retry: the reconnection time that the server asked for last, in milliseconds. Read only.
@@ -138,13 +137,13 @@ class SSEDecoder(Generic[E]):
 
         Raises:
             EventDecodeError: an event's data is not the JSON expected. That event is consumed.
-                The error's `events` are those before it; the next call, `feed(b"")` will do,
-                goes on behind it.
+                The error's `events` are those before it. The next call, such as `feed(b"")`,
+                continues after it.
             EventTooLargeError: an event is larger than `max_event_bytes`. The error's `events`
                 are those before it. The decoder is finished: each later call raises it again.
 
-        An `SSEError` that `recover` raises gets the earlier events put before its `events`.
-        After any other exception from there, the next call hands them out.
+        If `recover` raises an `SSEError`, the earlier events are put before its `events`. After any
+        other exception of `recover`, the next call returns the earlier events.
         """
         if not self._plain or type(chunk) is not bytes or _CR in chunk:
             chunk = self._prepare(chunk)
@@ -164,19 +163,19 @@ class SSEDecoder(Generic[E]):
 
     @property
     def last_event_id(self) -> str:
-        """The id to resume behind: as of the last blank line, `""` when there is none."""
+        """The id after which to resume, as of the last blank line; `""` when there is none."""
         return event_id(self._last_id)
 
     @property
     def pending(self) -> bool:
         """Whether a stream that ended here would have been cut in the middle of an event.
 
-        That is so after a `data`, `event`, `id` or `retry` line without its blank line, within
-        any line but a comment, within a BOM, while an error has left bytes to go on with, and for
-        good after `EventTooLargeError`. Half a comment is no loss.
+        That is true after a `data`, `event`, `id` or `retry` line without its blank line, within
+        any line but a comment, within a BOM, while an error has left unread bytes, and always
+        after `EventTooLargeError`. Losing half a comment does not matter.
         """
         if self._cut:
-            self._take(b"")  # which reads it
+            self._take(b"")  # reads the cut block
         return bool(
             self._size
             or self._head
@@ -206,7 +205,7 @@ class SSEDecoder(Generic[E]):
         return chunk
 
     def _normalise(self, chunk: bytes) -> bytes:
-        """Turn CR and CRLF into LF, so that all behind this knows one line end only."""
+        """Turn CR and CRLF into LF, so that later steps know only one line end."""
         # A CR at the end counts at once; an LF that follows in the next chunk belongs to it.
         swallow = self._cr and chunk[0] == _LF
         self._cr = chunk[-1] == _CR
@@ -217,7 +216,7 @@ class SSEDecoder(Generic[E]):
         while self._queue:
             self._take(self._queue.pop())
         if type(self._data) is memoryview:
-            self._data = bytearray(self._data)  # of its own, not to keep the whole chunk alive
+            self._data = bytearray(self._data)  # a copy, so that the chunk is not kept alive
 
     def _take(self, piece: Buffer) -> None:
         """Read a piece of the stream: at most `LARGE` bytes, or one line or a part of one."""
@@ -256,8 +255,8 @@ class SSEDecoder(Generic[E]):
             self._hold(rest)
 
     def _hold_block(self, lines: list[bytes], rest: bytes) -> bool:
-        """Keep a block that a piece's end has cut, unread, to read it with its other part as one
-        of many. Not with a `retry` line, which counts before its block is whole."""
+        """Keep a block that the end of a piece has cut, so that the fast path can read it once it
+        is whole. Not with a `retry` line, which takes effect before its block is complete."""
         cut = b"".join([*lines, rest])
         if len(cut) > LARGE or b"\n" in lines or b"retry" in cut:
             return False
@@ -265,7 +264,7 @@ class SSEDecoder(Generic[E]):
         return True
 
     def _uncut(self, piece: Buffer) -> Buffer:
-        """`piece` behind the block that was cut, unless that would copy too much."""
+        """The cut block joined with `piece`, unless that would copy too much."""
         cut, self._cut = self._cut, b""
         if len(piece) <= LARGE:
             return cut + piece
@@ -284,7 +283,7 @@ class SSEDecoder(Generic[E]):
             raise self._too_large()
 
     def _finish(self, piece: Any) -> Buffer:
-        """The line whose beginning is held, of which `piece` is the end."""
+        """The whole line: the part that is held, and `piece`, its end."""
         line, self._tail = self._tail, b""
         line += piece
         if type(line) is bytes:
@@ -294,7 +293,7 @@ class SSEDecoder(Generic[E]):
     # --- lines to events -----------------------------------------------------------------------
 
     def _interpret(self, lines: Iterable[Any]) -> None:
-        """Read lines, each with its LF. This is the standard's algorithm, and the truth."""
+        """Read lines, each with its LF. This is the standard's algorithm, and the reference."""
         for line in lines:
             first = line[0]
             if first == _LF:
@@ -373,7 +372,7 @@ class SSEDecoder(Generic[E]):
         else:
             if self._keeps_raw and type(data) is not bytearray:
                 keep_line(decoded, LINE, data)
-            elif self._keeps_raw:  # of several lines, so it may itself end in an LF
+            elif self._keeps_raw:  # several lines, so the data may itself end in an LF
                 _json.keep(decoded, data)
         self._events.append(decoded)
 
@@ -382,8 +381,8 @@ class SSEDecoder(Generic[E]):
     def _take_one(self, chunk: bytes) -> list[Any] | None:
         """The event of a chunk that is just one block: `event:`, `id:` and then one `data: ` line.
 
-        None for any other chunk, and nothing is changed. `partition` is the cheapest way to look:
-        calls of methods with optional arguments, such as `find`, take longer than what they do.
+        None for any other chunk; then nothing is changed. `partition` is the cheapest search: the
+        call of a method with optional arguments, such as `find`, takes longer than its work.
         """
         head, _, data = chunk.partition(b"data: ")
         data, _, end = data.partition(b"\n")
@@ -417,9 +416,9 @@ class SSEDecoder(Generic[E]):
     def _read_columns(self, lines: list[bytes], first: int) -> int:
         """Read blocks from `lines[first]` on that have the same fields in the same order.
 
-        That is what streams are made of: the same line of every block is one column, and is
-        checked and cut in C. Gives the number of the first line not read, which is `first` when
-        anything is unusual: then nothing was changed, and `_interpret` reads the same lines.
+        Streams mostly consist of such blocks: the same line of every block is one column, and is
+        checked and cut in C. Returns the number of the first line not read. If anything is unusual,
+        that is `first`: then nothing was changed, and `_interpret` reads the same lines.
         """
         try:
             blank = lines.index(b"\n", first, first + 4)
@@ -460,7 +459,7 @@ class SSEDecoder(Generic[E]):
         return stop
 
     def _build(self, columns: dict[int, list[bytes]]) -> Iterable[Any]:
-        """The events of values of `data: `, each with its LF, and of whole lines beside them."""
+        """The events of `data: ` values, each with its LF, and of whole lines of other fields."""
         if self._decode is not None:
             events = list(map(self._decode, columns[_D]))  # to JSON, the LF is white space
             if self._keeps_raw:
@@ -478,7 +477,7 @@ class SSEDecoder(Generic[E]):
             raise
 
     def _look_again(self, decode: Callable[[Any], Any], data: bytes) -> Any:
-        """Decode with tolerance what did not decode, or recover from it; None drops the event."""
+        """Decode tolerantly, or else recover, data that did not decode; None drops the event."""
         try:
             return _json.decode_with(decode, data)
         except _json.DECODE_ERRORS as error:

@@ -1,4 +1,4 @@
-"""One server-sent event, and how its texts stand in their lines."""
+"""One server-sent event, and the texts in its lines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
     retry: int | None = None
 
     def json(self) -> Any:
-        """The data, decoded as JSON. Raises `EventDecodeError` when it is none."""
+        """The data, decoded as JSON. Raises `EventDecodeError` when it is not JSON."""
         data = self.data.encode("utf-8", "replace")
         try:
             return _json.decode(data)
@@ -45,7 +45,7 @@ def not_decoded(data: bytes, error: Exception, events: Any = ()) -> EventDecodeE
 
 
 def event_type(line: bytes) -> str:
-    """The event type in an `event:` line, or what stands for it when there is none."""
+    """The event type in an `event:` line, or the default type when there is no line."""
     return line[6:-1].removeprefix(b" ").decode("utf-8", "replace") or "message"
 
 
@@ -57,8 +57,8 @@ def event_id(line: bytes) -> str:
 def plain_events(
     values: list[bytes], types: list[bytes] | None, ids: list[bytes] | bytes
 ) -> Iterable[ServerSentEvent]:
-    """The events of `data` values, each with its LF, and of their `event` and `id` lines; `ids` is
-    one line where all have the same."""
+    """The events of `data` values, each with its LF, and of their `event` and `id` lines. `ids` is
+    a single line if all events have the same."""
     return map(
         ServerSentEvent,
         repeat("message") if types is None else map(event_type, types),

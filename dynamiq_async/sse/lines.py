@@ -1,4 +1,4 @@
-"""A chunk of any length, cut into whole lines; and how lines look and how large they may be."""
+"""Cuts chunks of any length into whole lines. Also constants for the form and size of lines."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ Buffer = bytes | bytearray | memoryview
 
 BOM = b"\xef\xbb\xbf"
 
-# From this size on a payload is decoded where it lies. Below it, copying it into a `bytes` of its
-# own is cheaper than what a memoryview costs.
+# From this size on a payload is decoded in place. Below it, copying it into a `bytes` of its own is
+# cheaper than a memoryview.
 LARGE = 64 * 1024
 
-# Up to this size of a chunk the decoder's `_take_one` pays, from this many lines `_read_columns`.
+# The decoder's `_take_one` pays off for chunks up to the first size, `_read_columns` from the
+# second number of lines on.
 SMALL = 8 * 1024
 SEVERAL = 32
 
@@ -20,13 +21,13 @@ SEVERAL = 32
 ERROR_LINE = b"\nevent: error\n"
 ERROR_LINES = (ERROR_LINE[1:], b"event:error\n")
 
-# How `_read_columns` knows the lines beside `data: `, by their first byte.
+# The beginnings of lines other than `data: ` that `_read_columns` knows, by their first byte.
 COLUMN_NAMES = {b"e"[0]: b"\nevent: ", b"i"[0]: b"\nid: "}
 
 
 def pieces(chunk: bytes, size: int) -> list[Buffer]:
-    """Cut a chunk into whole lines, as far as there are: pieces of at most `size` bytes, or of
-    one line, or of a part of one."""
+    """Cut a chunk at the ends of lines into pieces of at most `size` bytes. A longer line, or
+    a part of one, is one piece."""
     view = memoryview(chunk)
     found: list[Buffer] = []
     start = 0
@@ -34,7 +35,7 @@ def pieces(chunk: bytes, size: int) -> list[Buffer]:
         end = start + size
         stop = chunk.rfind(b"\n", start, end) + 1 or chunk.find(b"\n", end) + 1
         if not stop:
-            # It goes on in the next chunk: keep it alone alive, not the chunk around it.
+            # It continues in the next chunk: copy it, so that this chunk is not kept alive.
             found.append(bytearray(view[start:]))
             return found
         found.append(view[start:stop])
@@ -45,7 +46,7 @@ def pieces(chunk: bytes, size: int) -> list[Buffer]:
 
 
 def in_lf(chunk: bytes, *, swallow: bool) -> bytes:
-    """A chunk with LF for CR and CRLF; with `swallow`, without the LF that it begins with."""
+    """A chunk with LF for CR and CRLF; with `swallow`, without its leading LF."""
     lines = chunk.splitlines()  # of bytes: splits at LF, CR and CRLF and at nothing else
     if chunk[-1] in b"\r\n":
         lines.append(b"")
@@ -53,7 +54,7 @@ def in_lf(chunk: bytes, *, swallow: bool) -> bytes:
 
 
 def check_limit(max_event_bytes: int) -> None:
-    """Raise InvalidArgumentError unless it is at least 1."""
+    """Raise InvalidArgumentError unless `max_event_bytes` is at least 1."""
     if max_event_bytes < 1:
         raise InvalidArgumentError(
             f"max_event_bytes is {max_event_bytes}; it has to be at least 1",

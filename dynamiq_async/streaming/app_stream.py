@@ -1,9 +1,9 @@
-"""The stream of an App's root endpoint, and the promise that it never ends quietly.
+"""The stream of an App's root endpoint, which never ends early without an error.
 
-It ends with the workflow's final event. The vendor does not promise that the platform passes that
-event on, so `FinalEvents` learns it: until a stream of the client has shown one, a body that is
-whole by HTTP's own framing, holds an event and cuts none is enough. Any other end raises
-`StreamInterruptedError`.
+It ends with the workflow's final event. The vendor does not promise that the platform sends that
+event, so `FinalEvents` learns it. Until a stream of the client has shown a final event, a body is
+enough that is complete by HTTP's framing, holds an event and ends after a whole event. Any other
+end raises `StreamInterruptedError`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ log: logging.Logger = logging.getLogger("dynamiq_async")
 
 
 class FinalEvents:
-    """What a client and its views know of the final events of their App's streams.
+    """What a client and its views know about the final events of their App's streams.
 
     Args:
         option: the client's `final_event`.
@@ -64,16 +64,16 @@ class FinalEvents:
         self._warned = False
 
     def note(self) -> None:
-        """A stream has shown the workflow's final event."""
+        """Note that a stream has shown the workflow's final event."""
         self._shown = True
 
     def are_required(self, option: FinalEvent | None) -> bool:
-        """Whether a stream that has `option`, or the client's, needs its final event."""
+        """Whether a stream with `option`, or else the client's option, needs its final event."""
         option = option or self._option
         return option == "required" or (option == "auto" and self._shown)
 
     def warn(self, label: str, option: FinalEvent | None) -> None:
-        """Log that a stream ended without one; once, and not where that was declared usual."""
+        """Log that a stream ended without a final event: once, and only with the option "auto"."""
         if (option or self._option) == "auto" and not self._warned:
             self._warned = True
             log.warning(
@@ -102,7 +102,7 @@ class WorkflowStream(OutputStream[StreamEvent, T_co]):
     """The events of one run of a workflow, over any transport.
 
     Attributes:
-        run_id: the workflow run's id, once an event has told it.
+        run_id: the workflow run's id, once an event has given it.
         final: the workflow's final event, once it has arrived.
     """
 
@@ -160,7 +160,7 @@ class WorkflowStream(OutputStream[StreamEvent, T_co]):
         return batch
 
     def _explained(self, error: errors.DynamiqError) -> errors.DynamiqError:
-        """`error` with this stream's ids; a lost connection as the error it means here."""
+        """`error` with this stream's ids; a lost connection becomes a StreamInterruptedError."""
         if self._sender.closed and isinstance(error, errors.APIConnectionError):
             error = self._sender.closed_error(self._label)
         elif type(error) is errors.APIConnectionError:
@@ -197,12 +197,12 @@ class AppStream(WorkflowStream[T_co]):
     """The events of one streamed call, from `AsyncApp.stream`.
 
     Iterate it, or enter it with `async with` to send the request at once and to be sure that the
-    connection is free afterwards. The workflow's final event is handed out like any other, then
-    the iteration stops; `text()` and `output()` raise if it reports a failure.
+    connection is free afterwards. The workflow's final event is returned like any other, and then
+    the iteration stops. `text()` and `output()` raise if the final event reports a failure.
 
     Attributes:
         response: status, headers, request id and attempts, once the headers have arrived.
-        run_id: the workflow run's id, once an event has told it.
+        run_id: the workflow run's id, once an event has given it.
         final: the workflow's final event, once it has arrived.
     """
 
@@ -307,5 +307,5 @@ class AppStream(WorkflowStream[T_co]):
 
 
 def broken_event(data: bytes) -> BrokenEvent:
-    """What stands for a message that is no event."""
+    """The event that stands for a message that cannot be decoded."""
     return BrokenEvent(raw_data=Raw(data))

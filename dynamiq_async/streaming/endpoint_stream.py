@@ -1,8 +1,9 @@
-"""The stream of an endpoint that has no method here, of which only the framing is known.
+"""The stream of an endpoint that has no method here. Only its framing is known.
 
-Nothing says which event is its last. So it ends well where HTTP says that its body is whole, and
-that holds at least one event and cuts none; or at an event whose `is_final` is true, for a type of
-events that has this. Any other end raises `StreamInterruptedError`.
+Nothing says which event is the last. So the stream ends without an error if its body is complete by
+HTTP's framing, holds at least one event and ends after a whole event; or at an event whose
+`is_final` is true, if the type of events has this attribute. Any other end raises
+`StreamInterruptedError`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class EndpointStream(EventStream[E]):
     """The events of one response, from `AsyncManagement.events`.
 
     Iterate it, or enter it with `async with` to send the request at once and to be sure that the
-    connection is free afterwards. It cannot be resumed.
+    connection is free afterwards. The stream cannot be resumed.
 
     Attributes:
         response: status, headers, request id and attempts, once the headers have arrived.
@@ -43,7 +44,7 @@ class EndpointStream(EventStream[E]):
         self._request = request
         self._decoder: SSEDecoder[E] = _decoder(api, event_type)
         self._heard = self._final = False
-        self._known: dict[str, Any] = {}  # what errors tell
+        self._known: dict[str, Any] = {}  # attributes of its errors
         self.response: ResponseInfo | None = None
 
     def _begin_call(self) -> Call | None:

@@ -60,8 +60,8 @@ def recovery(
     key: str | None,
 ) -> Callable[[bytes, Exception], T | None]:
     """A function that handles a message which a decoder cannot read. It returns the event that
-    `read` finds in it; if there is none, it does what `on_bad_event` says: raise, or return what
-    `broken` makes of it.
+    `read` finds in it. If there is none, `on_bad_event` decides: "raise" raises an error, and
+    "pass" returns the event that `broken` makes.
 
     Raises:
         InvalidArgumentError: `on_bad_event` is not one of the two.
@@ -90,7 +90,7 @@ DRAIN_BYTES = 64 * 1024
 class EventReader(Generic[E]):
     """The events of one response.
 
-    Everything complete that arrived is handed out before the error behind it is raised.
+    All complete events that arrived are returned before the error after them is raised.
     """
 
     __slots__ = ("_deferred", "_feed", "_limits", "_opened", "_read", "decoder")
@@ -105,7 +105,7 @@ class EventReader(Generic[E]):
 
     @property
     def whole(self) -> bool:
-        """At the end of the body: whether it is whole by HTTP's framing, and no event was cut."""
+        """At the end of the body: whether it is complete by HTTP's framing and cuts no event."""
         return self._opened.response.framed and not self.decoder.pending
 
     async def batch(self) -> list[E] | None:
@@ -188,7 +188,7 @@ async def open_events(
 
 
 async def _event_stream_info(opened: OpenResponse, label: str, key: str | None) -> ResponseInfo:
-    """What is known of a response that has to be an event stream.
+    """The information on a response that has to be an event stream.
 
     Raises:
         ContentTypeError: it is not one.

@@ -67,14 +67,14 @@ class EventStream(Openable, Generic[E]):
         raise NotImplementedError
 
     async def _left(self, error: BaseException | None) -> None:
-        """The reader leaves: by `error`, or by closing the stream. The connection is still open."""
+        """Called when the reader leaves, by `error` or by closing. The connection is still open."""
 
     def _begin_call(self) -> Call | None:
-        """What tells OpenTelemetry of this stream."""
+        """The call that reports this stream to OpenTelemetry."""
         raise NotImplementedError
 
     def _facts(self) -> dict[str, Any]:
-        """What is known at the stream's end, by the names of attributes."""
+        """The telemetry attributes known at the stream's end, by the names in `names`."""
         raise NotImplementedError
 
     def _outcome(self) -> BaseException | None:
@@ -154,7 +154,7 @@ class EventStream(Openable, Generic[E]):
         return batch
 
     def _told(self, work: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
-        """`work`, whose requests are a part of this stream's call."""
+        """`work`, with its requests reported as a part of this stream's call."""
         return work if self._call is None else self._call.within(work)
 
     def _end_call(self, error: BaseException | None = None) -> None:

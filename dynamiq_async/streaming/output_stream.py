@@ -1,4 +1,4 @@
-"""What the streams of workflows and of runs share: text, usage, failure and output.
+"""The base of the streams of workflows and of runs: text, usage, failure and output.
 
 The events of both have the same properties, so this code is shared.
 """
@@ -123,7 +123,7 @@ class OutputStream(EventStream[E], Generic[E, T_co]):
         raise NotImplementedError
 
     async def _raw_output(self) -> Raw:
-        """The JSON of the output, once all is read and nothing failed."""
+        """The JSON of the output, once the stream was read to its end and nothing failed."""
         raise NotImplementedError
 
     # What EventStream requires.

@@ -1,4 +1,4 @@
-"""An App as a tool of an agent: a plain typed function that the frameworks take as it is."""
+"""An App as a tool of an agent: a plain typed function that the frameworks accept directly."""
 
 from dynamiq_async.tools.parameters import Inputs, inputs_of
 from dynamiq_async.tools.tool import (

@@ -1,7 +1,8 @@
-"""The parameters of a tool, out of the type of an App's input.
+"""The parameters of a tool, made from the type of an App's input.
 
 The service publishes no schema of an App's input, so the caller gives a type. Its fields become the
-parameters of a function, and what a model fills in is checked against it before anything is sent.
+parameters of a function, and a model's arguments are checked against the type before anything is
+sent.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Inputs:
             types.
 
     Raises:
-        InvalidArgumentError: it is nothing of the kind, or a field cannot be a parameter.
+        InvalidArgumentError: `kind` is none of these, or a field cannot be a parameter.
     """
 
     def __init__(self, kind: Any) -> None:
@@ -52,7 +53,7 @@ class Inputs:
         self._by_name = {field.name: field for field in found}
 
     def parameters(self) -> list[inspect.Parameter]:
-        """The parameters, those that must be given first.
+        """The parameters, with the required ones first.
 
         Raises:
             InvalidArgumentError: a field's name cannot be a parameter's.
@@ -65,10 +66,10 @@ class Inputs:
             ) from None
 
     def value(self, given: Mapping[str, Any]) -> Any:
-        """What is sent for the arguments of a call, by the names of parameters.
+        """The input to send for the arguments of a call, by the names of parameters.
 
         Raises:
-            InvalidArgumentError: they do not fit the type.
+            InvalidArgumentError: the arguments do not fit the type.
         """
         fields = {
             field.wire: sent(item)
@@ -78,10 +79,10 @@ class Inputs:
         return self.checked(fields)
 
     def checked(self, fields: Mapping[str, Any]) -> Any:
-        """What is sent for fields by their names in JSON.
+        """The input to send for fields by their names in JSON.
 
         Raises:
-            InvalidArgumentError: they do not fit the type.
+            InvalidArgumentError: the fields do not fit the type.
         """
         try:
             value = _json.decode(_json.encode(fields, "input"), self.kind)
@@ -89,11 +90,11 @@ class Inputs:
             raise InvalidArgumentError(
                 f"the input does not fit: {error}", argument="input"
             ) from error
-        # TypedDicts drop what they do not know, and nothing is unknown here.
+        # TypedDicts drop unknown fields, and none is unknown here.
         return fields if is_typed_dict(self.kind) else value
 
     def schema(self) -> dict[str, Any]:
-        """The JSON Schema of the input, an object's."""
+        """The JSON Schema of the input, which is an object."""
         if is_model(self.kind):
             found: dict[str, Any] = self.kind.model_json_schema()
             return found
@@ -119,6 +120,6 @@ def _parameter(field: Field) -> inspect.Parameter:
 
 
 def docstring(description: str, fields: list[Field]) -> str:
-    """A docstring in Google's style, which frameworks take descriptions from."""
+    """A docstring in Google's style, from which frameworks read descriptions."""
     told = [f"    {f.name}: {' '.join(f.description.split())}" for f in fields if f.description]
     return "\n".join([description.strip(), *(["", "Args:", *told] if told else [])])

@@ -1,7 +1,7 @@
 """`AsyncApp.tool`: a function for an agent, which runs the App.
 
-The agents' frameworks read a tool off a function: its name, signature, annotations and docstring.
-No framework is imported, and none is needed.
+Agent frameworks read a tool from a function's name, signature, annotations and docstring. No
+framework is imported, and none is needed.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from dynamiq_async.runs.stream import RunStream
 
 OnEvent = Callable[[RunEvent], Awaitable[None] | None]
-"""What follows a tool's run. It may be a coroutine function."""
+"""A function that gets the events of a tool's run. It may be a coroutine function."""
 
 Tool = Callable[..., Coroutine[Any, Any, Any]]
 
-# What the interfaces of models take as a tool's name.
+# The tool names that models' APIs accept.
 _NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
 
 
 class ToolOptions(SendingOptions, total=False):
-    """The arguments of `AsyncApp.tool` that have no part in its type."""
+    """The arguments of `AsyncApp.tool` that do not change the type it returns."""
 
     user_id: str | None
     session_id: str | UUID | None
@@ -47,7 +47,7 @@ class ToolOptions(SendingOptions, total=False):
 
 
 class Calls(NamedTuple):
-    """How an App is called: its `invoke`, and `stream` of its runs."""
+    """The two ways to call an App: `app.invoke` and `app.runs.stream`."""
 
     invoke: Callable[..., Awaitable[Any]]
     stream: Callable[..., RunStream[Any]]
@@ -95,7 +95,7 @@ def make_tool(
 
 
 def check_name(name: object) -> None:
-    """Raise InvalidArgumentError unless a model can call a tool so."""
+    """Raise InvalidArgumentError unless models accept this name for a tool."""
     if not isinstance(name, str) or not re.fullmatch(_NAME, name):
         raise errors.InvalidArgumentError(
             "name must be a letter and then letters, digits, _ or -, 64 at most, as the interfaces "
@@ -141,7 +141,7 @@ def _check(
 def _dress(
     tool: Any, name: str, description: str, inputs: Inputs, signature: inspect.Signature
 ) -> None:
-    """Give a function what frameworks read."""
+    """Set the attributes of a function that frameworks read."""
     tool.__name__ = tool.__qualname__ = name
     tool.__doc__ = docstring(description, inputs.fields)
     tool.__signature__ = signature
@@ -187,7 +187,7 @@ class _Following:
             **given,
             "on_question": on_question,
             "on_leave": on_leave,
-            # By a session of its own, a run whose answer was lost is found again.
+            # With a session of its own, a run whose create response was lost is found again.
             "dedupe": "session_id" not in given,
         }
 
@@ -210,8 +210,8 @@ class _Following:
 
 
 def text_of_output(output: Any) -> str:
-    """An App's output as a text: itself if it is one, else its `output` if that is one, else its
-    JSON."""
+    """An App's output as a text: the output if it is a text, else its field `output` if that is
+    a text, else the output as JSON."""
     if isinstance(output, str):
         return output
     if isinstance(output, dict) and isinstance(found := output.get("output"), str):
@@ -255,8 +255,8 @@ _RETRY: dict[str, Literal["safe", "unsafe", "useless"]] = {
 
 
 def error_text(error: errors.DynamiqError) -> tuple[str, str]:
-    """What a model is told of an error: what happened, behind the name of a tool, and whether
-    trying again is safe. Nothing in it is taken from a server."""
+    """An error as texts for a model: what happened, to follow the tool's name, and whether trying
+    again is safe. No text comes from a server."""
     if isinstance(error, errors.InvalidArgumentError):
         return f"was not called: {error.message}", _FIX
     for kind, what, advice in _TOLD:

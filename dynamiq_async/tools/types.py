@@ -1,8 +1,8 @@
 """Annotations that agent frameworks can read.
 
-Most of them make JSON Schemas by pydantic, which knows neither `msgspec.Struct` nor, before Python
-3.12, the TypedDicts of `typing`. Both become dataclasses here, which pydantic knows. Nothing is
-imported for it.
+Most frameworks make JSON Schemas with pydantic, which supports neither `msgspec.Struct` nor, before
+Python 3.12, the TypedDicts of `typing`. Both become dataclasses here, which pydantic supports. No
+framework is imported for that.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Field(NamedTuple):
     """One field of an input type.
 
     Attributes:
-        name: of the parameter: that on the wire, or where Python cannot have it, the type's own.
+        name: of the parameter: the name in JSON, or the type's own if Python cannot have that.
         wire: the name in JSON.
         annotation: its type, as frameworks can read it.
         default: `NODEFAULT` for a field that must be given.
-        left_out: None stands for a field that is not sent.
-        description: what a model is told of it; `""` where nothing is known.
+        left_out: whether a field whose value is None is not sent.
+        description: the description for a model; `""` where there is none.
     """
 
     name: str
@@ -58,7 +58,7 @@ def is_struct(kind: Any) -> bool:
 
 
 def is_model(kind: Any) -> bool:
-    """Whether it is a pydantic model."""
+    """Whether a type is a pydantic model."""
     return isinstance(kind, type) and hasattr(kind, "model_fields")
 
 
@@ -90,7 +90,7 @@ def _of_typed_dict(kind: Any, outer: tuple[Any, ...]) -> list[Field]:
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
         needed = name in kind.__required_keys__
         while (word := _word(hint)) in ("Required", "NotRequired", "ReadOnly"):
-            # The keys that the class tells are wrong where its annotations are texts.
+            # The class's required keys are wrong if its annotations are strings.
             needed = needed if word == "ReadOnly" else word == "Required"
             (hint,) = typing.get_args(hint)
         found.append(_field(name, name, hint, NODEFAULT, made=not needed, outer=outer))
@@ -130,8 +130,8 @@ def _field(
     description: str = "",
     outer: tuple[Any, ...] = (),
 ) -> Field:
-    """A field. Where its default is `made` anew each time, or is nothing that a schema can hold,
-    None stands for it, and is not sent."""
+    """A field. If its default is `made` anew each time, or a schema cannot hold it, the parameter's
+    default is None, and None is not sent."""
     hint, told = described(hint)
     left_out = made or not (default is NODEFAULT or default is None)
     if not made and isinstance(default, _PLAIN_DEFAULTS):
@@ -145,7 +145,7 @@ def _field(
 
 
 def described(hint: Any) -> tuple[Any, str]:
-    """A type without what only describes it, and the description."""
+    """A type without annotations that only describe it, and the description."""
     if typing.get_origin(hint) is not typing.Annotated:
         return hint, ""
     inner, *notes = typing.get_args(hint)
@@ -160,10 +160,10 @@ def _description(note: Any) -> str:
 
 
 def portable(hint: Any, outer: tuple[Any, ...] = ()) -> Any:
-    """A type as frameworks can read it.
+    """A type in a form that frameworks can read.
 
     Args:
-        outer: the types that it is within. One that is within itself becomes a mapping.
+        outer: the types that contain it. A type that contains itself becomes a mapping.
     """
     if hint is msgspec.Raw:
         return Any
@@ -184,7 +184,7 @@ def portable(hint: Any, outer: tuple[Any, ...] = ()) -> Any:
 
 
 def _dataclass_like(kind: Any, outer: tuple[Any, ...]) -> Any:
-    """A dataclass with the fields of a Struct or TypedDict, by their names on the wire."""
+    """A dataclass with the fields of a Struct or TypedDict, by their names in JSON."""
     found = _fields_of(kind, outer) or []
     if any(field.name != field.wire for field in found):
         return dict[str, Any]
@@ -204,8 +204,8 @@ def _dataclass_like(kind: Any, outer: tuple[Any, ...]) -> Any:
 
 
 def sent(value: Any) -> Any:
-    """A value of a parameter as it is sent: without the fields of our dataclasses for which None
-    stands."""
+    """A parameter's value as it is sent: without those fields of our dataclasses that are None and
+    left out."""
     if isinstance(value, _Made):
         left_out: frozenset[str] = getattr(value, "__left_out__")  # noqa: B009 - made above
         return {
@@ -221,7 +221,7 @@ def sent(value: Any) -> Any:
 
 
 def holds_struct(hint: Any) -> bool:
-    """Whether a value of this type may be or hold a Struct, which pydantic cannot write."""
+    """Whether a value of this type may be or hold a Struct, which pydantic cannot encode."""
     return is_struct(hint) or any(map(holds_struct, typing.get_args(hint)))
 
 

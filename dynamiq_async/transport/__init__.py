@@ -1,8 +1,8 @@
-"""The seam to the network: what a client asks of whatever speaks HTTP for it.
+"""The interface to the network: what a client needs from the transport that speaks HTTP for it.
 
 `AsyncApp`, `AsyncManagement` and `AsyncFlowy` take a `transport=` of your own: an adapter for
-another HTTP library, or a double in your tests. Retries, limits, time limits, streams and errors
-stay the client's. A transport sends requests, for many tasks at once.
+another HTTP library, or a double in your tests. The client still does retries, limits, time limits,
+streams and errors. A transport sends requests, for many tasks at once.
 
     class Fixed:
         async def send(self, request, *, connect_timeout):
@@ -26,23 +26,23 @@ stay the client's. A transport sends requests, for many tasks at once.
     async with AsyncApp("https://app.example", access_key="key", transport=Fixed()) as app:
         assert await app.invoke({}) == {"answer": 42}
 
-**What is sent** is the request as it is: no redirect is followed, and no header, cookie or
-credential added. Requests for other hosts than the client's come through here too, such as those
-for Flowy's outputs.
+**What is sent** is the request as it is: follow no redirect, and add no header, cookie or
+credential. A transport also gets requests for other hosts than the client's, such as those for
+Flowy's outputs.
 
-**Errors.** `send` raises `dynamiq_async.errors.ConnectError` (or `ConnectTimeoutError`) where no
-connection came about, so that nothing was sent and every request may be sent again, and
-`APIConnectionError` where it broke; `read` raises the latter. Other errors of this package pass as
-they are. Any other exception becomes an `APIConnectionError` that names it: whether the request was
-taken is unknown then. It is not chained, because the errors of HTTP libraries hold the request's
-headers, and with them the key.
+**Errors.** `send` raises `dynamiq_async.errors.ConnectError` (or `ConnectTimeoutError`) if no
+connection was made: nothing was sent, so every request may be sent again. It raises
+`APIConnectionError` if the connection broke; `read` raises only this one. Other errors of this
+package pass unchanged. Any other exception becomes an `APIConnectionError` that names it; then it
+is unknown whether the server took the request. The exception is not chained, because the errors of
+HTTP libraries hold the request's headers, and with them the key.
 
 **Time and cancellation.** The client's time limits cancel the task in which `send` or `read` waits.
 Let the `CancelledError` through, and leave the connection closed. The only limit that a transport
-keeps is `connect_timeout`. `Request.sent` is where it can tell how far a request came.
+keeps is `connect_timeout`. A transport reports by `Request.sent` whether it has sent anything.
 
-**Who closes what.** The client closes every response. It never closes a transport of yours: it
-stays yours, may serve several clients, and `aclose()` is for you to call when they are closed.
+**Who closes what.** The client closes every response. It never closes your transport, which may
+serve several clients: call its `aclose()` when all of them are closed.
 
 **WebSockets** need `upgrade`, which is optional: see `Upgrades`.
 """

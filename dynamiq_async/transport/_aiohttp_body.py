@@ -1,4 +1,4 @@
-"""Request bodies as aiohttp writes them, each of which tells when it starts out."""
+"""Request bodies for aiohttp. Each notes when its first byte is about to be sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PIECE = 256 * 1024
 
 
 class RequestBody(Payload):
-    """The body of a request. aiohttp's own would warn of a large one."""
+    """The body of a request. aiohttp's own class would warn about a large body."""
 
     def __init__(self, request: Request) -> None:
         body = request.body

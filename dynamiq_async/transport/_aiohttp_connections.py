@@ -1,8 +1,8 @@
-"""Connections of our own sessions: one response for each request, and nothing else.
+"""Connections of our own sessions: exactly one response for each request.
 
-aiohttp takes whatever comes on a connection that waits in the pool for the next request's response,
-and loses a response with more bytes behind it than it announced. Here such bytes end the connection
-and nothing more.
+aiohttp takes bytes that come on an idle connection in the pool for the next request's response, and
+loses a response that is followed by more bytes than it announced. Here, such bytes only end the
+connection.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import asyncio
 
 MAX_LINE = 64 * 1024
-"""Bytes that a line of a response's head, or one of its fields, may have."""
+"""The most bytes of a line in a response's head, or of one of its fields."""
 
 _INTERIM = re.compile(rb"HTTP/\d\.\d 1(?!01)\d\d\b")
 _BODYLESS = re.compile(rb"HTTP/\d\.\d (204|304)\b")
@@ -38,11 +38,11 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP
 
 
 class _Socket(socket.socket):
-    """A socket that lets what the peer said last be read before it fails.
+    """A socket that lets the peer's last bytes be read before it fails.
 
     A server that refuses a request while it is still being sent (a TLS alert, an early response)
-    closes its end, and the next `send` fails. asyncio would then drop the connection with all that
-    has arrived. So `send` drops its data instead, for as long as there is something to be read.
+    closes its end, and the next `send` fails. asyncio would then drop the connection and all unread
+    bytes. So `send` drops its own data instead, for as long as there is something to read.
     """
 
     def send(self, data: Any, flags: int = 0, /) -> int:
@@ -80,8 +80,8 @@ def own_socket(addr_info: Any) -> socket.socket:
 
 
 class NotConnectedError(aiohttp.ClientConnectionError):
-    """What broke before there was a connection that takes requests: in a proxy's tunnel, or in what
-    TLS 1.3 leaves of its handshake until the client has sent something. Nothing was processed."""
+    """The connection broke before it could take requests: in a proxy's tunnel, or in the part of
+    a TLS 1.3 handshake that ends only after the client has sent data. No request was processed."""
 
     def __init__(self, reason: Exception) -> None:
         super().__init__()
@@ -89,12 +89,12 @@ class NotConnectedError(aiohttp.ClientConnectionError):
 
 
 CONNECT_TURNS = 10
-"""Turns of grace for a connection that was made while the process stood still. Several tasks hand
-it on before it is there for a request; two turns are enough for the first of them."""
+"""Turns of grace for a connection that was made while the process was suspended. Several tasks pass
+it on before a request can use it; two turns are enough for the first of them."""
 
 
 class OwnTimeout(aiohttp.ClientTimeout):
-    """aiohttp's limits, of which the one for connecting is kept by `OwnConnector`."""
+    """aiohttp's limits, with one for connecting that `OwnConnector` keeps."""
 
     connecting: float | None = None
 
@@ -136,18 +136,18 @@ class OwnConnector(aiohttp.TCPConnector):
 
 
 class OwnHandler(ResponseHandler):
-    """One connection. What comes on it unasked, or behind a response, ends it."""
+    """One connection. Bytes that no request awaits, or that follow a response, end it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._fresh = True  # nothing has come yet
-        self._awaited = False  # whether the head of a response is
+        self._awaited = False  # whether the head of a response is awaited
         self._status = b""  # the first line of the head, once it has come
         self._held = b""  # the beginning of a line of the head
         self._length = b""
 
     def is_connected(self) -> bool:
-        """Asked before another request is sent: no, if there is something to be read before."""
+        """Whether another request can be sent. Not if there are unread bytes."""
         return super().is_connected() and not _has_unread(self.transport)
 
     def set_response_params(self, **params: Any) -> None:
@@ -156,8 +156,8 @@ class OwnHandler(ResponseHandler):
         super().set_response_params(**params)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        # In TLS 1.3 a server looks at the client's certificate after the client has taken the
-        # handshake for done (RFC 8446, 4.4). Until then it reads no request.
+        # In TLS 1.3 a server checks the client's certificate after the client's handshake is done
+        # (RFC 8446, 4.4). Until then it reads no request.
         if self._fresh and isinstance(exc, ssl.SSLError) and "_ALERT_" in (exc.reason or ""):
             exc = NotConnectedError(exc.with_traceback(None))
         super().connection_lost(exc)
@@ -181,15 +181,14 @@ class OwnHandler(ResponseHandler):
             self.close()
 
     def _is_surplus(self) -> bool:
-        """Whether what comes now belongs to no response."""
+        """Whether the bytes that come now belong to no response."""
         whole = self._payload is None or self._payload.is_eof()
         return whole or _BODYLESS.match(self._status) is not None
 
     def _take_head(self, data: bytes) -> bytes:
-        """Pass on what there is of the head. Returns what is behind it.
+        """Pass the bytes of the head on. Returns the bytes after it.
 
-        A length that is said again is left out, which RFC 9110, 8.6 allows and aiohttp's parser
-        refuses.
+        A repeated length is left out: RFC 9110, 8.6 allows it, but aiohttp's parser refuses it.
         """
         data, self._held = self._held + data, b""
         lines, start = [], 0
@@ -201,7 +200,7 @@ class OwnHandler(ResponseHandler):
             if len(rest) <= MAX_LINE and (self._status or rest[:5] == b"HTTP/"[: len(rest)]):
                 self._held = rest
             else:
-                lines.append(rest)  # the parser says what is wrong with it
+                lines.append(rest)  # the parser reports what is wrong with it
         else:
             data = data[start:]
         if head := b"".join(lines):
@@ -209,7 +208,7 @@ class OwnHandler(ResponseHandler):
         return data
 
     def _checked(self, line: bytes) -> bytes:
-        """A line of the head as it is to be parsed."""
+        """A line of the head, as the parser gets it."""
         if not self._status:
             self._status, self._length = line.strip(), b""
         elif line in (b"\r\n", b"\n"):

@@ -1,7 +1,7 @@
-"""aiohttp's errors as ours.
+"""Translates aiohttp's errors to ours.
 
-`str` of aiohttp's errors names hosts and system errors only. Their attributes and `repr` hold proxy
-passwords and request headers, so the originals are not chained.
+The `str` of aiohttp's errors has hosts and system errors only. Their attributes and `repr` hold
+proxy passwords and request headers, so the originals are not chained.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def translated(
     """Our error for one of aiohttp's, with a cause that holds no header of the request.
 
     Args:
-        request: what messages call it.
-        ca: what the server's certificate was checked against.
-        key: masked in what was said.
-        proxy: the one that the request goes through.
+        request: the request's name in messages.
+        ca: the certificates that the server's was checked against.
+        key: masked in the message.
+        proxy: the proxy of the request.
     """
     cause, said = _scrub(error)
     failure = _classify(error, request, mask(readable(" ".join(said.split())), key), ca, proxy)
@@ -98,12 +98,12 @@ def _classify(
 
 
 def _alert_of(error: Exception) -> str:
-    """What the server's alert says with which it refused a connection; `""` where there is none.
+    """The text of the TLS alert by which the server refused a connection; `""` if there is none.
 
-    Where the connection is a caller's session's, it is not known whether it took requests before.
-    Then only what is said about certificates counts, which belongs to the handshake.
+    It is not known whether a connection of a caller's session took requests before. Then only
+    alerts about certificates count, because they belong to the handshake.
     """
-    # By its text, since aiohttp chains the cause only where a read waited for it.
+    # Found in the text, because aiohttp chains the cause only where a read waited for it.
     fresh = isinstance(error, NotConnectedError)
     lost = error.reason if isinstance(error, NotConnectedError) else error
     found = _ALERT.search(str(lost)) if isinstance(lost, OSError) else None

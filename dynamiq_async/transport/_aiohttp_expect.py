@@ -20,8 +20,8 @@ for ever (RFC 9110, 10.1.1); the time is curl's."""
 
 
 class Continue(asyncio.Future[bool]):
-    """Done with the interim response, or `CONTINUE_SECONDS` after the head of `request` was sent,
-    which is when it is awaited."""
+    """Done with the interim response, or `CONTINUE_SECONDS` after the head of `request` was sent:
+    aiohttp awaits this future from then on."""
 
     def __init__(self, request: Request) -> None:
         super().__init__(loop=asyncio.get_running_loop())
@@ -41,7 +41,7 @@ class Continue(asyncio.Future[bool]):
             self.set_result(True)
 
     def hold(self) -> None:
-        """The final response came: the body stays here."""
+        """Stop the timer, because the final response came: the body is not sent."""
         if self._timer is not None:
             self._timer.cancel()
 

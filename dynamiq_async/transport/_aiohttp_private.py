@@ -1,7 +1,7 @@
-"""What is used of aiohttp beyond its documentation: all of it, and why.
+"""All uses of undocumented parts of aiohttp, and their reasons.
 
-It is as said here in aiohttp 3.13.0 to 3.14.5. `tests/transport/test_private.py` looks for it in
-the version that is installed, and for more of the kind in the other modules.
+They are correct for aiohttp 3.13.0 to 3.14.5. `tests/transport/test_private.py` checks them in the
+installed version, and checks that no other module uses undocumented parts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ UNDOCUMENTED = {
     "ResponseHandler.set_parser": "hands out the bytes of an upgraded connection",
     "ResponseHandler.transport": "writes to it, says how much is unsent, and drops that",
 }
-"""Class and attribute, and what for, or the function below that tells."""
+"""Class and attribute, with the reason, or the function below that has it."""
 
 INHERITED = {
     "BaseConnector._factory": "makes connections that drop what comes unasked",
@@ -54,68 +54,69 @@ INHERITED = {
     "ResponseHandler.is_connected": "is asked whether a connection in the pool can be used",
     "ResponseHandler.set_response_params": "is called when a request is about to be sent",
 }
-"""What `_aiohttp_connections` uses or overrides of what it inherits."""
+"""The inherited names that `_aiohttp_connections` uses or overrides."""
 
 
 def send_once(session: aiohttp.ClientSession) -> None:
-    """Keep it from repeating a GET on a stale connection unseen: the client repeats it, counted."""
+    """Stop the session from silently repeating a GET on a stale connection: the client does it."""
     session._retry_connection = False
 
 
 def middlewares_of(session: aiohttp.ClientSession) -> Sequence[Any]:
-    """Those of all its requests, which one request's own would replace."""
+    """The session's middlewares, which a request's own middlewares would replace."""
     return session._middlewares
 
 
 def wait_for_continue(request: aiohttp.ClientRequest, waiter: asyncio.Future[bool]) -> None:
-    """Have the body of a request that expects a 100 wait for `waiter`; by itself it waits for the
-    interim response alone, however long."""
+    """Make the body of a request that expects a 100 wait for `waiter`. aiohttp itself waits for the
+    interim response without a limit."""
     if request._continue is not None:
         request._continue = waiter
 
 
 def protocol_of(connection: Any) -> Any:
-    """The protocol of a connection, which is no more given back when that is collected."""
+    """The protocol of a connection. It no longer goes back to the pool when the connection object
+    is collected."""
     protocol, connection._protocol = connection._protocol, None
     return protocol
 
 
 def close_now(connector: aiohttp.BaseConnector) -> None:
-    """Close it without awaiting, as a finaliser has to; `close` would make a task."""
+    """Close the connector without awaiting, as a finaliser must; `close` would make a task."""
     connector._close()
 
 
 def forget(connector: aiohttp.BaseConnector) -> None:
-    """Have it close nothing and not warn: its sockets are another process's."""
+    """Stop the connector from closing sockets and from warning: another process owns them."""
     connector._closed = True
 
 
 def has_arrived(content: aiohttp.StreamReader) -> bool:
-    """Whether some of a body waits to be read."""
+    """Whether a part of a body has arrived and is unread."""
     return bool(content._buffer)
 
 
 def whole_of(content: aiohttp.StreamReader) -> bytes:
-    """A body that has ended, and of which nothing was read. It is read no more."""
+    """All bytes of a body that has ended and was not read. It cannot be read afterwards."""
     pieces = content._buffer
     return pieces.popleft() if len(pieces) == 1 else b"".join(pieces)
 
 
 def rest_of(content: aiohttp.StreamReader) -> bytes:
-    """What had arrived ahead of a break: all other ways to read raise the break at once."""
+    """The bytes that arrived before a break. All other ways to read raise the error at once."""
     rest: bytes = content._read_nowait(-1)
     return rest
 
 
 async def drain(protocol: Any) -> None:
-    """Wait until most of what was written is sent. Raises OSError if the connection is lost.
+    """Wait until most of the written bytes are sent. Raises OSError if the connection is lost.
 
-    A connection that was upgraded has no other way to wait.
+    There is no other way to wait on an upgraded connection.
     """
     try:
         await protocol._drain_helper()
     except asyncio.CancelledError:
-        # aiohttp 3.13 leaves behind what was waited for, and asyncio warns of its failure.
+        # aiohttp 3.13 leaves its future behind, and asyncio would warn about its exception.
         waiter = protocol._drain_waiter
         if waiter is not None:
             waiter.add_done_callback(lambda waiter: waiter.cancelled() or waiter.exception())
@@ -125,7 +126,7 @@ async def drain(protocol: Any) -> None:
 # --- what calls stand on that go below the session ------------------------------------------------
 
 VERSIONS = ("3.13", "3.14")
-"""Those of aiohttp in which all that follows was looked at."""
+"""The versions of aiohttp for which everything below was checked."""
 
 BELOW = {
     "BaseConnector._acquired": "connections in use",
@@ -143,11 +144,11 @@ BELOW = {
     "ResponseHandler.resume_reading": "is asked with each read, and parses what was held back",
     "StreamReader.total_bytes": "how much of a body there was",
 }
-"""What `_direct_connections` uses, beside the above."""
+"""The further names that `_direct_connections` uses."""
 
 
 def owner_of(name: str) -> type:
-    """The class of a name above."""
+    """The class of a name in the tables above."""
     owners: tuple[type, ...] = (
         aiohttp.ClientSession,
         aiohttp.ClientRequest,
@@ -161,7 +162,7 @@ def owner_of(name: str) -> type:
 
 
 def has(name: str) -> bool:
-    """Whether the installed aiohttp has what a name above says, on the class or its instances."""
+    """Whether the installed aiohttp has a name of the tables above, on class or instances."""
     kind, attribute = owner_of(name), name.partition(".")[2]
     makers = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)]
     codes = [maker.__code__ for maker in makers if hasattr(maker, "__code__")]
@@ -169,7 +170,7 @@ def has(name: str) -> bool:
 
 
 def difference(version: str = aiohttp.__version__, parser: type = HttpResponseParser) -> str:
-    """Why calls cannot go below the session of the installed aiohttp; `""` where they can."""
+    """Why calls cannot bypass the session of the installed aiohttp; `""` where they can."""
     if ".".join(version.split(".")[:2]) not in VERSIONS:
         return f"aiohttp {version} is none of those that were looked at ({', '.join(VERSIONS)})"
     if parser.__module__ != "aiohttp._http_parser":
@@ -179,19 +180,19 @@ def difference(version: str = aiohttp.__version__, parser: type = HttpResponsePa
 
 
 DIFFERENCE = difference()
-"""The same, found at import."""
+"""The result of `difference` at import."""
 
 
 class _Genuine:
-    """The session's methods where nobody has patched them, once they were seen."""
+    """The session's unpatched methods, once they were seen."""
 
     request: Any = None
     init: Any = None
 
 
 def is_untouched() -> bool:
-    """Whether a request to the session goes the way that aiohttp made, so that going below it makes
-    no difference. Mocks and tracing agents put functions of theirs in its place."""
+    """Whether the session's methods are aiohttp's own, so that bypassing them makes no difference.
+    Mocks and tracing agents replace them with functions of their own."""
     request, init = aiohttp.ClientSession._request, aiohttp.ClientSession.__init__
     if request is _Genuine.request and init is _Genuine.init:
         return True
@@ -202,6 +203,6 @@ def is_untouched() -> bool:
 
 
 def _is_aiohttp_s(function: Any) -> bool:
-    if type(function) is not FunctionType:  # what wraps one may look like it otherwise
+    if type(function) is not FunctionType:  # a wrapper may have the attributes of a function
         return False
     return function.__code__.co_filename == aiohttp.client.__file__

@@ -1,4 +1,4 @@
-"""Responses of aiohttp: what is read of them, and the ways in which they break."""
+"""Responses of aiohttp: how they are read, and how they fail."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from dynamiq_async.transport.base import Request
 
 READ_AHEAD = 64 * 1024
-"""Bytes of a body that wait to be read, or twice as many."""
+"""The limit for unread bytes of a body. Up to twice as many may wait."""
 
 
 class ContentResponse:
-    """A response whose body is one of aiohttp's.
+    """A response with a body of aiohttp's.
 
     Args:
         headers: a mapping with `getall`.
         content: the body.
-        key: masked in headers and in what errors say.
+        key: masked in headers and in error messages.
     """
 
     __slots__ = ("_content", "_decoder", "_headers", "_key", "_request", "status")
@@ -88,14 +88,14 @@ class ContentResponse:
         try:
             content: bytes = await self._content.readany()
         except (aiohttp.ClientError, OSError, RuntimeError):
-            # aiohttp raises before handing out what had arrived ahead of the break.
+            # aiohttp raises before it returns the bytes that arrived before the break.
             if rest := private.rest_of(self._content):
                 return rest
             raise
         return content
 
     def arrived(self) -> bytes | None:
-        """What `ClientResponse` says. Of a session's response, only reading tells."""
+        """See `ClientResponse`. None, because only `read` shows it for a session's response."""
         return None
 
     def fail(self, error: Exception) -> None:
@@ -104,12 +104,12 @@ class ContentResponse:
             self._content.set_exception(error)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Release the connection."""
         raise NotImplementedError
 
 
 class AiohttpResponse(ContentResponse):
-    """A response of a session's."""
+    """A response of a session."""
 
     __slots__ = ("_lost", "_protocol", "_raw")
 
@@ -129,12 +129,12 @@ class AiohttpResponse(ContentResponse):
         if self._lost is not None:
             self._lost.remove_done_callback(self._break)
             if not self._lost.get_loop().is_closed():
-                self._lost.remove_done_callback(_overlook)  # one does for a whole connection
+                self._lost.remove_done_callback(_overlook)  # one is enough for a connection
                 self._lost.add_done_callback(_overlook)
         connection = self._raw.connection
         if connection is None:
             return  # the whole body came, and the connection is back in the pool
-        # On a closed loop aiohttp leaves out closing the connection, and would warn of it later.
+        # On a closed loop aiohttp does not close the connection, and would warn about it later.
         with suppress(RuntimeError):
             if self._content.at_eof():
                 self._raw.release()
@@ -143,8 +143,8 @@ class AiohttpResponse(ContentResponse):
             connection.close()
 
     def _break(self, lost: asyncio.Future[None] | None = None) -> None:
-        """Fail the body of a lost connection where aiohttp would leave its reader waiting: when
-        the framing was violated, and when the session was closed."""
+        """Fail the body of a lost connection where aiohttp would let its reader wait for ever:
+        after a violation of the framing, and after the session was closed."""
         if lost is not None:
             _overlook(lost)
         if not self._content.is_eof():
@@ -153,7 +153,7 @@ class AiohttpResponse(ContentResponse):
 
 
 class AiohttpConnection(AiohttpResponse):
-    """A connection that was upgraded: what comes on it is read as a body is."""
+    """A connection that was upgraded. Its bytes are read like a body."""
 
     __slots__ = ()
 
@@ -179,7 +179,7 @@ class AiohttpConnection(AiohttpResponse):
             transport.write(data)
 
     async def drain(self) -> None:
-        with suppress(OSError):  # `read` tells
+        with suppress(OSError):  # `read` raises it
             await private.drain(self._protocol)
 
     def close(self) -> None:
@@ -190,7 +190,7 @@ class AiohttpConnection(AiohttpResponse):
 
 
 class _Raw:
-    """Has aiohttp hand what comes to a reader as it is, in place of a WebSocket's frames."""
+    """A parser for aiohttp that passes bytes to a reader unchanged, in place of parsing frames."""
 
     def __init__(self, content: aiohttp.StreamReader) -> None:
         self._content = content
@@ -204,6 +204,7 @@ class _Raw:
 
 
 def _overlook(lost: asyncio.Future[None]) -> None:
-    """Look at how a connection ended that nobody reads from any more, so that nothing warns."""
+    """Retrieve the exception of a connection that is no longer read, so that asyncio does not
+    warn."""
     if not lost.cancelled():
         lost.exception()

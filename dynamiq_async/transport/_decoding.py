@@ -1,4 +1,4 @@
-"""Decompression that knows whole from cut: aiohttp takes a gzip without its end for whole."""
+"""Decompression that detects a truncated body: aiohttp accepts a gzip without its end."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import zlib
 from typing import Any
 
 ACCEPTED = "gzip, deflate"
-"""What can be asked for, as `Accept-Encoding` says it."""
+"""The value of `Accept-Encoding`."""
 
-_PIECE = 256 * 1024  # bytes made at a time, however few they were before
+_PIECE = 256 * 1024  # the most decompressed bytes at a time, however small the compressed data
 _GZIP, _DEFLATE, _RAW_DEFLATE = 31, 15, -15
 
 
 class Decoder:
-    """Decompresses one body, as it comes.
+    """Decompresses one body as it arrives.
 
     Args:
         encoding: `gzip` or `deflate`.
 
-    Its methods raise `zlib.error` where the content is broken or cut.
+    Its methods raise `zlib.error` if the content is broken or truncated.
     """
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding
         self._decompressor: Any = None  # of the member that is being read
         self.waiting = b""
-        """What came and is still to be decompressed."""
+        """The bytes that arrived and are not decompressed yet."""
 
     def decode(self, data: bytes) -> bytes:
-        """Some of what `waiting` and `data` hold. More may be waiting then."""
+        """Decompress some of `waiting` and `data`. More may be waiting afterwards."""
         data = self.waiting + data
         if self._decompressor is None:
             if not data:
@@ -36,7 +36,7 @@ class Decoder:
             self._decompressor = zlib.decompressobj(self._window(data[0]))
         piece: bytes = self._decompressor.decompress(data, _PIECE)
         if self._decompressor.eof:
-            # Another member may follow, or zeros that fill a block.
+            # Another member may follow, or padding zeros.
             self.waiting = self._decompressor.unused_data.lstrip(b"\0")
             self._decompressor = None
         else:
@@ -44,7 +44,7 @@ class Decoder:
         return piece
 
     def finish(self) -> None:
-        """The body has ended, as HTTP has it."""
+        """Check the content at the body's end by HTTP's framing."""
         if self._decompressor is not None:
             raise zlib.error(f"the {self._encoding} content ends before its end")
 
@@ -59,7 +59,7 @@ def decoder_for(encoding: str) -> Decoder | None:
     """The decoder of a `Content-Encoding`; None where there is nothing to decompress.
 
     Raises:
-        zlib.error: it was not asked for.
+        zlib.error: the encoding was not asked for.
     """
     encoding = encoding.strip().lower().removeprefix("x-")
     if encoding in ("", "identity"):

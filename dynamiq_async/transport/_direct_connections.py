@@ -1,9 +1,9 @@
-"""Connections that the client speaks HTTP/1.1 on by itself: aiohttp's connector makes and keeps
-them, and its parser reads what comes.
+"""Connections on which the client itself speaks HTTP/1.1. aiohttp's connector makes and keeps them,
+and its parser reads the responses.
 
-A connection serves aiohttp's session too. It is direct from `write` until its response is whole,
-and otherwise what it inherits. A head that the parser refuses is given to what it inherits as well,
-which reads line by line and overlooks what can be overlooked.
+aiohttp's session uses the same connections. A connection is direct from `write` until its response
+is complete; otherwise it behaves like its base class. A head that the parser refuses also goes to
+the base class, which reads line by line and tolerates harmless errors.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class DirectConnector(OwnConnector):
     def keep(self, key: Any, connection: DirectHandler) -> None:
         """Keep a connection for the next request to `key`, unless it is to be closed."""
         if self._cleanup_handle is None or self._closed or connection.is_over:
-            self._release(key, connection)  # which does the same, at three times the cost
+            self._release(key, connection)  # does the same, at three times the cost
         else:
             self._acquired.discard(connection)
             self._conns[key].append((connection, monotonic()))
@@ -98,7 +98,7 @@ class DirectHandler(OwnHandler):
     """One connection.
 
     Attributes:
-        home: the connector that it is given back to, and the key there.
+        home: the connector that it goes back to, and its key there.
         is_over: whether it takes no more requests.
     """
 
@@ -106,27 +106,27 @@ class DirectHandler(OwnHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._direct = False  # whether a request is under way that `write` sent
+        self._direct = False  # whether a request sent by `write` is under way
         self._own_parser: Any = None
-        self._feed: Any = None  # to the parser; None while what is inherited reads
-        self._reading = False  # whether what is inherited is at it
+        self._feed: Any = None  # feeds the parser; None while the base class reads
+        self._reading = False  # whether the base class is reading now
         self._head: asyncio.Future[Any] | None = None  # of the response, until it has come
-        self._begun = b""  # what has come of it
-        self._body: Any = None  # what is still coming of the response
+        self._begun = b""  # the beginning of the head
+        self._body: Any = None  # the body that is still coming
         self._chunked = False
-        self._behind_head = 0  # bytes that came, as far as they are counted
-        self._ends_line = True  # whether the last byte that came does
+        self._behind_head = 0  # bytes that came after the head, as far as they are counted
+        self._ends_line = True  # whether the last byte that came ends a line
         self._upload: asyncio.Task[None] | None = None
         self.is_over: bool = False
-        self._unread: Any = None  # asks the system whether there is something to be read
+        self._unread: Any = None  # asks the system whether there are unread bytes
 
     # --- the request ----------------------------------------------------------------------------
 
     def write(self, head: Head, request: Request) -> asyncio.Future[Any]:
-        """Send a request. The future gives the status of its response, the headers and the body:
-        a reader, None where there is none, or bytes where all of it is here."""
+        """Send a request. The future's result is the status of the response, the headers and the
+        body: a reader, None if there is no body, or bytes if the whole body has arrived."""
         transport: Any = self.transport
-        if transport is None or transport.is_closing():  # the server has closed it at once
+        if transport is None or transport.is_closing():  # the server closed it immediately
             self._should_close = self.is_over = True
             self._go_home()
             raise NotConnectedError(aiohttp.ServerDisconnectedError())
@@ -134,7 +134,7 @@ class DirectHandler(OwnHandler):
             self._own_parser = HttpResponseParser(
                 self, self._loop, READ_AHEAD, payload_exception=aiohttp.ClientPayloadError, **PARSER
             )
-        self._parser = self._own_parser  # the session may have put another there
+        self._parser = self._own_parser  # the session may have set another one
         self._direct, self._feed = True, self._own_parser.feed_data
         self._head = answered = self._loop.create_future()
         body = request.body
@@ -149,10 +149,10 @@ class DirectHandler(OwnHandler):
         return answered
 
     async def _send(self, head: Head, request: Request) -> None:
-        """Send what is large, piece by piece, while the response may come already."""
+        """Send a large body piece by piece. The response may already come meanwhile."""
         try:
             await self._send_pieces(head, request)
-        except Exception as error:  # noqa: BLE001 - whatever a body raises, the response tells
+        except Exception as error:  # noqa: BLE001 - reported through the response
             self._upload = None
             if self._direct:
                 self._end(error)
@@ -197,19 +197,19 @@ class DirectHandler(OwnHandler):
                 head.set_result(plain)
             self._finish()
             return
-        if data:  # or else what was held back is parsed
+        if data:  # otherwise bytes that were held back are parsed
             self._behind_head += len(data)
             self._ends_line = data[-1] == _LF
         try:
             messages, _, _ = self._feed(data)
-        except Exception as error:  # noqa: BLE001 - it raises several, all of which mean this
+        except Exception as error:  # noqa: BLE001 - its exceptions all mean a refusal
             self._refused(data, error)
             return
         if messages:
             came = self._begun + data
             for message, payload in messages:
                 self._take(message, payload)
-            if self._head is not None:  # it was an interim one
+            if self._head is not None:  # it was an interim response
                 self._begun = came.rpartition(b"\r\n\r\n")[2]
                 return
             self._behind_head = len(came) - _end_of_head(came, len(messages))
@@ -240,7 +240,7 @@ class DirectHandler(OwnHandler):
             head.set_result((status, message.headers, payload))
 
     def _refused(self, data: bytes, error: Exception) -> None:
-        """The parser does not take what came."""
+        """Handle data that the parser refuses."""
         if self._head is not None:
             data, self._begun = self._begun + data, b""
             self._feed = self._own_parser = None
@@ -252,7 +252,7 @@ class DirectHandler(OwnHandler):
             self._end(error)
 
     def _settle(self) -> None:
-        """Look at what the inherited handler has read, or how the connection ended."""
+        """Handle what the base class has read, or the end of the connection."""
         while self._buffer:
             message, payload = self._buffer.popleft()[0]
             self._take(message, payload)
@@ -262,7 +262,7 @@ class DirectHandler(OwnHandler):
             self._end(self._exception)
 
     def _finish(self, *, surplus: bool = False) -> None:
-        """The response is whole."""
+        """Handle the end of a complete response."""
         self._direct, self._feed, self._body = False, None, None
         if surplus:
             self._should_close = self.is_over = True
@@ -272,12 +272,12 @@ class DirectHandler(OwnHandler):
         self._go_home()
 
     def abandon(self) -> None:
-        """Nobody waits for the rest of the response."""
+        """Give up the rest of the response."""
         if self._direct:
             self._end(None)
 
     def _end(self, error: BaseException | None) -> None:
-        """Give the response up, and the connection with it."""
+        """Give up the response and the connection."""
         self._direct, self._feed = False, None
         head, self._head = self._head, None
         body, self._body = self._body, None
@@ -293,11 +293,11 @@ class DirectHandler(OwnHandler):
     def _go_home(self) -> None:
         transport = self.transport
         if self.is_over and transport is not None and transport.get_write_buffer_size():
-            transport.abort()  # what is unsent would hold it up
+            transport.abort()  # unsent bytes would delay closing
         connector, key = self.home
         connector.keep(key, self)
 
-    # --- what the connector asks, and the loop tells --------------------------------------------
+    # --- called by the connector and by the loop ------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -313,18 +313,18 @@ class DirectHandler(OwnHandler):
         return not (self._unread and self._unread(0))
 
     def resume_reading(self, *given: Any, **options: Any) -> None:
-        """Read on, where reading was paused."""
-        if self._reading_paused:  # the reader of a body asks with each read
+        """Continue reading, if it was paused."""
+        if self._reading_paused:  # the reader of a body calls this with each read
             super().resume_reading(*given, **options)
 
     def close(self) -> None:
-        """Close the connection; an answer that is waited for does not come any more."""
+        """Close the connection. An awaited response fails."""
         super().close()
         if self._direct and not self._reading:
             self._settle()
 
     def abort(self) -> None:
-        """Break the connection off; an answer that is waited for does not come any more."""
+        """Abort the connection. An awaited response fails."""
         super().abort()
         if self._direct:
             self._settle()
@@ -336,7 +336,7 @@ class DirectHandler(OwnHandler):
 
 
 def _end_of_head(data: bytes, heads: int) -> int:
-    """Where the last of the heads ends with which `data` begins."""
+    """The end of the last of the `heads` heads at the beginning of `data`."""
     end = 0
     for _ in range(heads):
         end = data.find(b"\r\n\r\n", end) + 4
@@ -344,7 +344,7 @@ def _end_of_head(data: bytes, heads: int) -> int:
 
 
 def _told(error: BaseException | None) -> BaseException:
-    """How to tell it to what waits for a response."""
+    """The exception for the task that awaits the response."""
     if isinstance(error, HttpProcessingError):
         nothing: Any = None
         return aiohttp.ClientResponseError(

@@ -1,4 +1,4 @@
-"""The heads of requests, made once, and where they go."""
+"""The heads of requests and their targets, made once and cached."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from dynamiq_async.transport.base import Request
 
 MAX_HEADS = 256
-"""How many are kept. With one more, all are forgotten."""
+"""The most heads that are cached. One more empties the cache."""
 
 _URL = re.compile(r"(https?://(?:[0-9A-Za-z._~-]+|\[[0-9a-f:.]+\])(?::\d+)?)(/[!-\"$-~]*)")
 
-# These say how the body is framed, or that more than one request and one response is meant.
+# These change the framing of the body, or need more than one request and one response.
 _SESSION_S = frozenset(
     {"content-length", "transfer-encoding", "connection", "upgrade", "expect", "te", "trailer"}
 )
 
 
 class Target:
-    """Where requests go, as aiohttp's connector asks it of a request."""
+    """The target of requests, with the attributes that aiohttp's connector reads from a request."""
 
     proxy = proxy_auth = proxy_headers = server_hostname = None
     ssl = True  # as the connector's is
@@ -41,15 +41,15 @@ class Target:
         self.connection_key: Any = ConnectionKey(*(known.get(f) for f in ConnectionKey._fields))  # type: ignore[arg-type]
 
     def is_ssl(self) -> bool:
-        """Whether it is reached by TLS."""
+        """Whether the target uses TLS."""
         return self.url.scheme == "https"
 
 
 class Head:
-    """The head of a request, whose `repr` shows nothing of it.
+    """The head of a request. Its `repr` does not show the content.
 
     Attributes:
-        target: where it goes.
+        target: the host that it goes to.
         data: its bytes; with a body, up to the number of `Content-Length`.
         chunked: its bytes for a body whose length is not known.
     """
@@ -62,7 +62,7 @@ class Head:
         lines += (f"{n}: {v}" for n, v in {**headers, **request.headers}.items())
         start = "\r\n".join(lines).encode()
         self.target: Target = target
-        self._headers = request.headers  # their identity is looked up by, so they have to live
+        self._headers = request.headers  # kept alive, because their id is a part of the key
         self.chunked: bytes = start + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
         if request.body is not None:
             self.data: bytes = start + b"\r\nContent-Length: "
@@ -72,26 +72,26 @@ class Head:
             self.data = start + b"\r\n\r\n"
 
     def is_for(self, headers: Mapping[str, str]) -> bool:
-        """Whether it was made of these very headers."""
+        """Whether it was made from this very headers object."""
         return self._headers is headers
 
 
 class Heads:
-    """Makes the heads of requests, and keeps them."""
+    """Makes the heads of requests, and caches them."""
 
     def __init__(self) -> None:
         self._targets: dict[str, Target] = {}
         self._heads: dict[tuple[str, str, int, bool], Head] = {}
 
     def of(self, request: Request) -> Head | None:
-        """The head of a request; None for one that aiohttp's session knows better to send."""
+        """The head of a request; None if aiohttp's session has to send the request."""
         headers = request.headers
         key = request.method, request.url, id(headers), request.body is None
         head = self._heads.get(key)
         if head is not None and head.is_for(headers):
             return head
         found = _URL.fullmatch(request.url)
-        if request.method == "HEAD":  # whose response has no body, whatever its head says
+        if request.method == "HEAD":  # its response has no body, whatever the head says
             return None
         if found is None or not _SESSION_S.isdisjoint(name.lower() for name in headers):
             return None

@@ -13,8 +13,8 @@ from dynamiq_async._credentials import mask
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Said twice, these mean what the first one says. Of all others the values make one list (RFC 9110,
-# 5.3).
+# If one of these is repeated, its first value counts. The values of any other header make one list
+# (RFC 9110, 5.3).
 _SINGLE = {
     "content-length",
     "content-type",
@@ -36,11 +36,11 @@ def readable(text: str) -> str:
 
 
 class Headers(Mapping[str, str]):
-    """A response's headers. Few are ever looked at, so each is made readable when it is.
+    """A response's headers. Few are ever looked up, so each is made readable only then.
 
     Args:
         headers: a mapping with `getall`, without regard to case.
-        key: masked, should the server repeat it.
+        key: masked where the server repeats it.
     """
 
     __slots__ = ("_headers", "_key")

@@ -1,8 +1,8 @@
-"""Responses that are here whole, and so plain that no parser is needed to tell.
+"""A fast path for plain responses, which arrive in one piece and need no parser.
 
-Nearly every answer to a call comes in one piece: a head of ordinary lines, one length, and as many
-bytes behind it. Reading that takes a third of what aiohttp's parser and its reader take. Whatever
-differs in anything is not plain, and left to the parser.
+Nearly every response arrives in one piece: a head of ordinary lines, one length, and a body of as
+many bytes. Reading it here takes a third of the time of aiohttp's parser and reader. Any other
+response is not plain, and is left to the parser.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HEAD = re.compile(
 )
 _MAX_HEAD = 8 * 1024
 
-# Each would mean something that is not looked at here, also within a value.
+# Each of these, even within a value, may mean something that this module does not handle.
 _NOT_PLAIN = (b"transfer-encoding", b"content-encoding", b"upgrade", b"trailer")
 _KEPT = re.compile(rb"(?s)(?!.*connection.*connection)(?:.*\n)?connection:[ \t]*keep-alive[ \t]*\r")
 _LENGTH = b"content-length:"
@@ -31,7 +31,7 @@ _LF = b"\n"[0]
 
 
 class PlainHeaders:
-    """The headers of a plain response, taken apart when one is looked at."""
+    """The headers of a plain response, parsed when one is first looked up."""
 
     __slots__ = ("_lines", "_made")
 
@@ -54,7 +54,7 @@ class PlainHeaders:
 
 
 def plain_response(data: bytes) -> tuple[int, PlainHeaders, bytes] | None:
-    """Status, headers and body of a response that is all of `data` and plain, else None."""
+    """Status, headers and body, if `data` is exactly one plain response, else None."""
     head = _HEAD.match(data)
     if head is None:
         return None
@@ -72,7 +72,7 @@ def plain_response(data: bytes) -> tuple[int, PlainHeaders, bytes] | None:
 
 
 def _length(lower: bytes) -> int:
-    """The one length that the lines of a head tell; -1 for none, or where that is not plain."""
+    """The single `Content-Length` in the lines of a head; -1 if there is none or it is unusual."""
     name = lower.find(_LENGTH)
     if name < 0 or (name and lower[name - 1] != _LF) or lower.find(_LENGTH[:-1], name + 1) > 0:
         return -1

@@ -1,5 +1,5 @@
-"""A transport of the user's, held to what the client relies on: it raises errors of this package
-only, hands out no key, and stays the user's to close."""
+"""A wrapper of a user's transport, which guarantees what the client relies on: only errors of this
+package are raised, and none shows the key. The user closes the transport."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class GivenTransport:
         return await self._by(self._transport.upgrade, request, connect_timeout)
 
     async def aclose(self) -> None:
-        """It is the user's to close."""
+        """Do nothing: the user closes the transport."""
 
     def abandon(self) -> bool:
         return False
@@ -87,7 +87,7 @@ class GivenResponse:
                 raise self._failure
             return await _translated(read, self._label, self._key)
         except asyncio.CancelledError:
-            # Somebody else may have cancelled the task too, and then that counts.
+            # The task may also have been cancelled from outside, and then that counts.
             if self._failure is None or task.uncancel() > cancelling:
                 raise
             raise self._failure from None
@@ -95,7 +95,7 @@ class GivenResponse:
             self._task = None
 
     def arrived(self) -> None:
-        """Only reading tells."""
+        """None: only `read` shows whether the body has arrived."""
 
     def fail(self, error: Exception) -> None:
         if self._failure is None:
@@ -119,7 +119,7 @@ class GivenResponse:
     def _quietly(self, work: Callable[..., object], *arguments: Any) -> None:
         try:
             work(*arguments)
-        except Exception as error:  # noqa: BLE001 - nobody who closes can do anything about it
+        except Exception as error:  # noqa: BLE001 - the caller could not do anything about it
             said = mask(str(error), self._key)
             kind = type(error).__name__
             log.debug(
@@ -128,8 +128,8 @@ class GivenResponse:
 
 
 async def _translated(work: Callable[[], Awaitable[T]], label: str, key: str | None) -> T:
-    """What `work` gives. What it raises becomes an error of ours, without the original: that may
-    hold the request's headers."""
+    """The result of `work`. Its exceptions become errors of ours, which are not chained: the
+    originals may hold the request's headers."""
     try:
         return await work()
     except errors.DynamiqError:

@@ -1,8 +1,8 @@
 """The transport on aiohttp: the only module that knows its client.
 
-Foreign exceptions are turned into ours here, once, and not chained: aiohttp's carry the request's
-headers, and with them the access key. This module is imported with the first request, because
-importing aiohttp costs more than everything else together.
+Foreign exceptions are translated to ours here, once, and are not chained: aiohttp's exceptions
+carry the request's headers, and with them the access key. This module is imported with the first
+request, because importing aiohttp costs more than everything else together.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from dynamiq_async.transport._aiohttp_response import ContentResponse
     from dynamiq_async.transport.base import Request
 
-_MAX_TIMEOUTS = 64  # are kept made
+_MAX_TIMEOUTS = 64  # the most that are cached
 
-# Whatever the session says. Proxies and sign-on services send cookies and policies of many KiB.
+# These override the session's. Proxies and sign-on services send cookies and policies of many KiB.
 _AS_IT_COMES: dict[str, Any] = {
     "auto_decompress": False,
     "max_line_size": MAX_LINE,
@@ -59,11 +59,11 @@ class AiohttpTransport:
 
     Args:
         session: used as it is and never closed; None for sessions of our own.
-        verify: a file of CA certificates or an `SSLContext`; None for the system's, in the one
-            context that aiohttp shares.
+        verify: a file of CA certificates or an `SSLContext`; None for the system's certificates, in
+            the one context that aiohttp shares.
         proxy: the URL of an HTTP proxy.
-        trust_env: take the proxy from the environment, as `proxies` says.
-        key: masked wherever a server repeats it in a header or in what is not HTTP.
+        trust_env: take the proxy from the environment, as the module `proxies` describes.
+        key: masked wherever a server repeats it, in a header or in data that is not HTTP.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class AiohttpTransport:
         """Send a request by the session of the running loop. See `Transport.send`."""
         session = self._given or self._running() or await self._session()
         proxy = proxy_for(request.url, self._proxy, trust_env=self._trust_env)
-        request.sent = request.body is None  # of which aiohttp tells nothing
+        request.sent = request.body is None  # without a body, nothing shows when it is sent
         options = _AS_IT_COMES
         if "Expect" in request.headers:
             options = options | {"middlewares": expecting(session, request)}
@@ -136,7 +136,7 @@ class AiohttpTransport:
                 session.abandon()
 
     def abandon(self) -> bool:
-        """Close what was left open, from a finaliser; whether there was anything."""
+        """Close open sessions, from a finaliser. Returns whether there were any."""
         sessions = [session for _, session in self._take_sessions() if not session.client.closed]
         for session in sessions:
             session.abandon()
@@ -156,14 +156,14 @@ class AiohttpTransport:
             self._pid = os.getpid()
 
     def _running(self) -> aiohttp.ClientSession | None:
-        """The session there is; what nearly every request needs."""
+        """The session of the running loop, if there is one; nearly every request finds it here."""
         session = self._sessions.get(asyncio.get_running_loop())
         if session is None or session.client.closed or self._pid != os.getpid():
             return None
         return session.client
 
     async def _session(self) -> aiohttp.ClientSession:
-        """A new one, where `_running` has found none."""
+        """A new session, because `_running` found none."""
         self._leave_to_parent()
         for other in [other for other in self._sessions if other.is_closed()]:
             self._sessions.pop(other).abandon()
@@ -175,7 +175,7 @@ class AiohttpTransport:
     def _new_session(self) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
             connector=self._new_connector(
-                limit=0,  # the client's own gate limits, so that its wait can be told apart
+                limit=0,  # the client's limiter limits, so that its wait has a limit of its own
                 ssl=self._ssl_context() or True,
                 socket_factory=own_socket,
             ),
@@ -241,7 +241,7 @@ def _context_from(path: str) -> ssl.SSLContext:
 
 
 class _Session:
-    """An aiohttp session of our own, and the ways in which it ends."""
+    """An aiohttp session of our own, and the ways to end it."""
 
     def __init__(self, client: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop) -> None:
         self.client = client
@@ -249,8 +249,8 @@ class _Session:
         self._guard = self._end_with_loop()
 
     async def _end_with_loop(self) -> AsyncGenerator[None, None]:
-        # The end of `asyncio.run` closes the async generators that are still open, and with this
-        # one the connections, while there is a loop that can: afterwards they could only warn.
+        # `asyncio.run` closes open async generators at its end. This one then closes the
+        # connections while the loop still runs: afterwards they could only warn.
         try:
             yield
         finally:
@@ -263,7 +263,7 @@ class _Session:
         await self._guard.aclose()
 
     def abandon(self) -> None:
-        """Close without awaiting, from anywhere; neither session nor connector warns."""
+        """Close without awaiting, from any thread; neither session nor connector warns."""
         if self._loop.is_closed() or self._loop is asyncio._get_running_loop():
             self._close()
         else:
@@ -275,18 +275,18 @@ class _Session:
         if connector is not None:
             private.close_now(connector)
         with suppress(StopIteration):
-            self._guard.aclose().send(None)  # nothing is left in it to be awaited
+            self._guard.aclose().send(None)  # it has nothing left to await
 
     def leave_to_parent(self) -> None:
-        """Forget an inherited session. The sockets are the parent's, and so is what its selector
-        knows of them: closing anything here would make the parent deaf to its connections."""
+        """Forget an inherited session. The sockets and their selector belong to the parent: if this
+        process closed any, the parent would get no more events of its connections."""
         if self.client.connector is not None:
             private.forget(self.client.connector)
         self.client.detach()
         _LEFT_TO_PARENT.append(self)
 
 
-_LEFT_TO_PARENT: list[_Session] = []  # for ever: collecting them would close them
+_LEFT_TO_PARENT: list[_Session] = []  # kept for ever: collecting them would close them
 
 
 @lru_cache(maxsize=256)

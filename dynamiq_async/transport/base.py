@@ -1,4 +1,5 @@
-"""What a transport takes and gives. The room's door says how to write one."""
+"""The types of a transport: its requests, bodies and responses. The docstring of
+`dynamiq_async.transport` says how to write a transport."""
 
 from __future__ import annotations
 
@@ -9,17 +10,17 @@ if TYPE_CHECKING:
 
 
 class Body(Protocol):
-    """A body that is too large to be held whole.
+    """A body that is too large to be held in memory.
 
     Iterate it with `async for`: the pieces are bytes, and none is empty. It may be iterated again
-    when the request is sent again. Close the iterator where you stop before its end
-    (`contextlib.aclosing`), so that files are closed then. Let what it raises through; the client
-    knows it for the body's own.
+    when the request is sent again. If you stop before its end, close the iterator
+    (`contextlib.aclosing`), so that files are closed. Let its exceptions through; the client
+    recognises them as errors of the body.
     """
 
     @property
     def length(self) -> int | None:
-        """Its length in bytes, for `Content-Length`; None where only chunks will do."""
+        """Its length in bytes, for `Content-Length`; None where it must be sent in chunks."""
 
     def __aiter__(self) -> AsyncGenerator[bytes, None]: ...
 
@@ -30,13 +31,14 @@ class Request:
     Attributes:
         method: in capitals.
         url: absolute and quoted.
-        headers: all but those of the connection and the body's framing (`Host`, `Content-Length`,
-            `Transfer-Encoding`), which are the transport's. They hold the key: log none of them.
+        headers: all headers but those of the connection and the body's framing (`Host`,
+            `Content-Length`, `Transfer-Encoding`), which the transport adds. They hold the key:
+            log none of them.
         body: bytes, a `Body`, or None.
-        sent: whether some of it may have been sent. A transport that can tell sets it to False when
-            `send` begins and to True before the first byte goes out: a request that was still
-            waiting for its connection when a time limit passed is sent again without a risk. Where
-            no transport sets it, it is True, which is the safe side.
+        sent: whether any part of it may have been sent. If a transport knows, it sets this to False
+            when `send` begins and to True before it sends the first byte. Then a request that still
+            waited for its connection when a time limit passed can safely be sent again. True by
+            default, which is the safe value.
     """
 
     __slots__ = ("body", "headers", "method", "sent", "url")
@@ -58,7 +60,7 @@ class Request:
         return f"<Request {self}>"
 
     def __str__(self) -> str:
-        """What errors call it: no query, no header."""
+        """Its name in errors, without query and headers."""
         return f"{self.method} {self.url.partition('?')[0]}"
 
 
@@ -71,46 +73,47 @@ class Response(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Looked up without regard to case."""
+        """The headers, looked up without regard to case."""
 
     @property
     def framed(self) -> bool:
-        """Whether HTTP tells where the body ends (by chunks, a length, or HTTP/2's frames). If it
-        does not, the end of the connection is the end of the body, whole or not."""
+        """Whether HTTP's framing shows where the body ends (by chunks, a length, or HTTP/2's
+        frames). Otherwise the body ends with the connection, complete or not."""
 
     async def read(self) -> bytes:
-        """What has arrived of the body, or wait for some; `b""` at the end, however often.
+        """Return the bytes of the body that have arrived, or wait for some; `b""` at the end, also
+        in every later call.
 
-        What the transport asked to be compressed it hands out decompressed.
+        If the transport asked for compression, it returns the body decompressed.
 
         Raises:
-            APIConnectionError: the connection broke, or the body is not whole.
+            APIConnectionError: the connection broke, or the body is incomplete.
         """
 
     def close(self) -> None:
-        """Give the connection up: back to the pool if the body was read to its end, else closed.
+        """Release the connection: back to the pool if the body was read to its end, else close it.
 
         May be called at any time and any number of times, also while `read` waits and by a
-        finaliser, so it does not wait itself.
+        finaliser, so it must not wait.
         """
 
 
 class Connection(Response, Protocol):
-    """The response to an upgrade that was agreed to. From `101` on, the connection is its body:
-    `read` gives the bytes that come, and `b""` once the other side has closed."""
+    """The response to an upgrade that the server accepted. After the `101`, the connection is the
+    body: `read` returns the bytes that come, and `b""` once the other side has closed."""
 
     @property
     def unsent(self) -> int:
-        """How many of the bytes that were written the network has not taken yet."""
+        """How many of the written bytes the network has not taken yet."""
 
     def write(self, data: bytes) -> None:
-        """Send, without waiting. What is written to a lost connection is dropped: `read` tells."""
+        """Send, without waiting. On a lost connection the data is dropped; `read` then raises."""
 
     async def drain(self) -> None:
-        """Wait until the network has taken most of what was written, or the connection is lost."""
+        """Wait until the network has taken most of the written bytes, or the connection is lost."""
 
     def close(self) -> None:
-        """Close the connection. What is unsent is dropped."""
+        """Close the connection. Unsent bytes are dropped."""
 
 
 @runtime_checkable
@@ -118,13 +121,13 @@ class Transport(Protocol):
     """Sends requests, for many tasks at once."""
 
     async def send(self, request: Request, *, connect_timeout: float | None) -> Response:
-        """Send a request, and return when the headers of the response are here.
+        """Send a request, and return when the headers of the response have arrived.
 
         Args:
             connect_timeout: seconds that a new connection may take, TLS included. None: no limit.
 
         Raises:
-            ConnectError: no connection came about; nothing was sent.
+            ConnectError: no connection was made; nothing was sent.
             ConnectTimeoutError: the same, because `connect_timeout` passed.
             APIConnectionError: the connection broke before the response.
         """
@@ -143,6 +146,5 @@ class Upgrades(Transport, Protocol):
         """Send a request with an `Upgrade` header. Raises what `send` raises.
 
         Returns:
-            A `Connection` if the status is 101, or else the response of a server that does not
-            agree.
+            A `Connection` if the status is 101, else the response of a server that refused.
         """

@@ -1,4 +1,4 @@
-"""Which transport a client has: the one place above aiohttp that chooses."""
+"""Chooses a client's transport. No other module above aiohttp does."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Kind = Literal["session", "direct"]
 TransportLike = Transport | Kind | None
 
 DEFAULT: Kind = "direct"
-"""What None chooses, where nothing speaks against it."""
+"""The kind that None chooses, where it can be used."""
 
 log: logging.Logger = logging.getLogger("dynamiq_async")
 
 
 def _is(value: object, name: str) -> bool:
-    """Whether `value` is of a class of this name: importing it takes longer than all the rest."""
+    """Whether `value` has a class of this name. Importing the class would take too long."""
     return any(base.__name__ == name for base in type(value).__mro__)
 
 
@@ -37,15 +37,15 @@ class ClientResponse(Response, Protocol):
     """A response as a client uses it."""
 
     def arrived(self) -> bytes | None:
-        """The whole body, where it is known to be here already. It takes the place of `read`."""
+        """The whole body, if it has arrived already, else None. It takes the place of `read`."""
 
     def fail(self, error: Exception) -> None:
-        """Make a `read` that waits, and every later one, raise `error`. Of several errors, the
-        first counts."""
+        """Make a waiting `read`, and every later one, raise `error`. Of several errors, the first
+        counts."""
 
 
 class ClientTransport(Protocol):
-    """A transport as a client uses it: the client's own, or the user's within bounds."""
+    """A transport as a client uses it: the client's own, or a wrapper of the user's."""
 
     async def send(self, request: Request, *, connect_timeout: float | None) -> ClientResponse:
         """See `Transport.send`."""
@@ -57,12 +57,12 @@ class ClientTransport(Protocol):
         """See `Transport.aclose`."""
 
     def abandon(self) -> bool:
-        """Close what `aclose` closes from a finaliser, without awaiting; whether there was
-        anything to close."""
+        """Close the same as `aclose`, but from a finaliser, without awaiting. Returns whether there
+        was anything to close."""
 
 
 class Network(NamedTuple):
-    """What a client's options say of its way to the network. `AsyncApp` says what they mean."""
+    """The client's options for the network. `AsyncApp` describes them."""
 
     transport: TransportLike = None
     session: aiohttp.ClientSession | None = None
@@ -82,7 +82,7 @@ class Network(NamedTuple):
         return "dynamiq_async.transport.aiohttp" not in sys.modules or self.verify is not None
 
     def settings(self) -> dict[str, Any]:
-        """What of it can go to another process: no session, and no transport of the user's."""
+        """The options that a pickle can hold: no session, and no transport of the user's."""
         transport = self.transport if self.given is None else None
         kept = self._replace(transport=transport)._asdict()
         del kept["session"]
@@ -144,7 +144,7 @@ class Network(NamedTuple):
             from dynamiq_async.transport._user_transport import GivenTransport
 
             return GivenTransport(self.given, key)
-        # Imported with the first request: that costs more than everything else together.
+        # Imported with the first request, because importing aiohttp costs more than all the rest.
         from dynamiq_async.transport._aiohttp_private import DIFFERENCE
         from dynamiq_async.transport.aiohttp import AiohttpTransport
 

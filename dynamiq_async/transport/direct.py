@@ -1,9 +1,9 @@
-"""The transport below aiohttp's session: on its connector and its parser, without the rest.
+"""The transport below aiohttp's session: it uses aiohttp's connector and parser directly.
 
-Three quarters of what a call costs through `ClientSession` is cookies, redirects, traces and header
-objects that no call of ours needs. What is needed of them goes through the session as before:
-proxies, upgrades, and requests that frame their bodies themselves. So does everything while
-somebody has patched the session, as aioresponses, vcrpy and tracing agents do.
+Three quarters of a call's cost in `ClientSession` are cookies, redirects, traces and header objects
+that our calls do not need. The session still sends requests that need it: those through proxies,
+upgrades, and requests that frame their bodies themselves. It sends all requests while it is
+patched, as aioresponses, vcrpy and tracing agents do.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class DirectResponse(ContentResponse):
         request: Request,
         key: str | None,
     ) -> None:
-        # Not by `super()`, for every call makes one.
+        # Not by `super()`, which would cost time in every call.
         self.status, self._headers, body = answer
         self._request = request
         self._key = key
@@ -90,14 +90,14 @@ class DirectResponse(ContentResponse):
                 self._content.set_exception(error)
 
     def close(self) -> None:
-        """Let go of the connection, which is lost unless the body was read to its end."""
+        """Release the connection. It is closed unless the body was read to its end."""
         if self._content is not None and not self._content.is_eof():
             with suppress(RuntimeError):  # of a closed loop
                 self._connection.abandon()
 
 
 class DirectTransport(AiohttpTransport):
-    """Sends by itself what it can, and by the session of the same connections what it cannot."""
+    """Sends requests directly where it can, else by the session on the same connections."""
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)

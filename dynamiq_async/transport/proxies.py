@@ -1,7 +1,7 @@
-"""Which proxy a request goes through: the one given, or that of the environment.
+"""Chooses the proxy of a request: the one given, or that of the environment.
 
 The environment is read as curl and Python's own urllib read it: `HTTPS_PROXY` or `HTTP_PROXY` by
-the URL's scheme, else `ALL_PROXY`; names in lower case win; `NO_PROXY` lists what goes directly.
+the URL's scheme, else `ALL_PROXY`; names in lower case win; `NO_PROXY` lists hosts without a proxy.
 `HTTP_PROXY` in capitals is not read in a CGI script, where a client can set it (CVE-2016-1000110).
 """
 
@@ -32,7 +32,7 @@ class Proxy(NamedTuple):
     source: str
 
     def __str__(self) -> str:
-        """What errors call it: its address, without the user and the password."""
+        """Its name in errors: its address, without the user and the password."""
         return f"the proxy {urlsplit(self.url).netloc.rpartition('@')[2]} (from {self.source})"
 
     def __repr__(self) -> str:
@@ -40,14 +40,14 @@ class Proxy(NamedTuple):
 
 
 def proxy_for(url: str, given: Proxy | None, *, trust_env: bool) -> Proxy | None:
-    """The proxy for a request to `url`; None for none.
+    """The proxy for a request to `url`; None if it needs none.
 
     Args:
         given: the client's own, which wins.
-        trust_env: take it from the environment.
+        trust_env: take the proxy from the environment.
 
     Raises:
-        InvalidArgumentError: the environment's is none that can be used; the message names the
+        InvalidArgumentError: the environment's proxy cannot be used; the message names the
             variable.
     """
     if given is not None or not trust_env:
@@ -56,11 +56,11 @@ def proxy_for(url: str, given: Proxy | None, *, trust_env: bool) -> Proxy | None
 
 
 def proxy_of(value: str, source: str, *, argument: str = "proxy") -> Proxy:
-    """The proxy that `value` names. Without a scheme it is an http one.
+    """The proxy that `value` names. `http` is assumed where it has no scheme.
 
     Raises:
-        InvalidArgumentError: it is no address, or speaks SOCKS or another protocol. The message
-            begins with `source` and does not show the value, which may hold a password.
+        InvalidArgumentError: `value` is not an address, or names SOCKS or another protocol. The
+            message begins with `source` and does not show the value, which may hold a password.
     """
     url = value.strip()
     found = re.match(_SCHEME, url)
@@ -89,7 +89,7 @@ def _has_address(url: str) -> bool:
 
 
 def _of_environment(url: SplitResult) -> Proxy | None:
-    # Imported here, since importing it takes longer than what else a client's constructor does.
+    # Imported here, because the import takes longer than the rest of a client's constructor.
     from urllib.request import getproxies, proxy_bypass
 
     known = getproxies()  # on Windows and macOS the system's settings, where no variable is set
@@ -110,9 +110,10 @@ def _of_environment(url: SplitResult) -> Proxy | None:
 def goes_directly(url: SplitResult, no_proxy: str) -> bool:
     """Whether `no_proxy` names the host of `url`.
 
-    It is a list with commas or blanks of: `*` for every host; a name, which stands for the names
-    below it too, whether or not it begins with `.` or `*.`; an address, IPv6 with or without
-    brackets; a network as in `10.0.0.0/8`. A name or an address may end with `:port`.
+    Its entries are separated by commas or blanks. An entry is `*` for every host; a name, which
+    also stands for the names below it, whether or not it begins with `.` or `*.`; an address, IPv6
+    with or without brackets; or a network such as `10.0.0.0/8`. A name or an address may end with
+    `:port`.
     """
     host = (url.hostname or "").removesuffix(".")
     port = url.port or _PORTS.get(url.scheme)

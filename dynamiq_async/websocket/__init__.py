@@ -1,10 +1,10 @@
-"""The WebSocket of an App: run after run on one connection, and questions answered on it.
+"""The WebSocket of an App: one connection for runs one after another and for answers to questions.
 
-It is experimental, since what is said on it is guessed, and needs the extra `websocket`.
+It is experimental, because its messages are our guess, and needs the extra `websocket`.
 
 A run ends with the workflow's final event, and then the socket is free for the next one. A close
-before that is an error that says what is missing. What the messages look like is guessed in
-`dynamiq_async.websocket.protocol`, and nowhere else.
+before that is an error that says what is missing. The module `dynamiq_async.websocket.protocol`
+contains all guesses about the messages.
 
 The wire facts and their sources are in docs/contract.md.
 """

@@ -1,4 +1,4 @@
-"""The frames of RFC 6455, by the sans-IO protocol of `websockets`: the module that imports it."""
+"""The frames of RFC 6455, by the sans-IO protocol of `websockets`. Only this module imports it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from websockets.client import ClientProtocol
     from websockets.frames import Frame
 
-# Frames hold what people say, which is nobody's to log.
+# Frames hold users' texts, which must not be logged.
 _SILENT = logging.Logger("dynamiq_async.websocket", logging.CRITICAL + 1)
 
 
@@ -30,11 +30,11 @@ def check_installed() -> None:
 
 
 def open_protocol(max_size: int, on_close: Callable[[bytes], bytes]) -> ClientProtocol:
-    """A client's frames, from behind the handshake.
+    """The protocol of a client's frames, after the handshake.
 
     Args:
         max_size: the most bytes that a message may have.
-        on_close: is given what a close frame holds, and gives what it is answered with.
+        on_close: called with the payload of a close frame; returns the payload of the reply.
     """
     from websockets.client import ClientProtocol
     from websockets.frames import Opcode
@@ -42,7 +42,7 @@ def open_protocol(max_size: int, on_close: Callable[[bytes], bytes]) -> ClientPr
     from websockets.uri import parse_uri
 
     class Frames(ClientProtocol):
-        """Takes a close frame as it comes: servers send codes that they may not send."""
+        """Accepts any close frame, because servers send codes that the standard forbids."""
 
         def recv_frame(self, frame: Frame) -> None:
             if frame.opcode is Opcode.CLOSE:
@@ -50,6 +50,6 @@ def open_protocol(max_size: int, on_close: Callable[[bytes], bytes]) -> ClientPr
             super().recv_frame(frame)
 
         def fail(self, code: int, reason: str = "") -> None:
-            super().fail(code)  # the code says it all
+            super().fail(code)  # without a reason: the code is enough
 
     return Frames(parse_uri("ws://unused/"), state=State.OPEN, max_size=max_size, logger=_SILENT)

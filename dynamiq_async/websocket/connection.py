@@ -1,8 +1,8 @@
 """An open WebSocket: messages both ways on a connection that was upgraded.
 
-A task of its own reads all that arrives, so that pings are answered and a close is noticed also
-while nobody reads (a program may wait for a person). Only messages wait, and from `HIGH_WATER` on
-they wait in the network.
+A task of its own reads everything that arrives, so that pings are answered and a close is noticed
+even while the program does not read (it may wait for a person). Only messages are buffered, and
+above `HIGH_WATER` they wait in the network.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 _CLOSE, _PING, _PONG = 0x8, 0x9, 0xA
 
 NORMAL, GOING_AWAY, PROTOCOL_ERROR, TOO_BIG = 1000, 1001, 1002, 1009
-_NO_CODE = 1005  # what the standard calls a close frame without one
-_UNSENDABLE = {1004, _NO_CODE, 1006, 1015, *range(1016, 3000)}  # the standard's own, or nobody's
+_NO_CODE = 1005  # the standard's code for a close frame without a code
+_UNSENDABLE = {1004, _NO_CODE, 1006, 1015, *range(1016, 3000)}  # reserved by the standard
 
 HIGH_WATER = 256 * 1024
-"""From so many bytes on that nobody has taken, the connection is not read any further."""
+"""With more unread bytes of messages than this, the connection is not read any further."""
 
-_OVERHEAD = 64  # what a message takes beside its bytes, so that empty ones count too
+_OVERHEAD = 64  # bytes added to the size of each message, so that empty ones count too
 
 GOODBYE_SECONDS = 0.25
-"""How long the other side's close frame is waited for."""
+"""How long to wait for the other side's close frame."""
 
 
 class Closing(NamedTuple):
-    """What the server said when it closed: 1005 where it named no code."""
+    """The server's close frame. The code is 1005 where it had none."""
 
     code: int
     reason: str
@@ -47,10 +47,10 @@ class WebSocket:
 
     Args:
         opened: the upgraded connection, which is closed with this.
-        label: what errors call it.
-        max_message_bytes: the most that a message may have.
-        heartbeat: seconds of silence after which the server is pinged, and after as many more
-            without a sign of it given up. None: never.
+        label: its name in errors.
+        max_message_bytes: the largest message accepted.
+        heartbeat: seconds of silence after which the server is pinged. If it is silent for as long
+            again, the connection is given up. None: never.
 
     Attributes:
         closing: the server's close frame, once it has come.
@@ -73,17 +73,17 @@ class WebSocket:
         self._protocol = open_protocol(max_message_bytes, self._on_close)
         self._loop = asyncio.get_running_loop()
         self._messages: list[bytes | None] = []
-        self._size = 0  # of these, in bytes, with what each takes beside
-        self._parts = bytearray()  # of a message whose frames are not all here
-        self._cut = 0  # how many bytes of a frame are here that is not
+        self._size = 0  # of these messages, in bytes, with the overhead of each
+        self._parts = bytearray()  # of a message whose frames have not all arrived
+        self._cut = 0  # how many bytes of an incomplete frame have arrived
         self._fence: bytes | None = None  # the ping whose pong is the next fence
         self._news = asyncio.Event()  # something but a pong came since the last `receive`
-        self._room = asyncio.Event()  # there is some for more messages
+        self._room = asyncio.Event()  # there is room for more messages
         self._room.set()
         self._leaving = False
         self._error: Exception | None = None
         self._heard = self._loop.time()
-        self._backlog = 0  # what was unsent when the heart beat last
+        self._backlog = 0  # the unsent bytes at the last heartbeat
         self._timer: asyncio.Handle | None = None
         if heartbeat is not None:
             self._timer = self._loop.call_later(heartbeat, self._beat, heartbeat)
@@ -91,7 +91,7 @@ class WebSocket:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more can come behind what `receive` still has."""
+        """Whether nothing more can come after the messages that `receive` still has."""
         return self._error is not None or self.closing is not None
 
     # What arrives.
@@ -102,7 +102,7 @@ class WebSocket:
             while data := await self._stream.read():
                 self._take_in(data)
                 if self.closing is not None or self._protocol.parser_exc is not None:
-                    return  # what comes behind means nothing
+                    return  # bytes after this have no meaning
                 if self._size > HIGH_WATER:
                     self._room.clear()
                     await self._room.wait()
@@ -147,7 +147,7 @@ class WebSocket:
         self._news.set()
 
     def _on_close(self, payload: bytes) -> bytes:
-        """Note what a close frame says, be it a code that may not be sent; what to answer."""
+        """Note the code and reason of a close frame, even a forbidden code; returns the reply."""
         if len(payload) == 1:
             return payload  # half a code is a violation
         code = int.from_bytes(payload[:2]) if payload else _NO_CODE
@@ -167,7 +167,7 @@ class WebSocket:
         )
 
     def _end(self, error: Exception | None) -> None:
-        """Nothing more comes, for this reason, unless there was one before."""
+        """Note that nothing more comes, because of `error`. The first reason counts."""
         if self._timer is not None:
             self._timer.cancel()
         if not self.ended:
@@ -175,7 +175,7 @@ class WebSocket:
         self._news.set()
 
     def _beat(self, heartbeat: float, pinged_at: float | None = None, again: bool = False) -> None:
-        """After a silence, ask whether the server is there; give up on one that says nothing."""
+        """Ping the server after a silence, and give up on a server that stays silent."""
         now = self._loop.time()
         backlog, self._backlog = self._backlog, self._stream.unsent
         if self._backlog < backlog or not self._room.is_set():
@@ -191,7 +191,7 @@ class WebSocket:
                 heartbeat - silence, self._beat, heartbeat, pinged_at
             )
         elif not again:
-            # If the loop was held up, the pong may be here and not have had its turn yet.
+            # If the loop was blocked, the pong may have arrived but not been read yet.
             self._timer = self._loop.call_soon(self._beat, heartbeat, pinged_at, True)
         else:
             self._end(
@@ -205,12 +205,12 @@ class WebSocket:
     # What its owner calls.
 
     async def receive(self) -> list[bytes | None] | None:
-        """The messages that have arrived, or wait for some. An empty list is a sign of life (the
-        server's ping, a piece of a message); None comes behind the last message, once the server
-        closed. A None among the messages is a `fence`.
+        """Return the messages that have arrived, or wait for some. An empty list is a sign of life
+        (the server's ping, a piece of a message). None comes after the last message, once the
+        server has closed. A None among the messages is a `fence`.
 
         Raises:
-            APIConnectionError: the connection broke, or what came is not a WebSocket's.
+            APIConnectionError: the connection broke, or the bytes that came violate the protocol.
             EventTooLargeError: a message is larger than `max_message_bytes`.
         """
         if not self.ended:
@@ -231,8 +231,8 @@ class WebSocket:
         return messages
 
     def fence(self) -> None:
-        """Have a None put between what the server said before it heard of this, and what it says
-        afterwards: a ping and its pong, which keep their places among the messages."""
+        """Mark a place among the messages by a None: those before it were sent before the server
+        got this, those after it later. It is a ping whose pong keeps its place."""
         self._fence = os.urandom(8)
         self._ping(self._fence)
 
@@ -250,13 +250,13 @@ class WebSocket:
             raise self._error
 
     def fail(self, error: Exception) -> None:
-        """Make a `receive` that waits, and every later one, raise `error`."""
+        """Make a waiting `receive`, and every later one, raise `error`."""
         self._end(error)
         if self._stream.unsent:
-            self._stream.close()  # else a `send` would wait for who does not read
+            self._stream.close()  # else a `send` would wait for a server that does not read
 
     async def aclose(self) -> None:
-        """Say goodbye, and wait shortly for the other side to."""
+        """Send a close frame, and wait briefly for the server's."""
         self._say_goodbye(NORMAL)
         self.take()
         _, reading = await asyncio.wait([self._reading], timeout=GOODBYE_SECONDS)
@@ -265,7 +265,7 @@ class WebSocket:
             await asyncio.wait(reading)
 
     def close(self) -> None:
-        """Say that we leave, without waiting. May be called at any time, also by a finaliser."""
+        """Send a close frame, without waiting. May be called at any time, also by a finaliser."""
         if not self._loop.is_closed():
             self._say_goodbye(GOING_AWAY)
             self._end(errors.StreamClosedError(f"{self._label}: the WebSocket was closed"))
@@ -286,6 +286,6 @@ class WebSocket:
 
     def _write(self) -> None:
         for piece in self._protocol.data_to_send():
-            # Who pings without reading the answers gets no more of them.
+            # A server that pings without reading the pongs gets no more of them.
             if piece[0] & 0x0F != _PONG or not self._stream.unsent:
                 self._stream.write(piece)

@@ -1,4 +1,4 @@
-"""The handshake of RFC 6455: a request like any other, but for its key."""
+"""The handshake of RFC 6455: a request like any other, except for its key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
-# What is not the caller's to say: the headers may be those of a handshake that is passed on.
+# The caller cannot set these: the given headers may be those of a handshake that is passed on.
 _NEGOTIATED = {*map(str.lower, _UPGRADE), "sec-websocket-key", "sec-websocket-extensions"}
 
 _ACCEPT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # the standard's
@@ -34,14 +34,14 @@ class Handshake(Request):
         self._key = ""
 
     def begin(self) -> None:
-        """Another attempt begins. The standard wants another key for each handshake."""
+        """Begin another attempt. The standard requires a new key for each handshake."""
         super().begin()
         self._key = b64encode(os.urandom(16)).decode()
         self.headers: dict[str, str] = {**self.headers, "Sec-WebSocket-Key": self._key}
 
     def is_accepted(self, headers: Mapping[str, str]) -> bool:
-        """Whether the headers of a 101, their names in lower case, accept this handshake, and no
-        extension, since none was offered."""
+        """Whether the headers of a 101 accept this handshake. Their names are in lower case. They
+        must not accept an extension, since none was offered."""
         digest = sha1(self._key.encode() + _ACCEPT, usedforsecurity=False).digest()
         return (
             headers.get("upgrade", "").lower() == "websocket"

@@ -1,9 +1,9 @@
-"""What is said on an App's WebSocket: our guesses, all of them, each in a method to override.
+"""The messages on an App's WebSocket. All are our guesses, each in a method that you can override.
 
-The vendor documents that there is a WebSocket at the App's host, and not its messages. What the
-guesses rest on are the example servers of the vendor's library: a first message that starts the
-workflow, then streaming events as JSON text, answers that repeat where their question came from,
-and the next run on the same socket. Where your App differs, override the method that says so:
+The vendor documents that there is a WebSocket at the App's host, but not its messages. The guesses
+are based on the example servers of the vendor's library: a first message that starts the workflow,
+then streaming events as JSON text, answers that repeat the origin of their question, and the next
+run on the same socket. Where your App differs, override the method for it:
 
     class Mine(SocketProtocol):
         def start(self, request):
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 _decode = msgspec.json.Decoder(StreamEvent).decode
 
-# What close codes mean over HTTP: RFC 6455 and its registry for those below 4000. The others are
-# the application's own, and 4400 to 4599 are widely used for the HTTP status without the 4000.
+# The HTTP status that matches a close code, by RFC 6455 and its registry for codes below 4000. The
+# others are the application's own; 4400 to 4599 are widely used for the HTTP status plus 4000.
 _STATUS = {
     1002: 400,
     1003: 400,
@@ -48,12 +48,12 @@ _OWN = 4000
 
 
 class SocketProtocol:
-    """What client and App say to each other.
+    """The messages between client and App.
 
     Args:
-        data: what the first message holds as `data`: the "request" that `POST /` takes as its
-            body, or only its "input". Both occur in the library's examples.
-        entity_id: the workflow's id, where the server wants it; the App's host says it too.
+        data: the `data` of the first message: "request" for the body that `POST /` takes, or
+            "input" for its input alone. Both occur in the library's examples.
+        entity_id: the workflow's id, if the server needs it; the App's host identifies it too.
 
     Raises:
         InvalidArgumentError: `data` is neither.
@@ -75,8 +75,8 @@ class SocketProtocol:
         """The first message of a run.
 
         Args:
-            request: what `POST /` would take: `input` as it was given, `stream`, and what else the
-                caller set, such as `user_id`.
+            request: the body that `POST /` would take: `input` as it was given, `stream`, and the
+                other fields that the caller set, such as `user_id`.
         """
         if self.data == "request":
             return {"entity_id": self.entity_id, "data": request}
@@ -107,8 +107,8 @@ class SocketProtocol:
     ) -> Any:
         """The answer to a request for approval.
 
-        What is not given is left out: the library ignores an answer with `feedback: null`, and the
-        node then waits in vain.
+        Fields that are not given are left out: the library ignores an answer with `feedback: null`,
+        and the node then waits in vain.
         """
         given = {"feedback": feedback, "data": params, "request_id": question.id or None}
         known = {name: value for name, value in given.items() if value is not None}
@@ -124,9 +124,9 @@ class SocketProtocol:
 
     @property
     def silence_advice(self) -> str:
-        """What the error says of a server that has said nothing to the first message.
+        """Advice in the error for a server that did not reply to the first message.
 
-        The library's example servers pass over a first message that is not for their workflow."""
+        The library's example servers ignore a first message that is not for their workflow."""
         if self.entity_id is not None:
             return ""
         return (
@@ -137,10 +137,10 @@ class SocketProtocol:
     # What is received.
 
     def read(self, message: bytes) -> StreamEvent | None:
-        """The event in a message, of text or binary frames; None for a message to pass over.
+        """The event in a message, of text or binary frames; None for a message to ignore.
 
         Raises:
-            ValueError: the message is broken; `on_bad_event` says what becomes of it.
+            ValueError: the message is broken; `on_bad_event` decides what to do with it.
         """
         try:
             return _json.decode_with(_decode, message)
@@ -148,30 +148,30 @@ class SocketProtocol:
             return stream_event(message)
 
     def belongs(self, event: StreamEvent, run_id: str | None, ended: Collection[str]) -> bool:
-        """Whether an event is part of the run under way; others are passed over.
+        """Whether an event is part of the run under way; others are ignored.
 
         Args:
-            run_id: the run's id, once an event has told it.
-            ended: the ids of earlier runs on the same socket, as long as last words of theirs may
-                be on their way. Then it is empty: a server may use an id again.
+            run_id: the run's id, once an event has given it.
+            ended: the ids of earlier runs on the same socket, while their last messages may still
+                arrive. Afterwards it is empty, because a server may use an id again.
         """
         if event.wf_run_id is None:
             return True
         return event.wf_run_id == run_id if run_id is not None else event.wf_run_id not in ended
 
     def ends_run(self, event: StreamEvent) -> bool:
-        """Whether nothing of the run comes behind this event. The socket stays open."""
+        """Whether this is the last event of the run. The socket stays open."""
         return event.is_final
 
     # How it ends.
 
     def is_complete(self, code: int) -> bool:
-        """Whether a close with this code says that a run which has said something, and waits for
-        no answer, is complete although its final event never came: the vendor does not promise
-        that one. Only 1000 says that the socket has served its purpose."""
+        """Whether a close with this code means that the run is complete although its final event
+        never came, since the vendor does not promise that event. The run must have sent an event,
+        and wait for no answer. Only 1000 means a normal closure."""
         return code == 1000
 
     def status(self, code: int, reason: str) -> int | None:
-        """The HTTP status that a close means as much as, which gives the error its class; None
-        where it means only that the connection is gone."""
+        """The HTTP status that matches a close, which decides the class of the error; None if the
+        close only means that the connection has ended."""
         return code - _OWN if 400 <= code - _OWN < 600 else _STATUS.get(code)

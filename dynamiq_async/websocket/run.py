@@ -1,4 +1,4 @@
-"""One run on a socket: its events, and what is made of its end."""
+"""One run on a socket: its events, and the handling of its end."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Line(NamedTuple):
     """What a run needs of its socket.
 
     Attributes:
-        label: what errors call the socket.
-        read: the event in a message; raises ValueError for one that is broken.
+        label: the name of the socket in errors.
+        read: the event in a message; raises ValueError for a broken message.
         begin: gives the socket to the run.
-        closing_error: the error for what the server's close frame says.
-        response: what is known of the handshake's response, once it has come.
+        closing_error: the error for the server's close frame.
+        response: information on the handshake's response, once it has come.
     """
 
     sender: Sender
@@ -54,7 +54,7 @@ class SocketRun(WorkflowStream[T_co]):
     it before its end closes the socket.
 
     Attributes:
-        run_id: the workflow run's id, once an event has told it.
+        run_id: the workflow run's id, once an event has given it.
         final: the workflow's final event, once it has arrived.
     """
 
@@ -133,7 +133,7 @@ class RunReader:
     async def batch(self) -> list[StreamEvent] | None:
         """The next events, at least one; None when the server has closed the socket.
 
-        Everything complete that arrived is handed out before the error behind it is raised.
+        All complete events that arrived are returned before the error after them is raised.
         """
         if self._deferred is not None:
             raise self._deferred
@@ -157,7 +157,7 @@ class RunReader:
             self._limits.pause()
 
     def _watch_silence(self) -> None:
-        """While a question is open, the silence is ours."""
+        """Run the idle limit, unless a question is open: then the server waits for us."""
         if self._waiting and not self._open_questions:
             self._limits.run("idle")
 
@@ -165,7 +165,7 @@ class RunReader:
         events: list[StreamEvent] = []
         for message in messages:
             if message is None:
-                self._ended = ()  # the fence: behind it, an old id is one that is used again
+                self._ended = ()  # the fence: after it, an old id belongs to a new run
                 continue
             try:
                 event = self._event(message)
@@ -192,7 +192,7 @@ class RunReader:
         return event
 
     def _takes(self, event: StreamEvent) -> bool:
-        """Note what an event of this run tells; False if it is none."""
+        """Note the facts of an event of this run; False if it belongs to another run."""
         if not self._protocol.belongs(event, self.run_id, self._ended):
             log.debug(
                 "an event of run %s was passed over: another is under way",
@@ -208,19 +208,19 @@ class RunReader:
         return True
 
     def answered(self) -> None:
-        """A question of this run was answered."""
+        """Note that a question of this run was answered."""
         self._open_questions = max(0, self._open_questions - 1)
         self._watch_silence()
 
     @property
     def closed_properly(self) -> bool:
-        """Whether the server's close says that the run is complete without its final event."""
+        """Whether the server's close means that the run is complete without its final event."""
         closing = self.wire.closing
         said_all = self._heard and not self._open_questions
         return closing is not None and said_all and self._protocol.is_complete(closing.code)
 
     def fail(self, error: Exception) -> None:
-        """Make a `batch` that waits raise `error`."""
+        """Make a waiting `batch` raise `error`."""
         self.wire.fail(error)
 
     async def drain(self) -> None:
@@ -228,6 +228,6 @@ class RunReader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the socket, and close it if the run is not complete."""
+        """Release the socket, and close it if the run is not complete."""
         self._limits.stop()
         self._finish(self)

@@ -1,4 +1,4 @@
-"""The socket: its handshake, what is said on it, whose turn it is, and its end."""
+"""The socket: its handshake, its messages, the order of its runs, and its end."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_REMEMBERED = 64  # earlier runs whose last words are told from those of the present one
+_REMEMBERED = 64  # earlier runs whose last messages are not taken for those of the present run
 
 
 class _RunOptions(TypedDict, total=False):
-    """The arguments of `run` that have no part in its type."""
+    """The arguments of `run` that do not change the type it returns."""
 
     event: str | None
     on_bad_event: OnBadEvent
@@ -50,14 +50,14 @@ class _RunOptions(TypedDict, total=False):
 
 
 class AppSocket(Openable):
-    """An open line to an App, from `AsyncApp.connect`. Experimental: its messages are guessed.
+    """A WebSocket to an App, from `AsyncApp.connect`. Experimental: its messages are our guess.
 
     Enter it with `async with`, or let the first run open it and call `aclose()` when done. It
-    takes one of the client's `max_streams` as long as it is open. It has one run at a time: to
-    run several, open several.
+    takes one of the client's `max_streams` as long as it is open. It has one run at a time: for
+    several runs at once, open several sockets.
 
     Attributes:
-        response: what is known of the handshake's answer, once it has come.
+        response: information on the handshake's response, once it has come.
     """
 
     _wire: WebSocket | None = None
@@ -72,7 +72,7 @@ class AppSocket(Openable):
         heartbeat: float | None,
         max_event_bytes: int,
     ) -> None:
-        check_installed()  # a plain install is told now, and not when the socket opens
+        check_installed()  # raises now rather than when the socket opens
         super().__init__(str(request))
         self._sender = sender
         self._request = request
@@ -86,7 +86,7 @@ class AppSocket(Openable):
         self._why = ""
         self.response: ResponseInfo | None = None
 
-    # What is said.
+    # Messages.
 
     @overload
     def run(
@@ -112,11 +112,11 @@ class AppSocket(Openable):
         timeout: TimeoutLike = UNSET,
         extra_body: Mapping[str, Any] | None = None,
     ) -> SocketRun[Any]:
-        """Run the App and follow what it says, as `AsyncApp.stream` does.
+        """Run the App and follow its events, as `AsyncApp.stream` does.
 
         The input is sent with the first read, or on entering `async with`. Read the run to its
-        end. There is no message that stops one, so leaving it earlier (`break`, an exception,
-        cancellation, `aclose`) closes the socket.
+        end. No message can stop a run, so leaving it earlier (`break`, an exception, cancellation,
+        `aclose`) closes the socket.
 
         Args:
             timeout: for this run instead of the socket's: its `idle` and `total`.
@@ -163,18 +163,18 @@ class AppSocket(Openable):
         *,
         answers: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
-        """Answer the question of an event that this socket's run has handed out.
+        """Answer the question of an event of this socket's run.
 
         Args:
             event: the event; its `question` asks for feedback.
             content: the answer, as text.
-            answers: to the parts of the question, where `questions` in the event's `data` lists
-                such: objects with `question_id`, `selected` (a list) and `custom_text` (seen in
-                the vendor's library).
+            answers: answers to the parts of the question, if the event's `data` has `questions`:
+                objects with `question_id`, `selected` (a list) and `custom_text` (seen in the
+                vendor's library).
 
         Raises:
-            InvalidArgumentError: the event asks nothing, or wants `approve` or `reject`.
-            QuestionError: it only informs, or the run that asked is not under way here any more.
+            InvalidArgumentError: the event has no question, or needs `approve` or `reject`.
+            QuestionError: the event only informs, or its run is not under way here any more.
             StreamClosedError, APIConnectionError: the socket is closed or broken.
         """
         self._asked(event).check_kind("feedback", "event")
@@ -193,11 +193,11 @@ class AppSocket(Openable):
 
         Args:
             event: the event; its `question` is of the kind `approval`.
-            params: changes to what is approved; only its `editable_params` can be changed.
+            params: parameters to change; only those in the question's `editable_params`.
             feedback: a remark.
 
         Raises:
-            InvalidArgumentError: the event asks for no approval, or `params` cannot be changed so.
+            InvalidArgumentError: the event asks for no approval, or a parameter is not editable.
             QuestionError, StreamClosedError, APIConnectionError: as for `answer`.
         """
         await self._decide(event, approved=True, params=params, feedback=feedback)
@@ -207,15 +207,15 @@ class AppSocket(Openable):
         await self._decide(event, approved=False, params=None, feedback=feedback)
 
     async def send(self, message: Any) -> None:
-        """Send any JSON message, for what is not foreseen.
+        """Send any JSON message, for purposes without a method here.
 
         Raises:
-            InvalidArgumentError: it cannot be encoded as JSON.
+            InvalidArgumentError: the message cannot be encoded as JSON.
             StreamClosedError, APIConnectionError: the socket is closed or broken.
         """
         await self._send(encode(message, "message"))
 
-    # Its life.
+    # Lifecycle.
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -243,7 +243,7 @@ class AppSocket(Openable):
             raise
 
     async def aclose(self) -> None:
-        """Say goodbye and free the connection. May be called from any task, at any time, any
+        """Send a close frame and free the connection. May be called from any task, at any time, any
         number of times.
 
         A read that another task is waiting in raises `StreamClosedError` there.
@@ -263,7 +263,7 @@ class AppSocket(Openable):
 
     @property
     def closed(self) -> bool:
-        """Whether no run can be started any more, as far as is known."""
+        """Whether the socket is known to be closed, so that no run can start."""
         return self._closed or (self._wire is not None and self._wire.ended)
 
     def __repr__(self) -> str:
@@ -307,7 +307,7 @@ class AppSocket(Openable):
         )
 
     async def _begin(self, timeout: Timeout, deadline: float | None, recover: Recover) -> RunReader:
-        """Give the socket to a run: where its events will come from."""
+        """Give the socket to a run, and return the reader of its events."""
         await self.open()
         if self._reader is not None:
             raise errors.StreamError(
@@ -318,7 +318,7 @@ class AppSocket(Openable):
         if wire.ended:
             raise await self._too_late(wire)
         if self._used:
-            wire.take()  # what came behind the end of the run before; more may be on its way
+            wire.take()  # messages after the end of the run before; more may still arrive
             wire.fence()
         self._used = True
         limits = reading_limits(wire, self._label, timeout, deadline, self._sender.timer())
@@ -331,7 +331,7 @@ class AppSocket(Openable):
         return self._wire
 
     async def _too_late(self, wire: WebSocket) -> errors.DynamiqError:
-        """The error of a run that was not sent, because the connection had ended before."""
+        """The error for a run that was not sent, because the connection had ended before."""
         last_words = [message for message in wire.take() if message is not None]
         try:
             await wire.receive()
@@ -348,7 +348,7 @@ class AppSocket(Openable):
         return failure
 
     def _closing_error(self, wire: WebSocket, *, sent: bool = True) -> errors.DynamiqError:
-        """The error for what the server's close frame says."""
+        """The error for the server's close frame."""
         assert wire.closing is not None  # noqa: S101 - for the type checker
         code, reason = wire.closing
         key = self._sender.key
@@ -373,7 +373,7 @@ class AppSocket(Openable):
         )
 
     def _finish(self, reader: RunReader) -> None:
-        """A run is over. One that did not come to its end takes the socket with it."""
+        """Note that a run is over. If it did not come to its end, the socket is closed."""
         if self._reader is not reader:
             return
         self._reader = None
@@ -396,8 +396,8 @@ class AppSocket(Openable):
         """The question of an event.
 
         Raises:
-            InvalidArgumentError: it asks nothing.
-            QuestionError: it only informs.
+            InvalidArgumentError: the event has no question.
+            QuestionError: the event only informs.
         """
         question = event.question if isinstance(event, StreamEvent) else None
         if question is not None:

@@ -1,12 +1,12 @@
-"""The journal of a batch: what became of each input, kept where it outlasts the process.
+"""The journal of a batch: the outcome of each input, kept where it outlasts the process.
 
-`Journal` is what a batch writes while it runs, one record for each key, and `JournalStore` is where
-the records are kept: a class of your own with five methods, `SQLiteJournal` or `MemoryJournal`.
-What a journal was told is committed when it returns, so that a process that is killed loses nothing
-of it. What a journal says of a key is one set of rules, for every store.
+A batch writes a `Journal` while it runs, with one record for each key. A `JournalStore` keeps the
+records: `SQLiteJournal`, `MemoryJournal` or a class of your own with five methods. A record is
+committed when the journal's method returns, so a killed process loses no record. The rules for
+a key's state are the same for every store.
 
-A path stands for `SQLiteJournal`. `Journal.read` looks into such a file, also while a batch writes
-it, and exports it as JSON lines.
+A path stands for `SQLiteJournal`. `Journal.read` reads such a file, even while a batch writes it,
+and exports it as JSON lines.
 """
 
 from dynamiq_async.batch.journal.entry import Entry

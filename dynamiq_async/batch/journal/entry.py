@@ -1,4 +1,4 @@
-"""`Entry`: what a journal holds of one key, as those see it who look into the journal."""
+"""`Entry`: what a journal holds for one key, as readers of the journal see it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a journal holds of one key.
+    """What a journal holds for one key.
 
     Attributes:
-        state: "done", "failed", "running" (or it was when its process died) or "unknown": it was
-            sent, and nobody knows its outcome.
-        attempt: how often it was begun.
+        state: "done", "failed", "running" (or running when its process died) or "unknown": the
+            request was sent, and its outcome is not known.
+        attempt: how often the input was begun.
         session_id: of the last attempt, where runs are made; in a job, of the key's first run.
         run_id: of its run.
-        output: what came out.
-        error: what went wrong, with the name of the error's class as `type`.
-        attempts: how many requests the last attempt took; `seconds`: how long.
+        output: the App's output.
+        error: the error, with the name of its class as `type`.
+        attempts: how many requests the last attempt took; `seconds`: how long it took.
         started_at, finished_at: Unix time.
     """
 

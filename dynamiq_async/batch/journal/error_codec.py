@@ -1,7 +1,7 @@
-"""Errors as JSON, and back: what a caller of the journal gets is of the class that was raised.
+"""Errors as JSON, and back: a decoded error has the class that was raised.
 
-The class's name and whatever it knows, apart from what it does not know. An exception that is not
-of `dynamiq_async.errors` comes back as a DynamiqError that names its class.
+The JSON has the name of the class and the attributes that are not None. An exception that is not
+from `dynamiq_async.errors` is decoded to a DynamiqError that names its class.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dynamiq_async import _json, errors
 from dynamiq_async.runs.models import Run
 
 _TYPE = "type"
-_UNKEPT = frozenset({"events"})  # of a decoder's error: they were handed out
+_UNKEPT = frozenset({"events"})  # of a decoder's error: they were returned already
 _TYPED: dict[str, Any] = {"run": Run | None, "data": bytes}
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """What is known of `error`, as plain data."""
+    """The class and the known attributes of `error`, as plain data."""
     name = type(error).__name__
     if not isinstance(error, errors.DynamiqError):
         return {_TYPE: name, "message": str(error)}
@@ -43,7 +43,7 @@ def encode(error: BaseException) -> bytes:
 
 
 def decode(data: bytes) -> errors.DynamiqError:
-    """The error that `encode` was given, as far as it can be told."""
+    """The error that was encoded, as far as the JSON allows."""
     known = _json.decode(data, dict[str, Any])
     name, message = known.pop(_TYPE, ""), str(known.pop("message", ""))
     kind = getattr(errors, str(name), None)

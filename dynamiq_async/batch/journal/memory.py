@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class MemoryJournal:
     """A store in memory, for tests and for batches that are started again by the same process.
 
-    It lives as long as this object, and nothing of it is left when the process ends: a batch that
-    is to survive that needs a file. It grows with each key, its output included.
+    The journal lives as long as this object, and is lost when the process ends. A batch that has to
+    survive that needs a file. The journal grows with each key and its output.
 
     Attributes:
         header: what the journal is for; None before its first use.

@@ -1,4 +1,4 @@
-"""`JournalReader`: a journal in a file as others see it, also while a batch writes it."""
+"""`JournalReader`: reads a journal in a file, even while a batch writes it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _AT_ONCE = 500
 
 
 class Entries:
-    """What one journal holds, or several.
+    """The entries of one journal or several.
 
     Use it as `with Journal.read(...) as journal:`, or call `close` when done. Iterate it for its
     entries.
@@ -71,14 +71,14 @@ class Entries:
         """Write the entries, or those in one state; return how many there were.
 
         Args:
-            target: a binary file, or a path. The file at a path (or where a symbolic link leads)
-                is replaced when it is complete, and until then left as it is; it keeps its mode.
-                A device or a pipe is written as it is.
-            format: "parquet", "arrow" (with the extra `arrow`), "csv" or "jsonl"; by default what
-                the path ends in, else "jsonl". Parquet is written in groups of rows, so memory
-                stays flat.
-            output_type: what the outputs are: a column for each of its fields, as in `Map`, whose
-                columns the tables have.
+            target: a binary file, or a path. The file at the path (a symbolic link is followed) is
+                left untouched until the new one is complete; then it is replaced and keeps its
+                mode. A device or a pipe is written to directly.
+            format: "parquet", "arrow" (with the extra `arrow`), "csv" or "jsonl"; by default the
+                format of the path's suffix, else "jsonl". Parquet is written in groups of rows, so
+                memory stays flat.
+            output_type: the type of the outputs. A table has the columns of `Map`, with one for
+                each field of this type.
 
         Raises:
             JournalError: the journal is damaged.
@@ -115,7 +115,7 @@ class Entries:
 
 
 class JournalReaders(Entries):
-    """Several journals, such as those of a job's shards, one behind the other.
+    """Several journals, such as those of a job's shards, one after the other.
 
     Attributes:
         journals: each of them.
@@ -148,11 +148,11 @@ class JournalReaders(Entries):
 
 
 class JournalReader(Entries):
-    """A look into a journal in a file. It never changes it, and does not hold up who writes it.
+    """Reads a journal in a file. It never changes the file, and does not delay its writer.
 
     Reads are short and block; use a thread where that matters. Iterate it for its entries, in the
-    order in which they were first begun; what changes meanwhile is seen as it is when its turn
-    comes. Use it as `with Journal.read(...) as journal:`, or call `close` when done.
+    order in which they were first begun. An entry that changes meanwhile is returned as it is when
+    its turn comes. Use it as `with Journal.read(...) as journal:`, or call `close` when done.
 
     Attributes:
         path: of the journal.

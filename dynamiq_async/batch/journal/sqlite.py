@@ -1,9 +1,9 @@
 """`SQLiteJournal`: a journal in a file.
 
-The database lives in a thread. What is asked for in one turn of the event loop is one transaction
-of few statements: each statement that another thread's Python has to be waited for costs more than
-the rows in it. What an attempt came to has a table of its own, because a row that grows when its
-attempt ends is dearer than two that are written once.
+The database is used in a thread of its own. The calls of one turn of the event loop are one
+transaction of few statements, because a statement often waits for another thread's Python code, and
+that costs more than its rows. The outcome of an attempt has a table of its own, because a row that
+grows when its attempt ends costs more than two rows that are written once.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ _Call = tuple[_Act, Any, asyncio.Future[Any]]
 log: logging.Logger = logging.getLogger("dynamiq_async")
 
 HELD_PATIENCE = 600.0
-"""Seconds that another program may hold the database, such as one that makes a copy."""
+"""Seconds that another program, such as one that makes a copy, may lock the database."""
 
 _AT_ONCE = 120
-"""Rows in a statement: old builds of SQLite take 999 values."""
+"""The most rows in a statement: old builds of SQLite take at most 999 values."""
 
 
 class SQLiteJournal:
     """A store in an SQLite database, which survives the death of its process.
 
-    A lock on the file, by whatever name it is reached, keeps a second process from writing; it
-    vanishes with the process. Until the journal is closed, the one beside it with `-wal` behind its
-    name is a part of it. A file that misses that part, is damaged or no journal is refused and
-    never changed. `Journal.read` looks into it.
+    A lock on the file, whatever name is used for it, keeps a second process from writing. The lock
+    ends with the process. Until the journal is closed, the file beside it with the suffix `-wal`
+    belongs to it. A file whose `-wal` is missing, that is damaged or that is not a journal is
+    refused and never changed. `Journal.read` reads such a journal.
 
     Args:
-        path: of the file, which is made when there is none.
+        path: of the file, which is created if it does not exist.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -114,15 +114,15 @@ class SQLiteJournal:
 
 
 class _Thread(threading.Thread):
-    """Where the database lives.
+    """The thread that uses the database.
 
     Attributes:
-        work: what to do there with what, and whom to tell; None: nothing more, close the journal.
-        ended: set at the end.
+        work: a function, its argument and the futures of its callers; None closes the journal.
+        ended: set when the thread has ended.
     """
 
     def __init__(self, path: Path) -> None:
-        # Nothing that is committed is lost when the interpreter leaves it behind.
+        # A daemon, because nothing committed is lost if the interpreter exits without it.
         super().__init__(name=f"journal {path.name}", daemon=True)
         self._path = path
         self._loop = asyncio.get_running_loop()
@@ -138,14 +138,14 @@ class _Thread(threading.Thread):
                 outcome: list[Any] | Exception
                 try:
                     outcome = act(tables, what)
-                except Exception as error:  # noqa: BLE001 - whoever waits is told
+                except Exception as error:  # noqa: BLE001 - raised in the callers
                     outcome = sqlite_file.complaint(self._path, error)
                 if not self._tell(_settle, answers, outcome):
                     break
-                del work, what, answers, outcome  # and with them outputs, until there is more
+                del work, what, answers, outcome  # so that outputs are freed while this waits
 
     def _tell(self, function: Callable[..., Any], *arguments: Any) -> bool:
-        """Have the event loop call the function; whether there still is one."""
+        """Make the event loop call the function; returns False if the loop is closed."""
         try:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
@@ -156,7 +156,7 @@ class _Thread(threading.Thread):
 def _settle(answers: list[asyncio.Future[Any]], outcome: list[Any] | Exception) -> None:
     for place, answer in enumerate(answers):
         if answer.done():
-            continue  # nobody waits any more
+            continue  # its caller was cancelled
         if isinstance(outcome, list):
             answer.set_result(outcome[place])
         else:
@@ -167,7 +167,7 @@ class _Tables:
     """The rows of the journal, in its thread.
 
     Args:
-        opened: what closes it.
+        opened: the stack that closes the journal.
     """
 
     def __init__(self, path: Path, opened: ExitStack) -> None:
@@ -185,14 +185,14 @@ class _Tables:
         return [header]
 
     def carry_out(self, calls: list[_Call]) -> list[Any]:
-        """What the calls return, once all of them are committed."""
+        """The return values of the calls, once all of them are committed."""
         self._writing.check_places()
         with self._connection:
             self._begin_transaction()
             return [act(self, what) for act, what, _ in calls]
 
     def _begin_transaction(self) -> None:
-        """Wait as long as another program holds the database, and say so."""
+        """Begin a transaction. While another program locks the database, wait and log that."""
         until = time.monotonic() + HELD_PATIENCE
         while True:
             try:
@@ -212,14 +212,15 @@ class _Tables:
         held: list[Record] = []
         for some in _pieces(records):
             begun = {record.key: record for record in some}
-            if self._held_some:  # in a journal that was empty, most keys are new without a look
+            if self._held_some:  # in a journal that was empty, most keys are new: no look-up
                 held += self._look_up(begun)
             if begun and not self._insert(list(begun.values())):
                 held += self._look_up(begun)
         return held
 
     def _look_up(self, begun: dict[str, Record]) -> list[Record]:
-        """Take out of `begun` those records whose place another one keeps; return the others."""
+        """Remove from `begun` the records that an existing record blocks; return the existing
+        ones."""
         held = []
         for id, *values in self._connection.execute(_select(len(begun)), list(begun)):
             record = Record(*values)
@@ -231,7 +232,7 @@ class _Tables:
         return held
 
     def _insert(self, records: list[Record]) -> bool:
-        """Whether all of them are new."""
+        """Insert the records; returns whether all keys were new."""
         rows = list(enumerate(records, self._last_id + 1))
         self._last_id += len(rows)
         values = [value for id, record in rows for value in (id, *_item_of(record))]

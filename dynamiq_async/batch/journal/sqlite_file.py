@@ -1,6 +1,6 @@
-"""The journal as an SQLite database: how it is laid out, opened, and refused.
+"""The journal as an SQLite database: its layout, how it is opened, and when it is refused.
 
-Nothing here changes a file before it is known to be a journal of ours, or to hold nothing at all.
+Nothing here changes a file before it is known to be one of our journals, or to be empty.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ APPLICATION_ID = 0x44594A4C  # "DYJL"
 FORMAT = 2
 
 _CHECKED_BYTES = 64 * 1024 * 1024
-"""Up to this size, a journal is looked through whole before it is used (a tenth of a second)."""
+"""Up to this size, a whole journal is checked before it is used (a tenth of a second)."""
 
 _KEPT_STATEMENTS = 256
 
 _LOCK_PATIENCE = 0.5
-"""Seconds for a writer that is about to end."""
+"""Seconds to wait for a writer that is about to end."""
 
 _PATIENCE = 5.0
-"""Seconds for another program that holds the database, before a word is said of it."""
+"""Seconds to wait for another program that locks the database, before that is logged."""
 
 _LOCKED_BYTE = 0x40000000 + 1024
-"""Of the page that SQLite keeps free for locks, and behind its own."""
+"""A byte of the page that SQLite keeps free for locks, after the bytes that SQLite locks itself."""
 
 _MARK = """
 BEGIN IMMEDIATE;
@@ -53,7 +53,7 @@ REPLACE INTO meta VALUES ('open', '');
 COMMIT;
 PRAGMA wal_checkpoint;
 """
-"""While this is in the file itself, the latest of the journal may be in its `-wal` alone."""
+"""While this mark is in the file itself, the latest records may be in its `-wal` alone."""
 
 _UNMARK = "DELETE FROM meta WHERE name = 'open'"
 
@@ -95,7 +95,7 @@ _TRIAL = "BEGIN IMMEDIATE; UPDATE meta SET value = value; ROLLBACK;"
 SELECTED = ", ".join(Record.__struct_fields__).replace(
     "output, error", "CAST(output AS BLOB), CAST(error AS BLOB)"
 )
-"""What makes a record of a row of `entry`. What is JSON was not always UTF-8."""
+"""The columns of `entry` that make a record. JSON is read as bytes, as it may not be UTF-8."""
 
 _COMPLAINTS = {
     "SQLITE_NOTADB": "is not a journal, nor any other SQLite database; it is left as it is",
@@ -109,11 +109,11 @@ _COMPLAINTS = {
 
 @contextmanager
 def writing(path: Path, header: Header) -> Iterator[Writing]:
-    """The journal at `path` and its header; where there is none, a new one with `header`. Others
-    cannot write it meanwhile.
+    """The journal at `path` and its header; if there is none, a new one with `header`. Others
+    cannot write to it meanwhile.
 
     Raises:
-        JournalError: there is something else, or another process writes it.
+        JournalError: the file is not a journal, or another process writes to it.
     """
     if path.exists():
         with closing(open_quietly(path)) as connection:
@@ -123,7 +123,7 @@ def writing(path: Path, header: Header) -> Iterator[Writing]:
     with _locked(path) as file, closing(_connect(path, "rwc")) as connection:
         if _is_empty(path, connection):
             _create(connection, header)
-        # What it is told has to outlast this process, not the machine's power.
+        # Records have to survive the death of this process, but not a power failure.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_TRIAL)
         header = read_header(path, connection)
@@ -133,7 +133,7 @@ def writing(path: Path, header: Header) -> Iterator[Writing]:
         try:
             yield Writing(connection, header, places)
         finally:
-            with suppress(sqlite3.Error):  # then it says that it is not whole, and it is not
+            with suppress(sqlite3.Error):  # on an error the mark stays, and the file is not whole
                 connection.execute(_UNMARK)
 
 
@@ -141,7 +141,7 @@ class Writing(NamedTuple):
     """A journal that is open for writing.
 
     Attributes:
-        places: its files, and which ones they were when it was opened.
+        places: its files, and their identities when it was opened.
     """
 
     connection: sqlite3.Connection
@@ -149,7 +149,7 @@ class Writing(NamedTuple):
     places: dict[Path, tuple[int, int]]
 
     def check_places(self) -> None:
-        """Raise JournalError if a file is not where it was: what is written now would be lost."""
+        """Raise JournalError if a file was removed or replaced: new records would be lost."""
         for place, identity in self.places.items():
             try:
                 there = _identity(place.stat())
@@ -166,7 +166,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     """The journal at `path`.
 
     Raises:
-        JournalError: there is none, or not all of it.
+        JournalError: there is none, or a part of it is missing.
     """
     if not path.exists():
         raise JournalError(f"there is no journal {path}")
@@ -180,21 +180,21 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 
 def open_quietly(path: Path) -> sqlite3.Connection:
-    """A connection that changes nothing, and leaves no file behind that was not there."""
+    """A connection that changes nothing, and leaves no new file behind."""
     can_write = os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK)
     if _has_wal(path):
         connection = _connect(path, "ro")
         return connection if can_write else _readable(path, connection)
     if not can_write:
-        return _connect(path, "ro&immutable=1")  # SQLite cannot make its files beside it
-    # Only who could write removes on closing what SQLite makes for reading.
+        return _connect(path, "ro&immutable=1")  # SQLite cannot make its files in this folder
+    # SQLite makes files for reading, and removes them on closing only if it could write.
     connection = _connect(path, "rw")
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
 def _readable(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
-    """`connection`, or one to a copy: to read a `-wal`, SQLite may have to write beside it."""
+    """`connection`, or one to a copy, because SQLite may need to write a file to read a `-wal`."""
     try:
         connection.execute("SELECT count(*) FROM sqlite_master")
     except sqlite3.OperationalError:
@@ -229,7 +229,7 @@ def _has_wal(path: Path) -> bool:
 
 
 def _check_complete(path: Path, connection: sqlite3.Connection) -> None:
-    """Refuse a file that says that the latest of it is in its `-wal`, where there is none."""
+    """Refuse a file whose mark says that its latest records are in a `-wal` that is missing."""
     marked = connection.execute("SELECT count(*) FROM meta WHERE name = 'open'").fetchone()[0]
     if marked and not _has_wal(path):
         raise JournalError(
@@ -249,10 +249,10 @@ _holding = threading.Lock()
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """Keep others from writing the journal, until the body is left or the process ends.
+    """Keep others from writing to the journal, until the body is left or the process ends.
 
-    The lock is on the database's own file, whatever name leads there. SQLite's own locks on it are
-    others, so that readers are not held up.
+    The lock is on the database's own file, whatever name is used for it. It differs from SQLite's
+    own locks, so readers are not delayed.
 
     Raises:
         JournalError: another process has the lock.
@@ -315,7 +315,7 @@ elif sys.platform == "linux":
 
 else:  # pragma: no cover
 
-    def _lock(file: int) -> None:  # where `flock` would be in the way of SQLite's locks
+    def _lock(file: int) -> None:  # `flock` would conflict with SQLite's locks here
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _LOCKED_BYTE)
         except PermissionError as error:
@@ -323,7 +323,7 @@ else:  # pragma: no cover
 
 
 def complaint(path: Path, error: Exception) -> JournalError:
-    """What went wrong with the journal, in our words."""
+    """An error of the database, as a JournalError."""
     if isinstance(error, JournalError):
         return error
     said = _COMPLAINTS.get(_code(error), "cannot be used")
@@ -333,7 +333,7 @@ def complaint(path: Path, error: Exception) -> JournalError:
 
 
 def read_header(path: Path, connection: sqlite3.Connection) -> Header:
-    """What the journal is for."""
+    """The header of the journal."""
     try:
         return convert(
             dict(connection.execute("SELECT name, value FROM meta")), Header, strict=False
@@ -363,10 +363,10 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _is_empty(path: Path, connection: sqlite3.Connection) -> bool:
-    """Whether nothing at all is in the database.
+    """Whether the database is empty.
 
     Raises:
-        JournalError: something is, and it is not a journal that this version knows.
+        JournalError: it is not empty, and not a journal that this version knows.
     """
     ((application,),) = connection.execute("PRAGMA application_id")
     ((version,),) = connection.execute("PRAGMA user_version")
@@ -397,10 +397,10 @@ def _create(connection: sqlite3.Connection, header: Header) -> None:
 
 
 def is_busy(error: Exception) -> bool:
-    """Whether another program holds the database."""
+    """Whether another program locks the database."""
     return _code(error) == "SQLITE_BUSY"
 
 
 def _code(error: Exception) -> str:
-    """The primary code's name: extended ones have a third part."""
+    """The name of the primary code: the names of extended codes have a third part."""
     return "_".join(getattr(error, "sqlite_errorname", "").split("_")[:2])

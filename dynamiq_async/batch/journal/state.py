@@ -1,10 +1,10 @@
-"""What a journal says of each key, and what becomes of it: `JournalState`.
+"""`JournalState`: the states of a journal's keys, and the rules by which they change.
 
-It is pure: it is told the time, and what a store holds, and says what the store is to hold next.
+It does no I/O: it gets the time and the store's records, and returns the records to write next.
 
-A key that is begun is running, until its attempt has ended: done, failed or unknown. What an
-earlier start of the job left running or unknown has an unknown outcome: it can be ended after all,
-or begun again. What failed can be begun again. What is done stays done.
+A key that was begun is running until its attempt has ended: done, failed or unknown. A key that an
+earlier start of the job left running or unknown has an unknown outcome: its attempt can still be
+ended, or the key begun again. A failed key can be begun again. A done key stays done.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ ClaimState = Literal["new", "retry", "done", "failed", "unknown"]
 
 
 class Claim(Struct, frozen=True):
-    """What `Journal.begin` says of a key.
+    """What `Journal.begin` returns for a key.
 
     Attributes:
-        state: "new" or "retry": this attempt is to be made now. "done" or "failed": it was made,
-            with this output or error. "unknown": it was begun, and nobody noted its end.
+        state: "new" or "retry": make this attempt now. "done" or "failed": the attempt was made,
+            with this output or error. "unknown": the attempt was begun, and its end was not
+            recorded.
         record: of the attempt.
         job: the UUID of the journal.
     """
@@ -58,31 +59,31 @@ class Claim(Struct, frozen=True):
 
     @property
     def session_id(self) -> str:
-        """A session for this attempt alone, the same whenever the journal is asked for it."""
+        """A session for this attempt alone. It is the same every time."""
         return session_of(self.job, self.record.key, self.record.attempt)
 
     @property
     def error(self) -> DynamiqError | None:
-        """What went wrong, as it was raised; with "unknown", why nobody knows."""
+        """The error that was raised; in state "unknown", the reason why the outcome is unknown."""
         error = self.record.error
         return None if error is None else error_codec.decode(error)
 
 
 def session_of(job: str, key: str, attempt: int) -> str:
-    """The session of an attempt: by it, a run whose response was lost is found again."""
+    """The session of an attempt. By it, a run whose create response was lost is found again."""
     return str(uuid5(UUID(job), f"{attempt}:{key}"))
 
 
 class JournalState:
-    """The keys that one batch has begun and not ended, and the rules for all others.
+    """The keys that one batch has begun and not ended, and the rules for all keys.
 
-    A record that a method returns is for the store. It counts from then on, so the store has to be
-    told of it, in the order in which the records of its key were returned.
+    The caller has to write each record that a method returns to the store, and the records of a key
+    in the order in which they were returned.
 
     Args:
         job: the UUID of the journal.
-        opening: the number that tells this use of the journal from the others.
-        retry_failed: begin what failed again.
+        opening: the number that distinguishes this use of the journal from others.
+        retry_failed: begin failed keys again.
     """
 
     def __init__(self, job: str, opening: int, *, retry_failed: bool = False) -> None:
@@ -91,13 +92,13 @@ class JournalState:
         self._retry_failed = retry_failed
         self._running: dict[str, Record] = {}  # as many as are under way
         self._ending: dict[str, Record] = {}  # over, until the store has them
-        self._before: dict[str, Record] = {}  # of those begun again: what `withdraw` goes back to
+        self._before: dict[str, Record] = {}  # for keys begun again: what `withdraw` restores
 
     def begin(self, key: str, digest: bytes, now: float) -> Record:
-        """The first attempt at a key, for the store to begin unless it has one; then `claim`.
+        """The record of a first attempt. Pass it to the store's `begin`, then call `claim`.
 
         Raises:
-            JournalError: the key is that of another input of this batch, or of a changed input.
+            JournalError: the key belongs to another input of this batch, or to a changed input.
             InvalidArgumentError: the key cannot be written as UTF-8.
         """
         held = self._running.get(key) or self._ending.get(key)
@@ -111,17 +112,17 @@ class JournalState:
         return record
 
     def claim(self, begun: Record, held: Record | None, now: float) -> Claim | Record:
-        """What is to be done about a key that was to be begun.
+        """Decide what to do about a key after the store's `begin`.
 
         Args:
-            begun: the record that the store was given.
-            held: the one that it had already and therefore kept.
+            begun: the record that was passed to the store.
+            held: the record that the store had already and therefore kept.
 
         Returns:
-            The claim; or a record that the store is to begin first, to be asked about it again.
+            The claim; or a record to pass to the store's `begin` before calling this again.
 
         Raises:
-            JournalError: the key is that of another input of this batch, or of a changed input.
+            JournalError: the key belongs to another input of this batch, or to a changed input.
         """
         if held is None or held == begun:
             return Claim("new" if begun.attempt == 1 else "retry", begun, self._job)
@@ -140,7 +141,8 @@ class JournalState:
         return Claim("unknown", held, self._job)
 
     def again(self, key: str, now: float) -> Record:
-        """The attempt after one of unknown outcome, for the store to begin; then `claim`.
+        """The record of the attempt after one of unknown outcome. Pass it to the store's `begin`,
+        then call `claim`.
 
         Raises:
             JournalError: the key is not under way.
@@ -151,7 +153,7 @@ class JournalState:
         return record
 
     def withdraw(self, key: str) -> Record | None:
-        """Nothing was sent for the attempt that was begun last. What the store held before it.
+        """Undo the latest attempt, for which nothing was sent. Returns the record before it.
 
         Raises:
             JournalError: the key is not under way.
@@ -160,7 +162,8 @@ class JournalState:
         return self._before.pop(key, None)
 
     def note_run(self, key: str, attempt: int, run_id: str) -> Record | None:
-        """The attempt is this run. For the store's `end`; None when the attempt is over."""
+        """The record of the attempt with its run's id, for the store's `end`; None when the attempt
+        is over."""
         record = self._running.get(key)
         if record is None or record.attempt != attempt:
             return None
@@ -179,7 +182,7 @@ class JournalState:
         attempts: int = 1,
         seconds: float = 0.0,
     ) -> Record:
-        """An attempt is over. For the store's `end`; then `ended`.
+        """The record of an attempt that is over. Pass it to the store's `end`, then call `ended`.
 
         The arguments are those of `Journal.finish`.
 
@@ -212,7 +215,7 @@ class JournalState:
         return record
 
     def ended(self, keys: Iterable[str]) -> None:
-        """The store has what these keys' attempts came to, of those that are over."""
+        """Note that the store has the records of these keys' attempts that are over."""
         for key in keys:
             self._ending.pop(key, None)
 

@@ -1,7 +1,7 @@
-"""`Journal`: what a batch writes, in front of a store.
+"""`Journal`: the front of a store, to which a batch writes.
 
-One group of calls is with the store at a time, and whatever is asked for meanwhile is the next
-group: the busier the batch, the larger the groups.
+The store gets one group of calls at a time. Calls that come meanwhile form the next group: the
+busier the batch, the larger the groups.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ TURNS = 8
 """Turns of the event loop that a group may take to gather."""
 
 NEW_SECONDS = 1.0
-"""A journal that is no older was made by this start."""
+"""A journal that is no older than this was made by this start."""
 
 
 class _Group:
-    """What a store is asked for at once, in this order; a key is begun or ended, not both."""
+    """One group of calls to a store, in this order. A key is begun or ended, not both."""
 
     def __init__(self) -> None:
         self.withdrawn: dict[str, Record | None] = {}
@@ -43,14 +43,14 @@ class _Group:
         return len(self.withdrawn) + len(self.begun) + len(self.ended)
 
     def drop_cancelled(self) -> list[str]:
-        """Begin nothing for somebody who has left; return those keys."""
+        """Remove the begins whose callers were cancelled; return their keys."""
         dropped = [key for key, (_, future) in self.begun.items() if future.cancelled()]
         for key in dropped:
             del self.begun[key]
         return dropped
 
     async def commit(self, store: JournalStore) -> Sequence[Record]:
-        """Hand the records over; return those that the store had begun before."""
+        """Write the group to the store; return the records that the store had already."""
         if self.withdrawn:
             await store.withdraw(self.withdrawn)
         begun = [record for record, _ in self.begun.values()]
@@ -71,7 +71,7 @@ class _Group:
         return held
 
     def fail(self, failure: JournalError) -> bool:
-        """Tell `failure` to those who wait; whether there was one."""
+        """Raise `failure` in all waiting callers; returns whether there was one."""
         told = False
         for _, future in (*self.begun.values(), *self.ended.values()):
             if future is not None and not future.done():
@@ -81,13 +81,13 @@ class _Group:
 
 
 class Journal:
-    """What became of each input of a batch, written while it runs. Made by `open`.
+    """The outcome of each input of a batch, written while the batch runs. Made by `open`.
 
-    Of one event loop. Use it as `async with await Journal.open(...) as journal:`, or call `aclose`
-    when done.
+    It belongs to one event loop. Use it as `async with await Journal.open(...) as journal:`, or
+    call `aclose` when done.
 
     Attributes:
-        is_new: whether nothing used it before: then it cannot tell what others did.
+        is_new: whether nothing used the journal before: then it does not know earlier attempts.
     """
 
     def __init__(self, store: JournalStore, state: JournalState, *, is_new: bool = False) -> None:
@@ -116,12 +116,12 @@ class Journal:
         Args:
             mode: how the batch calls the App, such as "invoke" or "run".
             app_url: of the App. A journal is for one mode and one App.
-            retry_failed: begin what failed again, rather than to report it.
-            job: what the journal is for, where that has a UUID of its own.
+            retry_failed: begin failed keys again, rather than report their errors.
+            job: the UUID of the job that the journal is for, if it has one.
 
         Raises:
-            JournalError: there is something that is no journal, or one that is damaged, for
-                another mode or App, or in use. It is left as it is.
+            JournalError: the file is not a journal, or the journal is damaged, in use, or for
+                another mode or App. It is left unchanged.
         """
         if isinstance(store, str | os.PathLike):
             store = SQLiteJournal(store)
@@ -145,7 +145,8 @@ class Journal:
             )
         opening = secrets.randbits(53)  # as large an integer as every JSON reader keeps
         state = JournalState(header.job, opening, retry_failed=retry_failed)
-        # A store may keep the time less precisely; to look once more is the safe mistake.
+        # A store may keep the time less precisely. A new journal taken for an old one would skip a
+        # search for earlier attempts; the reverse mistake is safe, it only searches once more.
         is_new = header.created_at > new.created_at - NEW_SECONDS
         return cls(store, state, is_new=is_new)
 
@@ -161,14 +162,14 @@ class Journal:
     def read(
         path: str | os.PathLike[str], *more: str | os.PathLike[str]
     ) -> JournalReader | JournalReaders:
-        """Look into the journal in the file at `path`, also while a batch writes it.
+        """Read the journal in the file at `path`, even while a batch writes it.
 
         Args:
-            more: the paths of others, such as those of other shards, which are listed, counted and
-                exported together with it.
+            more: the paths of further journals, such as those of other shards. All of them are
+                listed, counted and exported together.
 
         Raises:
-            JournalError: there is none, or it is damaged.
+            JournalError: there is no journal, or it is damaged.
         """
         return JournalReaders([path, *more]) if more else JournalReader(path)
 
@@ -179,13 +180,13 @@ class Journal:
         await self.aclose()
 
     def begin(self, key: str, digest: bytes) -> Coroutine[Any, Any, Claim]:
-        """Begin the next attempt at a key. Committed when it returns.
+        """Begin the next attempt at a key. It is committed when this returns.
 
-        When it is cancelled, no attempt was begun.
+        If this is cancelled, no attempt was begun.
 
         Args:
-            key: of the input, which no other input of the batch has.
-            digest: of the input, by which a changed one is noticed.
+            key: the input's, which no other input of the batch may have.
+            digest: the input's, by which a changed input is noticed.
 
         Raises:
             JournalError: the key was given to another input (`key` is set), or nothing can be
@@ -195,9 +196,10 @@ class Journal:
         return self._claimed(self._state.begin, key, digest)
 
     def again(self, key: str) -> Coroutine[Any, Any, Claim]:
-        """Begin the next attempt at a key whose claim was "unknown". Committed when it returns.
+        """Begin the next attempt at a key whose claim was "unknown". It is committed when this
+        returns.
 
-        When it is cancelled, no attempt was begun.
+        If this is cancelled, no attempt was begun.
 
         Raises:
             JournalError: as for `begin`.
@@ -205,15 +207,15 @@ class Journal:
         return self._claimed(self._state.again, key)
 
     def withdraw(self, key: str) -> None:
-        """Nothing was sent for the attempt that was begun last: go back to what was before it.
-        Written with what is next."""
+        """Undo the latest attempt, for which nothing was sent. This is written with the next
+        group."""
         if self._failure is None:
             self._check_writable()
             self._withdraw(key)
             self._write()
 
     def note_run(self, key: str, attempt: int, run_id: str) -> None:
-        """The attempt is this run. Written with what is next."""
+        """Record the id of the attempt's run. This is written with the next group."""
         record = self._state.note_run(key, attempt, run_id)
         if record is not None and self._failure is None:
             self._check_writable()
@@ -231,12 +233,13 @@ class Journal:
         attempts: int = 1,
         seconds: float = 0.0,
     ) -> asyncio.Future[None]:
-        """An attempt is over. Committed when this is done; also written when it is cancelled.
+        """Record the end of an attempt. It is committed when the future is done, and is written
+        even if the future is cancelled.
 
         Args:
             output: JSON.
-            error: what went wrong, in place of an output. After an AmbiguousOutcomeError the key
-                is "unknown", not "failed".
+            error: the error, if there is no output. After an AmbiguousOutcomeError the key is
+                "unknown", not "failed".
             run_id: of its run.
             attempts: how many requests it took.
             seconds: how long it took.
@@ -259,10 +262,10 @@ class Journal:
         return future
 
     async def aclose(self) -> None:
-        """Write what is still to be written, and let others write. May be called twice.
+        """Write what remains, and release the journal for others. May be called twice.
 
         Raises:
-            JournalError: something could not be written, and nobody was told so far.
+            JournalError: something could not be written, and no caller has got this error yet.
         """
         if self._closing is None:
             self._closing = self._loop.create_task(self._close())
@@ -287,7 +290,7 @@ class Journal:
         try:
             return await future
         except asyncio.CancelledError:
-            # The claim may have come in the same turn, and nobody knows of the attempt.
+            # The claim may have come in the same turn; then its attempt must be withdrawn.
             if not (future.cancelled() or future.exception() or self._closing):
                 self._take_back(future.result())
             raise
@@ -306,7 +309,7 @@ class Journal:
             self._writing = self._loop.create_task(self._write_all())
 
     async def _write_all(self) -> None:
-        """Have the store keep what waits, group by group, until nothing does."""
+        """Write waiting calls to the store, group by group, until none waits."""
         try:
             while await self._gather():
                 group, self._waiting = self._waiting, _Group()
@@ -322,8 +325,8 @@ class Journal:
             self._writing = None
 
     async def _gather(self) -> int:
-        """Wait while each turn of the loop brings more: a group costs much the same whatever its
-        size. An idle loop turns at once, so that nobody waits in vain."""
+        """Wait while each turn of the loop brings more calls: a group costs much the same whatever
+        its size. An idle loop turns at once, so the wait costs nothing there."""
         for _ in range(TURNS):
             before = len(self._waiting)
             await asyncio.sleep(0)
@@ -332,7 +335,8 @@ class Journal:
         return len(self._waiting)
 
     def _settle(self, group: _Group, held: Sequence[Record]) -> None:
-        """The store has the group, but for the keys of which it held records before."""
+        """Tell the callers of a group that the store has it. `held` are records that the store had
+        already for some of the keys."""
         now = time.time()
         holding = {record.key: record for record in held}
         for key, (record, claimed) in group.begun.items():
@@ -354,7 +358,7 @@ class Journal:
                 ended.set_result(None)
 
     def _fail(self, group: _Group, error: BaseException) -> None:
-        """Nothing can be written any more."""
+        """Raise the error in all callers. After this, nothing more is written."""
         self._failure = _complaint(self._store, error)
         waiting, self._waiting = self._waiting, _Group()
         told = [some.fail(self._failure) for some in (group, waiting)]
@@ -382,14 +386,14 @@ class Journal:
 
 
 def _own(failure: JournalError) -> JournalError:
-    """A copy for each who is told, because raising an error adds to it."""
+    """A copy for each caller, because raising an error changes it."""
     own = copy.copy(failure)
     own.__cause__ = failure.__cause__
     return own
 
 
 def _complaint(store: JournalStore, error: BaseException) -> JournalError:
-    """What went wrong with the store, in our words."""
+    """An error of the store, as a JournalError."""
     if isinstance(error, JournalError):
         return error
     wrong = JournalError(f"the journal {store} cannot be used ({error!r})")
