@@ -6,10 +6,10 @@ async def test_my_program(dynamiq_emulator):
     ...  # dynamiq_emulator.url, dynamiq_emulator.access_key
 ```
 
-Pass an App of your own as `app=`, as in `@pytest.mark.dynamiq_emulator(app=my_app)`: pytest treats
-a marker whose only argument is a function as a decorator of that function.
+Pass an App of your own as `app=`, as in `@pytest.mark.dynamiq_emulator(app=my_app)`. pytest takes
+a marker whose only argument is a function for a decorator of that function.
 
-Another marker uses a tape in place of the emulator:
+Another marker replaces the emulator by a tape:
 
 ```python
 @pytest.mark.dynamiq_tape(mask=["email"])  # also a path, ignore=, speed=
@@ -17,14 +17,14 @@ async def test_my_program(dynamiq_emulator):
     ...  # dynamiq_emulator.url, dynamiq_emulator.access_key
 ```
 
-The tape is `tapes/<file>/<test>.jsonl` beside the test's file, or the path given to the marker.
-`pytest --dynamiq-record https://my-app.example` records it with the key from `DYNAMIQ_ACCESS_KEY`,
-and replaces an older tape. Without the option the tape is replayed. A request that is not on the
+The tape is beside the test's file, at `tapes/<file>/<test>.jsonl` or at the path in the marker.
+`pytest --dynamiq-record https://my-app.example` records it with the key in `DYNAMIQ_ACCESS_KEY`,
+and replaces an older tape. Without the option, the tape is replayed. A request that is not on the
 tape fails the test.
 
-The emulator runs on the event loop of the test, whichever plugin runs it: pytest-asyncio's, in auto
-and strict mode and with any `loop_scope`, or anyio's. (Where both plugins are loaded, anyio's tests
-need pytest-asyncio in strict mode: in auto mode it takes the tests, but not their fixtures.)
+The emulator runs on the test's event loop. It works with pytest-asyncio, in auto and strict mode
+and with any `loop_scope`, and with anyio's plugin. (If both plugins are loaded, anyio's tests need
+pytest-asyncio in strict mode: in auto mode, it takes the tests, but not their fixtures.)
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers, and a fixture for each loop scope of pytest-asyncio."""
+    """Register the markers, and a fixture for each loop that pytest-asyncio may have."""
     config.addinivalue_line(
         "markers",
         f"{_MARKER}(app, **options): the arguments of the `Emulator` that the fixture `{_MARKER}` "
@@ -78,7 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "plays, or records with --dynamiq-record",
     )
     if _has_pytest_asyncio(config):
-        # Here, because a plugin that is imported before pytest loads it makes pytest warn.
+        # Imported here, because pytest warns about a plugin that is imported before it is loaded.
         from pytest_asyncio import fixture
 
         fixtures = ModuleType("dynamiq_async_loops")
@@ -96,12 +96,12 @@ def _has_pytest_asyncio(config: pytest.Config) -> bool:
 
 @pytest.fixture
 def dynamiq_emulator(request: pytest.FixtureRequest) -> Any:
-    """A running `Emulator`. The marker `dynamiq_emulator` gives its arguments."""
+    """A running `Emulator`. The marker `dynamiq_emulator` sets its arguments."""
     return request.getfixturevalue(f"_dynamiq_emulator_{_runner(request)}")
 
 
 def _runner(request: pytest.FixtureRequest) -> str:
-    """What runs the test: anyio, or pytest-asyncio's loop of a scope."""
+    """The runner of the test: anyio, or pytest-asyncio's loop of a scope."""
     if not _has_pytest_asyncio(request.config):
         return "anyio"
     from pytest_asyncio import is_async_test
@@ -123,7 +123,7 @@ async def _dynamiq_emulator_anyio(
 
 
 def _on_its_own() -> Any:
-    """A new function for one fixture, because pytest-asyncio stores the loop's scope on it."""
+    """A function for one fixture, because pytest-asyncio stores the loop's scope on it."""
 
     async def emulator(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
         async with _running(request) as running:
@@ -134,7 +134,7 @@ def _on_its_own() -> Any:
 
 @asynccontextmanager
 async def _running(request: pytest.FixtureRequest) -> AsyncIterator[Emulator | Player | Recorder]:
-    """The emulator, player or recorder that the test's markers ask for."""
+    """The emulator or tape that the test's markers ask for."""
     marker = request.node.get_closest_marker(_TAPE)
     server = _make_emulator(request) if marker is None else _tape(request, marker)
     async with server as running:
@@ -145,7 +145,7 @@ async def _running(request: pytest.FixtureRequest) -> AsyncIterator[Emulator | P
 async def _tape(
     request: pytest.FixtureRequest, marker: pytest.Mark
 ) -> AsyncIterator[Player | Recorder]:
-    """The player of a test's tape, or its recorder if the option asks for one."""
+    """Play the tape of a test, or record it if the option is given."""
     options = {"mask": (), **marker.kwargs}
     mask = options.pop("mask")
     named = (options.pop("path"),) if "path" in options else marker.args
@@ -172,7 +172,7 @@ async def _tape(
 
 
 def _tape_path(request: pytest.FixtureRequest, name: str | None = None) -> Path:
-    """The file of a test's tape, which must be in the project."""
+    """The file of a test's tape, within the project."""
     if name is None:
         test = re.sub(r"[^\w.-]+", "-", request.node.nodeid.partition("::")[2]).strip("-")
         name = f"tapes/{request.path.stem}/{test[:_LONGEST_NAME]}.jsonl"
@@ -195,7 +195,7 @@ def _player(path: Path, options: dict[str, Any]) -> Player:
 
 
 def _begin_tape(config: pytest.Config, path: Path) -> Path:
-    """The path at which a tape is recorded before it replaces an older one."""
+    """The file in which to record a tape before it replaces an older one."""
     from .emulator import Player, TapeError
 
     if path in config.stash.setdefault(_RECORDED, set()):
@@ -213,7 +213,7 @@ def _begin_tape(config: pytest.Config, path: Path) -> Path:
 
 
 def _make_emulator(request: pytest.FixtureRequest) -> Emulator:
-    from .emulator import Emulator  # here, so that test runs without the fixture start faster
+    from .emulator import Emulator  # here, so that runs without the fixture start faster
 
     marker = request.node.get_closest_marker(_MARKER)
     return Emulator(*marker.args, **marker.kwargs) if marker else Emulator()

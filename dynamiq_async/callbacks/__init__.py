@@ -1,8 +1,8 @@
-"""Callbacks: the results of submitted calls, as Apps post them.
+"""Receives callbacks: the results of submitted calls, which Apps post.
 
-`CallbackReceiver` is for web backends: an ASGI application (Starlette, FastAPI, ...), a handler for
-aiohttp's server, and a method for any other framework. `CallbackInbox` is for programs that wait
-for what they submitted. Both use `CallbackVerifier`, which needs no network.
+`CallbackReceiver` is for web backends: it is an ASGI application (Starlette, FastAPI, ...), and has
+a handler for aiohttp's server and a method for any other framework. `CallbackInbox` is for programs
+that wait for the results of their own calls. Both use `CallbackVerifier`, which needs no network.
 
 No web framework is imported before it is used.
 

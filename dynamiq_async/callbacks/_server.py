@@ -1,4 +1,4 @@
-"""The inbox's server: aiohttp's, without those who connect and never ask for anything."""
+"""The inbox's server: aiohttp's, with a time limit for connections that send no request."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 HEAD_SECONDS = 30.0
-"""How long the head of a connection's first request may take to come. Of later ones, aiohttp's
-keep-alive decides."""
+"""How long the head of a connection's first request may take, in seconds. For later requests,
+aiohttp's keep-alive applies."""
 
 
 class Server(web.Server):
-    """Takes connections, and hands their requests to `handler`.
+    """Accepts connections, and passes their requests to `handler`.
 
     Args:
         options: those of aiohttp's server.
@@ -35,7 +35,7 @@ class Server(web.Server):
         self._forget(request.protocol)
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0  # as aiohttp's own applications do it
+            request.writer.output_size = 0  # as aiohttp's own applications do
         return await self._answer(request)
 
     def _forget(self, connection: object) -> None:

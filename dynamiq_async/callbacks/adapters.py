@@ -1,4 +1,4 @@
-"""A `CallbackReceiver` behind ASGI and behind aiohttp's server. Neither framework is imported
+"""Serves a `CallbackReceiver` over ASGI and in aiohttp's server. Neither framework is imported
 before it is used."""
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Handle = Callable[..., Awaitable["CallbackReply"]]
 
 
 class _DisconnectedError(Exception):
-    """The sender disconnected before its body was whole."""
+    """The sender disconnected before its body was complete."""
 
 
 class _ASGIBody:
-    """The pieces of a request's body, as ASGI hands them out."""
+    """The pieces of a request's body, from ASGI."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -44,7 +44,7 @@ class _ASGIBody:
 
 
 class _AiohttpBody:
-    """The pieces of a request's body, as aiohttp hands them out."""
+    """The pieces of a request's body, from aiohttp."""
 
     def __init__(self, content: StreamReader) -> None:
         self._content = content

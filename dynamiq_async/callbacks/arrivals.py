@@ -17,11 +17,11 @@ log: logging.Logger = logging.getLogger("dynamiq_async")
 
 
 class Arrivals:
-    """Keeps the newest `limit` results, also those asked for before, and wakes tasks that wait.
+    """Keeps the newest `limit` results, even after they were returned, and wakes waiting tasks.
 
     Attributes:
-        count: how many results have come in all.
-        dropped: how many of them were dropped before anybody asked for them.
+        count: how many results have arrived in total.
+        dropped: how many of them were dropped before any task asked for them.
     """
 
     def __init__(self, limit: int) -> None:
@@ -33,10 +33,10 @@ class Arrivals:
         self._numbers: dict[str, int] = {}
         self._unasked: set[int] = set()
         self._waiting: defaultdict[str | None, set[asyncio.Future[CallbackResult | None]]]
-        self._waiting = defaultdict(set)  # by id; None for the next one, whichever it is
+        self._waiting = defaultdict(set)  # by id; None: those that wait for any next result
 
     def add(self, result: CallbackResult) -> None:
-        """Keep a result, whose id is not among those kept."""
+        """Keep a result. Its id must not be among those kept."""
         self.count += 1
         self._kept[self.count] = result
         self._numbers[result.id] = self.count
@@ -47,14 +47,14 @@ class Arrivals:
             self._drop(self.count - self._limit)
 
     async def get(self, id: str) -> CallbackResult:
-        """The result with this id, now or when it comes. Raises StreamClosedError on `close`."""
+        """The result with this id. Waits until it arrives. Raises StreamClosedError on `close`."""
         if (number := self._numbers.get(id)) is not None:
             return self._get_kept(number)
         result = None if self._closed else await self._wait(id)
         return result if result is not None else self._raise_closed(id)
 
     async def after(self, number: int) -> tuple[int, CallbackResult]:
-        """The first kept result behind this number, with its own number, now or when it comes.
+        """The first kept result after this number, with its own number. Waits until there is one.
         Raises StreamClosedError on `close`."""
         while (following := max(number, self.count - len(self._kept)) + 1) > self.count:
             if self._closed:
@@ -63,7 +63,7 @@ class Arrivals:
         return following, self._get_kept(following)
 
     def close(self) -> None:
-        """Make tasks that wait raise StreamClosedError. Results that are kept stay available."""
+        """Make waiting tasks raise StreamClosedError. Kept results stay available."""
         self._closed = True
         for key in list(self._waiting):
             self._wake(key, None)
@@ -96,7 +96,7 @@ class Arrivals:
                 del self._waiting[key]
 
     def _wake(self, key: str | None, result: CallbackResult | None) -> bool:
-        """Give the result to the tasks that wait for `key`. Returns whether there were any."""
+        """Give the result to the tasks that wait for `key`. Return whether there were any."""
         waiting = [future for future in self._waiting.get(key, ()) if not future.done()]
         for future in waiting:
             future.set_result(result)

@@ -1,4 +1,4 @@
-"""Callbacks for a program that waits for them itself: a small server, and its results by id."""
+"""Callbacks for a program that waits for them itself: a small server that keeps results by id."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ log: logging.Logger = logging.getLogger("dynamiq_async")
 
 MAX_PORT = 65_535
 CLOSE_SECONDS = 1.0
-"""How long requests that are under way may take when the inbox is closed."""
+"""How long requests under way may still take after the inbox is closed, in seconds."""
 
 BODY_SECONDS = 30.0
-"""How long a request's body may take to come and to be handled."""
+"""How long it may take to receive and handle a request's body, in seconds."""
 
 
 class CallbackInbox:
@@ -47,27 +47,27 @@ class CallbackInbox:
         print(result.unwrap())
     ```
 
-    A callback that comes before `submit` returns is kept like any other. A result is still kept
-    after it was asked for, so several tasks may ask for it.
+    The inbox also keeps a callback that arrives before `submit` returns. It still keeps a result
+    after returning it, so several tasks may ask for the same one.
 
-    Iterating the inbox gives each result that is kept, and then each as it comes:
-    `async for result in inbox`. It ends by a `break`, or with StreamClosedError.
+    `async for result in inbox` yields each kept result, and then each new one as it arrives. The
+    iteration ends by a `break`, or with StreamClosedError.
 
     Args:
-        host, port: where to listen; port 0 is any free one.
+        host, port: the address to listen on. Port 0 means any free port.
         public_url: the URL by which Apps reach this server from outside, such as a tunnel's or
             a proxy's, with any path. By default the server's own address, which only an App on this
             machine (the emulator) can use.
-        token: the token that callbacks have to carry; by default a random one. False: none, and
-            anybody can post results.
-        ssl_context: serve HTTPS with it.
-        max_results: how many results are kept; the oldest are dropped first.
-        max_body_bytes: the most that a callback's body may have.
+        token: the token that callbacks have to carry; by default a random one. With False,
+            callbacks need no token, and anybody can post results.
+        ssl_context: serves HTTPS with this context.
+        max_results: how many results to keep. The oldest are dropped first.
+        max_body_bytes: the most bytes of a callback's body.
 
     Raises:
         InvalidArgumentError: an argument cannot be used.
 
-    Entering the inbox raises OSError where it cannot listen.
+    Entering the inbox raises OSError if it cannot listen.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class CallbackInbox:
         self._receiver = CallbackReceiver(
             tokens=self._token is not None and self._token.reveal(),
             on_result=self._arrivals.add,
-            # It remembers more ids than results are kept, so no kept result comes a second time.
+            # It remembers more ids than the inbox keeps results, so no kept result arrives twice.
             store=MemoryStore(max_entries=max(10_000, max_results)),
             max_body_bytes=max_body_bytes,
         )
@@ -131,8 +131,8 @@ class CallbackInbox:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop listening, and make tasks that wait raise StreamClosedError. Results that are kept
-        stay available. May be called twice, and from any task."""
+        """Stop listening, and make waiting tasks raise StreamClosedError. Kept results stay
+        available. May be called more than once, and from any task."""
         self._arrivals.close()
         runner, self._runner = self._runner, None
         if runner is not None:
@@ -149,7 +149,7 @@ class CallbackInbox:
 
     async def _stop(self, runner: web.ServerRunner) -> None:
         await runner.cleanup()
-        # aiohttp forgets the task of a client that left before its body was read to the end.
+        # aiohttp forgets the task of a client that disconnected while its body was read.
         for task in self._connections:
             task.cancel()
         if self._connections:
@@ -173,10 +173,10 @@ class CallbackInbox:
         return f"{scheme}://{host}:{self._port}/"
 
     def callback(self, *, metadata: Mapping[str, Any] | None = None) -> Callback:
-        """A `Callback` to hand to `submit`.
+        """A `Callback` to pass to `submit`.
 
         Args:
-            metadata: an object that the result carries unchanged.
+            metadata: an object that comes back unchanged with the result.
 
         Raises:
             StreamClosedError: as for `url`.
@@ -187,15 +187,15 @@ class CallbackInbox:
     # --- results ---------------------------------------------------------------------------------
 
     async def result(self, id: str, *, timeout: float | None = DEFAULT_WAIT) -> CallbackResult:
-        """The result of the call that was accepted with this id, now or when it comes.
+        """Wait for the result of the call that was accepted with this id, and return it.
 
         Args:
             id: from `submit`'s `Accepted`.
-            timeout: seconds; None for no limit. Have one: whether a callback that could not be
-                delivered is delivered again is not documented.
+            timeout: seconds; None for no limit. Set a limit: it is not documented whether the
+                service repeats a callback that it could not deliver.
 
         Raises:
-            APITimeoutError: it did not come in time. The message says what to check.
+            APITimeoutError: the result did not arrive in time. The message says what to check.
             StreamClosedError: the inbox was closed, or not entered.
         """
         if not isinstance(id, str) or not id:
@@ -249,7 +249,7 @@ class CallbackInbox:
 
 
 class _InboxIterator:
-    """An iteration over an inbox, at a position of its own."""
+    """An iteration over an inbox, with its own position."""
 
     def __init__(self, arrivals: Arrivals) -> None:
         self._arrivals = arrivals
@@ -264,15 +264,15 @@ class _InboxIterator:
 
 
 class _DebugLogger(logging.LoggerAdapter[logging.Logger]):
-    """Logs the server's own messages at DEBUG. They are about requests that are no HTTP and senders
-    that disconnected. Any open port gets these; they are no errors of the program that waits."""
+    """Logs the server's own messages at DEBUG. They are about requests that are not HTTP, and about
+    senders that disconnected. Every open port gets these, so they are not errors of the program."""
 
     def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
         super().log(logging.DEBUG, msg, *args, **options)
 
 
 async def _finish(work: Awaitable[None]) -> None:
-    """Await `work` to its end also when cancelled, so that no server is left half started."""
+    """Await `work` to its end even if cancelled, so that no server is left half started."""
     import anyio
 
     task = asyncio.ensure_future(work)
@@ -303,7 +303,7 @@ def _make_token(token: str | Literal[False] | None) -> Secret | None:
 
 
 def _check_url(url: str) -> str:
-    """`public_url`, checked as far as that does not depend on the App: `submit` checks the rest."""
+    """`public_url`, checked for all that does not depend on the App. `submit` checks the rest."""
     try:
         parts = urlsplit(url)
     except (ValueError, AttributeError):

@@ -1,8 +1,8 @@
-"""Receiving callbacks: each is verified, handled once, and acknowledged only when it is done.
+"""Receives callbacks: verifies each, handles it once, and acknowledges it only after handling.
 
-The vendor documents neither signatures nor whether it delivers again. So a token decides who may
-send. A repetition is recognised by its id, acknowledged, and not handled again. When the handler
-raises, the response is a 5xx, so that the callback can be delivered once more.
+The vendor documents neither signatures nor repeated deliveries. So a token decides who may send.
+A repeated callback is recognised by its id, and acknowledged without handling it again. If the
+handler raises, the response is a 5xx, so that the service can deliver the callback again.
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger("dynamiq_async")
 
 OnResult = Callable[["CallbackResult"], Awaitable[object] | object]
-"""Called with each result, once. An async function, or a plain one that does not block."""
+"""A function that is called once with each result: async, or a plain one that does not block."""
 
 Body = bytes | AsyncIterable[bytes]
 
 _POLL_SECONDS = (0.05, 1.0)
-"""The first and the longest pause between two claims of an id that another process handles."""
+"""The first and the longest pause, in seconds, between claims of an id that another process
+handles."""
 
 _HANDLED = CallbackReply.of(200, {"status": "ok"}, {})
 _REPEATED = CallbackReply.of(200, {"status": "duplicate"}, {})
@@ -61,21 +62,21 @@ class CallbackReceiver:
     aiohttp_app.router.add_post("/callbacks", receiver.aiohttp_handler)
     ```
 
-    Where it is mounted (`app.mount("/callbacks", receiver)`), its URL ends in a slash; without
-    that slash the framework redirects or refuses, and the result may be lost. Any other framework
-    calls `receive`. One receiver serves one event loop.
+    If you mount it (`app.mount("/callbacks", receiver)`), its URL ends in a slash. Without the
+    slash, the framework redirects or refuses, and the result may be lost. In any other framework,
+    call `receive`. One receiver serves one event loop.
 
     Args:
-        tokens: the tokens that callbacks may carry; several while one replaces another. False
+        tokens: the tokens that callbacks may carry. Pass several while one replaces another. False
             accepts callbacks from anybody.
-        on_result: called with each `CallbackResult`. When it raises, the sender gets a 5xx, and
-            the callback is not remembered, so that it can be delivered again. It runs within the
-            request, whose sender may give up: start what takes long elsewhere.
-        store: remembers the ids; by default a `MemoryStore`, which a restart clears. With one that
-            is shared, such as `SQLiteStore`, several processes handle each callback once.
-        max_body_bytes: the most that a body may have.
-        max_wait: seconds that a repetition waits for the outcome of a delivery that is still
-            being handled, before it gets a 503; None for no limit.
+        on_result: called with each `CallbackResult`. If it raises, the sender gets a 5xx, and the
+            callback is not remembered, so that it can be delivered again. It runs within the
+            request, and the sender may give up, so start long work elsewhere.
+        store: remembers the ids; by default a `MemoryStore`, which a restart clears. With a shared
+            store, such as `SQLiteStore`, several processes together handle each callback once.
+        max_body_bytes: the most bytes of a body.
+        max_wait: seconds that a repeated callback waits while an earlier delivery is handled. After
+            that it gets a 503. None for no limit.
 
     Raises:
         InvalidArgumentError: an argument cannot be used.
@@ -101,15 +102,15 @@ class CallbackReceiver:
         self._outcomes: dict[str, asyncio.Future[bool | None]] = {}
 
     async def receive(self, headers: Headers, body: Body, *, method: str = "POST") -> CallbackReply:
-        """Handle one request, whole or with its body as it comes. Returns the response to send.
+        """Handle one request, and return the response to send.
 
         Args:
-            headers: of the request.
-            body: all of it, or an async iterable of its pieces, which is not touched when the
-                headers are refused, and not read beyond `max_body_bytes`.
-            method: of the request.
+            headers: the request's headers.
+            body: the whole body, or an async iterable of its pieces. The iterable is not read if
+                the headers are refused, and never beyond `max_body_bytes`.
+            method: the request's method.
 
-        Raises whatever `on_result`, the store or the reading of `body` raises: respond with a 500.
+        Raises whatever `on_result`, the store or reading `body` raises. Respond with a 500 then.
         """
         try:
             self._verifier.check_head(headers, method=method)
@@ -123,7 +124,7 @@ class CallbackReceiver:
     async def __call__(
         self, scope: adapters.Scope, receive: adapters.Receive, send: adapters.Send
     ) -> None:
-        """The ASGI application. It takes callbacks at every path that it is mounted at."""
+        """The ASGI application. It accepts callbacks at every path where it is mounted."""
         await adapters.serve_asgi(self.receive, scope, receive, send)
 
     async def aiohttp_handler(self, request: web.BaseRequest) -> web.Response:
@@ -134,16 +135,16 @@ class CallbackReceiver:
         if not isinstance(body, AsyncIterable):
             self._verifier.check_size(len(body))
             return bytes(body)
-        whole = bytearray()  # rather than a list of pieces, which may be many and tiny
+        whole = bytearray()  # not a list of pieces, which may be many and tiny
         async for piece in body:
             whole += piece
             self._verifier.check_size(len(whole))
         return bytes(whole)
 
     async def _handle_once(self, result: CallbackResult) -> bool:
-        """Handle the result unless that was done before. Returns whether it was handled now."""
+        """Handle the result unless it was handled before. Return whether it was handled now."""
         while (earlier := self._outcomes.get(result.id)) is not None:
-            # Unlike `await earlier`, this does not cancel it when this request is cancelled.
+            # Unlike `await earlier`, this does not cancel `earlier` when this request is cancelled.
             await asyncio.wait([earlier], timeout=self._max_wait)
             if not earlier.done():
                 raise _unavailable("an earlier delivery is still being handled")
@@ -180,7 +181,7 @@ class CallbackReceiver:
         return True
 
     async def _claim(self, id: str, owner: str) -> bool:
-        """Claim the id, waiting while another process handles it. Returns False if it is done."""
+        """Claim the id. Wait while another process handles it. Return False if it is done."""
         loop = asyncio.get_running_loop()
         deadline = None if self._max_wait is None else loop.time() + self._max_wait
         pause = _POLL_SECONDS[0]
@@ -193,7 +194,8 @@ class CallbackReceiver:
 
 
 async def _parsed(body: bytes) -> CallbackResult:
-    """The result in a body, which is read in a thread where that would hold up the loop."""
+    """The result in a body. A large body is parsed in a thread, so that it does not block the
+    loop."""
     if len(body) <= IN_PLACE_BYTES:
         return parse_result(body)
     return await in_thread(parse_result, body)

@@ -15,7 +15,7 @@ from dynamiq_async.runs.models import Run
 
 T = TypeVar("T")
 
-_RUN_STATUS = {"succeeded": "completed"}  # what the Runs API calls it
+_RUN_STATUS = {"succeeded": "completed"}  # the Runs API's word for it
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})"
@@ -26,17 +26,17 @@ _RFC3339 = re.compile(
 class CallbackResult(Struct, frozen=True, kw_only=True):
     """How a submitted call ended (documented by the vendor, unless said otherwise).
 
-    Unknown fields are left out. A field that is missing or of an unforeseen type has its default.
+    Unknown fields are left out. A field that is missing or of an unexpected type has its default.
     Only `id` and `status` are always there.
 
     Attributes:
-        id: the one that `submit` returned.
-        status: `succeeded` or `failed`. The list is open: any other comes as it is, and `unwrap`
-            raises for it.
-        timestamp: an RFC 3339 text, with nanoseconds. `time` and `time_ns` read it.
-        raw_output: `output` as the JSON that arrived; `null` where there was none.
+        id: the id that `submit` returned.
+        status: `succeeded` or `failed`. The list is open: any other status comes unchanged, and
+            `unwrap` raises for it.
+        timestamp: an RFC 3339 text, with nanoseconds. `time` and `time_ns` parse it.
+        raw_output: `output` as the JSON that arrived; `null` if there was none.
         error: why it failed (our guess: not documented).
-        metadata: the callback's own, unchanged.
+        metadata: the `metadata` of the callback, unchanged.
     """
 
     id: str
@@ -53,17 +53,17 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
 
     @property
     def output(self) -> Any:
-        """The workflow's output, decoded anew on each access; None where there is none.
+        """The workflow's output, decoded on each access; None if there is none.
 
         Raises:
-            ResponseDecodeError: it holds a value that Python does not take (such as a number of
+            ResponseDecodeError: it has a value that Python does not accept (such as a number of
                 thousands of digits).
         """
         return self._decode_as(Any)
 
     @property
     def time(self) -> datetime | None:
-        """`timestamp` in UTC, cut to microseconds; None where it is missing or cannot be read."""
+        """`timestamp` in UTC, cut to microseconds; None if it is missing or not a time."""
         if (nanoseconds := self.time_ns) is None:
             return None
         try:
@@ -85,7 +85,7 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
 
         Raises:
             InvalidArgumentError: JSON cannot be decoded to `output_type`.
-            ResponseDecodeError: the output does not fit it.
+            ResponseDecodeError: the output does not fit `output_type`.
         """
         _json.check_type(output_type)
         return self._decode_as(output_type)
@@ -100,11 +100,11 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
         """The output of a call that succeeded, as `output_type`.
 
         Raises:
-            RunFailedError, RunCanceledError: the call ended so.
-            RunError: the status is an unknown one.
+            RunFailedError, RunCanceledError: the call failed or was canceled.
+            RunError: the status is unknown.
             InvalidArgumentError, ResponseDecodeError: as for `decode`.
 
-        The errors of the run have a `Run` with what is known, as `run`.
+        The first three have a `run`: a `Run` with all that is known.
         """
         run = self._run()
         if run.status != "completed" or run.output is not None:
@@ -113,7 +113,7 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
 
     def _run(self) -> Run:
         status = _RUN_STATUS.get(self.status, self.status)
-        # A large output is decoded only where something may have failed.
+        # A large output is decoded only if something may have failed.
         whole = status != "completed" or failure_in(self.raw_output) is not None
         output = self.output if whole else None
         return Run(
@@ -131,7 +131,7 @@ class CallbackResult(Struct, frozen=True, kw_only=True):
 
 
 def rfc3339_nanoseconds(text: str) -> int | None:
-    """Nanoseconds since 1970; None where `text` is no RFC 3339 time. Finer digits are cut off."""
+    """Nanoseconds since 1970; None if `text` is not an RFC 3339 time. Finer digits are cut off."""
     match = _RFC3339.fullmatch(text)
     if match is None:
         return None

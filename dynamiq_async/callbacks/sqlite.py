@@ -1,8 +1,8 @@
 """A store in a file: it survives restarts, and several processes on one machine share it.
 
-Each call opens the file, changes it in one transaction and closes it, in a thread of the store's
-own. So there is nothing to close, and an event loop never waits for a disk. A store that was used
-before a fork can be used in both processes.
+Each call opens the file, changes it in one transaction and closes it, in the store's own thread. So
+a store need not be closed, and an event loop never waits for a disk. A store that was used before
+a fork can be used in both processes.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from .stores import Claim
 
 BUSY_SECONDS = 30.0
-"""How long a transaction waits for those of other processes."""
+"""How long a transaction waits for other processes, in seconds."""
 
-# An id is done where it has no owner. Either way it is forgotten when it expires.
+# An id without an owner is done. Every id is forgotten when it expires.
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS callbacks "
     "(id TEXT PRIMARY KEY, owner TEXT, expires REAL NOT NULL) WITHOUT ROWID",
@@ -44,15 +44,15 @@ class SQLiteStore:
     """A `CallbackStore` in an SQLite file, which is created when it is first used.
 
     Args:
-        path: of the file, in a folder that exists.
+        path: the path of the file, in a folder that exists.
         lease: seconds after which an id that is still being handled can be claimed again, so that
-            a process that died does not block it for ever. Set more than your handler ever takes.
+            a process that died does not block it for ever. Your handler must always be faster.
         max_age: seconds after which a handled id is forgotten.
 
     Raises:
         InvalidArgumentError: an argument cannot be used.
 
-    Its calls raise `sqlite3.Error` where the file cannot be used.
+    Its methods raise `sqlite3.Error` if the file cannot be used.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class SQLiteStore:
         self._path = Path(path).absolute()
         self._lease = lease
         self._max_age = max_age
-        self._process = 0  # the process that `_thread` is in; a fork does not copy threads
+        self._process = 0  # the process that has `_thread`: a fork does not copy threads
         self._thread: ThreadPoolExecutor
 
     async def claim(self, id: str, owner: str) -> Claim:
@@ -101,9 +101,9 @@ class SQLiteStore:
         loop = asyncio.get_running_loop()
         if self._process != os.getpid():
             self._process = os.getpid()
-            # One thread, so that the work of a cancelled call is done before that of the next call.
+            # One thread, so that a cancelled call still finishes before the next one begins.
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="dynamiq-callbacks")
-        # Shielded: cancelled before the thread starts it, the work would not be done.
+        # Shielded: without that, a cancellation before the thread starts would drop the work.
         return await asyncio.shield(loop.run_in_executor(self._thread, self._transaction, work))
 
     def _transaction(self, work: Callable[[sqlite3.Connection], Any]) -> Any:

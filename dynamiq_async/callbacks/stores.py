@@ -1,7 +1,7 @@
-"""Which callbacks were handled: what a `CallbackReceiver` remembers so that none is handled twice.
+"""Stores of handled callbacks, by which a `CallbackReceiver` handles none of them twice.
 
-An id is claimed by an `owner`: a name that is used for one delivery only. It goes from unknown to
-claimed, and from there to done, or back to unknown when its handling failed.
+An id is claimed by an `owner`: a name for one delivery only. Its state goes from unknown to
+claimed, and from there to done, or back to unknown if its handling failed.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Literal, Protocol
 from dynamiq_async.options import check_count
 
 Claim = Literal["claimed", "done", "busy"]
-"""The outcome of a claim: the owner is to handle the id; it was handled before; another owner is
-handling it."""
+"""The outcome of a claim: the owner has to handle the id, or it was handled before, or another
+owner is handling it."""
 
 
 class CallbackStore(Protocol):
     """The interface of a store. Each call must be atomic.
 
-    An error that it raises goes to the framework, as one of the handler does, and the callback
-    counts as not handled. A store should let claims expire, since a process can die while it
-    handles an id.
+    If a store raises, the error goes to the framework, like an error of the handler, and the
+    callback counts as not handled. Claims should expire, because a process can die while it handles
+    an id.
     """
 
     async def claim(self, id: str, owner: str) -> Claim:
@@ -28,11 +28,11 @@ class CallbackStore(Protocol):
         ...
 
     async def complete(self, id: str) -> None:
-        """Remember `id` as done, whoever has claimed it by now."""
+        """Remember `id` as done, even if another owner has claimed it in the meantime."""
         ...
 
     async def release(self, id: str, owner: str) -> None:
-        """Forget the claim of `owner`. Does nothing when there is none, or `id` is done."""
+        """Forget the claim of `owner`. Do nothing if there is none, or if `id` is done."""
         ...
 
 
@@ -40,11 +40,11 @@ class MemoryStore:
     """A `CallbackStore` in the memory of this process.
 
     Args:
-        max_entries: how many handled ids are remembered; the oldest are forgotten first. Ids that
-            are being handled do not count.
+        max_entries: how many handled ids to remember. The oldest are forgotten first. Ids that are
+            being handled do not count.
 
     Raises:
-        InvalidArgumentError: the bound is no positive number.
+        InvalidArgumentError: the bound is not a positive number.
     """
 
     def __init__(self, *, max_entries: int = 10_000) -> None:

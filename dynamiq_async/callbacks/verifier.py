@@ -1,7 +1,7 @@
-"""Whether a request is a genuine callback. Sans-IO: headers and a body in, a result out.
+"""Decides whether a request is a genuine callback. Sans-IO: headers and a body in, a result out.
 
-`CallbackRefusedError` is the only exception raised for the content of a request. It has the HTTP
-status, and a reply to send, which never holds a token.
+`CallbackRefusedError` is the only exception for the content of a request. It has the HTTP status,
+and a reply to send, which never contains a token.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from dynamiq_async.options import check_count
 from .results import CallbackResult
 
 Headers = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
-"""A request's headers: a mapping, or pairs, their names in any case."""
+"""A request's headers: a mapping or pairs, with names in any case."""
 
 Tokens = str | Iterable[str] | Literal[False]
-"""The tokens that senders may use; False: anybody may send."""
+"""The tokens that senders may use. False: anybody may send."""
 
 DEFAULT_MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_ID_LENGTH = 256
-"""In characters. With it, a store that bounds the number of ids is bounded in bytes too."""
+"""The most characters of an id, so that a bound on the number of ids also bounds their bytes."""
 
 _JSON_TYPES = re.compile(r"[a-z0-9.+-]+/(?:[a-z0-9.+-]+\+)?json")
 
@@ -48,15 +48,15 @@ class CallbackReply(Struct, frozen=True):
     def of(
         cls, status: int, content: Mapping[str, Any], headers: Mapping[str, str]
     ) -> CallbackReply:
-        """A response of this content, as JSON."""
+        """A response with this content as JSON."""
         return cls(status, {"Content-Type": JSON_TYPE, **headers}, msgspec.json.encode(content))
 
 
 class CallbackRefusedError(DynamiqError):
-    """A request is refused. `reply` is the response to send.
+    """A request was refused. `reply` is the response to send.
 
-    `status` is 400 (`details` tells which field is wrong), 401, 405, 413 or 415; or 503, with
-    `retry_after`, when it may be sent again later. `code` names it for machines.
+    `status` is 400 (`details` says which field is wrong), 401, 405, 413 or 415. Or it is 503, with
+    `retry_after`, if the callback may be sent again later. `code` is for programs.
     """
 
     def __init__(
@@ -88,15 +88,15 @@ class CallbackVerifier:
         return refused.reply
     ```
 
-    It does not notice repetitions: `CallbackReceiver` does.
+    It does not detect repeated callbacks. `CallbackReceiver` does.
 
     Args:
-        tokens: the tokens that callbacks may carry; several while one replaces another. False
+        tokens: the tokens that callbacks may carry. Pass several while one replaces another. False
             accepts callbacks from anybody.
-        max_body_bytes: the most that a body may have.
+        max_body_bytes: the most bytes of a body.
 
     Raises:
-        InvalidArgumentError: there is no token, or one that cannot stand in a header.
+        InvalidArgumentError: there is no token, or a token is not valid in a header.
     """
 
     def __init__(self, *, tokens: Tokens, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES) -> None:
@@ -108,7 +108,7 @@ class CallbackVerifier:
         """The result in a whole request.
 
         Raises:
-            CallbackRefusedError: it is no genuine callback. The error has the reply to send.
+            CallbackRefusedError: it is not a genuine callback. The error has the reply to send.
         """
         self.check_head(headers, method=method)
         self.check_size(len(body))
@@ -138,7 +138,7 @@ class CallbackVerifier:
             self.check_size(_content_length(value))
 
     def check_size(self, size: int) -> None:
-        """Check a body of `size` bytes, or that has so many by now.
+        """Check the size of a body, or of the part that has arrived.
 
         Raises:
             CallbackRefusedError: 413; it is larger than `max_body_bytes`.
@@ -157,7 +157,7 @@ class CallbackVerifier:
         if scheme.lower() != "bearer" or len(authorization) > 1:
             _unauthorized("a bearer token is needed", challenge="Bearer")
         given = _digest(token.strip())
-        # All are compared, so that the time that it takes does not reveal which one matches.
+        # Compare all tokens, so that the time does not reveal which one matches.
         if not sum(hmac.compare_digest(given, known) for known in self._digests):
             _unauthorized("the bearer token is not known", challenge='Bearer error="invalid_token"')
 
@@ -166,7 +166,7 @@ def parse_result(body: bytes) -> CallbackResult:
     """The result in a callback's body.
 
     Raises:
-        CallbackRefusedError: 400; it is no JSON object, or there is no id or status in it.
+        CallbackRefusedError: 400; it is not a JSON object, or has no id or status.
     """
     try:
         fields = _json.decode_with(_decode, body)
@@ -195,7 +195,7 @@ _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def _field(fields: dict[str, Raw], name: str, type: Any) -> Any:
-    """The field, or None where it is missing or of another type."""
+    """The field, or None if it is missing or of another type."""
     if name not in fields:
         return None
     try:
@@ -205,7 +205,7 @@ def _field(fields: dict[str, Raw], name: str, type: Any) -> Any:
 
 
 class _HeaderValues:
-    """Header values by names in lower case; a name that comes twice has two values."""
+    """Header values by names in lower case. A name that comes twice has two values."""
 
     def __init__(self, headers: Headers) -> None:
         pairs = headers.items() if isinstance(headers, Mapping) else headers
@@ -222,12 +222,12 @@ def _text(value: str | bytes) -> str:
 
 
 def _digest(token: str) -> bytes:
-    """The hash that is compared in a token's place. All have one length, whatever was sent."""
+    """The hash to compare in place of a token. All hashes have the same length."""
     return hashlib.sha256(revealed(token).encode("utf-8", "surrogatepass")).digest()
 
 
 def hidden_tokens(tokens: Any) -> Any:
-    """The tokens as Secrets, so that no frame that raises holds them."""
+    """The tokens as Secrets, so that no frame of a traceback has them in plain text."""
     if isinstance(tokens, Iterable) and not isinstance(tokens, str):
         return list(map(hidden, tokens))
     return hidden(tokens)
@@ -254,7 +254,7 @@ def _is_json(content_type: str) -> bool:
 
 
 def _content_length(value: str) -> int:
-    """A Content-Length, 0 where it is no number: the body is counted as it comes anyway."""
+    """A Content-Length; 0 if it is not a number, since the body is counted as it comes anyway."""
     digits = value.lstrip("0")[:20]  # more digits than any limit has
     return int(digits) if digits.isascii() and digits.isdigit() else 0
 

@@ -1,4 +1,4 @@
-"""The command that answers what a run asks: `runs answer`."""
+"""The command that answers a run's question: `runs answer`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def answer(
     ] = None,
     connection: Connection = DEFAULT_CONNECTION,
 ) -> None:
-    """Answer what a run asks. On a terminal, without an answer, you are asked.
+    """Answer a run's question. On a terminal, the command asks you if you give no answer.
 
     ```
     dynamiq-async runs answer RUN_ID
@@ -106,7 +106,7 @@ def _choose(run: Run, wanted: str | None) -> list[Question]:
 
 
 def _only(asked: list[Question], run_id: str) -> Question:
-    """The question to answer. Of two with one id, which the service cannot tell apart, the first.
+    """The question to answer. Of two with the same id, which the service confuses, the first.
 
     Raises:
         QuestionError: it is not clear which one is meant.

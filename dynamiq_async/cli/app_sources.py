@@ -1,5 +1,5 @@
-"""Where `serve` has its Apps from: the built-in ones, your own functions, or workflows of the
-vendor's library."""
+"""The Apps that `serve` can serve: built-in ones, your own functions, or workflows of the vendor's
+library."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class FoundApps(NamedTuple):
     """The Apps to serve.
 
     Attributes:
-        root: the App at the root, and `source`, how it was asked for.
-        named: the others, by their names.
-        sources: how those were asked for.
+        root: the App at the root. `source` is the text that named it.
+        named: the other Apps, by their names.
+        sources: the texts that named those.
     """
 
     root: str | App | WorkflowApp
@@ -39,7 +39,7 @@ class FoundApps(NamedTuple):
 
     @property
     def has_workflow(self) -> bool:
-        """Whether one of them is a workflow of the library's."""
+        """Whether one of the Apps is a workflow of the vendor's library."""
         return any(map(is_workflow_app, (self.root, *self.named.values())))
 
 
@@ -47,15 +47,15 @@ _NAMED = re.compile(r"([\w.-]+)=(.+)", re.DOTALL)
 
 
 def find_apps(asked: Sequence[str], default: str) -> FoundApps:
-    """The App at the root, `default` if none is asked for, and those that are named.
+    """The App at the root (`default` if none is given) and the named Apps.
 
     Args:
-        asked: for each App what `find_app` takes; for all but one with its name before it, as in
+        asked: for each App, a text as for `find_app`. All but one need a name before it, as in
             `support=module:function`.
 
     Raises:
-        InvalidArgumentError: there is no such App, two are at the root or have one name, or one
-            cannot be called so.
+        InvalidArgumentError: there is no such App, two Apps are at the root or have the same name,
+            or a name is not valid.
         MissingExtraError: as for `find_app`.
     """
     sources: dict[str, str] = {}
@@ -76,7 +76,7 @@ def find_apps(asked: Sequence[str], default: str) -> FoundApps:
 
 
 def made(found: FoundApps, **options: Any) -> Emulator:
-    """An emulator of these Apps. Raises InvalidArgumentError where names or projects are wrong."""
+    """An emulator of these Apps. Raises InvalidArgumentError if names or projects are wrong."""
     from dynamiq_async.emulator import Emulator
     from dynamiq_async.emulator.app.projects import ProjectError
 
@@ -88,9 +88,9 @@ def made(found: FoundApps, **options: Any) -> Emulator:
 
 
 def find_projects(asked: Sequence[str]) -> list[Project]:
-    """Projects of texts like `Finance=billing,ledger`.
+    """The projects in texts like `Finance=billing,ledger`.
 
-    Raises InvalidArgumentError for another text.
+    Raises InvalidArgumentError for any other text.
     """
     from dynamiq_async.emulator import Project
 
@@ -111,7 +111,7 @@ def find_app(name: str) -> str | App | WorkflowApp:
 
     Args:
         name: a built-in App's name; `module:attribute`, where the attribute is an App, a workflow,
-            or a function without arguments that makes a workflow; or a YAML file, behind which
+            or a function without arguments that makes a workflow; or a YAML file, after which
             `:id` may choose one of its workflows.
 
     Raises:
@@ -138,7 +138,7 @@ def find_app(name: str) -> str | App | WorkflowApp:
 
 
 def is_workflow_app(app: object) -> bool:
-    """Whether an App is a workflow of the library's."""
+    """Whether an App is a workflow of the vendor's library."""
     from dynamiq_async.emulator.library import WorkflowApp
 
     return isinstance(app, WorkflowApp)
@@ -152,7 +152,7 @@ def _from_yaml(file: Path, workflow_id: str | None) -> WorkflowApp:
         app = from_yaml(file, workflow_id)
     except LibraryMissingError as error:
         raise MissingExtraError(str(error)) from error
-    except Exception as error:  # whatever the library says of the file
+    except Exception as error:  # the library's own error about the file
         raise InvalidArgumentError(f"{file} cannot be loaded: {error}", argument="app") from error
     return _said_what_it_gives(app)
 
@@ -187,7 +187,7 @@ def _own(name: str) -> App | WorkflowApp:
 
 
 def _said_what_it_gives(app: WorkflowApp) -> WorkflowApp:
-    """The App, after a word of warning where its callers get nothing."""
+    """The App. Prints a warning if its callers get no output."""
     if not app.has_output:
         output.remark(
             "the workflow has no Output node: callers and runs get {}, as the vendor's checker "
@@ -197,7 +197,8 @@ def _said_what_it_gives(app: WorkflowApp) -> WorkflowApp:
 
 
 def _makes_one(found: Any) -> bool:
-    """Whether it is a function that makes a workflow: an App takes an input and a run."""
+    """Whether it is a function that makes a workflow. An App has parameters instead: input and
+    run."""
     if not callable(found) or inspect.iscoroutinefunction(found):
         return False
     try:

@@ -1,4 +1,4 @@
-"""The commands for the deployed Apps, as the management API knows them: `apps list`, `apps get`."""
+"""The commands that show deployed Apps, by the management API: `apps list`, `apps get`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Management:
         """A client.
 
         Raises:
-            InvalidArgumentError: there is no token, or something is unusable.
+            InvalidArgumentError: there is no token, or a setting cannot be used.
         """
         network = self.network.arguments()
         return AsyncManagement(self.base_url, project_id=self.project_id, **network)
@@ -74,7 +74,7 @@ def list_(
 ) -> None:
     """List a project's Apps: as a table on a terminal, one App's JSON a line anywhere else.
 
-    The token is taken from DYNAMIQ_API_TOKEN, or from where the vendor's command line keeps it.
+    The token comes from DYNAMIQ_API_TOKEN, or from the settings of the vendor's command line.
 
     ```
     dynamiq-async apps list

@@ -1,7 +1,7 @@
-"""A run's questions, put to the person at the terminal.
+"""Asks the person at the terminal a run's questions.
 
-The event loop watches stdin, so that everything else goes on while a person thinks, and Ctrl-C ends
-the command as at any other time.
+The event loop watches stdin. So all other tasks go on while the person thinks, and Ctrl-C ends the
+command as usual.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LATER = "Enter leaves it open"
 
 
 def describe(question: Question) -> list[str]:
-    """A line for each parameter of the question, which a person reads beside its prompt."""
+    """A line for each parameter of the question, to show with its prompt."""
     editable = question.editable_params
     return [
         f"{name}: {live.shortened(value)}{' (can be changed)' if name in editable else ''}"
@@ -93,7 +93,7 @@ async def _edited(params: dict[str, Any], editable: list[str]) -> dict[str, Any]
 
 
 async def _prompt(text: str) -> str:
-    """The line that the person types; empty where they end the input."""
+    """The line that the person types. Empty if they end the input."""
     output.console().out(f"{output.visible(text)}: ", style="bold", end="", highlight=False)
     line = await _read_line()
     if not line.endswith("\n"):
@@ -113,5 +113,5 @@ async def _read_line() -> str:
         await ready.wait()
     finally:
         loop.remove_reader(terminal)
-    # A terminal gives a line at a time.
+    # A terminal delivers one line at a time.
     return os.read(terminal, 4096).decode(errors="replace")

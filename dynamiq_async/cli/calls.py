@@ -89,10 +89,10 @@ def stream(
     nodes: NodeOptions = DEFAULT_NODES,
     connection: Connection = DEFAULT_CONNECTION,
 ) -> None:
-    """Run the App and print what it says, as it arrives.
+    """Run the App and print its answer as it arrives.
 
     On a terminal: the answer's text, an agent's reasoning (dimmed) and its tool calls. Anywhere
-    else: JSON lines, one event a line. A stream that breaks off is an error, never a quiet end.
+    else: JSON lines, one event a line. If the stream breaks off, that is an error.
 
     ```
     dynamiq-async stream '{"question": "What can you do?"}'

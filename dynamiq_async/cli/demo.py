@@ -1,4 +1,4 @@
-"""`demo`: the SDK at work against the emulator in the same process, over real HTTP on loopback."""
+"""`demo`: shows the SDK against the emulator, in one process, over real HTTP on loopback."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def demo(
         bool, Parameter(help="Without the pauses of a real model, as when piped.")
     ] = False,
 ) -> None:
-    """See it work: an emulated App on this machine is called, streamed, and cut off twice.
+    """Call an emulated App on this machine, stream its answer, and cut the stream off twice.
 
-    It needs no account, no key and no network, and takes a few seconds.
+    The demo needs no account, no key and no network, and takes a few seconds.
 
     ```
     dynamiq-async demo

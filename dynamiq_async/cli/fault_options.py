@@ -1,4 +1,4 @@
-"""The options of `serve` that say what goes wrong."""
+"""The options of `serve` that inject faults."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ FAULTS = Group("Faults", help=_HELP, sort_key=20)
 @Parameter(name="*", group=FAULTS)
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong."""
+    """Faults to inject."""
 
     fault: Annotated[
         tuple[str, ...],
@@ -66,7 +66,7 @@ class Faults:
     ] = None
 
     def load(self, emulator: Emulator) -> None:
-        """Have the emulator play these faults. Raises `InvalidArgumentError`."""
+        """Give the emulator these faults. Raises `InvalidArgumentError` if one is wrong."""
         if self.fault:
             emulator.script(*map(_read_fault, self.fault), match=self.fault_match, times=None)
         if self.faults is not None:

@@ -66,7 +66,7 @@ def upload(
 
 @contextlib.contextmanager
 def progress_bar(name: str) -> Iterator[Progress]:
-    """A bar on stderr, where a terminal can show it."""
+    """A progress bar on stderr, if a terminal can show it."""
     from rich.progress import (
         BarColumn,
         DownloadColumn,

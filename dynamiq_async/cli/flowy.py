@@ -1,4 +1,4 @@
-"""The commands for Flowy: its apps and their runs, and what is made without an app."""
+"""The commands for Flowy's apps and their runs."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def apps(
     *,
     flowy: Flowy = DEFAULT_FLOWY,
 ) -> None:
-    """List the apps, or show one with what it takes and makes.
+    """List the apps, or show one with its inputs and outputs.
 
-    On a terminal: a table. Anywhere else: one app's JSON a line. The key is taken from FLOWY_KEY.
+    On a terminal: a table. Anywhere else: one app's JSON a line. The key comes from FLOWY_KEY.
 
     ```
     dynamiq-async flowy apps
@@ -108,8 +108,8 @@ def run(
 ) -> None:
     """Run an app, wait for the end of the run and print it.
 
-    With --save, the paths of its outputs are printed in place of it. A run that failed is printed
-    all the same, and the exit code is 1.
+    With --save, the command downloads the outputs, and prints their paths instead. A failed run is
+    printed too, and the exit code is 1.
 
     ```
     dynamiq-async flowy run product-poster '{"Slogan": "Fresh every day"}' --save posters
@@ -182,7 +182,7 @@ def download(
 ) -> None:
     """Download the outputs of a completed run, and print the paths of the files.
 
-    In a folder, a file never takes the place of another.
+    In a folder, a download never overwrites a file.
 
     ```
     dynamiq-async flowy download RUN_ID
@@ -201,7 +201,8 @@ def download(
 
 
 async def _find_output(client: AsyncFlowy, flowy_run: FlowyRun, name: str | None) -> FlowyOutput:
-    """The output of this name. Where it may be a label, the app is asked, which alone has them."""
+    """The output of this name. If it may be a label, fetch the app, since only the app has
+    labels."""
     try:
         return flowy_run.output(name)
     except errors.OutputMissingError:

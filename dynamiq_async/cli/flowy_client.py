@@ -39,7 +39,7 @@ _ADVICE: tuple[tuple[type[errors.DynamiqError], str], ...] = (
 @Parameter(name="*", group=CONNECTION)
 @dataclass(frozen=True)
 class Flowy:
-    """Where Flowy is. Its key is never an argument."""
+    """Flowy's address. The key is never an argument."""
 
     base_url: Annotated[
         str | None, Parameter(help=f"Flowy's URL. [default: {URL_VARIABLE}, or the vendor's own]")
@@ -47,9 +47,9 @@ class Flowy:
     network: Network = DEFAULT_NETWORK
 
     def run(self, call: Callable[[AsyncFlowy], Awaitable[T]], *, get: str = "get") -> T:
-        """The result of `call` with a client. Its errors get advice that is right for Flowy.
+        """Call `call` with a client, and return its result. Errors get advice for Flowy.
 
-        `get` is the command that goes on with what was started.
+        `get` is the command that shows the run that was started.
         """
 
         async def run_call() -> T:
@@ -91,7 +91,7 @@ Timeout = Annotated[
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder before the run starts, so that outputs that are paid for have a place."""
+    """Make the folder before the run starts, so that paid outputs can be saved."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -102,17 +102,17 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def hint_on_error(*command: object) -> Iterator[None]:
-    """If the body is left by an error or Ctrl-C, print the command that goes on with the run."""
+    """If an error or Ctrl-C ends the body, print the command that goes on with the run."""
     try:
         yield
     except BaseException as error:
-        if not getattr(error, "run_id", None):  # else the error's report says it
+        if not getattr(error, "run_id", None):  # otherwise the report of the error says it
             output.remark(f"go on with: {output.command('flowy', *command)}")
         raise
 
 
 async def save_outputs(outputs: Sequence[FlowyOutput], path: Path, max_bytes: int) -> None:
-    """Download outputs to a folder or file, with a bar for each; write their paths."""
+    """Download outputs to a folder or file, with a progress bar for each, and print their paths."""
     for one in outputs:
         name = f"{one.name or one.node_id or one.asset_id} ({one.kind})"
         with progress_bar(name) as progress:

@@ -1,5 +1,5 @@
-"""The commands for what Flowy makes without an app: `flowy generate`, `generation`, `assets` and
-`credits`."""
+"""The commands for Flowy's generations, assets and credits: `flowy generate`, `generation`,
+`assets` and `credits`."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def generate(
     max_bytes: MaxBytes = DEFAULT_MAX_BYTES,
     flowy: Flowy = DEFAULT_FLOWY,
 ) -> None:
-    """Make something of a prompt, wait for the end of it and print it.
+    """Generate something from a prompt, wait for the end and print the generation.
 
-    With --save, the paths of its files are printed in place of it. One that failed is printed all
-    the same, and the exit code is 1.
+    With --save, the command downloads the files, and prints their paths instead. A failed
+    generation is printed too, and the exit code is 1.
 
     ```
     dynamiq-async flowy generate image "A cat in the rain" --aspect-ratio 16:9 --save pictures
@@ -136,10 +136,11 @@ def assets(
     max_bytes: MaxBytes = DEFAULT_MAX_BYTES,
     flowy: Flowy = DEFAULT_FLOWY,
 ) -> None:
-    """List what was made, or show one of it with a fresh link.
+    """List the assets, or show one with a fresh link.
 
-    On a terminal: a table. Anywhere else: one asset's JSON a line. With --save, the one asset or
-    those listed are downloaded, and the paths of the files are printed.
+    On a terminal: a table. Anywhere else: one asset's JSON a line. With --save, the command
+        downloads
+    the asset, or all that it lists, and prints the paths of the files.
 
     ```
     dynamiq-async flowy assets --limit 100 | jq -r .url
@@ -195,7 +196,7 @@ async def _save(made: FlowyGeneration, save: Path | None, max_bytes: int) -> Non
 
 
 def _print(made: FlowyGeneration, save: Path | None) -> None:
-    """Print a generation, unless its files were saved; raise if it failed."""
+    """Print a generation, unless its files were saved. Raise if it failed."""
     if save is not None:
         return
     if output.is_terminal() and made.outputs:

@@ -1,4 +1,4 @@
-"""Following a run: its events are shown, its questions asked, and the position is never lost."""
+"""Follows a run: shows its events, asks its questions, and keeps the position to resume after."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class View(Protocol):
         """An event has arrived."""
 
     def end(self) -> None:
-        """No more events come, or none for a while."""
+        """No more events come, or none for some time."""
 
 
 class JSONLines(live.JSONLines):
     """Each event's JSON, on a line of its own."""
 
     def show(self, event: msgspec.Struct) -> None:
-        """Write an event as a line, a question as the plain event it came as."""
+        """Write an event as a line. A question is written as the plain event that arrived."""
         if isinstance(event, QuestionEvent):
             event = RunEvent(**{n: getattr(event, n) for n in RunEvent.__struct_fields__})
         super().show(event)
@@ -65,7 +65,7 @@ class PlainText:
 
 
 class RunView:
-    """Shows what happens in a run to a person at a terminal."""
+    """Shows the events of a run to a person at a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._live = live.LiveView(console)
@@ -85,7 +85,7 @@ class RunView:
             self._live.remark(f"{event.type} {data}")
 
     def end(self) -> None:
-        """Show what was held back."""
+        """Show the events that were held back."""
         self._live.end()
 
     def _finish(self, event: RunEvent) -> None:
@@ -102,9 +102,9 @@ class Follower:
 
     Args:
         view: what shows the events.
-        asks: ask the run's questions of the person at the terminal; otherwise the command that
-            answers them is printed.
-        after: the sequence number of the event to begin behind.
+        asks: ask the person at the terminal the run's questions. Otherwise, print the command that
+            answers them.
+        after: the sequence number to begin after.
     """
 
     def __init__(self, view: View, *, asks: bool, after: int | None = None) -> None:
@@ -119,7 +119,7 @@ class Follower:
         """Show the stream's events to its end.
 
         Raises:
-            RunFailedError, RunCanceledError: the run ended so.
+            RunFailedError, RunCanceledError: the run failed or was canceled.
         """
         self._run_id = stream.run_id
         try:
@@ -145,7 +145,7 @@ class Follower:
 
     @contextlib.contextmanager
     def detaching(self) -> Iterator[None]:
-        """When Ctrl-C ends the body, print the command that goes on: the run itself goes on."""
+        """When Ctrl-C ends the body, print the command that resumes following. The run goes on."""
         try:
             yield
         except KeyboardInterrupt:
@@ -167,7 +167,7 @@ class Follower:
         output.remark(text)
 
     async def _handle_question(self, app: AsyncApp, question: RunQuestion) -> None:
-        """Have a question answered if it is still open: a run can be followed from its start."""
+        """Ask a question if it is open. A run followed from its start may have answered ones."""
         self._view.end()
         try:
             run = app.runs.handle(question.run_id)

@@ -1,4 +1,4 @@
-"""The commands for what calls of an App have left at the management API: `traces`, `sessions`,
+"""The commands that show past calls of an App, by the management API: `traces`, `sessions`,
 `runs artifacts`."""
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ Limit = Annotated[int, Parameter(validator=Number(gte=1), help="How many at most
 def _run(
     management: Management, name: str | None, call: Callable[[AsyncManagement, App], Awaitable[T]]
 ) -> T:
-    """The result of `call` with a client and the App."""
+    """Call `call` with a client and the App, and return its result."""
     if not name:
         raise InvalidArgumentError(
             f"no App: name it with --app, or set {URL_VARIABLE}", argument="host_or_url"
@@ -104,7 +104,7 @@ def list_traces(
 ) -> None:
     """List an App's traces: as a table on a terminal, one trace's JSON a line anywhere else.
 
-    A time without a zone is this machine's.
+    A time without a zone is in this machine's zone.
 
     ```
     dynamiq-async traces list --app 'Support bot' --since 24h --status failed
@@ -140,7 +140,7 @@ def get_trace(
 ) -> None:
     """Print a trace, with its input, its output and its usage.
 
-    A submitted call has one too, so that its result is not lost with a callback.
+    A submitted call has a trace too, so you can get its result even if the callback was lost.
 
     ```
     dynamiq-async traces get "$(dynamiq-async submit @input.json | jq -r .id)" | jq .output
@@ -218,7 +218,7 @@ def messages(
     app: AppName = None,
     management: Management = DEFAULT_MANAGEMENT,
 ) -> None:
-    """Print what was said in a conversation: as a table on a terminal, JSON lines anywhere else.
+    """Print the messages of a conversation: as a table on a terminal, JSON lines anywhere else.
 
     ```
     dynamiq-async sessions messages SESSION_ID | jq -c '[.input, .output]'
@@ -258,9 +258,9 @@ def artifacts(
 ) -> None:
     """List the files that a run has made, or download them and print their paths.
 
-    On a terminal: a table. Anywhere else: one file's JSON a line, with a link that works briefly
-    and opens it to anybody. They are asked for at the management API, with its token. In a folder,
-    a file never takes the place of another.
+    On a terminal: a table. Anywhere else: one file's JSON a line, with a link that works for
+    a short time, for anybody who has it. The command uses the management API, with its token. In
+    a folder, a download never overwrites a file.
 
     ```
     dynamiq-async runs artifacts RUN_ID --app 'Support bot'

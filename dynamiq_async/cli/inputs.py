@@ -1,4 +1,5 @@
-"""Reading what a command is given: JSON from an argument, a file or stdin; secrets by name."""
+"""Reads the inputs of commands: JSON from an argument, a file or stdin, and secrets from
+variables."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ _EXAMPLE = """; quote it like '{"question": "What can you do?"}'"""
 def read_json(given: str, argument: str = "input") -> Any:
     """The JSON in `given`, in the file named by `@FILE`, or on stdin for `-`.
 
-    Call it before an event loop runs: while it reads stdin, the loop would not notice Ctrl-C.
+    Call this before an event loop runs: while it reads stdin, a loop would not notice Ctrl-C.
 
     Raises:
         InvalidArgumentError: it is not JSON, or the file cannot be read.

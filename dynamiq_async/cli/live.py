@@ -1,7 +1,7 @@
-"""Showing a stream as it arrives: to a person, as plain text, or as JSON lines.
+"""Shows a stream as it arrives: for people, as plain text, or as JSON lines.
 
-Every view has the same two methods: `show(event)`, and `end()` when no more comes. `LiveView` is
-for root streams; the view of a run calls its other methods (`speech`, `question`, …) itself.
+Every view has two methods: `show(event)`, and `end()` after the last event. `LiveView` shows root
+streams. The view of a run calls its other methods (`speech`, `question`, …) itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dynamiq_async.events import Event, StreamEvent, ToolCall
 
 MAX_SILENCE = 8
-"""How many events of other speakers end the turn of a speaker that is silent."""
+"""A silent speaker loses its turn after this many events of other speakers."""
 
 _RESULT_CHARACTERS = 400
 _REMARK_CHARACTERS = 80
@@ -36,7 +36,7 @@ class View(Protocol):
         """An event has arrived."""
 
     def end(self) -> None:
-        """No more events come, or none for a while."""
+        """No more events come, or none for some time."""
 
 
 class JSONLines:
@@ -51,7 +51,7 @@ class JSONLines:
 
 
 class PlainText:
-    """The reader's text and nothing else; what a node asks goes to stderr."""
+    """Only the text for the reader. Questions of nodes go to stderr."""
 
     def __init__(self) -> None:
         self._floor = Floor()
@@ -66,7 +66,7 @@ class PlainText:
         self._write(self._floor.take(event))
 
     def end(self) -> None:
-        """Write what was held back, and end the line."""
+        """Write the text that was held back, and end the line."""
         self._write(self._floor.rest())
         self._break_line()
 
@@ -86,10 +86,11 @@ class PlainText:
 
 
 class Floor:
-    """One speaker at a time: puts events of parallel nodes, which interleave, in a readable order.
+    """Puts the interleaved events of parallel nodes in a readable order, one speaker at a time.
 
-    The first to speak has the floor: its events are passed on as they come. Others are held back
-    until the speaker has finished or has been silent while `MAX_SILENCE` events came.
+    The first node to speak has the floor, and its events are passed on as they come. Events of
+    other nodes are held back until it has finished, or until `MAX_SILENCE` of them came without one
+    of its own.
     """
 
     def __init__(self) -> None:
@@ -98,7 +99,7 @@ class Floor:
         self._silence = 0
 
     def take(self, event: StreamEvent) -> list[StreamEvent]:
-        """The events that can be shown now that `event` has come."""
+        """The events that can be shown after `event` has arrived."""
         if event.is_final or event.question is not None or event.notice:
             return [*self.rest(), event]
         if not speaks(event) and not event.finish_reason:
@@ -119,7 +120,7 @@ class Floor:
         return [event for events in held.values() for event in events]
 
     def _pass_on(self) -> list[StreamEvent]:
-        """Give the floor to the speaker that waited longest, and on while that one has finished."""
+        """Give the floor to the speaker that waited longest. Repeat while that one has finished."""
         passed: list[StreamEvent] = []
         self._speaker, self._silence = None, 0
         while self._speaker is None and self._held:
@@ -132,12 +133,12 @@ class Floor:
 
 
 def speaks(event: StreamEvent) -> bool:
-    """Whether there is something in the event for a person."""
+    """Whether the event has content for a person."""
     return bool(event.text or event.reasoning or event.thought or event.tool_call)
 
 
 class LiveView:
-    """Shows what happens to a person at a terminal: reasoning dimmed, tool calls, the answer."""
+    """Shows the events to a person at a terminal: dimmed reasoning, tool calls, the answer."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -146,7 +147,7 @@ class LiveView:
         self._speaker: str | None = None
         self._kind = ""
         self._open = False
-        self._thoughts: set[str] = set()  # whose thought was shown piece by piece
+        self._thoughts: set[str] = set()  # those whose thought was shown piece by piece
         self._calls: set[str] = set()
         self.has_text: bool = False
 
@@ -158,7 +159,7 @@ class LiveView:
             self._show(ready)
 
     def end(self) -> None:
-        """Show what was held back, and end the line."""
+        """Show the events that were held back, and end the line."""
         for event in self._floor.rest():
             self._show(event)
         self._break_line()
@@ -181,7 +182,7 @@ class LiveView:
     # --- what is shown ---------------------------------------------------------------------------
 
     def speech(self, event: Event, speaker: str) -> bool:
-        """Show text, reasoning or a tool call. Returns False for an event that has none of them."""
+        """Show text, reasoning or a tool call. Return False if the event has none of these."""
         if text := event.text:
             self._enter("text", speaker)
             self.has_text = True
@@ -214,7 +215,7 @@ class LiveView:
             self._line(f"{marks[failed]} {shortened(call.output)}", "red" if failed else "green")
 
     def question(self, prompt: str, *notes: str) -> None:
-        """Show a question or a notice for a person, and `notes`, lines that belong to it."""
+        """Show a question or a notice for a person, followed by the lines `notes`."""
         self._kind = "question"
         self._line(f"? {prompt}", "bold yellow")
         for note in notes:
@@ -245,7 +246,7 @@ class LiveView:
     # --- lines -------------------------------------------------------------------------------
 
     def _enter(self, kind: str, speaker: str) -> None:
-        """Begin a new block, unless this goes on with the last."""
+        """Begin a new block, unless this continues the last one."""
         if (kind, speaker) == (self._kind, self._speaker):
             return
         self._break_line()

@@ -114,7 +114,7 @@ async def _apps(
     public: bool,
     network: Network,
 ) -> AsyncIterator[tuple[Any, str, str]]:
-    """A client of each App, its name, and what is told of it."""
+    """For each App, a client, its name and its description."""
     for one in given:
         connection = Connection(app=one, key_file=key_file, public=public, network=network)
         client = await stack.enter_async_context(connection.open())
@@ -155,7 +155,7 @@ class Schemas:
                 raise InvalidArgumentError(f"{path} holds no object", argument="schema")
 
     def of(self, name: str) -> Any:
-        """The schema for an App, by its name; None where there is none."""
+        """The schema for an App, by its name. None if there is none."""
         if self._found is None or self._found.get("type") == "object":
             return self._found
         return self._found.get(name)

@@ -27,7 +27,7 @@ OTHER = Group("Other", sort_key=30)
 
 
 def commands(name: str, help: str) -> App:
-    """A command that is a group of others."""
+    """A command that is a group of subcommands."""
     group = App(name=name, help=help, version_flags=(), suppress_keyboard_interrupt=False)
     group["--help"].help = "Show this and exit."
     return group
@@ -36,18 +36,18 @@ def commands(name: str, help: str) -> App:
 _HOST = re.compile(
     r"\S*:\S*|(localhost|\d+(\.\d+){3}|[^\s/]+\.[^\W\d_][^\s/.]*\.?)(/\S*)?", re.IGNORECASE
 )
-"""What is taken for a host or a URL; anything else is the name or id of an App.
+"""Matches a host or a URL. Any other text is the name or id of an App.
 
-A name may hold dots and slashes, but no colon (seen in the vendor's command line); in a host, what
-follows the last dot begins with a letter, unless it is an address.
+A name may have dots and slashes, but no colon (seen in the vendor's command line). In a host, the
+part after the last dot begins with a letter, unless the host is an IP address.
 """
 
 
 def _is_name(app: str) -> bool:
-    """Whether an App is to be looked for by its name or id.
+    """Whether the text is the name or id of an App, to look up by the management API.
 
     Raises:
-        InvalidArgumentError: it can be nothing else, and there is no token to look for it.
+        InvalidArgumentError: it can only be a name or id, and there is no token to look it up.
     """
     if _HOST.fullmatch(app):
         return False
@@ -63,7 +63,7 @@ def _is_name(app: str) -> bool:
 @Parameter(name="*", group=CONNECTION)
 @dataclass(frozen=True)
 class Network:
-    """How to get to a service."""
+    """How to connect to a service."""
 
     allow_http: Annotated[
         bool, Parameter(help="Send the key over plain http to other machines too.")
@@ -93,7 +93,7 @@ DEFAULT_NETWORK = Network()
 @Parameter(name="*", group=CONNECTION)
 @dataclass(frozen=True)
 class Connection:
-    """Where the App is, and how to get there."""
+    """Which App to call, and how to connect to it."""
 
     app: Annotated[
         str | None,
@@ -119,11 +119,11 @@ class Connection:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncApp]:
-        """A client for the App, which is closed at the end.
+        """A client for the App. It is closed at the end.
 
         Raises:
-            InvalidArgumentError: no App or no key is given, or one of them is unusable.
-            DynamiqError: the App was named, and the management API could not tell its host.
+            InvalidArgumentError: no App or no key is given, or one of them cannot be used.
+            DynamiqError: the App was named, and the management API did not return its host.
         """
         if self.app and _is_name(self.app):
             client = await self._open_by_name(self.app)
@@ -144,7 +144,7 @@ class Connection:
             raise
 
     def key(self, *, public: bool = False) -> str | Literal[False]:
-        """The key to send. A `public` App gets False, for none, where no key is given."""
+        """The key to send. False (send none) for a `public` App if no key is given."""
         if self.public:
             return False
         key = os.environ.get(KEY_VARIABLE)
@@ -191,7 +191,7 @@ class Limits:
 @Parameter(name="*", group=CALL)
 @dataclass(frozen=True)
 class Call(Limits):
-    """What goes with the input of any call."""
+    """The fields that go with the input of any call."""
 
     file: Annotated[tuple[Path, ...], Parameter(help="A file to send along. May be repeated.")] = ()
     user_id: Annotated[str | None, Parameter(help="Whom the call belongs to.")] = None
@@ -209,7 +209,7 @@ class Call(Limits):
 @Parameter(name="*", group=CALL)
 @dataclass(frozen=True)
 class NodeOptions:
-    """What a call that waits for its result can ask of the workflow's nodes."""
+    """Options about the workflow's nodes, for calls that wait for the result."""
 
     last_node_output: Annotated[
         bool | None, Parameter(help="Answer with the last node's output only.")

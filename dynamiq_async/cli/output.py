@@ -1,8 +1,8 @@
 """Printing values: for people on a terminal, for programs anywhere else.
 
-Bytes go to stdout as UTF-8, whatever the locale. What comes from outside is shown on a terminal
-without the characters by which it could steer the terminal, or seem to say something else; a
-program gets it as it is.
+Bytes go to stdout as UTF-8, whatever the locale. On a terminal, text from outside is shown without
+the characters that could control the terminal or disguise the text. A program gets the text
+unchanged.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ _VISIBLE |= dict.fromkeys(
     (
         *range(0x7F, 0xA0),
         *(0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)),  # direction
-        *(0x00AD, 0x200B, *range(0x2060, 0x2065), 0xFEFF, *range(0xE0000, 0xE0080)),  # not seen
+        *(0x00AD, 0x200B, *range(0x2060, 0x2065), 0xFEFF, *range(0xE0000, 0xE0080)),  # invisible
         *range(0xD800, 0xE000),
     ),
     0xFFFD,
 )
 
 NARROWEST = 20
-"""Columns below which a terminal is taken for one that does not know its width."""
+"""A terminal that reports fewer columns than this probably does not know its width."""
 
 _writers: dict[object, Writer] = {}
 
 
 def visible(text: str) -> str:
-    """`text` with its control characters, but line breaks and tabs, replaced by pictures, and
-    what is not seen or turns the direction of writing by U+FFFD."""
+    """`text` without characters that could deceive: control characters except line breaks and tabs
+    become pictures, and invisible or direction-changing characters become U+FFFD."""
     return text.replace("\r\n", "\n").translate(_VISIBLE)
 
 
@@ -67,23 +67,23 @@ def is_interactive() -> bool:
 
 
 def begin() -> None:
-    """Write to the streams that the process has now."""
+    """Use the standard streams that the process has now."""
     while _writers:
         _writers.popitem()[1].close()
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # else what is opened next, such as a journal, would become this stream
+        except OSError:  # else the next opened file, such as a journal, would be it
             os.open(os.devnull, os.O_RDWR)
 
 
 def check() -> None:
-    """Raise OSError if stdout is closed: before there is something to be lost."""
+    """Raise OSError if stdout is closed, before there is output to lose."""
     writer()
 
 
 def writer(name: str = "stdout") -> Writer:
-    """What writes to stdout or stderr. The two are one writer where they are one file.
+    """The writer of stdout or stderr. If both are the same file, they share one writer.
 
     Raises:
         OSError: the stream is closed.
@@ -94,7 +94,7 @@ def writer(name: str = "stdout") -> Writer:
     try:
         number = stream.fileno()
         found = os.fstat(number)
-    except OSError:  # it is no file of the system
+    except OSError:  # it is not a file of the system
         identity: object = id(stream)
         write: Any = partial(_write_stream, stream)
     else:
@@ -105,10 +105,10 @@ def writer(name: str = "stdout") -> Writer:
 
 
 def write(data: bytes) -> None:
-    """Write to stdout: at once, or in an event loop as soon as it is read; see `drain`.
+    """Write to stdout: at once, or in an event loop as soon as the reader takes it; see `drain`.
 
     Raises:
-        OSError: it, or something before it, cannot be written.
+        OSError: this text or an earlier one cannot be written.
     """
     if is_terminal():
         data = visible(data.decode("utf-8", "replace")).encode()
@@ -116,33 +116,33 @@ def write(data: bytes) -> None:
 
 
 async def drain(*, whole: bool = False) -> None:
-    """Wait while more than a little of what was written to stdout was not read, or any of it.
+    """Wait until stdout's reader has taken all that was written, or all but a little.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the output cannot be written.
     """
     await writer().drain(0 if whole or is_terminal() else ROOM)
 
 
 def flush() -> None:
-    """Wait until everything that was printed is written, or nobody reads it.
+    """Wait until all output is written, or until nobody reads it.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the output cannot be written.
     """
     for each in list(_writers.values()):
         each.flush(PATIENCE if each.name == "stderr" else None)
 
 
 def give_up() -> None:
-    """`flush`, for a moment only."""
+    """`flush`, but wait for a moment only."""
     for each in list(_writers.values()):
-        with contextlib.suppress(OSError):  # nobody is left to be told
+        with contextlib.suppress(OSError):  # nobody is left to tell
             each.flush(PATIENCE)
 
 
 def unwritten() -> int:
-    """How many bytes of what was printed nobody has read yet."""
+    """How many bytes of the output nobody has read yet."""
     return sum(each.unwritten for each in _writers.values())
 
 
@@ -152,18 +152,18 @@ def write_line(text: str) -> None:
 
 
 def json_line(value: Any) -> bytes:
-    """`value` as JSON on a line of its own. What cannot be UTF-8 becomes U+FFFD."""
+    """`value` as JSON on one line. Characters that UTF-8 cannot encode become U+FFFD."""
     try:
         line = msgspec.json.encode(value)
     except UnicodeEncodeError:
         line = _json.repair(json.dumps(msgspec.to_builtins(value)).encode())
-    if b"\n" in line or b"\r" in line:  # between tokens: within strings they are escaped
+    if b"\n" in line or b"\r" in line:  # these are between tokens: within strings they are escaped
         line = msgspec.json.format(line, indent=-1)
     return line + b"\n"
 
 
 def print_json(value: Any) -> None:
-    """`value` as JSON: for people on a terminal, on one line anywhere else."""
+    """Print `value` as JSON: formatted on a terminal, on one line anywhere else."""
     if is_terminal():
         print_pretty(value)
     else:
@@ -171,7 +171,7 @@ def print_json(value: Any) -> None:
 
 
 def print_pretty(value: Any) -> None:
-    """`value` as JSON, indented, and coloured where colours can be shown."""
+    """Print `value` as indented JSON, with colours if stdout can show them."""
     encoded = msgspec.json.encode(value)
     pretty = visible(msgspec.json.format(encoded, indent=2).decode())
     if len(encoded) > _COLORFUL_BYTES:
@@ -186,18 +186,18 @@ def print_pretty(value: Any) -> None:
 
 
 def remark(text: str) -> None:
-    """Say something beside the data, on stderr."""
+    """Print a message to stderr, apart from the data."""
     console(stderr=True).print(visible(text), style="dim", soft_wrap=True)
 
 
 def command(*arguments: object) -> str:
-    """A command of this program, to be copied to a shell."""
+    """A command of this program, for the user to copy to a shell."""
     return shlex.join(("dynamiq-async", *map(str, arguments)))
 
 
 @contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
-    """Show on a terminal what is going on."""
+    """Show on a terminal what the command is doing."""
     from rich.text import Text
 
     with console(stderr=True).status(Text(visible(what))):
@@ -205,12 +205,12 @@ def working(what: str) -> Iterator[None]:
 
 
 def waiting_for(what: str) -> contextlib.AbstractContextManager[None]:
-    """Show on a terminal what is being waited for."""
+    """Show on a terminal what the command is waiting for."""
     return working(f"waiting for {what}") if is_terminal() else contextlib.nullcontext()
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console on stdout or stderr, which is written as all the rest is."""
+    """A rich console on stdout or stderr, which uses the same writer as all other output."""
     from rich.console import Console
 
     class PlainConsole(Console):
@@ -219,13 +219,13 @@ def console(*, stderr: bool = False) -> Console:
 
     text = cast("IO[str]", _Text("stderr" if stderr else "stdout"))
     console = PlainConsole(file=text, highlight=False, markup=False, emoji=False)
-    if console.width < NARROWEST:  # or COLUMNS says so
+    if console.width < NARROWEST:  # or COLUMNS sets the width
         console.width = NARROWEST
     return console
 
 
 class _Text(io.TextIOBase):
-    """A standard stream, as rich writes to it. What is said on a stderr that is gone is lost."""
+    """A standard stream for rich. If stderr is gone, what is written to it is lost."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -1,6 +1,6 @@
-"""Errors for people: one block on stderr that says what happened and what can be done.
+"""Prints errors for people: one block on stderr that says what happened and what to do.
 
-The SDK keeps the access key out of its errors; nothing is added here that could hold it.
+The SDK keeps the access key out of its errors, and this module adds nothing that could contain it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OPTIONS = {
     "access_key": KEY_VARIABLE,
 }
 
-_SWITCH = re.compile(r"\b(\w+)=True\b")  # how the SDK's messages speak of a switch
+_SWITCH = re.compile(r"\b(\w+)=True\b")  # how the SDK's messages name a switch
 _GO_ON = re.compile(r"\. Go on with runs\.follow\(.*\)$", re.DOTALL)
 
 _ADVICE: tuple[tuple[type[errors.DynamiqError], str], ...] = (
@@ -53,7 +53,7 @@ _ADVICE: tuple[tuple[type[errors.DynamiqError], str], ...] = (
 
 _ADVICE_ATTRIBUTE = "_advice"
 
-# No App's paths; Flowy's are below /api.
+# Not paths of an App: Flowy's paths begin with /api.
 _MANAGEMENT = re.compile(r"(?<!/api)/v1/(apps|me|orgs|projects)(/.*)?$")
 _MANAGEMENT_ADVICE: tuple[tuple[type[errors.DynamiqError], str], ...] = (
     (
@@ -89,7 +89,7 @@ def report(error: CycloptsError | errors.DynamiqError | OSError) -> int:
 def _parts(
     error: CycloptsError | errors.DynamiqError | OSError,
 ) -> tuple[str, list[tuple[str, str]], str]:
-    """The headline, a row for each other fact that is known, and the advice."""
+    """The headline, a row for each known fact, and the advice."""
     if isinstance(error, CycloptsError):
         command = " ".join(("dynamiq-async", *(error.command_chain or ()), "--help"))
         said = _too_many(error) if isinstance(error, UnusedCliTokensError) else str(error)
@@ -112,16 +112,16 @@ def _too_many(error: UnusedCliTokensError) -> str:
 
 
 def advise(error: errors.DynamiqError, advice: str) -> None:
-    """Set the advice that `report` prints in place of that for Apps."""
+    """Set the advice that `report` prints in place of its advice for Apps."""
     vars(error)[_ADVICE_ATTRIBUTE] = advice
 
 
 def _advice(error: errors.DynamiqError) -> str:
-    """What the user can do. A run goes on when its reader loses the connection."""
+    """What the user can do. A run goes on if its reader loses the connection."""
     given: str | None = vars(error).get(_ADVICE_ATTRIBUTE)
     if given is not None:
         return given
-    at_root = isinstance(error, errors.StreamError) and error.sequence is None  # nothing resumes it
+    at_root = isinstance(error, errors.StreamError) and error.sequence is None  # cannot be resumed
     broken = isinstance(error, errors.APIConnectionError | errors.APITimeoutError)
     if error.run_id and broken and not at_root:
         return following(error.run_id, error.sequence)
@@ -130,13 +130,13 @@ def _advice(error: errors.DynamiqError) -> str:
 
 
 def following(run_id: str, sequence: int | None) -> str:
-    """The command that goes on with a run behind an event."""
+    """The command that follows a run from after an event."""
     position = ("--after", sequence) if sequence else ()
     return f"go on with: {output.command('runs', 'follow', run_id, *position)}"
 
 
 def _headline(error: errors.DynamiqError) -> str:
-    """The message in the command line's terms, without what is shown below it."""
+    """The message in the command line's terms, without the facts that are shown below it."""
     message = _GO_ON.sub("", error.message.removesuffix(f" [request id {error.request_id}]"))
     argument = getattr(error, "argument", None)
     if argument and message.startswith(argument):
@@ -170,5 +170,5 @@ def _rows(error: errors.DynamiqError) -> Iterator[tuple[str, str]]:
 
 
 def option_name(argument: str) -> str:
-    """What an argument of the SDK is called on the command line."""
+    """The command line's name for an argument of the SDK."""
     return _OPTIONS.get(argument) or f"--{argument.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""The commands, put together, and the one place where the end of one becomes an exit code."""
+"""Registers the commands, and turns the end of a command into an exit code."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows a `?`
+            stream.reconfigure(errors="replace")  # so that a missing character shows as `?`
     output.begin()
     try:
         return _run_command(arguments)
@@ -114,7 +114,7 @@ def _run_command(arguments: Sequence[str]) -> int:
 
 
 def _silence_stdout() -> None:
-    """Have Python's own flush at its exit write to nowhere."""
+    """Let Python's flush at exit write to nowhere."""
     if sys.stdout is not None:  # pragma: no branch - else it was a pipe that -o names
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -98,7 +98,7 @@ def create(
 ) -> None:
     """Start a run, wait for its end and print it.
 
-    A run that failed or was canceled is printed all the same, and the exit code is 1.
+    A run that failed or was canceled is printed too, and the exit code is 1.
 
     ```
     dynamiq-async runs create '{"question": "What can you do?"}' --follow
@@ -148,9 +148,9 @@ def follow(
     """Show a run's events from its start, or from a position, until it ends.
 
     On a terminal: the answer's text, an agent's reasoning (dimmed), its tool calls, and the run's
-    questions, which you can answer. Anywhere else: JSON lines, one event a line. A connection that
-    breaks is made anew, and every event is shown once. Ctrl-C leaves the run alone, and says where
-    to go on. The exit code is 1 when the run failed or was canceled.
+    questions, which you can answer. Anywhere else: JSON lines, one event a line. After a broken
+    connection, the command reconnects, and shows every event once. Ctrl-C does not stop the run,
+    and prints where to resume. The exit code is 1 if the run failed or was canceled.
 
     ```
     dynamiq-async runs follow RUN_ID
@@ -206,9 +206,9 @@ def wait(
     ] = 3600.0,
     connection: Connection = DEFAULT_CONNECTION,
 ) -> None:
-    """Wait for a run to be over, by looking at it now and then, and print it.
+    """Poll a run until it is over, and print it.
 
-    On a terminal you can answer the run's questions. The exit code is 1 when the run failed or was
+    On a terminal you can answer the run's questions. The exit code is 1 if the run failed, was
     canceled, or was not over in time.
 
     ```
@@ -239,7 +239,7 @@ def _wait(run_id: str, timeout: float, connection: Connection) -> Run:
 
 
 def _print_end(run: Run) -> None:
-    """Print a run; raise if it failed or was canceled."""
+    """Print a run. Raise if it failed or was canceled."""
     output.print_json(run)
     if run.is_terminal:
         run.unwrap()
@@ -321,7 +321,7 @@ def _row(run: Run) -> list[tables.Cell]:
 
 @app.command
 def events(run_id: RunId, /, *, connection: Connection = DEFAULT_CONNECTION) -> None:
-    """Print the events of a run that are stored by now, one event's JSON a line.
+    """Print the events of a run that are stored so far, one event's JSON a line.
 
     ```
     dynamiq-async runs events RUN_ID | jq -c '[.sequence, .type]'
@@ -340,7 +340,7 @@ def events(run_id: RunId, /, *, connection: Connection = DEFAULT_CONNECTION) -> 
 
 @app.command
 def cancel(run_id: RunId, /, *, connection: Connection = DEFAULT_CONNECTION) -> None:
-    """Cancel a run, and print it as it is then. A run that is over stays as it is.
+    """Cancel a run, and print its new state. A run that is over does not change.
 
     ```
     dynamiq-async runs cancel RUN_ID

@@ -105,10 +105,10 @@ def serve(
     """Emulate the whole service on this machine, until Ctrl-C.
 
     The built-in Apps are `echo`, `llm`, `agent`, `parallel`, `failing`, `canceled`, `approval`
-    and `feedback`; each is also at the path of its name, whatever is at the root.
+    and `feedback`. Each is also at a path with its name, whatever App is at the root.
 
-    A workflow of the vendor's library is served with the whole contract: streams, runs, questions,
-    files, the WebSocket. That needs the extra `dynamiq`, in an environment of its own.
+    A workflow of the vendor's library is served with the whole API: streams, runs, questions,
+    files, the WebSocket. That needs the extra `dynamiq`, in a separate environment.
 
     ```
     dynamiq-async serve
@@ -182,15 +182,15 @@ def _serve_tape(tape: Recorder | Player, console: Console, *, quiet: bool) -> No
 
 
 def _leave() -> None:
-    """Leave at once: at its end the interpreter would wait for the library's threads, some seconds
-    where they do nothing, and for a node that is at work."""
+    """Exit at once. Otherwise the interpreter would wait for the library's threads: some seconds
+    for idle ones, and longer for a node that is running."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
 def _stop_on_sigterm() -> None:
-    """Have SIGTERM, too, end the emulator in an orderly way."""
+    """Let SIGTERM end the emulator cleanly, as Ctrl-C does."""
     if sys.platform != "win32":  # pragma: no branch - its event loops take no signals
         task = cast("asyncio.Task[None]", asyncio.current_task())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -229,7 +229,7 @@ def _introduce(emulator: Emulator, found: app_sources.FoundApps, console: Consol
 
 
 def _elsewhere(emulator: Emulator, name: str) -> str:
-    """Where an App is beside its path, and which key it wants if that is another."""
+    """Where an App is besides its path, and its key if that differs from the default."""
     told = ""
     with contextlib.suppress(ValueError):
         told += f", also at {emulator.url_for(name, hostname=True)}"
@@ -238,14 +238,15 @@ def _elsewhere(emulator: Emulator, name: str) -> str:
 
 
 def _settings(emulator: Emulator, service: str) -> str:
-    """The variables by which clients find a service."""
+    """The environment variables from which clients read a service's address and key."""
     from dynamiq_async.emulator import DEFAULT_ORG, DEFAULT_PROJECT
 
     settings = (
         {"FLOWY_API": emulator.flowy_url, "FLOWY_KEY": emulator.flowy_key}
         if service == "flowy"
         else {
-            # The vendor's command line joins it as browsers do: what is behind a slash goes.
+            # The vendor's command line joins URLs as browsers do: it drops what is after the last
+            # slash.
             "DYNAMIQ_API_BASE_URL": f"{emulator.management_url}/",
             "DYNAMIQ_API_TOKEN": emulator.management.token,
             "DYNAMIQ_ORG_ID": DEFAULT_ORG,
@@ -258,7 +259,7 @@ def _settings(emulator: Emulator, service: str) -> str:
 async def _log_requests(
     emulator: Emulator | Recorder | Player, console: Console, remarks: Sequence[str] = ()
 ) -> None:
-    """Print each request when it is over, and what is remarked of it by then."""
+    """Print each request when it is over, with the remarks about it."""
     log = emulator.requests
     seen = remarked = 0
     running: list[RequestRecord] = []
@@ -280,8 +281,8 @@ async def _log_requests(
 
 
 def _summary(record: RequestRecord, console: Console) -> str:
-    """A request in one line: its time, what it asked for, and how it ended. On a terminal, a path
-    that is too long for the line is cut, and not the rest."""
+    """A request in one line: its time, method and path, and how it ended. On a terminal, a path
+    that is too long for the line is shortened."""
     begin = f"{record.received_at.astimezone():%H:%M:%S}  {output.visible(record.method)}"
     parts = [str(record.status or "no answer")]
     if record.events_sent:

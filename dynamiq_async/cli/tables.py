@@ -1,4 +1,4 @@
-"""Lists: a table for people, the JSON of one item a line for programs."""
+"""Prints lists: a table for people, one item's JSON a line for programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Cell = str | tuple[str, str] | None
 
 
 def local_time(time: str | None) -> str | None:
-    """A time in the local zone, to the second; a text that is no time as it is."""
+    """A time in the local zone, to the second. A text that is not a time is returned unchanged."""
     try:
         return f"{datetime.fromisoformat(time or '').astimezone():%Y-%m-%d %H:%M:%S}"
     except ValueError:
@@ -32,7 +32,7 @@ def local_time(time: str | None) -> str | None:
 
 
 def short_json(value: Any) -> str | None:
-    """The beginning of a value's JSON, or of a text."""
+    """The beginning of a text, or of another value's JSON."""
     if value is None:
         return None
     text = value if isinstance(value, str) else output.json_line(value).decode().rstrip()
@@ -40,7 +40,7 @@ def short_json(value: Any) -> str | None:
 
 
 async def beginning(pages: Pages[T], limit: int) -> list[T]:
-    """The first items, and one more than `limit` where there are more."""
+    """The first items: up to `limit`, and one more if there are more."""
     found: list[T] = []
     async with pages as items:
         async for item in items:
@@ -58,12 +58,12 @@ def print_list(
     none: str,
     limit: int | None = None,
 ) -> None:
-    """Print a list, and say whether there is more of it.
+    """Print a list, and say if there are more items.
 
     Args:
-        names: of the columns; `row` makes the cells of an item.
-        none: said to a person in place of an empty table.
-        limit: how many are printed; None: all.
+        names: the columns' names. `row` makes the cells of an item.
+        none: the text that a person sees in place of an empty table.
+        limit: how many items to print; None: all.
     """
     shown = items[:limit]
     if not output.is_terminal():
@@ -78,7 +78,7 @@ def print_list(
 
 
 def print_table(names: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-    """Print a table; where its longest words do not fit side by side, a block for each row."""
+    """Print a table, or a block for each row if the longest words do not fit side by side."""
     from rich.table import Table
 
     console = output.console()

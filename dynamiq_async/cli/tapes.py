@@ -1,4 +1,4 @@
-"""`serve --record` and `serve --replay`: a real App goes on a tape, and a tape in its place."""
+"""`serve --record` and `serve --replay`: record a real App on a tape, and replay the tape."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 TAPES = Group("Tapes", sort_key=21)
 
-_SHOWN = 20  # requests of a tape that are listed
+_SHOWN = 20  # how many requests of a tape are listed
 
 
 @Parameter(name="*", group=TAPES)
 @dataclass(frozen=True)
 class Tapes:
-    """A real App recorded, or replayed from a tape."""
+    """Records a real App, or replays a tape of it."""
 
     record: Annotated[
         str | None,
@@ -62,7 +62,7 @@ class Tapes:
     ] = ()
 
     def server(self, serving: Serving) -> Recorder | Player | None:
-        """The recorder or player that is asked for, if one is."""
+        """The recorder or player that the options ask for, if any."""
         from dynamiq_async.emulator import Player, Recorder, TapeError
 
         self._check()
@@ -78,7 +78,7 @@ class Tapes:
         return None
 
     def _check(self) -> None:
-        """Refuse options that do not go together, and a tape that is there already."""
+        """Refuse options that exclude each other, and a tape that already exists."""
         recorded, replayed = self.record is not None, self.replay is not None
         for said, argument, message in (
             (recorded and replayed, "replay", "--record and --replay exclude each other"),
@@ -99,7 +99,7 @@ NO_TAPES = Tapes()
 
 
 def introduce(tape: Recorder | Player, console: Console) -> None:
-    """Print the address, what is on the tape or goes on it, and how to use it."""
+    """Print the address, what the tape holds or will hold, and how to use it."""
     from dynamiq_async.emulator import Player
 
     def say(text: str, style: str = "") -> None:
@@ -124,7 +124,7 @@ def introduce(tape: Recorder | Player, console: Console) -> None:
 
 
 def conclude(tape: Recorder | Player) -> str:
-    """What is said at the end."""
+    """The last message."""
     from dynamiq_async.emulator import Player
 
     if isinstance(tape, Player):
@@ -134,7 +134,7 @@ def conclude(tape: Recorder | Player) -> str:
 
 
 def remarks(tape: Recorder | Player) -> Sequence[str]:
-    """What went wrong with requests, in their order."""
+    """What went wrong with each request, in the order of the requests."""
     from dynamiq_async.emulator import Player
 
     return tape.unknown if isinstance(tape, Player) else tape.problems

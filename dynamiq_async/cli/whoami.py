@@ -1,4 +1,4 @@
-"""The command `whoami`: what the management API says of the token and the settings."""
+"""The command `whoami`: what the management API says about the token and the settings."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _UNREACHED = (errors.NotFoundError, errors.PermissionDeniedError)
 
 
 def whoami(*, management: Management = DEFAULT_MANAGEMENT) -> None:
-    """Show whom the management API's token belongs to, and the organisation and project in use.
+    """Show who owns the management API's token, and the organisation and project in use.
 
-    The exit code is 1 when the token is not accepted, or does not reach one of them. Without
-    a project, the projects there are are named on stderr.
+    The exit code is 1 if the token is not accepted, or has no access to one of them. If no project
+    is set, the command lists the existing projects on stderr.
 
     ```
     dynamiq-async whoami

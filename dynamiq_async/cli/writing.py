@@ -1,7 +1,7 @@
-"""Where the command line writes: its standard streams, and the files that `-o` names.
+"""Writes the command line's output: to its standard streams, and to the files that `-o` names.
 
-What a name leads to is found out, and refused where it must not be written, before anything else is
-done. A thread writes, all of it and in order: nothing waits in the event loop while nobody reads.
+Before it does anything else, a command resolves the name, and refuses a target that it must not
+overwrite. A separate thread writes everything in order, so the event loop never waits for a reader.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ if sys.platform != "win32":  # pragma: no branch - where an open file cannot be 
     from fcntl import LOCK_EX, LOCK_NB, flock
 
 ROOM = 256 * 1024
-"""Bytes that may wait for the reader of a pipe before those wait who bring more."""
+"""Bytes that may wait for a pipe's reader before callers that write more have to wait."""
 
 PATIENCE = 1.0
-"""Seconds without any progress after which a program that has to end leaves the rest unwritten."""
+"""A program that has to end drops the rest of its output after this many seconds without
+progress."""
 
-_COMPANIONS = ("", "-wal", "-shm", "-journal", "-lock")  # of an SQLite database
+_COMPANIONS = ("", "-wal", "-shm", "-journal", "-lock")  # files of an SQLite database
 _MOST_LINKS = 40
 _REFUSED_KINDS = {
     stat.S_IFDIR: "folder",
@@ -42,11 +43,11 @@ _REFUSED_KINDS = {
 
 
 class Writer:
-    """Writes bytes to what `open` opens, whole and in order, in a thread of its own.
+    """Writes bytes to what `open` opens, completely and in order, in a separate thread.
 
     Args:
-        name: of what is written, in errors.
-        open: called in the thread; returns what takes bytes and writes all of them.
+        name: the target's name in errors.
+        open: called in the thread. Returns a function that writes all the bytes it is given.
     """
 
     def __init__(self, name: str, open: Callable[[], Callable[[bytes], object]]) -> None:
@@ -59,19 +60,19 @@ class Writer:
         self._closed = False
         self._failure: Exception | None = None
         self._drains: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-        # A write to a pipe cannot be broken off, so nothing may wait for this thread's end.
+        # A write to a pipe cannot be interrupted, so nothing may wait for this thread's end.
         threading.Thread(target=self._run, name=f"writer of {name}", daemon=True).start()
 
     @property
     def unwritten(self) -> int:
-        """The bytes that were not written yet, or never will be."""
+        """How many bytes are not written yet, or never will be."""
         return self._unwritten
 
     def put(self, data: bytes) -> None:
-        """Hand over what is to be written.
+        """Queue bytes to write.
 
         Raises:
-            OSError: something before it could not be written.
+            OSError: earlier bytes could not be written.
         """
         with self._change:
             self._check()
@@ -81,11 +82,11 @@ class Writer:
             self._change.notify_all()
 
     async def drain(self, room: int = 0) -> None:
-        """Wait until it is open, and no more than `room` bytes are unwritten.
+        """Wait until the target is open, and at most `room` bytes are unwritten.
 
         Raises:
-            OSError: something could not be written.
-            InvalidArgumentError: it could not be opened.
+            OSError: some bytes could not be written.
+            InvalidArgumentError: the target could not be opened.
         """
         news = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -99,7 +100,7 @@ class Writer:
         self._check()
 
     def flush(self, patience: float | None = None) -> None:
-        """Wait until all is written, or until nothing was for `patience` seconds.
+        """Wait until all bytes are written, or until none was written for `patience` seconds.
 
         Raises:
             OSError, InvalidArgumentError: as for `drain`.
@@ -111,7 +112,7 @@ class Writer:
             self._check()
 
     def close(self) -> None:
-        """Let the thread end. What was not written is dropped."""
+        """End the thread. Unwritten bytes are dropped."""
         with self._change:
             self._closed = True
             self._change.notify_all()
@@ -132,13 +133,13 @@ class Writer:
                     self._unwritten -= len(data)
         except OSError as error:
             self._failure = OSError(error.errno, error.strerror or str(error), self.name)
-        except Exception as error:  # noqa: BLE001 - whoever waits is told
+        except Exception as error:  # noqa: BLE001 - the waiting caller raises it
             self._failure = error
         with self._change:
             self._tell()
 
     def _next(self) -> bytes | None:
-        """What is to be written next; None at the end."""
+        """The next bytes to write; None at the end."""
         with self._change:
             self._busy = bool(self._waiting)
             self._tell()
@@ -157,32 +158,33 @@ class Writer:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of `data`, however little of it each call takes."""
+    """Write all of `data`, even if each call writes only a part."""
     rest = memoryview(data)
     while rest:
         try:
             rest = rest[os.write(descriptor, rest) :]
-        except BlockingIOError:  # whoever shares the stream has made it non-blocking
+        except BlockingIOError:  # another process that shares the stream has made it non-blocking
             select.select([], [descriptor], [])
 
 
 class Target:
-    """What `-o` names: stdout, a file that is replaced, or what has to be written as it is.
+    """The target of `-o`: stdout, a file to replace, or something to write in place, such as
+    a pipe.
 
-    A file keeps its content until the new one is complete, which has `.partial` behind its name
-    until then. A lock on that keeps other processes from writing it.
+    A file keeps its old content until the new content is complete. Until then, the new content is
+    in a file with `.partial` after its name. A lock on that keeps other processes from writing it.
 
     Args:
         given: a path, or `-` for stdout.
-        may_replace: the partial file that an earlier start left may be written over.
-        apart: other files of the command, by what they are; the target must be none of them.
+        may_replace: whether to overwrite a partial file that an earlier start has left.
+        apart: the command's other files, by what they are. The target must be none of them.
 
     Attributes:
-        path: where the name leads; None for stdout.
-        partial: the file that takes its place; None where nothing does.
+        path: the resolved path; None for stdout.
+        partial: the partial file; None if the target is written in place.
 
     Raises:
-        InvalidArgumentError: it cannot be written, or must not be.
+        InvalidArgumentError: the target cannot be written, or must not be.
     """
 
     def __init__(self, given: str, *, may_replace: bool = False, **apart: Path | None) -> None:
@@ -212,14 +214,15 @@ class Target:
                 )
 
     def writer(self) -> Writer:
-        """What opens it and writes there. Not for stdout."""
+        """A writer that opens the target and writes to it. Not for stdout."""
         return Writer(str(self.partial or self.given), self._open)
 
     def finish(self, *, complete: bool) -> None:
-        """Put what was written in its place if it is `complete`; else remove it if it is empty.
+        """Move the partial file to its place if it is `complete`. Otherwise, remove it if it is
+        empty.
 
         Raises:
-            OSError: it cannot be put there; the partial file is kept.
+            OSError: it cannot be moved. The partial file is kept.
         """
         if self._opened is None:
             return
@@ -239,7 +242,7 @@ class Target:
         if self.partial is not None:
             try:
                 self._opened = self._open_partial(self.partial)
-            except PermissionError:  # a folder in which nothing can be made, with the file in it
+            except PermissionError:  # the file exists in a folder that takes no new files
                 self.partial = None
         if self._opened is None:
             with self._usable(self.given):
@@ -249,7 +252,7 @@ class Target:
     def _open_in_place(self) -> int:
         if self._open_as is not None:
             return os.dup(self._open_as)
-        # A pipe waits here for its reader.
+        # For a pipe, this waits for its reader.
         return os.open(self.given, os.O_WRONLY | os.O_TRUNC | getattr(os, "O_NOCTTY", 0))
 
     def _open_partial(self, path: Path) -> int:
@@ -270,7 +273,7 @@ class Target:
 
     @contextlib.contextmanager
     def _usable(self, name: object, but: type[OSError] | tuple[()] = ()) -> Iterator[None]:
-        """Tell an OSError of the body as InvalidArgumentError, with the name of the file."""
+        """Turn an OSError of the body into an InvalidArgumentError with the file's name."""
         try:
             yield
         except OSError as error:
@@ -281,7 +284,7 @@ class Target:
 
 @contextlib.contextmanager
 def named(name: str) -> Iterator[None]:
-    """Let an OSError of the body say what could not be read or written."""
+    """Make an OSError of the body say what could not be read or written."""
     try:
         yield
     except OSError as error:
@@ -289,7 +292,7 @@ def named(name: str) -> Iterator[None]:
 
 
 def _descriptor_of(path: Path) -> int | None:
-    """The number of the open descriptor that the path stands for, as /dev/stdout does."""
+    """The number of the open descriptor that the path names, such as /dev/stdout."""
     for _ in range(_MOST_LINKS):
         if path.name.isdigit() and os.path.realpath(path.parent) in _descriptor_folders():
             return int(path.name)
@@ -304,7 +307,7 @@ def _descriptor_folders() -> set[str]:
 
 
 def _kind_of(path: Path) -> int:
-    """What is there, as `stat` says it; 0 for nothing."""
+    """The file's type as in `stat`; 0 if there is no file."""
     try:
         return stat.S_IFMT(path.stat().st_mode)
     except FileNotFoundError:
@@ -316,7 +319,7 @@ def _check_stdout(others: dict[str, Path]) -> None:
         raise _refused("stdout is closed; name a file with --output")
     try:
         found = os.fstat(sys.stdout.fileno())
-    except OSError:  # it is no file of the system
+    except OSError:  # it is not a file of the system
         return
     for name, path in others.items():
         if stat.S_ISREG(found.st_mode) and path.exists() and os.path.samestat(found, path.stat()):
@@ -337,7 +340,7 @@ def _lock(descriptor: int, path: Path) -> None:
     """Keep other processes from writing the file, until it is closed.
 
     Raises:
-        InvalidArgumentError: another one writes it, or has just put it in its place.
+        InvalidArgumentError: another process writes it, or has just moved it to its place.
     """
     try:
         flock(descriptor, LOCK_EX | LOCK_NB)

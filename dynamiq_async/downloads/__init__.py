@@ -1,4 +1,4 @@
-"""Downloads of what links lead to: into memory or to a file, whole or not at all."""
+"""Downloads the content of links: into memory or to a file, completely or not at all."""
 
 from dynamiq_async.downloads.files import Loader, PartFile
 from dynamiq_async.downloads.names import file_name

@@ -1,4 +1,4 @@
-"""Where downloads go: memory, or a file that is there once it is whole."""
+"""The targets of downloads: memory, or a file that appears when it is complete."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Memory:
         self.content: bytearray = bytearray()
 
     async def restart(self) -> None:
-        """Forget what was written: the content comes again from its start."""
+        """Discard the written bytes, because the content comes again from its start."""
         self.content.clear()
 
     async def write(self, piece: bytes) -> None:
@@ -39,10 +39,10 @@ class Memory:
 
 
 class PartFile:
-    """A file without a name, or under a temporary one where the system cannot do that, until it is
-    whole and published under its own.
+    """A file that has no name until it is complete, or a temporary name on systems that need one.
+    `publish` gives it its own name.
 
-    Where it is not published, `discard` removes it. Work on the file is done in threads.
+    If it is not published, `discard` removes it. Threads do the work on the file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,7 +53,7 @@ class PartFile:
         self._named = False
 
     async def create(self) -> None:
-        """Create it, so that a folder that cannot be written to is found before a request."""
+        """Create the file before the request, to find out whether the folder can be written to."""
         await in_thread(self._create)
 
     def _create(self) -> None:
@@ -61,7 +61,7 @@ class PartFile:
         self._file = os.fdopen(descriptor, "r+b", buffering=0)
 
     async def restart(self) -> None:
-        """Forget what was written: the content comes again from its start."""
+        """Discard the written bytes, because the content comes again from its start."""
         self._buffer.clear()
         await in_thread(self._truncate)
 
@@ -70,7 +70,7 @@ class PartFile:
         self._file.truncate()
 
     async def write(self, piece: bytes) -> None:
-        """Take the next piece; it reaches the file when there is enough of it."""
+        """Take the next piece. It is buffered until there is enough to write."""
         self._buffer += piece
         if len(self._buffer) >= _WRITE_BYTES:
             await in_thread(self._flush)
@@ -83,11 +83,11 @@ class PartFile:
         self._buffer = bytearray()
 
     async def publish(self, path: Path) -> Path:
-        """Rename it to `path`, which it replaces if it is there."""
+        """Rename it to `path`. Replace a file that exists there."""
         return await in_thread(self._publish, path)
 
     async def publish_beside(self, name: str) -> Path:
-        """Rename it to `name`, or to that with a number where there is such a file."""
+        """Rename it to `name`, with a number if that name exists."""
         return await in_thread(self._publish_beside, name)
 
     def _publish(self, path: Path) -> Path:
@@ -102,7 +102,7 @@ class PartFile:
         self._file.close()
 
     def _publish_beside(self, name: str) -> Path:
-        self._complete()  # before the name is reserved, so that a full disk leaves no empty file
+        self._complete()  # before it reserves the name, so that a full disk leaves no empty file
         path, number = self._folder / name, 1
         while True:
             try:
@@ -124,7 +124,7 @@ class PartFile:
 class Loader(Generic[C]):
     """Saves and reads contents of one kind, such as a run's artifacts.
 
-    A subclass says how a content is loaded, and what its file is called in a folder.
+    A subclass defines how to load a content, and the name of its file in a folder.
     """
 
     def _name(self, content: C, loaded: Downloaded) -> str:
@@ -149,7 +149,7 @@ class Loader(Generic[C]):
         timeout: float | None,
         progress: Progress | None,
     ) -> Path:
-        """Download to a file, or into a folder; return the file's path."""
+        """Download to a file or into a folder, and return the file's path."""
         check_seconds(timeout, "timeout")
         return await _save(
             path,
@@ -172,14 +172,14 @@ async def _save(
     load: Callable[[Sink], Awaitable[Downloaded]],
     name: Callable[[Downloaded], str],
 ) -> Path:
-    """Write what `load` writes to a file, which is there once it is whole; its path.
+    """Load a content into a file, which appears when it is complete. Return its path.
 
     Args:
-        path: the file, or a folder, in which `name` names the file, with a number where there is
-            such a file.
+        path: the file; or a folder, in which `name` names the file, with a number if that name
+            exists.
 
     Raises:
-        InvalidArgumentError: `path` cannot be used; nothing was loaded.
+        InvalidArgumentError: `path` cannot be used. Nothing was loaded.
         OSError: the file cannot be written.
 
     And what `load` raises.

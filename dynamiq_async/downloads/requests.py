@@ -1,8 +1,8 @@
 """The requests of downloads.
 
-A link is signed, expires, and leads to another host than the API's. So downloads have connections
-and a limit of their own. Their requests have headers of their own too: neither the key nor any
-other header of the client is sent to that host. Retries and limits of time are those of every call.
+A link is signed, expires, and leads to a host other than the API's. So downloads have separate
+connections and a separate limit. Their requests also have separate headers: neither the key nor any
+other header of the client is sent to that host. Retries and time limits are those of every call.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ if TYPE_CHECKING:
     from dynamiq_async.transport import Response
 
     Progress = Callable[[int, int | None], object]
-    """Called with how many bytes came, and with the size where it is known."""
+    """Called with the number of received bytes, and with the size, if it is known."""
 
 
 DEFAULT_MAX_BYTES = 1024 * 1024 * 1024
-"""The most that is downloaded unless more is allowed, in bytes."""
+"""The most bytes to download, unless the caller allows more."""
 
 EXPIRED_STATUS = frozenset({400, 401, 403, 404, 410})
-"""The statuses by which storage services refuse an expired link: they do not agree on one."""
+"""The statuses with which storage services refuse an expired link. They do not agree on one."""
 
 MAX_REDIRECTS = 3
 MAX_WAIT = 60.0
-"""Seconds that a host may ask to wait before a download is tried again."""
+"""The longest wait, in seconds, that a host may ask for before another attempt."""
 
 _HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
 _WHOLE = frozenset({200, 203})
-"""The statuses of a whole content: 206 is a part, 202 comes before there is any."""
+"""The statuses of a complete content. 206 is only a part, and 202 comes before there is any."""
 
 _HOST = re.compile(r"[0-9a-z._~-]+|[0-9a-f:.]+")
 _SIZE = re.compile(r"[0-9]{1,18}")
@@ -65,14 +65,14 @@ class Sink(Protocol):
     """A destination of content."""
 
     async def restart(self) -> None:
-        """Discard what was written: the content is sent again from its beginning."""
+        """Discard the written bytes, because the content comes again from its start."""
 
     async def write(self, piece: bytes) -> None:
         """Take the next piece."""
 
 
 class _DownloadRequest(Request):
-    """The request for a link, and what its response is written to."""
+    """The request for a link, and the sink for its response."""
 
     __slots__ = ("max_bytes", "progress", "sink")
 
@@ -104,8 +104,8 @@ class Downloader(Sender):
         """Download what a link leads to. Redirects are followed, since nothing secret is sent.
 
         Args:
-            near: how near a link may lead: as near as the API that it comes from. A redirect leads
-                no nearer than the host that it comes from, too.
+            near: the nearest kind of host that a link may lead to: as near as the API that it comes
+                from. Likewise, a redirect must not lead nearer than the host that it comes from.
             target: the `sink`, `max_bytes` and `progress` of the download.
         """
         for _ in range(MAX_REDIRECTS + 1):
@@ -129,8 +129,8 @@ class Downloader(Sender):
         deadline: float | None,
         **target: Any,
     ) -> Downloaded:
-        """`get`, and where the link is refused as one that has expired, once more by the link that
-        `renew` gives. Without one, the refusal is raised."""
+        """Like `get`. If the host refuses the link as expired, try once more with the link that
+        `renew` returns. If that returns none, raise the refusal."""
         try:
             return await self.get(url, options, deadline, **target)
         except errors.APIStatusError as error:
@@ -140,13 +140,13 @@ class Downloader(Sender):
                 return await self.get(fresh, options, deadline, **target)
             raise refusal
         finally:
-            del refusal  # which holds this frame
+            del refusal  # it refers to this frame
 
     async def read_body(
         self, request: Request, response: Response, limits: TaskLimits
     ) -> BufferedResponse:
-        """Write the content to the request's sink, piece by piece; the body returned is empty."""
-        assert isinstance(request, _DownloadRequest)  # noqa: S101 - tells the type checker that no other is sent
+        """Write the content to the request's sink, piece by piece. The returned body is empty."""
+        assert isinstance(request, _DownloadRequest)  # noqa: S101 - for type checkers: there is no other
         if response.status not in _WHOLE:
             raise errors.APIResponseError(
                 f"{request} was answered {response.status}, which has not the whole content",
@@ -158,7 +158,7 @@ class Downloader(Sender):
         await request.sink.restart()
         limits.run("idle")
         while piece := await response.read():
-            limits.run("total")  # a slow disk is no silent server
+            limits.run("total")  # a slow disk is not a silent server
             received += len(piece)
             _check_size(request, response, received)
             await request.sink.write(piece)
@@ -170,7 +170,7 @@ class Downloader(Sender):
     async def refusal(
         self, request: Request, response: Response, limits: TaskLimits
     ) -> errors.APIStatusError:
-        """The error for a response that has no content, which tells nothing of the link."""
+        """The error for a response without content. It does not contain the link."""
         limits.run("total")
         status, headers = response.status, response.headers
         body = await read_beginning(response)
@@ -199,8 +199,8 @@ def _check_size(request: _DownloadRequest, response: Response, size: int) -> Non
 
 
 class DownloadingClient(Client):
-    """A client of a service that sends links too. To where they lead it has connections of their
-    own, which know neither its key nor its headers nor its `session`, but its `transport`."""
+    """A client of a service that also sends links. It follows them on separate connections, which
+    use its `transport`, but not its key, its headers or its `session`."""
 
     def __init__(
         self,
@@ -238,7 +238,7 @@ class DownloadingClient(Client):
 
 
 class Downloaded:
-    """What was downloaded: the URL it came from, behind all redirects, and its media type."""
+    """The result of a download: the URL after all redirects, and the media type."""
 
     def __init__(self, url: str, media_type: str) -> None:
         self.url = url
@@ -249,18 +249,18 @@ def _resolve(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError:
-        return location  # it is no URL, which `_check_link` reports
+        return location  # it is not a URL, which `_check_link` reports
 
 
 def _check_link(url: str, near: Reach) -> tuple[str, Reach]:
-    """`url` as it goes over the wire, and how near its redirects may lead.
+    """`url` in the form for the wire, and the nearest kind of host that its redirects may lead to.
 
     Args:
-        near: how near the link may lead: as near as where it comes from.
+        near: the nearest kind of host that the link may lead to: as near as the one it comes from.
 
     Raises:
-        APIResponseError: it is not https (or http on this machine), holds a password, or leads to
-            this machine or a private address from further away.
+        APIResponseError: it is not https (or http on this machine), has a password, or leads to
+            this machine or a private address although it comes from further away.
     """
     text = quote(url, safe=string.punctuation).partition("#")[0]
     try:
@@ -270,7 +270,7 @@ def _check_link(url: str, near: Reach) -> tuple[str, Reach]:
         parts, host = urlsplit(""), ""
     reach = reach_of(host)
     secure = parts.scheme == "https" or (parts.scheme == "http" and reach is Reach.LOOPBACK)
-    # Parsers of URLs disagree about what a backslash means, and so about the host behind it.
+    # URL parsers disagree about the meaning of a backslash, and so about the host after it.
     clear = _HOST.fullmatch(host) and "\\" not in text.partition("?")[0]
     if not clear or not secure or parts.username is not None or parts.password is not None:
         raise errors.APIResponseError(
@@ -286,11 +286,11 @@ def _check_link(url: str, near: Reach) -> tuple[str, Reach]:
 
 
 def _redacted(url: str) -> str:
-    """A link without its query and password, which open it to anybody."""
+    """A link without its query and password, with which anybody could open it."""
     return url.partition("?")[0].rpartition("@")[2][:200]
 
 
 def _length(headers: Mapping[str, str]) -> int | None:
-    """The size of the content in bytes, where it is known: that of a compressed one is not."""
+    """The size of the content in bytes, if known. The size of a compressed content is not."""
     text = headers.get("content-length", "")
     return int(text) if _SIZE.fullmatch(text) and "content-encoding" not in headers else None

@@ -1,8 +1,8 @@
-"""`AsyncFlowy`: the apps of Flowy, run and waited for, and what is made without an app.
+"""`AsyncFlowy`: runs Flowy's apps, and makes generations without an app.
 
-Flowy has no stream and no callback: a run is started, and polled until it is over. All calls of
-a client share the limiters that keep it within the service's limits (documented: 60 or 120 requests
-a minute, and a small cap on runs in flight).
+Flowy has no streams and no callbacks. So the client starts a run and polls it until it is over. All
+calls of a client share the limiters that keep it within the service's limits (documented: 60 or 120
+requests a minute, and a small cap on runs in flight).
 
 The wire facts and their sources are in docs/contract.md.
 """

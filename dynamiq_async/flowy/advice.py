@@ -1,4 +1,4 @@
-"""What Flowy's refusals mean, for messages. The causes are documented by the vendor."""
+"""Explains Flowy's refusals, for messages. The vendor documents the causes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SCOPES = (
     (re.compile(r"GET .*/credits"), "credits:read"),
     (re.compile(r"GET .*/assets(/[^/]+)?"), "assets:read"),
 )
-"""The scope that a request needs, as the scopes' names tell. The first that matches counts."""
+"""The scope that a request needs, judging by the scopes' names. The first match counts."""
 
 ALL_SCOPES = (
     (re.compile(r"GET .*/apps(/[^/]+)?"), "apps:read"),
@@ -23,7 +23,7 @@ ALL_SCOPES = (
 
 
 def advice(request: str, status: int) -> str:
-    """What to look at when a request was refused with this status; "" for what is said of any.
+    """Advice about a request that was refused with this status; "" if there is none for Flowy.
 
     Args:
         request: its method and URL.

@@ -28,9 +28,9 @@ class FlowyApps:
     def list(
         self, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None
     ) -> Pages[FlowyApp]:
-        """All apps: await it for a page of them all, or iterate it. No pages are documented.
+        """All apps. Await the result for one page with all of them, or iterate it.
 
-        Only `get` returns the inputs and outputs of an app.
+        No paging is documented. Only `get` returns the inputs and outputs of an app.
         """
         requests = self._requests
         options = requests.api.options.for_call(RequestOptions(timeout, max_retries))

@@ -1,4 +1,4 @@
-"""`flowy.assets`: what was made, as the workspace keeps it."""
+"""`flowy.assets`: the assets of a workspace, which are the things that Flowy made."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ class FlowyAssets:
         timeout: TimeoutLike = UNSET,
         max_retries: int | None = None,
     ) -> Pages[FlowyAsset]:
-        """All assets: await it for one page, iterate it for that and all behind it.
+        """All assets. Await the result for one page, or iterate it for that page and all later
+        ones.
 
         Args:
             page: the number of the first page, from 1.
-            page_size: assets on a page; by default the service's own. That the query calls it
+            page_size: assets on a page; by default the service's own. The query parameter
                 `pageSize` is our guess.
 
         Raises:
@@ -54,7 +55,7 @@ class FlowyAssets:
         """An asset, with a fresh link to its content.
 
         Args:
-            asset_id: its id, as `asset_id` of an output or `id` of a listed asset.
+            asset_id: its id, such as `asset_id` of an output or `id` of a listed asset.
 
         Raises:
             NotFoundError: there is no such asset.

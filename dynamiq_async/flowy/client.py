@@ -41,10 +41,10 @@ KEY_VARIABLE = "FLOWY_KEY"
 URL_VARIABLE = "FLOWY_API"
 
 DEFAULT_RUNS = Adaptive(min=1, max=8, start=4)
-"""Runs in flight. The service's cap is "small" and otherwise not documented."""
+"""The most runs in flight. The service's cap is documented only as "small"."""
 
 DEFAULT_TIMEOUT = Timeout(first_byte=60.0, idle=60.0)
-"""No request waits for a run, so every response comes soon."""
+"""No request waits for a run to end, so every response comes soon."""
 
 
 class AsyncFlowy(DownloadingClient):
@@ -55,25 +55,26 @@ class AsyncFlowy(DownloadingClient):
             for output in run.unwrap():
                 await output.save("posters/")
 
-    Flowy also makes single things of a prompt, without an app: `flowy.generations`. What was made
-    is kept as `flowy.assets`. `flowy.credits()` tells what is left to spend.
+    Flowy can also make a single thing from a prompt, without an app: `flowy.generations`. The
+    workspace keeps what was made as `flowy.assets`. `flowy.credits()` returns the credits left.
 
-    Successful responses tell how many requests are left (documented). No more are sent, and polls
-    leave a share of them for starting runs. When the service asks to slow down, nothing is sent
-    until the time that it names.
+    Successful responses say how many requests are left (documented). The client sends no more than
+    that, and polls leave a share of them for starting runs. When the service asks the client to
+    slow down, it sends nothing until the time that the service names.
 
     Args:
         api_key: by default from `FLOWY_KEY`; False to send none, as behind a proxy that adds it.
         base_url: by default from `FLOWY_API`, then the vendor's own.
         max_runs: how many runs `run` and `map` have in flight at once: a number, or bounds within
-            which the client adapts to what the service takes.
+            which the client adapts to what the service accepts.
         max_downloads: how many outputs are downloaded at once. Downloads use neither the key nor
             the headers nor the `session` of this client, but its `transport`.
-        inputs_form: the body by which runs are started. Two are documented: an `array` of entries
-            by the names of inputs, and a `map` by node id. `auto` sends the array for an app whose
-            inputs have names, and the map for any other (our guess at what the service takes).
-        max_retry_after: seconds; when the service asks to wait longer, the call raises at once.
-            None waits as long as it asks.
+        inputs_form: the form of the request that starts a run. Two are documented: an `array` of
+            entries by the names of inputs, and a `map` by node id. `auto` sends the array for an
+            app whose inputs have names, and the map for any other app (our guess at what the
+            service accepts).
+        max_retry_after: seconds. If the service asks for a longer wait, the call raises at once.
+            None waits for as long as the service asks.
 
     The other arguments are those of `AsyncApp`.
 
@@ -129,18 +130,18 @@ class AsyncFlowy(DownloadingClient):
 
     @property
     def generations(self) -> FlowyGenerations:
-        """What is made of a prompt, without an app."""
+        """Generations: things made from a prompt, without an app."""
         return FlowyGenerations(self._requests)
 
     @property
     def assets(self) -> FlowyAssets:
-        """What was made, as the workspace keeps it."""
+        """The assets: the things that Flowy made."""
         return FlowyAssets(self._requests)
 
     async def credits(
         self, *, timeout: TimeoutLike = UNSET, max_retries: int | None = None
     ) -> FlowyCredits:
-        """What the workspace has to spend. The key needs the scope `credits:read`."""
+        """The workspace's credits. The key needs the scope `credits:read`."""
         requests = self._requests
         options = requests.api.options.for_call(RequestOptions(timeout, max_retries))
         request = requests.api.request("GET", "credits")
@@ -159,33 +160,32 @@ class AsyncFlowy(DownloadingClient):
         max_retries: int | None = None,
         extra_body: Mapping[str, Any] | None = None,
     ) -> FlowyRun:
-        """Run an app and wait for the end of it, however it ends.
+        """Run an app and wait for the run's end, whether it succeeds or fails.
 
         Args:
             app: its id or slug, or the app itself.
-            inputs: texts and URLs, by the names of the app's inputs, by their labels or by node id;
-                by what the service knows them by where `check` is False. An input that takes
-                several values takes a list of them.
+            inputs: texts and URLs, by the name, label or node id of each input. If `check` is
+                False, by the service's own names. An input for several values takes a list.
             wait: False returns as soon as the run is started, as `runs.start` does.
-            timeout: seconds for all of it; None for no limit.
-            check: compare the inputs with those of the app before a run is started. That costs
-                a request for an app that was not asked for in the last ten minutes. Where the key
-                may not see the app, and with False, the inputs are sent as they are.
-            inputs_form: the body by which the run is started; by default the client's.
-            retry: True declares that the run may be started twice, so that the request is repeated
-                also when its outcome is unknown; False forbids any repetition.
+            timeout: seconds for the whole call; None for no limit.
+            check: check the inputs against the app before the run is started. That costs one
+                request if the app was not fetched in the last ten minutes. If this is False, or the
+                key may not see the app, the inputs are sent unchecked.
+            inputs_form: the form of the request that starts the run; by default the client's.
+            retry: True allows the run to be started twice, so that the request is repeated even if
+                its outcome is unknown. False forbids any repetition.
             max_retries: for this call instead of the client's.
-            extra_body: added to the request, for what is not foreseen.
+            extra_body: fields to add to the request's body.
 
         Returns:
-            The run. `unwrap()` gives its outputs, or raises where it failed.
+            The run. `unwrap()` returns its outputs, or raises if it failed.
 
         Raises:
             InvalidArgumentError: the inputs do not fit the app; no run was started.
             PaymentRequiredError: the key's daily spend cap is used up, until the next UTC day, or
                 the workspace is out of credits.
             PermissionDeniedError: the key lacks a scope, or may not run this app.
-            AmbiguousOutcomeError: whether the run was started is not known.
+            AmbiguousOutcomeError: it is not known whether the run was started.
             APITimeoutError: the run was not over in time. Its `run_id` is set once it was started.
             NotFoundError: there is no such app.
 
@@ -226,22 +226,23 @@ class AsyncFlowy(DownloadingClient):
                 async for result in results:
                     print(result.key, result.unwrap().output().text)
 
-        Every input has exactly one result or error, which carries its key; a run that failed is
-        a RunFailedError, with the `run`. How many runs are in flight is the client's `max_runs`.
+        Every input gets exactly one result or error, which carries its key. For a failed run, the
+        error is a RunFailedError with the `run`. The client's `max_runs` bounds the runs in flight.
 
         Args:
             app: its id or slug, or the app itself.
             inputs: any iterable or async iterable of what `run` takes as inputs.
-            ordered: hand the results out in the order of the inputs, rather than as they finish.
+            ordered: yield the results in the order of the inputs, rather than as they finish.
             timeout: seconds for each run, waiting for its turn included; None for no limit.
             check, inputs_form, max_retries, extra_body: as for `run`.
             options: `key`, `on_error`, `rate`, `include_input`, `grace`, `journal`, `unknown`,
                 `retry_failed` and `max_failures`, as for `AsyncApp.map`. A run from
                 a journal has no client: get it again to download its outputs. `concurrency` is by
-                default the upper bound of `max_runs`, and that holds where `concurrency` is higher.
+                default the upper bound of `max_runs`, which also applies if `concurrency` is
+                higher.
 
         Raises:
-            InvalidArgumentError: an argument cannot be used; nothing was sent.
+            InvalidArgumentError: an argument cannot be used. Nothing was sent.
         """
         app_id = app_id_of(app)
         check_seconds(timeout, "timeout")

@@ -1,4 +1,4 @@
-"""`flowy.generations`: one thing made of a prompt, without an app."""
+"""`flowy.generations`: makes a single thing from a prompt, without an app."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from typing import TypedDict
 
 
 class GenerationOptions(TypedDict, total=False):
-    """What a generation may be told beside its type and prompt (documented by the vendor).
+    """Options of a generation besides its type and prompt (documented by the vendor).
 
     Attributes:
         model: the model; by default the service's own.
-        input_media: what it is made of: a URL, or a list of them (our guess).
+        input_media: the media to make it from: a URL, or a list of URLs (our guess).
         aspect_ratio: such as `16:9`.
         resolution: such as `1080p`.
         duration_seconds: how long a video or a sound is.
@@ -40,7 +40,7 @@ class GenerationOptions(TypedDict, total=False):
 
 
 class FlowyGenerations:
-    """The generations of Flowy, as `flowy.generations`. One that failed is returned, not raised."""
+    """The generations of Flowy, as `flowy.generations`. A failed one is returned, not raised."""
 
     def __init__(self, requests: FlowyRequests) -> None:
         self._requests = requests
@@ -56,21 +56,21 @@ class FlowyGenerations:
         extra_body: Mapping[str, Any] | None = None,
         **options: Unpack[GenerationOptions],
     ) -> FlowyGeneration:
-        """Start a generation and wait for the end of it, however it ends.
+        """Start a generation and wait for its end, whether it succeeds or fails.
 
-        It is one of the client's `max_runs` in flight. `unwrap()` of the result gives what was
-        made, or raises where it failed.
+        It counts as one of the client's `max_runs` in flight. `unwrap()` of the result returns the
+        outputs, or raises if the generation failed.
 
         Args:
-            type: what is made, such as `image`, `video` or `audio`.
-            prompt: what it is to be.
-            timeout: seconds for all of it; None for no limit.
+            type: what to make, such as `image`, `video` or `audio`.
+            prompt: a description of it.
+            timeout: seconds for the whole call; None for no limit.
             retry, max_retries, extra_body: as for `AsyncFlowy.run`.
-            options: what else is documented; see `GenerationOptions`. None leaves it out.
+            options: other documented options; see `GenerationOptions`. None leaves one out.
 
         Raises:
-            APITimeoutError: it was not over in time. Its `run_id` is the generation's id once it
-                was started.
+            APITimeoutError: it was not over in time. The error's `run_id` is the generation's id,
+                if it was started.
 
         And what `AsyncFlowy.run` raises.
         """
@@ -96,9 +96,9 @@ class FlowyGenerations:
         extra_body: Mapping[str, Any] | None = None,
         **options: Unpack[GenerationOptions],
     ) -> FlowyGeneration:
-        """Start a generation and return at once; `max_runs` does not hold it back.
+        """Start a generation and return at once. `max_runs` does not delay it.
 
-        Arguments and errors are those of `run`; `timeout` is by default the client's.
+        Arguments and errors are those of `run`. `timeout` is by default the client's.
         """
         requests, given = self._requests, RequestOptions(timeout, max_retries, retry)
         request = self._start_request(type, prompt, given, extra_body, options)
@@ -120,7 +120,7 @@ class FlowyGenerations:
     async def wait(
         self, generation_id: str, *, timeout: float | None = DEFAULT_WAIT
     ) -> FlowyGeneration:
-        """Wait for a generation to be over, as `flowy.runs.wait` does for a run.
+        """Wait until a generation is over, as `flowy.runs.wait` does for a run.
 
         Args:
             timeout: seconds; None for no limit.

@@ -1,8 +1,8 @@
-"""What Flowy makes: runs of apps, generations, their outputs, assets, and the credits they cost.
+"""Flowy's data: runs of apps, generations, their outputs, assets, and credits.
 
-The fields are documented by the vendor, but those of an asset, which are our guess. Times are
-texts, as they come. Every field but an id has a default, and every list of values is open: what the
-service adds later, or leaves out, does not keep the rest from a caller.
+The vendor documents the fields, except those of an asset, which are our guess. Times are texts, as
+they come. Every field except an id has a default, and every list of values is open. So a caller
+gets the rest even if the service adds or leaves out a field or a value.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class FlowyOutput(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
 
     Attributes:
         node_id: the node that made it; empty for a generation.
-        name: the node's name, where it has one.
-        label: the node's name for people. No response has it: it is taken from the app, where the
-            client has asked for that in the last ten minutes, as it does to check inputs.
-        kind: `image`, `video`, `audio`, `text`, `flam`, or one added since.
+        name: the node's name, if it has one.
+        label: the node's name for people. No response has it. The client takes it from the app, if
+            it has fetched that in the last ten minutes, as it does to check inputs.
+        kind: `image`, `video`, `audio`, `text`, `flam`, or one that was added later.
         url: a link to its content. It is signed and expires, so download soon (documented).
-        text: the content itself, where it is a text.
-        asset_id: the asset that it is kept as, where that is told, as for a generation.
+        text: the content itself, if it is a text.
+        asset_id: the asset that keeps the output, if the service names it, as for a generation.
     """
 
     node_id: str = ""
@@ -61,7 +61,7 @@ class FlowyOutput(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
         return f"asset {self.asset_id}" if self.asset_id else self.kind or "an output"
 
     def __repr__(self) -> str:
-        # The query of a link opens it to anybody.
+        # Anybody who has a link's query can open the link.
         link = None if self.url is None else self.url.partition("?")[0]
         return _shown(structs.replace(self, url=link), "")
 
@@ -75,28 +75,28 @@ class FlowyOutput(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
     ) -> Path:
         """Write the content to a file, as it arrives.
 
-        It is written under another name in the same folder and renamed when it is whole; whatever
-        goes wrong, nothing of it is left. The key is never sent to the link's host. Where the link
-        has expired, another look at the run gives a fresh one; where it does not, the asset does
-        that the output is kept as (documented), for a key that may read assets.
+        The content is written under a temporary name in the same folder, and renamed when it is
+        complete. If anything goes wrong, no file is left. The key is never sent to the link's host.
+        If the link has expired, the client gets the run again for a fresh link. If that gives none,
+        it gets the output's asset (documented), which needs a key that may read assets.
 
         Args:
-            path: the file, which is replaced if it is there; or a folder, in which the file is
-                named after the link and gets a number where there is such a file.
-            max_bytes: the most that is downloaded.
-            timeout: seconds for all of it; None for no limit.
-            progress: called as `progress(received, size)`, in bytes, after each piece; the size is
-                None where it is not known.
+            path: the file, which is replaced if it exists; or a folder, in which the file is named
+                after the link, with a number if that name exists.
+            max_bytes: the most bytes to download.
+            timeout: seconds for the whole download; None for no limit.
+            progress: called as `progress(received, size)`, in bytes, after each piece. The size is
+                None if it is not known.
 
         Returns:
             The file's path.
 
         Raises:
             InvalidArgumentError: an argument cannot be used.
-            ResponseTooLargeError: there is more than `max_bytes`.
+            ResponseTooLargeError: the content is larger than `max_bytes`.
             PermissionDeniedError, NotFoundError, GoneError, APIStatusError: the link has expired,
                 or the host refuses it.
-            APIConnectionError, APITimeoutError: the content did not arrive whole.
+            APIConnectionError, APITimeoutError: the content did not arrive completely.
             OutputMissingError: there is neither a text nor a link.
             OSError: the file cannot be written.
         """
@@ -111,7 +111,8 @@ class FlowyOutput(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
         timeout: float | None = None,
         progress: Progress | None = None,
     ) -> bytes:
-        """The content, in memory. Arguments and errors are those of `save`; a text is UTF-8."""
+        """The content, in memory. Arguments and errors are those of `save`. A text becomes
+        UTF-8."""
         return await self._get_loader().read(
             self, max_bytes=max_bytes, timeout=timeout, progress=progress
         )
@@ -134,8 +135,8 @@ class FlowyRun(Struct, frozen=True, kw_only=True, rename="camel"):
     """A run.
 
     Attributes:
-        status: `queued`, `running`, `completed`, `failed`, or one added since.
-        outputs: what it made; all of it once the run is completed.
+        status: `queued`, `running`, `completed`, `failed`, or one that was added later.
+        outputs: its outputs; all of them once the run is completed.
         error: why it failed.
     """
 
@@ -150,14 +151,15 @@ class FlowyRun(Struct, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the run is over, one way or another."""
+        """Whether the run is over, with any outcome."""
         return self.status in TERMINAL_STATUS
 
     def unwrap(self) -> list[FlowyOutput]:
         """The outputs of a completed run.
 
         Raises:
-            RunFailedError, RunCanceledError: the run ended so. The error's `run` is this one.
+            RunFailedError, RunCanceledError: the run failed or was canceled. The error's `run` is
+                it.
             RunError: the run is not over.
         """
         return _unwrapped(self, "run", self.run_id)
@@ -166,11 +168,11 @@ class FlowyRun(Struct, frozen=True, kw_only=True, rename="camel"):
         """The output of one node of a completed run.
 
         Args:
-            name: the node's id, its name, or its label in whatever case; see `FlowyOutput.label`
-                for where labels come from. None for the run's only output.
+            name: the node's id, its name, or its label in any case; see `FlowyOutput.label` for
+                where labels come from. None for the run's only output.
 
         Raises:
-            OutputMissingError: there is none, or there are several.
+            OutputMissingError: there is no such output, or more than one.
 
         And what `unwrap` raises.
         """
@@ -179,14 +181,14 @@ class FlowyRun(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class FlowyGeneration(Struct, frozen=True, kw_only=True, rename="camel"):
-    """A generation: something made of a prompt, without an app.
+    """A generation: something made from a prompt, without an app.
 
     Attributes:
-        status: `processing`, `completed`, `failed`, or one added since.
-        outputs: what was made, once it is completed.
+        status: `processing`, `completed`, `failed`, or one that was added later.
+        outputs: its outputs, once it is completed.
         error: why it failed (our guess: as for a run).
-        estimated_credits: what it was expected to cost, when it was started.
-        credits_charged: what it has cost.
+        estimated_credits: its expected cost, estimated when it was started.
+        credits_charged: its actual cost.
     """
 
     generation_id: str
@@ -200,15 +202,15 @@ class FlowyGeneration(Struct, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether it is over, one way or another."""
+        """Whether it is over, with any outcome."""
         return self.status in TERMINAL_STATUS
 
     def unwrap(self) -> list[FlowyOutput]:
         """The outputs of a completed generation.
 
         Raises:
-            RunFailedError, RunCanceledError: it ended so. The error's `run` is this generation, and
-                its `run_id` the generation's id.
+            RunFailedError, RunCanceledError: it failed or was canceled. The error's `run` is this
+                generation, and its `run_id` is the generation's id.
             RunError: it is not over.
         """
         return _unwrapped(self, "generation", self.generation_id)
@@ -217,7 +219,7 @@ class FlowyGeneration(Struct, frozen=True, kw_only=True, rename="camel"):
         """The only output of a completed generation.
 
         Raises:
-            OutputMissingError: there is none, or there are several.
+            OutputMissingError: there is no output, or more than one.
 
         And what `unwrap` raises.
         """
@@ -229,9 +231,9 @@ class FlowyCredits(Struct, frozen=True, kw_only=True, rename="camel"):
     """The credits of a workspace (documented).
 
     Attributes:
-        credits: all that it has.
-        blocked_credits: those that are set aside for what is in flight.
-        available: those that can be spent.
+        credits: all of its credits.
+        blocked_credits: credits reserved for work in flight.
+        available: credits that can be spent.
     """
 
     workspace_id: str | None = None
@@ -241,16 +243,16 @@ class FlowyCredits(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class FlowyAsset(Struct, frozen=True, kw_only=True):
-    """An asset: what was made, kept by the workspace.
+    """An asset: something that Flowy made, and the workspace keeps.
 
-    The vendor documents no fields but that a link is renewed here. They are read where they are
-    likely to be (our guess).
+    The vendor documents no fields, only that an asset gives a fresh link. The client reads the
+    fields where they are likely to be (our guess).
 
     Attributes:
         id: from `assetId`, `id` or `_id`.
         name, created_at: as they come.
         output: the content, to `save` or `read`.
-        data: all that came.
+        data: the whole object, as it came.
     """
 
     output: FlowyOutput
@@ -270,7 +272,7 @@ class FlowyAsset(Struct, frozen=True, kw_only=True):
         return self.output.url
 
     def __repr__(self) -> str:
-        return _shown(self, "data")  # which has the link
+        return _shown(self, "data")  # it contains the link
 
 
 def _shown(value: Struct, hidden: str) -> str:
@@ -320,15 +322,15 @@ def _error_text(error: Any) -> str:
 
 
 def run_of(data: Raw) -> FlowyRun:
-    """A run as it came, without the fields that are of an unforeseen type.
+    """A run as it came, without fields of an unexpected type.
 
-    Raises one of `_json.DECODE_ERRORS` when it is no object, or has no id by which to poll it.
+    Raises one of `_json.DECODE_ERRORS` if it is not an object, or has no id by which to poll it.
     """
     return _made_of(data, FlowyRun, "runId")
 
 
 def generation_of(data: Raw) -> FlowyGeneration:
-    """A generation as it came; what `run_of` says of a run holds."""
+    """A generation as it came. It is read as `run_of` reads a run."""
     return _made_of(data, FlowyGeneration, "generationId")
 
 
@@ -345,7 +347,7 @@ def _made_of(data: Raw, type: type[M], id: str) -> M:
 
 
 def credits_of(data: Any) -> FlowyCredits:
-    """Credits as they came. Raises msgspec.ValidationError when they are no object."""
+    """Credits as they came. Raises msgspec.ValidationError if they are not an object."""
     return _json.fitting(msgspec.convert(data, dict[str, Any]), FlowyCredits)
 
 
@@ -367,7 +369,7 @@ def listed_assets(data: Any) -> tuple[list[Any], Pagination]:
 
 
 def asset_of(data: Any) -> FlowyAsset:
-    """An asset as it came. Raises msgspec.ValidationError when it is no object."""
+    """An asset as it came. Raises msgspec.ValidationError if it is not an object."""
     content = msgspec.convert(data, dict[str, Any])
 
     def first(*names: str) -> str | None:

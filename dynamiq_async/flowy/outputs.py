@@ -1,4 +1,4 @@
-"""Loading the content of Flowy's outputs, by links that may have expired."""
+"""Loads the content of Flowy's outputs, by links that may have expired."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from dynamiq_async.flowy.models import FlowyOutput
 
     FindLink = Callable[[FlowyOutput, float | None], Awaitable[str | None]]
-    """Another link to an output, found by a deadline; None where there is none."""
+    """Finds another link to an output before a deadline; None if there is none."""
 
 
 class OutputLoader(Loader["FlowyOutput"]):
     """Loads the content of one output.
 
     Args:
-        whose: what it is an output of, for messages: a run, a generation or an asset.
-        run_id: the id that errors have.
-        near: how near its link may lead.
-        find_links: where another link is looked for, one after the other, once one has expired.
+        whose: what the output belongs to, for messages: a run, a generation or an asset.
+        run_id: the run id for errors.
+        near: the nearest kind of host that its link may lead to; see `Reach`.
+        find_links: functions that find another link after one has expired. They are tried in order.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class OutputLoader(Loader["FlowyOutput"]):
         progress: Progress | None,
     ) -> Downloaded:
         check_count(max_bytes, "max_bytes")
-        # Beside the link to an image, a text, such as an empty one, is not the output.
+        # If there is a link to an image, a text beside it, such as an empty one, is not the output.
         if output.text is not None and (output.url is None or output.kind == "text"):
             return await self._write_text(output.text, sink, max_bytes, progress)
         if output.url is None:
@@ -106,10 +106,10 @@ class OutputLoader(Loader["FlowyOutput"]):
         try:
             return await find_link(output, deadline)
         except errors.DynamiqError:
-            return None  # the caller's error is that the link has expired
+            return None  # the caller gets the error that the link has expired
 
     def _download_options(self, timeout: float | None) -> SendOptions:
-        """The client's options without its patience, which is for Flowy's own rate limit."""
+        """The client's options without its patience, which is only for Flowy's own rate limit."""
         return self._options.with_total(timeout).with_policy(patient=False, max_wait=MAX_WAIT)
 
     async def _write_text(

@@ -1,11 +1,11 @@
-"""Waiting for runs and generations by polling, within the service's rate limit.
+"""Waits for runs and generations by polling, within the service's rate limit.
 
 One poller serves all the waits of a client. Polls take turns, and together they use at most a
-share of the requests that are left in the service's window; the rest is for starting runs. Waits
-for the same run share its polls. There are no tasks in the background: a task that waits for a run
-polls it, one task at a time, and when it is cancelled, the next one goes on.
+share of the requests that are left in the service's window. The rest is for starting runs. Waits
+for the same run share its polls. There are no background tasks: one of the tasks that wait for
+a run polls it, and if that task is cancelled, another one takes over.
 
-What is said of runs here holds for generations too.
+In this module, "run" also means a generation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Polled(Protocol):
-    """What is waited for: a run or a generation."""
+    """A run or a generation to wait for."""
 
     @property
     def status(self) -> str: ...
@@ -38,24 +38,24 @@ class Polled(Protocol):
 P = TypeVar("P", bound=Polled)
 
 POLL_SECONDS = (2.0, 15.0)
-"""The first and the longest pause between two polls of a run. The vendor recommends a couple of
-seconds."""
+"""The first and the longest pause between two polls of a run, in seconds. The vendor recommends
+a couple of seconds."""
 
 PAUSE_SHARE = 0.1
-"""A pause is this part of the time that the run has taken, so a long run is polled rarely."""
+"""The part of a run's time so far that a pause takes. So a long run is polled rarely."""
 
 POLL_SHARE = 0.5
 """The part of the requests left in a window that polls may use."""
 
 MAX_POLLS = 4
-"""Polls that may be under way, or wait for the next window, at once."""
+"""How many polls may be under way, or wait for the next window, at once."""
 
 MAX_LOST_POLLS = 5
 """How many polls in a row may fail before a wait gives up."""
 
 
 class RunLimiter(Limiter):
-    """How many runs a client has in flight: found by trying, since the service does not say.
+    """Limits the runs in flight. It finds the limit by trying, since the service does not say it.
 
     `max_limit` is its upper bound.
     """
@@ -68,8 +68,8 @@ class RunLimiter(Limiter):
 
 
 class RequestLimiter(Limiter):
-    """A client's limiter that distinguishes the two limits of the service: a refusal to start
-    something while requests were left means that too many runs are in flight."""
+    """A client's limiter that distinguishes the service's two limits. If a start is refused while
+    requests are left, too many runs are in flight."""
 
     def __init__(self, limit: int, quota: Quota, runs: RunLimiter) -> None:
         super().__init__(limit, quota)
@@ -88,7 +88,7 @@ class RequestLimiter(Limiter):
 
 
 class _Watch:
-    """One run that is waited for, shared by all waits for it and gone after the last."""
+    """A run that tasks wait for. All waits for the run share it, and the last one removes it."""
 
     def __init__(self) -> None:
         self.began = self.due = now()
@@ -98,7 +98,7 @@ class _Watch:
 
 
 class _LoopState:
-    """What the waits on one event loop share."""
+    """The state that the waits on one event loop share."""
 
     def __init__(self) -> None:
         self.watches: MutableMapping[tuple[str, str], _Watch] = WeakValueDictionary()
@@ -111,7 +111,7 @@ class Poller:
     """Waits for the runs of one client.
 
     Args:
-        limiter: the client's, whose quota tells how many requests are left.
+        limiter: the client's limiter, whose quota says how many requests are left.
     """
 
     def __init__(self, limiter: Limiter) -> None:
@@ -132,15 +132,15 @@ class Poller:
 
         Args:
             get_run: gets a run as it is now.
-            timeout: the seconds that were allowed for all of it, for the message.
+            timeout: the seconds allowed for the whole wait, for the message.
             deadline: the point in the loop's time when they are over; None for no limit.
-            started: the run, if it was started just now. It is first polled after a pause, any
-                other run at once.
-            kind: what it is: a `run` or a `generation`.
+            started: the run, if it was started just now. It is first polled after a pause. Any
+                other run is polled at once.
+            kind: `run` or `generation`.
 
         Raises:
             APITimeoutError: the run was not over in time.
-            DynamiqError: polling failed, in a way that does not pass.
+            DynamiqError: polling failed for a reason that is not temporary.
         """
         state = self._loops.setdefault(asyncio.get_running_loop(), _LoopState())
         watch = state.watches.setdefault((kind, run_id), _Watch())
@@ -154,7 +154,7 @@ class Poller:
                 return run
         except TimeoutError as error:
             if isinstance(error, errors.DynamiqError) or not limit.expired():
-                raise  # a limit of a request passed, not that of the wait
+                raise  # a limit of one request passed, not the limit of the wait
         raise _timeout_error(kind, run_id, watch.run, timeout)
 
     async def _poll_to_end(
@@ -166,7 +166,7 @@ class Poller:
     ) -> None:
         while watch.run is None or not watch.run.is_terminal:
             async with watch.lock:
-                # Another wait for the run may have seen its end meanwhile.
+                # Another wait for the run may have seen its end in the meantime.
                 if watch.run is None or not watch.run.is_terminal:
                     await self._poll(state, watch, run_id, get_run)
 
@@ -209,7 +209,7 @@ class Poller:
 def _timeout_error(
     kind: str, run_id: str, run: Polled | None, timeout: float | None
 ) -> errors.APITimeoutError:
-    """The error for a run whose end did not come in time."""
+    """The error for a run that was not over in time."""
     status = run.status if run is not None else "unknown"
     return errors.APITimeoutError(
         f"{kind} {run_id} was not over within {timeout} s; its status is {status}. It goes on: "

@@ -1,4 +1,4 @@
-"""The requests of one client to Flowy, the apps that it knows, and its runs in flight."""
+"""The requests of one client to Flowy, the apps that it has fetched, and its runs in flight."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ T = TypeVar("T")
 M = TypeVar("M", FlowyRun, FlowyGeneration)
 
 ASSET_PAGES = 5
-"""How many pages of assets are looked through for one whose id is not known."""
+"""How many pages of assets to search for an asset whose id is not known."""
 
 DEFAULT_WAIT = 3600.0
-"""Seconds. Nothing says that every run ends, so a wait has a limit."""
+"""The limit of a wait, in seconds: nothing guarantees that every run ends."""
 
 SCHEMA_SECONDS = 600.0
-"""How long the inputs of an app are kept."""
+"""How long to cache the inputs of an app, in seconds."""
 
 SCHEMA_RECHECK_SECONDS = 30.0
-"""Inputs of an app that were kept for longer are fetched anew before a run is refused by them."""
+"""Inputs cached for longer than these seconds are fetched again before they refuse a run."""
 
 MAX_SCHEMAS = 256
 
@@ -76,13 +76,13 @@ class _Schema(NamedTuple):
 
 
 class Shared:
-    """What all views of one client share.
+    """The state that all views of one client share.
 
     Args:
         downloader: downloads outputs.
-        limiter: the client's, whose quota tells how many requests are left.
-        runs: how many runs may be in flight.
-        inputs_form: the body of a start, where a call does not say which.
+        limiter: the client's limiter, whose quota says how many requests are left.
+        runs: the limiter of the runs in flight.
+        inputs_form: the form of a start request, unless the call names one.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class FlowyRequests:
         extra_body: Mapping[str, Any] | None,
         deadline: float | None,
     ) -> Request:
-        """The request that starts a run, its inputs checked and in the form that is asked for."""
+        """The request that starts a run, with checked inputs in the form that the call asks for."""
         app_id = app_id_of(app)
         form = self.shared.inputs_form if form is None else checked_form(form)
         if not isinstance(inputs, Mapping | None):
@@ -130,7 +130,7 @@ class FlowyRequests:
         if isinstance(app, FlowyApp):
             schema = app
             if app.outputs is not None:
-                # For the labels of outputs. It may be old, so it does not stand for asking.
+                # Only for the labels of outputs. It may be old, so it cannot replace a fetch.
                 self._keep_schema(app, app_id, fetched_at=-math.inf)
         if check:
             if schema.inputs is not None:
@@ -156,7 +156,7 @@ class FlowyRequests:
 
     @asynccontextmanager
     async def room(self, deadline: float | None) -> AsyncIterator[RunLimiter]:
-        """Hold a slot of `Shared.runs`, the runs in flight, once there is one."""
+        """Wait for a slot of `Shared.runs`, the runs in flight, and hold it."""
         await self._acquire_run(deadline)
         try:
             yield self.shared.runs
@@ -184,7 +184,7 @@ class FlowyRequests:
         started: FlowyRun | None = None,
     ) -> FlowyRun:
         """Poll a run until it is over."""
-        # A poll may have to wait long for the quota, so only the limit of the whole wait holds.
+        # A poll may wait long for the quota, so only the limit of the whole wait applies.
         options = self.api.options.with_total(None)
         get_run = partial(self.get_run, options=options)
         return await self.shared.poller.wait(
@@ -248,7 +248,8 @@ class FlowyRequests:
     async def get_data(
         self, request: Request, options: SendOptions, deadline: float | None = None
     ) -> Any:
-        """What a response has in `data`, as all are documented to have it, or all of it."""
+        """The `data` of a response, which all should have (documented), or else the whole
+        response."""
         body = await self.api.fetch(request, options, dict[str, Any], deadline=deadline)
         return body.get("data", body)
 
@@ -287,7 +288,7 @@ class FlowyRequests:
         get_again: Callable[[float | None], Awaitable[M]],
         options: SendOptions,
     ) -> M:
-        """`made` with outputs that this client loads, and an error that does not repeat its key."""
+        """`made`, with outputs that this client can load, and without the key in its error."""
         if made.error is not None:
             made = structs.replace(made, error=masked(made.error, self.api.sender.key))
         for position, output in enumerate(made.outputs):
@@ -309,8 +310,8 @@ class FlowyRequests:
         )
 
     def _find_asset_link(self, options: SendOptions) -> FindLink:
-        """Finds a fresh link to an output by its asset (documented). Where its id is not known, the
-        newest assets are looked through for one whose link leads to the same place (our guess).
+        """Find a fresh link to an output by its asset (documented). If the asset's id is not known,
+        search the newest assets for one whose link leads to the same place (our guess).
         """
 
         async def find(output: FlowyOutput, deadline: float | None) -> str | None:
@@ -333,7 +334,7 @@ class FlowyRequests:
     async def get_app(
         self, app_id: str, options: SendOptions, deadline: float | None = None
     ) -> FlowyApp:
-        """An app with the schema of its inputs, which is kept."""
+        """An app with its inputs, which are cached."""
         request = self.api.request("GET", "apps", app_id)
         found = await self.api.fetch(request, options, _Data, deadline=deadline)
         app = self.read(app_of, found.data, request)
@@ -350,7 +351,7 @@ class FlowyRequests:
             self.shared.schemas.popitem(last=False)
 
     def read(self, read: Callable[[Any], T], data: Any, request: Request) -> T:
-        """Take data apart. Raises ResponseDecodeError when it is not what it should be."""
+        """Decode data with `read`. Raises ResponseDecodeError if the data has another form."""
         wrong = f"the answer to {request} is not what it should be"
         return read_with(read, data, wrong, key=self.api.sender.key)
 
@@ -371,7 +372,7 @@ class FlowyRequests:
         return schema.app, schema.app.fit(inputs)
 
     async def _schema(self, app_id: str, oldest: float, deadline: float | None) -> _Schema:
-        """The inputs of an app, fetched at or after `oldest`, with one request for all callers."""
+        """The inputs of an app, fetched at `oldest` or later. All callers share one request."""
         key = id(asyncio.get_running_loop()), app_id
         lock = self.shared.schema_locks.setdefault(key, asyncio.Lock())
         await in_time(lock.acquire(), deadline, f"what {app_id!r} takes was not told in time")
@@ -388,7 +389,7 @@ class FlowyRequests:
         try:
             await self.get_app(app_id, self.api.options.with_total(None), deadline)
         except (errors.PermissionDeniedError, errors.NotFoundError):
-            # A key may be allowed to run an app that it may not see. Starting the run will show.
+            # A key may be allowed to run an app that it may not see. Starting the run will tell.
             self._keep_schema(FlowyApp(), app_id)
 
 
@@ -406,7 +407,7 @@ async def in_time(waiting: Awaitable[T], deadline: float | None, late: str) -> T
 
 
 def checked_form(form: InputsForm) -> InputsForm:
-    """The form itself. Raises InvalidArgumentError unless it is one."""
+    """The form, checked. Raises InvalidArgumentError if there is no such form."""
     check_one_of(form, ("auto", "array", "map"), "inputs_form")
     return form
 
@@ -414,7 +415,7 @@ def checked_form(form: InputsForm) -> InputsForm:
 def _find_fresh_link(
     get_again: Callable[[float | None], Awaitable[FlowyRun | FlowyGeneration]], position: int
 ) -> FindLink:
-    """Finds a fresh link to an output by another look at what made it."""
+    """Find a fresh link to an output by getting its run or generation again."""
 
     async def find(output: FlowyOutput, deadline: float | None) -> str | None:
         outputs = (await get_again(deadline)).outputs
@@ -427,7 +428,7 @@ def _find_fresh_link(
 
 
 def _labelled(output: FlowyOutput, specs: Mapping[str, FlowyOutputSpec]) -> FlowyOutput:
-    """An output with what the app says of its node, where the run does not."""
+    """An output, completed with what the app says about its node."""
     spec = specs.get(output.node_id)
     if spec is None:
         return output
@@ -435,11 +436,11 @@ def _labelled(output: FlowyOutput, specs: Mapping[str, FlowyOutputSpec]) -> Flow
 
 
 def _place(url: str | None) -> str | None:
-    """Where a link leads, without what signs it."""
+    """The place that a link leads to, without the signature."""
     return url and url.partition("?")[0]
 
 
 def app_id_of(app: FlowyApp | str) -> str:
-    """The id or slug of an app. Raises InvalidArgumentError unless it has one."""
+    """The id or slug of an app. Raises InvalidArgumentError if it has none."""
     found = app.id or app.slug if isinstance(app, FlowyApp) else app
     return check_id(found, "app")

@@ -1,4 +1,4 @@
-"""`flowy.runs`: starting runs, getting them and waiting for them."""
+"""`flowy.runs`: starts runs, gets them and waits for them."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class FlowyRuns:
         max_retries: int | None = None,
         extra_body: Mapping[str, Any] | None = None,
     ) -> FlowyRun:
-        """Start a run and return at once; `max_runs` does not hold it back.
+        """Start a run and return at once. `max_runs` does not delay it.
 
-        Arguments and errors are those of `AsyncFlowy.run`; `timeout` is by default the client's.
+        Arguments and errors are those of `AsyncFlowy.run`. `timeout` is by default the client's.
         """
         given = RequestOptions(timeout, max_retries, retry)
         options = self._requests.api.options.for_call(given)
@@ -59,8 +59,8 @@ class FlowyRuns:
         return await self._requests.get_run(check_id(run_id, "run_id"), options=options)
 
     async def wait(self, run_id: str, *, timeout: float | None = DEFAULT_WAIT) -> FlowyRun:
-        """Wait for a run to be over, however it ends. It is polled at once, and then every few
-        seconds, less often when it takes long or when few requests are left.
+        """Wait until a run is over, whether it succeeds or fails. The client polls it at once, and
+        then every few seconds, or less often if it takes long or few requests are left.
 
         Args:
             timeout: seconds; None for no limit.

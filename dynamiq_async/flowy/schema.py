@@ -1,7 +1,7 @@
-"""Flowy's apps: what they take and make, as plain data, and inputs compared with it.
+"""Flowy's apps: their inputs and outputs as plain data, and the check of a run's inputs.
 
-The fields are documented by the vendor. Every field has a default, and every list of values is
-open: what the service adds later, or leaves out, does not keep the rest from a caller.
+The vendor documents the fields. Every field has a default, and every list of values is open. So
+a caller gets the rest even if the service adds or leaves out a field or a value.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 InputsForm = Literal["auto", "array", "map"]
-"""The body of a start. The vendor documents two, and not which of them a server takes:
+"""The form of the request that starts a run. The vendor documents two forms, but not which one
+a server accepts:
 
-- an `array` of entries, in which `node_id` is an input's name, or the node id where it has none;
+- an `array` of entries, in which `node_id` is an input's name, or the node id if it has no name;
 - a `map` by node id.
 
-`auto` is our guess: the array for an app whose inputs have names, the map for any other.
+`auto` is our guess: the array for an app whose inputs have names, the map for any other app.
 """
 
 _MEDIA = {"image_url": "an image", "video_url": "a video", "audio_url": "an audio file"}
@@ -33,7 +34,7 @@ _GAP = re.compile(r"[^0-9a-z]+")
 
 
 class Named(Protocol):
-    """What a node of an app is called by."""
+    """The names of a node of an app."""
 
     @property
     def node_id(self) -> str: ...
@@ -48,10 +49,10 @@ T = TypeVar("T", bound=Struct)
 
 
 def find_named(things: Iterable[N], wanted: str) -> list[N]:
-    """Those with this node id, else with this name, else with this label in whatever case.
+    """Those with this node id, else with this name, else with this label in any case.
 
-    A label in kebab case counts as the name that it becomes (documented), since what a run made
-    comes without its label.
+    A label in kebab case also counts as the name (documented), because a run's outputs come without
+    their labels.
     """
     things, wanted = list(things), str(wanted)
     label = wanted.strip().casefold()
@@ -68,7 +69,7 @@ def _kebab(label: str) -> str:
 
 
 class FlowyArity(Struct, frozen=True, kw_only=True):
-    """How few and how many values a variable input takes; None for no such limit."""
+    """The least and the most values of a variable input; None for no limit."""
 
     min: int | None = None
     max: int | None = None
@@ -79,7 +80,7 @@ class FlowyArity(Struct, frozen=True, kw_only=True):
         return f"{self.min or 0} to {self.max} values"
 
     def takes(self, count: int) -> bool:
-        """Whether so many values are neither too few nor too many."""
+        """Whether this number of values is within the limits."""
         return (self.min or 0) <= count and (self.max is None or count <= self.max)
 
 
@@ -88,11 +89,12 @@ class FlowyInput(Struct, frozen=True, kw_only=True, rename="camel"):
 
     Attributes:
         node_id: the node that takes it.
-        name: what its value is sent under, where it has one: the title in kebab case (documented).
+        name: the name for its value in requests, if it has one: the title in kebab case
+            (documented).
         label: its name for people.
-        kind: `text`, `image_url`, `video_url`, `audio_url`, or one added since.
+        kind: `text`, `image_url`, `video_url`, `audio_url`, or one that was added later.
         required: whether a run needs it.
-        arity: how many values it takes, where it takes several: they are given as a list.
+        arity: how many values it takes, if it takes several. They are given as a list.
     """
 
     node_id: str = ""
@@ -113,11 +115,11 @@ class FlowyInput(Struct, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def may_be_empty(self) -> bool:
-        """Whether an empty list is as good as nothing, rather than too few values."""
+        """Whether an empty list counts as no value, rather than as too few values."""
         return self.arity is not None and not self.arity.min
 
     def complaint(self, value: Any) -> str | None:
-        """What is wrong with a value of this input, as far as its kind tells; None for nothing."""
+        """What is wrong with a value of this input, judging by its kind; None if nothing is."""
         values = value if isinstance(value, list) else [value]
         if self.arity is None:
             if isinstance(value, list):
@@ -137,8 +139,8 @@ class FlowyInput(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class FlowyOutputSpec(Struct, frozen=True, kw_only=True, rename="camel"):
-    """An output of an app. `output_type` is `image`, `video`, `audio`, `text`, `flam`, or one added
-    since."""
+    """An output of an app. `output_type` is `image`, `video`, `audio`, `text`, `flam`, or one that
+    was added later."""
 
     node_id: str = ""
     name: str | None = None
@@ -150,7 +152,7 @@ class FlowyApp(Struct, frozen=True, kw_only=True, rename="camel"):
     """An app.
 
     Attributes:
-        inputs, outputs: what it takes and makes; None where the response had none, as in a list.
+        inputs, outputs: its inputs and outputs; None if the response had none, as in a list.
     """
 
     id: str | None = None
@@ -169,14 +171,14 @@ class FlowyApp(Struct, frozen=True, kw_only=True, rename="camel"):
     def fit(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """`inputs` by node ids, without those that are None.
 
-        An input may be named by its node id, by its name, or by its label in whatever case, where
-        no other has the same. One that takes several values takes a list of them, or a tuple; one
-        value alone counts as one. An app whose `inputs` are None checks nothing;
-        `flowy.apps.get()` returns one that has them.
+        Name an input by its node id, by its name, or by its label in any case, if no other input
+        has the same label. An input for several values takes a list or a tuple. A single value
+        counts as a list of one. An app whose `inputs` are None checks nothing. `flowy.apps.get()`
+        returns an app with its inputs.
 
         Raises:
             InvalidArgumentError: an input is unknown, missing, named twice, of the wrong kind, or
-                has too few or too many values; the message lists what the app takes.
+                has too few or too many values. The message lists the app's inputs.
         """
         given = {
             name: list(value) if isinstance(value, tuple) else value
@@ -216,7 +218,7 @@ class FlowyApp(Struct, frozen=True, kw_only=True, rename="camel"):
         """The body that starts a run with `inputs`, which `fit` returned."""
         specs = self.inputs
         if specs is not None and not specs and not inputs:
-            return {}  # documented: an app without inputs needs none, in whichever form
+            return {}  # documented: an app without inputs needs none, in either form
         if form == "auto":
             form = "array" if any(spec.name for spec in specs or []) else "map"
         if form == "map":
@@ -224,8 +226,8 @@ class FlowyApp(Struct, frozen=True, kw_only=True, rename="camel"):
         return {"inputs": [self._entry(node, value) for node, value in inputs.items()]}
 
     def _entry(self, node: str, value: Any) -> dict[str, Any]:
-        """An entry of the array. Where the kind of the input is not known, a URL is taken for one
-        that leads to media (our guess)."""
+        """An entry of the array. If the kind of the input is not known, a URL is assumed to lead to
+        media (our guess)."""
         found = find_named(self.inputs or [], node)
         kind = found[0].kind if found else None
         values = value if isinstance(value, list) else [value]
@@ -238,9 +240,9 @@ class FlowyApp(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def app_of(data: Raw) -> FlowyApp:
-    """An app as it came, without the fields that are of an unforeseen type.
+    """An app as it came, without fields of an unexpected type.
 
-    Raises one of `_json.DECODE_ERRORS` when it is no object.
+    Raises one of `_json.DECODE_ERRORS` if it is not an object.
     """
     try:
         return _json.decode_with(_decode_app, data)
@@ -265,7 +267,7 @@ def _input_of(content: dict[str, Any], type: type[FlowyInput]) -> FlowyInput:
 def items_of(
     content: Any, type: type[T], read: Callable[[dict[str, Any], type[T]], T] = _json.fitting
 ) -> list[T] | None:
-    """The objects of a list, without their fields that are of an unforeseen type."""
+    """The objects of a list, without fields of an unexpected type."""
     if not isinstance(content, list):
         return None
     return [read(item, type) for item in content if isinstance(item, dict)]

@@ -1,5 +1,5 @@
-"""What lets an App be called from programs of other kinds. Each needs an extra of its own.
+"""Calls Apps from other kinds of programs.
 
-`shard` knows no engine. `ray` is for Ray Core and Ray Data, and `mcp` serves Apps as tools. Each
-imports its library with its first use.
+`shard` works with any engine. `ray` is for Ray Core and Ray Data, and `mcp` serves Apps as tools.
+These two need an extra each, and import its library when first used.
 """

@@ -1,9 +1,9 @@
 """Apps on Ray: `AppBatches` for Ray Data, `shard_actor` for Ray Core, and one rate for all workers.
 
-Ray starts a worker again that died, and then runs again what the worker had. With the runs of
-a `job=`, nothing that began is begun twice, and each row comes out once.
+Ray restarts a worker that died, and repeats its work. With the runs of a `job=`, a call that began
+is not begun again, and each row comes out once.
 
-Tested with Ray 2.60, in .ci/engines. It comes with the extra `ray`.
+Tested with Ray 2.60, in .ci/engines. It needs the extra `ray`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _ray() -> Any:
 
 
 class AppBatches:
-    """What `map_batches` of Ray Data calls: a batch of rows in, one of results out.
+    """A class for `map_batches` of Ray Data: a batch of rows in, a batch of results out.
 
         shard = AppShard("my-app.apps…", job="nightly-2026-11-28", key="id")
         results = dataset.map_batches(
@@ -49,8 +49,8 @@ class AppBatches:
         )
 
     The results have the columns `key` (as text), `ok`, `output` (as JSON), `error` and `run_id`.
-    A batch of some hundred rows keeps its worker busy; by default Ray Data hands out four at
-    a time to each.
+    A batch of some hundred rows keeps its worker busy. By default, Ray Data gives each worker four
+    batches at a time.
 
     Args:
         shard: what to do with the rows.
@@ -62,20 +62,21 @@ class AppBatches:
     async def __call__(self, batch: Any) -> AsyncGenerator[Any, None]:
         """The results of a batch, as one batch."""
         rows = await self._shard.batch(rows_of_columns(batch))
-        pyarrow = import_module("pyarrow")  # which Ray Data brings
+        pyarrow = import_module("pyarrow")  # Ray Data depends on it
         text, truth = pyarrow.string(), pyarrow.bool_()
         types = [(name, truth if name == "ok" else text) for name in COLUMNS]
         yield pyarrow.table(columns_of_rows(rows), schema=pyarrow.schema(types))
 
 
 class _ShardActor:
-    """Runs parts of a job, one after the other or several at a time."""
+    """Runs parts of a job, one after another or several at a time."""
 
     def __init__(self, shard: AppShard) -> None:
         self._shard = shard
 
     async def run(self, rows: Any) -> AsyncGenerator[dict[str, Any], None]:
-        """The rows of the results, in the order of the rows: what Ray replays by position."""
+        """The rows of the results, in the order of the input rows, because Ray replays by
+        position."""
         async for row in self._shard.run(rows):
             yield row
 
@@ -87,11 +88,11 @@ def shard_actor(shard: AppShard, **options: Any) -> Any:
         async for row in actor.run.remote(rows):
             print(await row)
 
-    One that dies is started again, and what it was doing with it: that is safe by the job.
+    Ray restarts an actor that dies, and repeats its tasks. The job makes that safe.
 
     Args:
         shard: what to do with the rows.
-        options: of the actor, in place of `max_restarts=-1` and `max_task_retries=-1`.
+        options: options of the actor, in place of `max_restarts=-1` and `max_task_retries=-1`.
 
     Raises:
         MissingExtraError: the extra `ray` is not installed.
@@ -114,7 +115,7 @@ class SharedRate:
     """One rate for all workers of a cluster, from `shared_rate`: the `rate=` of an `AppShard`."""
 
     def __init__(self, actor: Any) -> None:
-        self._actor = actor  # who holds it keeps it alive
+        self._actor = actor  # this reference keeps the actor alive
 
     async def lease(self) -> Lease:
         """A portion, from the actor."""
@@ -125,12 +126,12 @@ def shared_rate(name: str, rate: float | str) -> SharedRate:
     """One rate for all workers: a named actor that hands out portions of about a second each.
 
     Args:
-        name: of the actor. One that is there already is used, with the rate that it has. It ends
-            with the program that made it.
-        rate: how many inputs are begun, at most: a number a second, or such as "60/m".
+        name: the actor's name. If the actor exists, it is used with its own rate. It ends with the
+            program that made it.
+        rate: the most inputs to begin: a number per second, or a text such as "60/m".
 
     Raises:
-        InvalidArgumentError: the rate is none.
+        InvalidArgumentError: the rate is not valid.
         MissingExtraError: the extra `ray` is not installed.
     """
     TokenBucket(rate)

@@ -1,9 +1,9 @@
-"""A part of a job on some machine, for any engine: rows in, rows out, in their order.
+"""A part of a job on one machine, for any engine: rows in, rows out, in the same order.
 
-Engines run things twice: a worker that dies is started again, one that seems dead runs on beside
-its successor, and a retried generator is replayed by position. So a shard makes its calls as the
-runs of a `job=`, of which one counts for each key, and hands its rows out in the order of those
-that it was given.
+Engines may run a task twice: they restart a worker that dies, a worker that seems dead may run on
+beside its successor, and they replay a retried generator by position. So a shard makes its calls as
+the runs of a `job=`, of which one counts for each key. It yields its rows in the order of its
+inputs.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from dynamiq_async.batch.models import Key, MapResult
 
 COLUMNS = ("key", "ok", "output", "error", "run_id")
-"""What a row that comes out has. The output is JSON, the error a message; one of them is None."""
+"""The columns of an output row. The output is JSON, the error a message; one of them is None."""
 
 PORTION_SECONDS = 1.0
-"""A portion of a shared rate is for about so long, so that few calls wait for one."""
+"""About how many seconds a portion of a shared rate covers, so that few calls wait for one."""
 
-_ROUNDING = 1e-6  # of a token: sums of times are not exact
+_ROUNDING = 1e-6  # in tokens, since sums of times are not exact
 
 Row = dict[str, Any]
 
@@ -39,8 +39,8 @@ class Lease(NamedTuple):
     """A portion of a rate.
 
     Attributes:
-        tokens: how many inputs may be begun.
-        wait: seconds until it is worth asking again, where there are no tokens.
+        tokens: how many inputs may begin.
+        wait: if there are no tokens, seconds until it makes sense to ask again.
     """
 
     tokens: int
@@ -48,22 +48,22 @@ class Lease(NamedTuple):
 
 
 class RateSource(Protocol):
-    """Where a shard gets portions of a rate that it shares with others. It can be pickled."""
+    """The source of a shard's portions of a rate that it shares with others. It can be pickled."""
 
     async def lease(self) -> Lease:
-        """Some of the tokens that are there."""
+        """Some of the available tokens."""
 
 
 class TokenBucket:
-    """A rate, handed out in portions: as many tokens as the time since the last one is worth, up to
-    a portion.
+    """A rate that is given out in portions. The tokens of a portion depend on the time since the
+    last one, up to a limit.
 
     Args:
-        rate: a number a second, or such as "60/m".
-        seconds: how much of it may be handed out at once.
+        rate: a number per second, or a text such as "60/m".
+        seconds: the limit of a portion, as seconds of the rate.
 
     Raises:
-        InvalidArgumentError: the rate is none.
+        InvalidArgumentError: the rate is not valid.
     """
 
     def __init__(self, rate: float | str, *, seconds: float = PORTION_SECONDS) -> None:
@@ -73,7 +73,7 @@ class TokenBucket:
         self._at: float | None = None
 
     def lease(self, now: float) -> Lease:
-        """Take a portion at this time, in seconds of a clock that never goes back."""
+        """Take a portion at this time, in seconds of a monotonic clock."""
         if self._at is not None:
             self._tokens = min(self._most, self._tokens + (now - self._at) / self._interval)
         self._at = now
@@ -83,22 +83,22 @@ class TokenBucket:
 
 
 class _Keyed(dict[str, Any]):
-    """What is sent of a row, and the whole row."""
+    """The input that is sent for a row, and the whole row."""
 
     whole: Mapping[str, Any]
 
 
 class AppShard:
-    """A part of a job. It can be pickled; its client is made where it is used.
+    """A part of a job. It can be pickled. Each machine makes its own client.
 
     Args:
-        app: the App's hostname or URL, whose access key is then `DYNAMIQ_ACCESS_KEY` of the
-            machine that calls it; or a function, known to all machines, that makes the client.
-            No key is an argument, because what an engine pickles it also stores.
+        app: the App's hostname or URL. The access key then comes from `DYNAMIQ_ACCESS_KEY` on the
+            machine that makes the calls. Or a function that makes the client, which all machines
+            can import. The key cannot be an argument, because engines store what they pickle.
         job: the name of the whole job; see `AsyncApp.map`.
         key: the field of a row that is its key.
-        input: the fields of a row that are sent; None for all.
-        rate: where the portions of a rate come from that all workers share, in inputs begun.
+        input: the fields of a row to send; None for all.
+        rate: the source of portions of a rate that all workers share. It limits the inputs begun.
         options: other arguments of `AsyncApp.map`, such as `concurrency`, `settle` or `timeout`.
 
     Raises:
@@ -144,12 +144,12 @@ class AppShard:
             await client.aclose()
 
     async def run(self, rows: Any) -> AsyncGenerator[Row, None]:
-        """The rows of the results, in the order of the rows given, as they come.
+        """The rows of the results, in the order of the input rows, as soon as they are ready.
 
         Args:
-            rows: any rows as mappings, or a frame.
+            rows: rows as mappings, or a frame.
 
-        Raises what reading from `AsyncApp.map` raises; a row's own failure is its `error`.
+        Raises what reading from `AsyncApp.map` raises. The failure of a single row is its `error`.
         """
         inputs = self._inputs(FrameRows(rows) if is_frame(rows) else rows)
         results = self._ready().map(inputs, key=self._key_of, **self._options)
@@ -158,11 +158,12 @@ class AppShard:
                 yield row_of(result)
 
     async def batch(self, rows: Any) -> list[Row]:
-        """The same, all of them at once."""
+        """Like `run`, but return all rows in a list."""
         return [row async for row in self.run(rows)]
 
     def work(self, rows: Any) -> list[Row]:
-        """The same, for engines whose workers are not async. Not within an event loop."""
+        """Like `batch`, for engines whose workers are not async. Do not call it in an event
+        loop."""
 
         async def work() -> list[Row]:
             async with copy(self) as own:  # of this thread alone
@@ -171,7 +172,7 @@ class AppShard:
         return asyncio.run(work())
 
     def _ready(self) -> AsyncApp:
-        """A client of this event loop."""
+        """The client for this event loop."""
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
             self._client = AsyncApp(self._app) if isinstance(self._app, str) else self._app()
@@ -188,7 +189,7 @@ class AppShard:
         return key
 
     async def _inputs(self, rows: Iterable[Mapping[str, Any]]) -> AsyncIterator[_Keyed]:
-        """What is sent of the rows, each when the rate lets it begin."""
+        """The inputs to send for the rows. Each comes when the rate allows it to begin."""
         tokens = 0
         for row in rows:
             while self._rate is not None and tokens < 1:
@@ -210,7 +211,7 @@ def row_of(result: MapResult[Any]) -> Row:
 
 
 def rows_of_columns(batch: Any) -> list[Row]:
-    """The rows of a batch of an engine: of a frame, or of a mapping of columns."""
+    """The rows of an engine's batch, which is a frame or a mapping of columns."""
     if is_frame(batch):
         return list(FrameRows(batch))
     columns = [each.tolist() if hasattr(each, "tolist") else each for each in batch.values()]
@@ -218,6 +219,6 @@ def rows_of_columns(batch: Any) -> list[Row]:
 
 
 def columns_of_rows(rows: Iterable[Row]) -> dict[str, list[Any]]:
-    """The columns of rows that came out. Keys are texts there, so that a column has one type."""
+    """The columns of output rows. Keys become texts, so that the column has one type."""
     found = [{**row, "key": str(row["key"])} for row in rows]
     return {name: [row[name] for row in found] for name in COLUMNS}

@@ -1,5 +1,5 @@
-"""`AsyncManagement`: the deployed Apps, and a client for one of them by its name or id; what their
-calls have made, said and cost; and the projects that they are in.
+"""`AsyncManagement`: finds deployed Apps by name or id and makes clients for them; shows the
+traces, conversations and artifacts of their calls; and lists projects.
 
 The wire facts and their sources are in docs/contract.md.
 """

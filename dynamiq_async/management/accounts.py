@@ -1,4 +1,4 @@
-"""Who the token belongs to, and which organisations and projects it reaches.
+"""The token's owner, and the organisations and projects that the token can access.
 
 The fields were seen in the vendor's command line.
 """
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from dynamiq_async._http.paging import Pages
 
 _SHOWN_ORGS = 5
-_SHOWN_PROJECTS = 8  # in the message that no project is set
+_SHOWN_PROJECTS = 8  # how many the message that no project is set lists
 
 
 class User(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
-    """Whom a token belongs to."""
+    """The user that a token belongs to."""
 
     id: str | None = None
     email: str | None = None
@@ -47,7 +47,7 @@ class Org(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
 
 
 class Project(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
-    """A project. `org_id` is the organisation that it belongs to."""
+    """A project. `org_id` is the id of its organisation."""
 
     id: str | None = None
     name: str | None = None
@@ -58,21 +58,21 @@ _read_user, _read_org, _read_project = reader(User), reader(Org), reader(Project
 
 
 async def fetch_user(api: Api, **options: Unpack[CallOptions]) -> User:
-    """Whom the token belongs to. See `AsyncManagement.me`."""
+    """The user that the token belongs to. See `AsyncManagement.me`."""
     return await fetch_one(api, ("v1", "me"), _read_user, "user", **options)
 
 
 class Orgs:
-    """The organisations that the token reaches, as `management.orgs`."""
+    """The organisations that the token can access, as `management.orgs`."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
 
     def list(self, **options: Unpack[ListOptions]) -> Pages[Org]:
-        """The organisations: await it for a page, iterate it for all.
+        """The organisations. Await the result for one page, or iterate it for all.
 
         Args:
-            options: the arguments of every list here, as `ListOptions` says.
+            options: the arguments that all lists share; see `ListOptions`.
         """
         return pages_of(self._api, ("v1", "orgs"), _read_org, "organisation", **options)
 
@@ -80,16 +80,16 @@ class Orgs:
         """The organisation with an id.
 
         Raises:
-            NotFoundError, PermissionDeniedError: there is none, or the token does not reach it.
+            NotFoundError, PermissionDeniedError: there is none, or the token has no access to it.
 
-        And what else `AsyncApp.invoke` raises.
+        And what `AsyncApp.invoke` raises.
         """
         path = ("v1", "orgs", check_id(org_id, "org_id"))
         return await fetch_one(self._api, path, _read_org, "organisation", **options)
 
 
 class Projects:
-    """The projects that the token reaches, as `management.projects`."""
+    """The projects that the token can access, as `management.projects`."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -97,11 +97,12 @@ class Projects:
     def list(
         self, *, org_id: str | UUID | None = None, **options: Unpack[ListOptions]
     ) -> Pages[Project]:
-        """An organisation's projects: await it for a page, iterate it for all.
+        """An organisation's projects. Await the result for one page, or iterate it for all.
 
         Args:
-            org_id: by default from `DYNAMIQ_ORG_ID`, then that of the vendor's command line.
-            options: the arguments of every list here, as `ListOptions` says.
+            org_id: by default from `DYNAMIQ_ORG_ID`, then from the settings of the vendor's command
+                line.
+            options: the arguments that all lists share; see `ListOptions`.
 
         Raises:
             InvalidArgumentError: an argument cannot be used, or there is no organisation.
@@ -120,16 +121,16 @@ class Projects:
         """The project with an id.
 
         Raises:
-            NotFoundError, PermissionDeniedError: there is none, or the token does not reach it.
+            NotFoundError, PermissionDeniedError: there is none, or the token has no access to it.
 
-        And what else `AsyncApp.invoke` raises.
+        And what `AsyncApp.invoke` raises.
         """
         path = ("v1", "projects", check_id(project_id, "project_id"))
         return await fetch_one(self._api, path, _read_project, "project", **options)
 
 
 async def no_project_error(api: Api) -> errors.InvalidArgumentError:
-    """The error that no project is set, which says which there are as far as the token can tell."""
+    """The error that no project is set. It lists the projects that the token can access."""
     try:
         found = await _some_projects(api)
     except errors.DynamiqError as error:

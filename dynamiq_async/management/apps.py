@@ -35,20 +35,21 @@ class Apps:
         sort: str | None = None,
         **options: Unpack[ListOptions],
     ) -> Pages[App]:
-        """A project's Apps, by name: await it for a page, iterate it for all.
+        """A project's Apps, by name. Await the result for one page, or iterate it for all.
 
         Args:
             project_id: by default the client's.
-            archived: only archived Apps, or only others. The parameter is documented, its meaning
-                is our guess.
-            include_archived: archived Apps too, which are left out by default (the same).
+            archived: True lists only archived Apps, False only other Apps. The parameter is
+                documented, but its meaning is our guess.
+            include_archived: also list archived Apps, which are left out by default. Here, too, the
+                meaning is our guess.
             workflow_id: only Apps that were deployed from this workflow.
             sort: fields separated by commas, `-` for descending, such as `-created_at`.
-            options: the arguments of every list here, as `ListOptions` says.
+            options: the arguments that all lists share; see `ListOptions`.
 
         Raises:
-            InvalidArgumentError: an argument cannot be used. Where there is no project, awaiting
-                and iterating raise it, and it says which projects there are.
+            InvalidArgumentError: an argument cannot be used. Without a project, awaiting and
+                iterating raise it, and it lists the projects.
         """
         project = project_id if project_id is not None else self._find_project()
         query = {

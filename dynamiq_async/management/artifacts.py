@@ -1,4 +1,4 @@
-"""`management.artifacts`: the files that a run has made, and how they are downloaded."""
+"""`management.artifacts`: lists and downloads the files that a run has made."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Artifact(_json.KeepsRaw, Struct, frozen=True, kw_only=True, dict=True):
     """A file that a run has made (documented by the vendor).
 
     Attributes:
-        type: `file`, or one added since.
-        download_url: a link to its content at another host. It is signed, and works briefly: who
-            has it can download the file, so no repr shows its query.
+        type: `file`, or one that was added later.
+        download_url: a link to its content at another host. It is signed, and works for a short
+            time. Anybody who has it can download the file, so no repr shows its query.
         size: in bytes.
         saved_at: an RFC 3339 text.
     """
@@ -64,27 +64,27 @@ class Artifact(_json.KeepsRaw, Struct, frozen=True, kw_only=True, dict=True):
     ) -> Path:
         """Write the content to a file, as it arrives.
 
-        It is written under another name in the same folder and renamed when it is whole; whatever
-        goes wrong, nothing of it is left. The token is never sent to the link's host. Where the
-        link has expired, the artifacts are listed once more for a fresh one.
+        The content is written under a temporary name in the same folder, and renamed when it is
+        complete. If anything goes wrong, no file is left. The token is never sent to the link's
+        host. If the link has expired, the client lists the artifacts again for a fresh link.
 
         Args:
-            path: the file, which is replaced if it is there; or a folder, in which the file is
-                named after the artifact and gets a number where there is such a file.
-            max_bytes: the most that is downloaded.
-            timeout: seconds for all of it; None for no limit.
-            progress: called as `progress(received, size)`, in bytes, after each piece; the size is
-                None where it is not known.
+            path: the file, which is replaced if it exists; or a folder, in which the file is named
+                after the artifact, with a number if that name exists.
+            max_bytes: the most bytes to download.
+            timeout: seconds for the whole download; None for no limit.
+            progress: called as `progress(received, size)`, in bytes, after each piece. The size is
+                None if it is not known.
 
         Returns:
             The file's path.
 
         Raises:
             InvalidArgumentError: an argument cannot be used.
-            ResponseTooLargeError: there is more than `max_bytes`.
+            ResponseTooLargeError: the content is larger than `max_bytes`.
             PermissionDeniedError, NotFoundError, GoneError, APIStatusError: the link has expired,
                 or the host refuses it.
-            APIConnectionError, APITimeoutError: the content did not arrive whole.
+            APIConnectionError, APITimeoutError: the content did not arrive completely.
             OutputMissingError: there is no link.
             OSError: the file cannot be written.
         """
@@ -128,7 +128,7 @@ class Artifacts:
     def list(
         self, app: App | str | UUID, run_id: str | UUID, **options: Unpack[ListOptions]
     ) -> Pages[Artifact]:
-        """The files that a run has made: await it for a page, iterate it for all.
+        """The files that a run has made. Await the result for one page, or iterate it for all.
 
             async for artifact in management.artifacts.list(run.app_id, run.id):
                 await artifact.save("reports/")
@@ -136,7 +136,7 @@ class Artifacts:
         Args:
             app: the App or its id, such as the run's `app_id`.
             run_id: the run's id.
-            options: the arguments of every list here, as `ListOptions` says.
+            options: the arguments that all lists share; see `ListOptions`.
 
         Raises:
             InvalidArgumentError: an argument cannot be used. Awaiting and iterating raise what
@@ -190,7 +190,7 @@ class _Loader(Loader[Artifact]):
         )
 
     async def _fresh_link(self, artifact: Artifact, timeout: float | None) -> str | None:
-        """Another link to the same content, if the service gives one by now."""
+        """A fresh link to the same content, if the service returns one."""
         listed = pages_of(
             self._api,
             self._path,
@@ -205,5 +205,5 @@ class _Loader(Loader[Artifact]):
                     if other.id == artifact.id and other.download_url != artifact.download_url:
                         return other.download_url
         except DynamiqError:
-            return None  # the caller's error is that the link has expired
+            return None  # the caller gets the error that the link has expired
         return None

@@ -1,9 +1,9 @@
-"""`AsyncManagement`: the deployed Apps, and a client for one of them by its name or id.
+"""`AsyncManagement`: finds deployed Apps, and makes clients for them by name or id.
 
-Beside arguments, its settings are those of the vendor's own command line, so that users of that
+Besides arguments, it reads the settings of the vendor's own command line, so that users of that
 need no others: environment variables, then the files `config.json` and `credentials.json` in
-`$XDG_CONFIG_HOME/dynamiq`. The management API's token is sent to that API alone: an App is called
-with an Access Key.
+`$XDG_CONFIG_HOME/dynamiq`. The management API's token is sent only to that API. Calls to an App use
+an Access Key.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ E = TypeVar("E")
 DEFAULT_URL = "https://api.getdynamiq.ai"
 
 DEFAULT_TIMEOUT = Timeout(first_byte=30.0, idle=30.0)
-"""No workflow runs here, so silence means trouble. The vendor's command line waits as long."""
+"""The time limit, in seconds. No workflow runs here, so silence means trouble. The vendor's
+command line waits as long."""
 
 
 class AsyncManagement(DownloadingClient):
@@ -64,13 +65,13 @@ class AsyncManagement(DownloadingClient):
         base_url: by default from `DYNAMIQ_API_BASE_URL` or `DYNAMIQ_API_HOST`, then `api_host` in
             `credentials.json`, then the vendor's own. `https` is assumed.
         token: by default from `DYNAMIQ_API_TOKEN` or `DYNAMIQ_API_KEY`, then `api_key` in
-            `credentials.json`; False to send none, as behind a proxy that adds it.
+            `credentials.json`. False sends none, such as behind a proxy that adds it.
         project_id: the project whose Apps are listed; by default from `DYNAMIQ_PROJECT_ID`, then
             `project_id` in `config.json`.
         max_downloads: how many artifacts are downloaded at once. Downloads use neither the token
             nor the headers nor the `session` of this client, but its `transport`.
 
-    The other arguments are those of `AsyncApp`, but a response is waited for 30 s by default.
+    The other arguments are those of `AsyncApp`. By default, the client waits 30 s for a response.
 
     Raises:
         InvalidArgumentError: an argument or a file that is needed cannot be used.
@@ -113,7 +114,7 @@ class AsyncManagement(DownloadingClient):
 
     @property
     def traces(self) -> Traces:
-        """What calls of Apps were given, how they ended, and what they cost."""
+        """The traces of calls: their inputs, outcomes and costs."""
         return Traces(self._api)
 
     @property
@@ -123,24 +124,24 @@ class AsyncManagement(DownloadingClient):
 
     @property
     def orgs(self) -> Orgs:
-        """The organisations that the token reaches."""
+        """The organisations that the token can access."""
         return Orgs(self._api)
 
     @property
     def projects(self) -> Projects:
-        """The projects that the token reaches."""
+        """The projects that the token can access."""
         return Projects(self._api)
 
     async def me(self, **options: Unpack[CallOptions]) -> User:
-        """Whom the token belongs to.
+        """The user that the token belongs to.
 
         Args:
             options: `timeout` and `max_retries`, instead of the client's.
 
         Raises:
             AuthenticationError: the token is not accepted.
-            PermissionDeniedError: the token is good and belongs to no user, as that of a service
-                account (seen in the vendor's command line).
+            PermissionDeniedError: the token is valid, but belongs to no user, such as the token of
+                a service account (seen in the vendor's command line).
 
         And what else `AsyncApp.invoke` raises.
         """
@@ -182,22 +183,22 @@ class AsyncManagement(DownloadingClient):
                 async for event in events:
                     print(event.text, end="")
 
-        It ends where HTTP says that the body is whole, or at an event that `is_final`, as a
-        `RunEvent` may be (the vendor says that messages of conversations have the envelope of run
-        events, and not which of them is the last). `with_options` has the time limits of one
-        stream: by default a silence of 30 s ends it.
+        The stream ends when the HTTP body is complete, or at an event that `is_final`, as
+        a `RunEvent` may be (the vendor documents that messages of conversations look like run
+        events, but not which one is the last). Set the time limits of one stream by
+        `with_options`. By default, a silence of 30 s ends the stream.
 
         Args:
             method, segments, query, body, retry: as for `request`.
-            event_type: what to decode the data of each event to; any type that msgspec knows. By
-                default events are `ServerSentEvent`s, whose data is a text.
+            event_type: the type to decode each event's data to; any type that msgspec knows. By
+                default, events are `ServerSentEvent`s, whose data is a text.
 
         Raises:
-            InvalidArgumentError: an argument cannot be used; nothing was sent.
+            InvalidArgumentError: an argument cannot be used. Nothing was sent.
 
-        Iterating raises StreamInterruptedError where the body is not whole or has no event,
-        ContentTypeError where it is no event stream, EventDecodeError where an event does not fit
-        the type, and what `request` raises.
+        Iterating raises StreamInterruptedError if the body is not complete or has no event,
+        ContentTypeError if it is not an event stream, EventDecodeError if an event does not fit the
+        type, and what `request` raises.
         """
         request = request_of(
             self._api, method, segments, query=query, body=body, retry=retry, stream=True
@@ -227,13 +228,13 @@ class AsyncManagement(DownloadingClient):
         """The App with an id, a name or a hostname.
 
         Args:
-            app: its id (a UUID), its name, or its hostname or URL. Where no name is equal, the case
-                does not matter.
-            project_id: where it is looked for, unless by its id; by default the client's project.
+            app: its id (a UUID), its name, or its hostname or URL. If no name is equal, upper and
+                lower case do not matter.
+            project_id: the project to search, except for an id; by default the client's project.
 
         Raises:
-            InvalidArgumentError: no App, or more than one, has that name; the message says which
-                there are. Or there is no project; the message says which there are.
+            InvalidArgumentError: no App, or more than one, has that name, and the message lists the
+                Apps. Or no project is set, and the message lists the projects.
             NotFoundError: no App has that id.
 
         And what else `apps.list` raises.
@@ -259,19 +260,19 @@ class AsyncManagement(DownloadingClient):
         """A client for an App: `async with management.open(…) as app:`, or await it and close the
         client yourself.
 
-        The App is called with an Access Key, from `access_key` or `DYNAMIQ_ACCESS_KEY`, and never
-        with this client's token; a public App needs none. `transport`, `verify`, `proxy`,
-        `trust_env` and `allow_http` are this client's unless given; a `session` is not handed on.
+        Calls to the App use an Access Key, from `access_key` or `DYNAMIQ_ACCESS_KEY`, and never
+        this client's token. A public App needs no key. `transport`, `verify`, `proxy`, `trust_env`
+        and `allow_http` are by default this client's. Its `session` is not passed on.
 
         Args:
             app: an `App`, or what `find` takes.
-            project_id: where a name is looked for; by default the client's project.
+            project_id: the project in which to search a name; by default the client's project.
             options: the arguments of `AsyncApp`.
 
         Raises:
-            InvalidArgumentError: when it is entered or awaited: the App is archived, was never
-                deployed or has a hostname that cannot be called, there is no Access Key, or the
-                one there is looks like a Personal Access Token.
+            InvalidArgumentError: on entering or awaiting: the App is archived, was never deployed
+                or has a hostname that cannot be called; or there is no Access Key, or it looks like
+                a Personal Access Token.
 
         And what `find` raises.
         """
@@ -281,7 +282,7 @@ class AsyncManagement(DownloadingClient):
         async def make() -> AsyncApp:
             found = await self.find(app, project_id=project_id)
             arguments: dict[str, Any] = {"allow_http": self._settings["allow_http"], **options}
-            # A session, and a transport of the user's, have their own ways to the network.
+            # A session, and the user's own transport, have their own network settings.
             if arguments.get("session") is None and isinstance(
                 arguments.get("transport"), str | None
             ):
@@ -295,7 +296,7 @@ class AsyncManagement(DownloadingClient):
 class Opening:
     """What `AsyncManagement.open` returns: enter it, or await it, for an `AsyncApp`.
 
-    Entering or awaiting it makes a new client. After it was left, it can be entered again.
+    Entering or awaiting it makes a new client. After leaving it, you can enter it again.
     """
 
     def __init__(self, make: Callable[[], Coroutine[Any, Any, AsyncApp]]) -> None:
@@ -307,7 +308,7 @@ class Opening:
 
     async def __aenter__(self) -> AsyncApp:
         client = await self._make()
-        if self._entered:  # on leaving, it would not be known which client to close
+        if self._entered:  # otherwise leaving could not know which client to close
             raise errors.DynamiqError("this was entered already; call open() for another client")
         self._entered.append(client)
         return client
@@ -317,7 +318,7 @@ class Opening:
 
 
 def _is_uuid(value: object) -> bool:
-    """Whether it is written as ids are. A text of 32 hexadecimal digits is a name."""
+    """Whether the text has the form of an id. 32 hexadecimal digits without dashes are a name."""
     text = str(value).lower()
     try:
         return str(UUID(text)) == text
@@ -340,10 +341,10 @@ def _access_key(given: str | Literal[False] | None, app: App) -> str | Literal[F
 
 
 def _app_url(app: App, *, allow_http: bool) -> str:
-    """The URL by which the App is called.
+    """The URL to call the App at.
 
     Raises:
-        InvalidArgumentError: it cannot be called.
+        InvalidArgumentError: the App cannot be called.
     """
     if app.is_archived:
         raise errors.InvalidArgumentError(

@@ -1,8 +1,8 @@
-"""What the parts of the management API have in common: lists in pages, and single items.
+"""Lists in pages, and single items, for all parts of the management API.
 
-Any field of an item may be missing or null, so every one has a default. Unknown fields are ignored,
-and a field of another type than expected is left out, so that neither keeps the rest from a caller;
-an item's `raw` is all that came.
+Any field of an item may be missing or null, so every field has a default. Unknown fields are
+ignored, and a field of an unexpected type is left out, so that a caller still gets the rest. An
+item's `raw` has everything that came.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
 
 MAX_PAGE_SIZE = 500
-"""The most items that the service puts on a page (seen in the vendor's library)."""
+"""The most items on a page (seen in the vendor's library)."""
 
 
 class ListOptions(CallOptions, total=False):
-    """The arguments of every list here.
+    """The arguments that all lists share.
 
     - `page`: the first page, counted from 1.
     - `page_size`: items on a page, at most 500; by default the service's choice, which is 25 (both
       seen in the vendor's library).
     - `prefetch`: while iterating, fetch the next page ahead.
     - `timeout`, `max_retries`: for each page, instead of the client's.
-    - `extra_query`: added to the query, for what is not foreseen.
+    - `extra_query`: parameters to add to the query.
     """
 
     page: int
@@ -65,9 +65,9 @@ def pages_of(
     max_retries: int | None = None,
     extra_query: Mapping[str, Any] | None = None,
 ) -> Pages[T]:
-    """A list, whose items are read by `read`. Errors call an item `what`.
+    """A list whose items `read` decodes. Errors call an item `what`.
 
-    The arguments behind `query` are those of `ListOptions`.
+    The arguments after `query` are those of `ListOptions`.
 
     Raises:
         InvalidArgumentError: one of them cannot be used.
@@ -98,7 +98,7 @@ async def fetch_one(
     timeout: TimeoutLike = UNSET,
     max_retries: int | None = None,
 ) -> T:
-    """One item, which comes with a `data` around it or, where it has an id, without."""
+    """One item. It comes within `data`, or without that if it has an id."""
     given = RequestOptions(timeout, max_retries)
     request = api.request("GET", *path, given=given)
     body: Raw = await api.fetch(request, api.options.for_call(given), Raw)
@@ -107,7 +107,7 @@ async def fetch_one(
 
 
 def reader(type: type[S]) -> Callable[[Raw], S]:
-    """What reads an item. It raises one of `_json.DECODE_ERRORS` for what is no object."""
+    """A decoder of items. It raises one of `_json.DECODE_ERRORS` for anything but an object."""
     decode = msgspec.json.Decoder(type).decode
 
     def read(data: Raw) -> S:
@@ -122,7 +122,7 @@ def reader(type: type[S]) -> Callable[[Raw], S]:
 
 
 def app_path(app: App | str | UUID) -> tuple[str, ...]:
-    """The path of an App, given by itself or its id.
+    """The path of an App, from the App or its id.
 
     Raises:
         InvalidArgumentError: the id is empty, or the App has none.

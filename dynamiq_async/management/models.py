@@ -1,8 +1,8 @@
 """The management API's Apps, as plain data.
 
-The fields are documented by the vendor. Any may be missing or null, so every one has a default.
-Unknown fields are ignored, and a field of another type than expected is left out, so that neither
-keeps the rest of an App from a caller. Times are RFC 3339 texts.
+The vendor documents the fields. Any may be missing or null, so every field has a default. Unknown
+fields are ignored, and a field of an unexpected type is left out, so that a caller still gets the
+rest. Times are RFC 3339 texts.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-_SHOWN_NAMES = 8  # in the message that no App has a name
+_SHOWN_NAMES = 8  # how many the message about an unknown name lists
 
 
 class AccessControl(Struct, frozen=True, kw_only=True):
-    """Who may call an App: `access_type` is `private` (who has an Access Key) or `public`."""
+    """Who may call an App. `access_type` is `private` (needs an Access Key) or `public`."""
 
     access_type: str | None = None
 
 
 class AppRuntime(Struct, frozen=True, kw_only=True):
-    """What an App runs on."""
+    """The runtime of an App."""
 
     id: str | None = None
     version: str | int | None = None
@@ -63,10 +63,10 @@ class App(Struct, frozen=True, kw_only=True):
     """A deployed App, as the management API describes it.
 
     Attributes:
-        hostname: where it is called, with or without `https://`; it selects the App and is stable
-            across redeployments. An App that was never deployed has none.
+        hostname: the host to call, with or without `https://`. It selects the App, and stays the
+            same across redeployments. An App that was never deployed has none.
         access_control: who may call it.
-        archived_at, archived_by: an archived App takes no calls.
+        archived_at, archived_by: set if the App is archived. Such an App accepts no calls.
     """
 
     id: str | None = None
@@ -110,9 +110,9 @@ _PARTS: Mapping[str, type[Struct]] = {
 
 
 def app_of(data: Raw) -> App:
-    """An App as it came, without the fields that are of an unforeseen type.
+    """An App as it came, without fields of an unexpected type.
 
-    Raises one of `_json.DECODE_ERRORS` when it is no object.
+    Raises one of `_json.DECODE_ERRORS` if it is not an object.
     """
     try:
         return _json.decode_with(_decode_app, data)
@@ -130,10 +130,10 @@ _decode_app = msgspec.json.Decoder(App).decode
 
 
 def choose_app(name: str, apps: Sequence[App]) -> App:
-    """The App with a name or a hostname. An archived one counts only where no other has it.
+    """The App with a name or a hostname. An archived App counts only if no other App has it.
 
     Raises:
-        InvalidArgumentError: there is none, or several; the message says which there are.
+        InvalidArgumentError: there is no such App, or more than one. The message lists the Apps.
     """
     same = [app for app in apps if name in (app.name, app.id)] or [
         app for app in apps if (app.name or "").casefold() == name.casefold()
@@ -148,7 +148,7 @@ def choose_app(name: str, apps: Sequence[App]) -> App:
             f"{', '.join(map(describe_app, candidates))}",
             argument="app",
         )
-    import difflib  # here, since most programs never need it
+    import difflib  # imported here, since most programs never need it
 
     names = sorted({app.name for app in apps if app.name and not app.is_archived})
     shown = difflib.get_close_matches(name, names, n=_SHOWN_NAMES, cutoff=0.0)
@@ -158,7 +158,7 @@ def choose_app(name: str, apps: Sequence[App]) -> App:
 
 
 def _host(text: str) -> str:
-    """A hostname or URL as it is compared: without `https://` and the slash at its end."""
+    """A hostname or URL in a form to compare: without `https://` and a slash at the end."""
     return text.rpartition("://")[2].rstrip("/").lower()
 
 

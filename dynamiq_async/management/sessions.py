@@ -1,4 +1,4 @@
-"""`management.sessions`: the conversations that an App has had, and what was said in them."""
+"""`management.sessions`: the conversations of an App, and their messages."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 class Session(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
-    """A conversation with an App. Which fields it has is not documented: all but `id` are our
-    guess, and `raw` has what came. Times are RFC 3339 texts."""
+    """A conversation with an App. Its fields are not documented: all except `id` are our guess, and
+    `raw` has everything that came. Times are RFC 3339 texts."""
 
     id: str | None = None
     user_id: str | None = None
@@ -32,7 +32,7 @@ class SessionMessage(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
     """One call of a conversation (documented by the vendor).
 
     Attributes:
-        input, output: what was said, and what the App said.
+        input, output: the message, and the App's answer.
         created_at: an RFC 3339 text.
         trace_id: the id of the call's trace, for `management.traces.get`.
     """
@@ -55,11 +55,11 @@ class Sessions:
         self._api = api
 
     def list(self, app: App | str | UUID, **options: Unpack[ListOptions]) -> Pages[Session]:
-        """An App's conversations: await it for a page, iterate it for all.
+        """An App's conversations. Await the result for one page, or iterate it for all.
 
         Args:
             app: the App or its id.
-            options: the arguments of every list here, as `ListOptions` says.
+            options: the arguments that all lists share; see `ListOptions`.
 
         Raises:
             InvalidArgumentError: an argument cannot be used. Awaiting and iterating raise what
@@ -71,11 +71,11 @@ class Sessions:
     def messages(
         self, app: App | str | UUID, session_id: str | UUID, **options: Unpack[ListOptions]
     ) -> Pages[SessionMessage]:
-        """What was said in a conversation: await it for a page, iterate it for all.
+        """The messages of a conversation. Await the result for one page, or iterate it for all.
 
         Args:
             app: the App or its id.
-            session_id: the id of the conversation, as calls are given it.
+            session_id: the id of the conversation, as passed to calls.
             options: as for `list`.
 
         Raises what `list` raises.

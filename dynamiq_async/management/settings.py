@@ -13,7 +13,8 @@ from dynamiq_async import errors
 
 
 class Setting(NamedTuple):
-    """Where the vendor's command line finds a setting; the environment wins over the file."""
+    """Where the vendor's command line finds a setting. The environment takes precedence over the
+    file."""
 
     argument: str
     variables: tuple[str, ...]
@@ -21,7 +22,7 @@ class Setting(NamedTuple):
     field: str
 
     def find(self) -> str | None:
-        """Its value, if there is one.
+        """The setting's value, if there is one.
 
         Raises:
             InvalidArgumentError: the environment has none, and the file cannot be read.
@@ -45,7 +46,7 @@ class Setting(NamedTuple):
             if value is None or isinstance(value, str):
                 return value or None
             problem = f"its {self.field} is not a string"
-        # No cause is chained, since the content that could not be decoded may hold the token.
+        # No cause is chained, since the content that could not be decoded may contain the token.
         raise errors.InvalidArgumentError(
             f"{path} cannot be used: {problem}; correct it, or set {self.variables[0]}",
             argument=self.argument,
@@ -66,6 +67,6 @@ def is_configured() -> bool:
     """Whether there is a token, in the environment or the files of the vendor's command line.
 
     Raises:
-        InvalidArgumentError: the file that may hold one cannot be read.
+        InvalidArgumentError: the file that may contain a token cannot be read.
     """
     return TOKEN.find() is not None

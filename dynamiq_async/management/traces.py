@@ -1,6 +1,6 @@
-"""`management.traces`: what calls of an App were given, how they ended, and what they cost.
+"""`management.traces`: the traces of an App's calls: their inputs, outcomes and costs.
 
-A trace is also where the result of a submitted call can be had whose callback was lost.
+If the callback of a submitted call was lost, its trace still has the result.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ _ENDED = frozenset({"succeeded", "failed", "canceled", "skipped"})
 
 
 class Trace(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
-    """One call of an App, as it was traced.
+    """The trace of one call of an App.
 
     Attributes:
-        source_id: what the trace is of.
+        source_id: the id of the traced object.
         started_at, ended_at: RFC 3339 texts.
-        status: not documented; the library's tracing has `succeeded`, `failed`, `canceled` and
+        status: not documented. The library's tracing has `succeeded`, `failed`, `canceled` and
             `skipped`.
-        input, output: what went in and came out.
+        input, output: the call's input and output.
         error: why it failed (our guess: the library's tracing has it).
-        usage: the tokens it took and what they cost, in US dollars, as far as the service tells
-            them by the library's names (our guess). `raw` has what came.
+        usage: the tokens and their cost in US dollars, if the service uses the library's names for
+            them (our guess). `raw` has everything that came.
     """
 
     id: str | None = None
@@ -65,7 +65,7 @@ class Trace(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
 
     @property
     def is_over(self) -> bool:
-        """Whether the call has ended, one way or another."""
+        """Whether the call has ended, with any outcome."""
         return self.ended_at is not None or self.status in _ENDED
 
     @property
@@ -80,7 +80,7 @@ class Trace(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
     @overload
     def unwrap(self, output_type: Any) -> Any: ...
     def unwrap(self, output_type: Any = Any) -> Any:
-        """The output of a call that came through, as `output_type`.
+        """The output of a call that succeeded, as `output_type`.
 
         Raises:
             RunFailedError, RunCanceledError: the call failed or was canceled.
@@ -108,9 +108,9 @@ _read_fields = reader(Trace)
 
 
 def trace_of(data: Raw) -> Trace:
-    """A trace as it came, without the fields that are of an unforeseen type.
+    """A trace as it came, without fields of an unexpected type.
 
-    Raises one of `_json.DECODE_ERRORS` when it is no object.
+    Raises one of `_json.DECODE_ERRORS` if it is not an object.
     """
     trace = _read_fields(data)
     usage = _total(_json.decode(data, _Usage).usage)
@@ -120,7 +120,7 @@ def trace_of(data: Raw) -> Trace:
 
 
 def _total(told: Any) -> Usage | None:
-    """The usage that is told, or the sum of several."""
+    """The usage that came, or the sum of several."""
     if not isinstance(told, list):
         return usage_of(told)
     parts = [usage for usage in map(usage_of, told) if usage is not None]
@@ -142,14 +142,14 @@ class Traces:
         status: str | Sequence[str] | None = None,
         **options: Unpack[ListOptions],
     ) -> Pages[Trace]:
-        """An App's traces: await it for a page, iterate it for all.
+        """An App's traces. Await the result for one page, or iterate it for all.
 
         Args:
             app: the App or its id.
-            since, until: only calls that started then or later, then or earlier: an RFC 3339 text,
-                or a datetime with a time zone.
-            status: one status, or several (that several can be asked for is our guess).
-            options: the arguments of every list here, as `ListOptions` says.
+            since, until: only calls that started at or after `since`, and at or before `until`: an
+                RFC 3339 text, or a datetime with a time zone.
+            status: one status, or several (our guess: the service accepts several).
+            options: the arguments that all lists share; see `ListOptions`.
 
         Raises:
             InvalidArgumentError: an argument cannot be used. Awaiting and iterating raise what
@@ -176,8 +176,9 @@ class Traces:
 
         Args:
             app: the App or its id.
-            trace: its id, or what `AsyncApp.submit` returned, or the id in that. That a submitted
-                call and its trace have one id is second-hand: a third party's client relies on it.
+            trace: its id, or what `AsyncApp.submit` returned, or the id in that. It is second-hand
+                that a submitted call and its trace have the same id: a third party's client relies
+                on it.
             options: `timeout` and `max_retries`, instead of the client's.
 
         Raises:
@@ -193,7 +194,7 @@ class Traces:
 
 
 def _time(given: datetime | str | None, argument: str) -> str | None:
-    """A time as the query has it."""
+    """A time in the form of the query."""
     if given is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""From an App to a browser: streams as the bodies of a web backend's responses.
+"""Sends an App's stream to a browser, as the body of a web backend's response.
 
     from dynamiq_async.relay import resume
     from dynamiq_async.relay.starlette import RelayResponse
@@ -7,7 +7,7 @@
     async def events(run: str, request: Request):
         return RelayResponse(resume(app.runs, run, request.headers))
 
-For pages of `useChat` (the AI SDK) or AG-UI, `chat_routes` of the adapters makes all endpoints.
+For pages with `useChat` (the AI SDK) or AG-UI, the adapters' `chat_routes` makes all endpoints.
 
 `relay` is the core, for any framework: an async iterator of bytes with a status and headers.
 `dynamiq_async.relay.starlette` (also for FastAPI), `.aiohttp` and `.asgi` send it. A format encodes
@@ -15,8 +15,8 @@ the events; `dynamiq_async.relay.formats` has the built-in ones and the base cla
 
 A relay promises:
 
-- The browser receives the end of the stream, or an error that says that it is missing. A browser
-  that reconnects to a run's stream continues where it was.
+- The browser receives the end of the stream, or an error that says that the stream is incomplete.
+  A browser that reconnects to a run's stream continues where it was.
 - The upstream is closed within a second after the browser has disconnected. There is one exception:
   if the run is to be canceled and its id is not known yet, the upstream is read for the id, for
   five seconds at most.

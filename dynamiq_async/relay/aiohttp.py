@@ -53,14 +53,15 @@ _RELAYS = web.AppKey("dynamiq_async_relays", _Relays)
 
 
 def setup(app: web.Application) -> None:
-    """Let the relays of `app` and of its sub-applications end when the server has to stop, and
-    install `error_middleware`. Call it before the application runs; a second call does nothing.
+    """End the relays of `app` and of its sub-applications when the server has to stop, and install
+    `error_middleware`. Call this before the application runs. A second call does nothing.
 
-    aiohttp waits for responses that are under way, 60 seconds by default. With this, a relay sends
-    its last frame and cancels a run that is due at once, while the clients are still open.
+    Without this, aiohttp waits for responses that are under way, 60 seconds by default. With it,
+    each relay sends its last frame at once, and cancels its run if `on_leave="cancel"`, while the
+    clients are still open.
 
     Raises:
-        RuntimeError: the application runs already.
+        RuntimeError: the application is running already.
     """
     if _RELAYS not in app:
         relays = app[_RELAYS] = _Relays()
@@ -97,7 +98,7 @@ async def relay_response(
         except StreamClosedError:
             if not body.must_break or request.transport is None:
                 raise
-            request.transport.close()  # behind what was written, and without the body's end
+            request.transport.close()  # after the written pieces, and without the body's end
             return
         await _there(response.write_eof())
 

@@ -52,7 +52,7 @@ async def respond(
     async def put(message: Message) -> None:
         try:
             await send(message)
-        except OSError as error:  # by ASGI 2.4, servers report a disconnect so
+        except OSError as error:  # by ASGI 2.4, this is how servers report a disconnect
             raise LeftError from error
 
     async def sending() -> None:
@@ -70,7 +70,7 @@ async def respond(
                 log.error("a response was broken off", exc_info=error, extra=extra(error))
             rejected = await _break_off(send, error)
             if body.must_break and rejected:
-                return  # without the end of the body: uvicorn says so in one line, and closes
+                return  # without the body's end: uvicorn logs one line and closes
             raise
         await put(_piece(b"", more=False))
 
@@ -90,8 +90,8 @@ async def _break_off(send: Send, error: Exception) -> bool:
 
     In ASGI only an exception does that, but Starlette's `BaseHTTPMiddleware` ends the response
     properly before it raises one. So this sends a message that the middleware, and every server,
-    rejects as invalid. Returns whether it was rejected at once, as by a server; a middleware does
-    so later, and would take a return for the end of the response."""
+    rejects as invalid. Returns whether it was rejected at once, as a server does. A middleware
+    rejects it later, and would take a return for the end of the response."""
     try:
         await send({"type": "http.response.broken_off", "error": error})
     except Exception:  # noqa: BLE001 - that was the purpose
@@ -114,7 +114,7 @@ def _start(body: Relay, scope: MutableMapping[str, Any], headers: RawHeaders) ->
 
 
 def _stays(scope: MutableMapping[str, Any]) -> bool:
-    """Whether the connection stays open for further requests and a header can say so."""
+    """Whether the connection stays open for further requests, and a header can say so."""
     asked = [value.lower() for name, value in scope["headers"] if name == b"connection"]
     return scope.get("http_version", "1.1") == "1.1" and b"close" not in asked
 

@@ -1,7 +1,7 @@
-"""What a page's request says, whichever frontend library wrote it: text, files, answers.
+"""The content of a page's request, from any frontend library: text, files, answers.
 
-All of it comes from a browser, so nothing in it is to be trusted: not the chat's id, which may be
-another user's, nor the history, nor the id of a question. What is read here is bounded and typed.
+All of it comes from a browser, so do not trust it: the chat's id may be another user's, and the
+history and a question's id may be made up. The readers limit sizes and check types.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*),", re.IGNORECASE)
 
 
 class ChatFile(Struct, frozen=True, kw_only=True):
-    """A file that a page sent along.
+    """A file that a page sent.
 
     Attributes:
         url: a `data:` URL with the content, or an address. The browser chooses the address, so
             fetching it would let the browser reach into your network.
-        media_type: as the page says.
-        filename: as the page says; `""` if it says none.
+        media_type: as the page sent it.
+        filename: as the page sent it; `""` if it sent none.
     """
 
     url: str
@@ -40,7 +40,7 @@ class ChatFile(Struct, frozen=True, kw_only=True):
 
     @property
     def content(self) -> bytes | None:
-        """The bytes of a `data:` URL; None for another one.
+        """The bytes of a `data:` URL; None for any other URL.
 
         Raises:
             RefusedRequestError: the URL is broken.
@@ -64,8 +64,8 @@ class ChatAnswer(Struct, frozen=True, kw_only=True):
 
     Attributes:
         question: the question's id, `<run id>:<sequence>`. It is no secret, and the browser chose
-            it: check whose run that is.
-        approved: the answer to an approval; None if the question wanted a text.
+            it: check that the run belongs to this user.
+        approved: the answer to an approval; None if the question asked for a text.
         text: the text, or a remark on an approval; None if there is none.
         params: all parameters of an approval, as edited; None if the page sent none.
     """
@@ -81,11 +81,11 @@ class Chat(Struct, frozen=True, kw_only=True):
 
     Attributes:
         id: the chat's id, which the browser chose.
-        text: the newest text of the person; `""` if there is none.
-        files: those of the newest message.
+        text: the person's newest text; `""` if there is none.
+        files: the files of the newest message.
         answers: the answers to a run's questions. A request with answers starts no run.
         is_retry: whether the page asks for another answer to the same text.
-        user: the user, as the routes' `owner` said; `""` before that.
+        user: the user that the routes' `owner` returned; `""` before that.
         run_id: the id that the page gave its request (AG-UI only).
         protocol_version: the version of AG-UI that the page speaks; None before 1.0.
         extra: the other fields of the body, as they came.
@@ -110,17 +110,17 @@ class Start(NamedTuple):
 
 
 def session_for(user: str, chat_id: str) -> UUID:
-    """The session of a user's chat: the same UUID for the same two texts, and another for others.
+    """The session of a user's chat: a UUID that depends on both texts and nothing else.
 
-    The browser chooses a chat's id. Because the user is in the session too, nobody gets at another
-    user's runs by choosing that user's chat id.
+    The browser chooses a chat's id. Because the session depends on the user too, nobody can reach
+    another user's runs by choosing that user's chat id.
 
     Args:
-        user: who the user is, as your backend knows it.
+        user: your backend's id of the user.
         chat_id: the chat's id.
 
     Raises:
-        InvalidArgumentError: one of them is empty, or no text.
+        InvalidArgumentError: one of them is empty, or not a text.
     """
     for name, value in (("user", user), ("chat_id", chat_id)):
         if not isinstance(value, str) or not value:

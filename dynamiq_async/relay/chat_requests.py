@@ -1,8 +1,8 @@
-"""Readers of what frontends send: a `Chat` from the AI SDK's request, and from AG-UI's.
+"""Reads the requests of frontends, the AI SDK's and AG-UI's, as a `Chat`.
 
-The shapes are those of the npm packages `ai` (5 to 7) and `@ag-ui/core` (1.0 and 0.0.59), seen in
-their sources and on the wire. Only the newest message is looked at: the App keeps the history by
-its session, and what a browser says of it cannot be trusted.
+The requests have the form of the npm packages `ai` (5 to 7) and `@ag-ui/core` (1.0 and 0.0.59),
+seen in their sources and on the wire. Only the newest message is read: the App keeps the history in
+its session, and a browser's history cannot be trusted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dynamiq_async.relay.problems import refused
 T = TypeVar("T")
 
 MAX_ID = 200
-"""Characters of a chat's id."""
+"""The most characters of a chat's id."""
 
 _SCHEMES = ("data:", "http://", "https://")
 
@@ -65,7 +65,7 @@ class _Tool(Struct, rename="camel"):
 
 
 def read_ui_request(body: bytes) -> Chat:
-    """What `useChat` sends, of the AI SDK 5 to 7.
+    """Read a request of `useChat`, of the AI SDK 5 to 7.
 
     Args:
         body: the request's body, whose size you have limited.
@@ -95,7 +95,7 @@ def read_ui_request(body: bytes) -> Chat:
 
 
 def _last_question(messages: list[Any]) -> _UIMessage:
-    """The newest message of the person, which is to be answered anew."""
+    """The newest message of the person, for which the page wants another answer."""
     for message in reversed(messages):
         told = _convert(message, _UIMessage, "$.messages")
         if told.role == "user":
@@ -104,7 +104,7 @@ def _last_question(messages: list[Any]) -> _UIMessage:
 
 
 def _ui_answers(parts: list[Any]) -> list[ChatAnswer]:
-    """The answers in the newest step. What was answered in an earlier one keeps its state."""
+    """The answers in the newest step. Answers in earlier steps keep their state, so ignore them."""
     types = [_convert(part, _Typed, "a message's part").type for part in parts]
     last = max((n for n, kind in enumerate(types) if kind == "step-start"), default=-1)
     answers = []
@@ -177,7 +177,7 @@ class _Source(Struct, rename="camel"):
 
 
 def read_run_agent_input(body: bytes) -> Chat:
-    """What AG-UI's clients send, `RunAgentInput`, of version 1.0 and before.
+    """Read `RunAgentInput`, the request of AG-UI's clients, of version 1.0 and before.
 
     Args:
         body: the request's body, whose size you have limited.
@@ -241,7 +241,7 @@ def _agui_files(parts: list[Any]) -> list[ChatFile]:
     return files
 
 
-# What both have.
+# Shared by both.
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""A chat's endpoints, for any framework: start or continue a run, find it again, stop it.
+"""A chat's endpoints, for any framework: start or continue a run, resume it, stop it.
 
-A chat is a session of the App. The service keeps the history of its runs, so nothing is stored
-here: to resume is to look up the session's newest run and to relay it from its beginning.
+A chat is a session of the App. The service keeps the history of the session's runs, so nothing is
+stored here. To resume, look up the session's newest run and relay it from its beginning.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Wire = Literal["ui-message-stream", "ag-ui"]
 R = TypeVar("R")
 
 MAX_BODY = 8 * 1024 * 1024
-"""Bytes of a request's body, with its files and the page's history."""
+"""The most bytes of a request's body, including its files and the page's history."""
 
 
 class Client(Protocol):
@@ -73,7 +73,7 @@ class Chats(Generic[R]):
         for name, function in (("input", input), ("owner", owner)):
             if not callable(function):
                 raise errors.InvalidArgumentError(f"{name} must be a function", argument=name)
-        UIMessageStream(sdk_version=sdk_version)  # which finds what is wrong with it
+        UIMessageStream(sdk_version=sdk_version)  # this checks the version
         self._client = client
         self._input = input
         self._owner = owner
@@ -86,7 +86,7 @@ class Chats(Generic[R]):
 
     @property
     def resume_path(self) -> str:
-        """What follows the chat's id in the path of a resume."""
+        """The last part of the path of a resume, after the chat's id."""
         return "stream" if self._wire == "ui-message-stream" else "connect"
 
     async def chat(self, request: R, content_type: str, body: AsyncIterable[bytes]) -> Relayed:
@@ -94,7 +94,7 @@ class Chats(Generic[R]):
 
         Args:
             content_type: the request's header.
-            body: its pieces, which are read up to `max_body` bytes.
+            body: the request's pieces. At most `max_body` bytes are read.
 
         Raises:
             RefusedRequestError: the request cannot be used, or this is not the user's chat.
@@ -186,7 +186,7 @@ class Chats(Generic[R]):
 
 
 def _check_json(content_type: str) -> None:
-    """Refuse what a form of another site could send with this user's cookies."""
+    """Refuse requests that another site's form could send with this user's cookies."""
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise refused("The content type is not application/json.", status=415)
 
@@ -215,7 +215,7 @@ async def _answer(runs: Runs, session: str, answers: list[ChatAnswer]) -> tuple[
 
 
 async def _run_of(runs: Runs, run_id: str, session: str) -> Run:
-    """The run, if it is of this session. Else the error is the one for a run that is not there."""
+    """The run, if it is of this session. Otherwise, raise as if there were no such run."""
     try:
         run = await runs.get(run_id)
     except errors.NotFoundError:
@@ -228,9 +228,9 @@ async def _run_of(runs: Runs, run_id: str, session: str) -> Run:
 async def _open_question(runs: Runs, run: Run, sequence: int) -> Question:
     """The question that the event at this position asked, if it waits for an answer.
 
-    Two questions of a run may have the same id, and an answer reaches the one that is open. So it
-    is counted how many of that id came later: an answer that is sent twice is not to approve what
-    the person has not seen.
+    Two questions of a run may have the same id, and an answer goes to the one that is open. So this
+    counts how many questions with that id came later. Otherwise an answer that is sent twice could
+    approve a question that the person has not seen.
     """
     asked: Question | None = None
     later = 0
@@ -267,7 +267,7 @@ async def _send(runs: Runs, run_id: str, question: Question, answer: ChatAnswer)
 
 
 def _edits(question: Question, params: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Those parameters that a person has changed. The page sends all of them."""
+    """The parameters that the person has changed. The page sends all parameters."""
     changed = {
         name: value
         for name, value in (params or {}).items()

@@ -43,7 +43,7 @@ class Relay:
     Attributes:
         status: the response's status; known after `open()`, as the headers are.
         told: at the end, whether the body says how the stream ended. If it does not, and iterating
-            has raised, the connection must be broken so that the browser notices.
+            has raised, break the connection so that the browser notices.
         error: why the upstream's events ended early, if they did.
     """
 
@@ -71,8 +71,8 @@ class Relay:
 
     @property
     def must_break(self) -> bool:
-        """Whether the server stops, and the body is to end by a connection that breaks. That is
-        how the format ends it, and no mistake."""
+        """Whether the server stops, and the format wants the body to end by a broken connection,
+        which is then not a mistake."""
         return self._pump.stopped and self._pump.ended and not self.told
 
     @property
@@ -156,14 +156,14 @@ class Relay:
             raise StopAsyncIteration
         step = self._last.pop(0)
         if isinstance(step, StopAsyncIteration):
-            # Raised as it is, it would end this iteration.
+            # Raised unchanged, it would end this iteration.
             raise RuntimeError("map raised StopAsyncIteration") from step
         if isinstance(step, Exception):
             raise step
         return step
 
     def _ending(self, failure: Exception | None) -> list[bytes | Exception]:
-        """What follows the events: the last frame, then the error to raise, if any."""
+        """The steps after the events: the last frame, then the error to raise, if any."""
         if self._format.complete:
             self.told = True
             return []
@@ -238,10 +238,9 @@ def relay(
             by the relay.
         format: "sse", "jsonl" (a line of JSON for each event), "text" (the reader's text only),
             "ui-message-stream" (`useChat` of the AI SDK), "ag-ui" (CopilotKit and others), or a
-            `Format` of yours, which belongs to this relay. The last two tell pages the texts,
-            thoughts, tool calls and questions of the events; `dynamiq_async.relay.formats` has
-            their options.
-        map: called with each event; its result, awaited if it is awaitable, is sent in the event's
+            `Format` of your own, for this relay only. "ui-message-stream" and "ag-ui" send texts,
+            thoughts, tool calls and questions; `dynamiq_async.relay.formats` has their options.
+        map: called with each event, and may be async. The relay sends its result in the event's
             place: any JSON value, text, bytes, a `ServerSentEvent`, an event, or None to send
             nothing. Without it, "sse" and "jsonl" send events byte for byte as they arrived,
             including all details of the App and of its failures.

@@ -1,4 +1,4 @@
-"""A browser's position in a run's stream, and how to resume the stream behind it.
+"""A browser's position in a run's stream, and how to resume the stream after it.
 
 Each frame of a relayed run has an `id:` line, `<run id>:<sequence>`. A browser's `EventSource`
 that loses its connection reconnects by itself and sends the last id as `Last-Event-ID`. The id of
@@ -31,7 +31,7 @@ _POSITION = re.compile(r"(?P<run>[\w.~-]{1,200}):(?P<sequence>[0-9]{1,18})(?P<en
 
 @runtime_checkable
 class _HasItems(Protocol):
-    """What the headers of every framework have, also where they are no `Mapping`."""
+    """Headers of any framework, even if they are not a `Mapping`."""
 
     def items(self) -> Iterable[tuple[str, str]]:
         """Names with their values."""
@@ -59,7 +59,7 @@ class Position(NamedTuple):
 
 
 def resume_position(headers: Headers) -> Position | None:
-    """The position in a run's stream that a browser asks to resume behind; None if it sends none.
+    """The position in a run's stream that a browser wants to resume after; None if it sends none.
 
     The browser chooses the run id in it: check that this user may read that run, or use `resume`,
     which takes the run id from you.
@@ -85,7 +85,7 @@ def resume_position(headers: Headers) -> Position | None:
 
 
 def resume(runs: Runs, run_id: str, headers: Headers, **options: Any) -> RunStream[Any]:
-    """The stream of a run behind the position in the browser's `Last-Event-ID`, or from the run's
+    """The stream of a run after the position in the browser's `Last-Event-ID`, or from the run's
     beginning if the browser sends none.
 
     Args:
@@ -96,9 +96,9 @@ def resume(runs: Runs, run_id: str, headers: Headers, **options: Any) -> RunStre
             position.
 
     Raises:
-        InvalidArgumentError: the header is not a position, or is one of another run; respond with
-            400. The error's `argument` is "Last-Event-ID". Or the run id cannot be one: respond
-            with 400, too; the `argument` is "run_id".
+        InvalidArgumentError: the header is not a position, or is a position of another run; the
+            error's `argument` is "Last-Event-ID". Or the run id is not valid; the `argument` is
+            "run_id". Respond with 400 in both cases.
     """
     check_id(run_id, "run_id")
     position = resume_position(headers)

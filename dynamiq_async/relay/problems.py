@@ -1,7 +1,7 @@
 """The status, code and sentence that a browser receives for an error.
 
-None of them is taken from the error itself, which may name hosts, keys, nodes and inputs that must
-not leave the backend. The error goes to the log of `dynamiq_async`.
+None of them comes from the error itself, because an error may name hosts, keys, nodes and inputs
+that must not leave the backend. The error itself goes to the logger `dynamiq_async`.
 
 | error in the backend | response to the browser |
 |---|---|
@@ -44,14 +44,14 @@ class RefusedRequestError(errors.DynamiqError):
     """A request of a browser that cannot be used. Its `status` and `code` are for the response.
 
     Attributes:
-        shown: what is wrong with the request, for the browser to see.
+        shown: what is wrong with the request. The browser sees this text.
     """
 
     shown = ""
 
 
 def refused(shown: str, *, status: int = 400, code: str = "bad_request") -> RefusedRequestError:
-    """The error for a request, whose sentence is shown to the browser as it is."""
+    """The error for a refused request. The browser sees the sentence unchanged."""
     error = RefusedRequestError(shown, status=status, code=code)
     error.shown = shown
     return error
@@ -91,7 +91,7 @@ class Problem(NamedTuple):
         return headers
 
     def json(self, last_event_id: str | None = None) -> bytes:
-        """`{"error": {"code", "message", …}}`; `last_event_id` is the position to resume behind."""
+        """`{"error": {"code", "message", …}}`; `last_event_id` is the position to resume after."""
         error: dict[str, object] = {"code": self.code, "message": self.message}
         if self.retry_after is not None:
             error["retry_after"] = self.retry_after
@@ -108,7 +108,7 @@ _UPSTREAM = Problem(502, "upstream_error", "The service behind this one did not 
 _NO_SUCH_RUN = "There is no such run."
 _REFUSED = "The input was not accepted."
 
-# The arguments of calls whose values come from a browser, as a rule.
+# The arguments of calls whose values usually come from a browser.
 _BROWSERS_ARGUMENTS = frozenset(
     {"run_id", "session_id", "page", "page_size", "status", "params", "edits", "user_id", "text"}
 )
@@ -149,7 +149,7 @@ _PROBLEMS: tuple[tuple[type[errors.DynamiqError], Problem], ...] = (
 
 
 def end_kind(error: Exception) -> EndKind | None:
-    """How the run ended, if `error` says that; None for an error before the end."""
+    """How the run ended, if `error` says so; None for an error before the end."""
     if isinstance(error, errors.RunFailedError):
         return "failed"
     return "canceled" if isinstance(error, errors.RunCanceledError) else None
@@ -180,7 +180,7 @@ def _argument_problem(argument: str | None) -> Problem:
         return _POSITION
     if argument in _BROWSERS_ARGUMENTS:
         return Problem(400, "bad_request", _REFUSED, lasting=True)
-    if argument == "content":  # of `files.upload`, above its limit
+    if argument == "content":  # from `files.upload`, for a file above its limit
         return Problem(413, "bad_request", "The file is too large.", lasting=True)
     return _INTERNAL
 
@@ -202,13 +202,13 @@ class ErrorReply(NamedTuple):
 def error_reply(error: BaseException) -> ErrorReply:
     """The response that tells a browser about `error`. It names no host, no key and no input.
 
-    For frameworks without an adapter here, in their handler of `DynamiqError`. The adapters'
-    responses are the same. Any exception is taken; one that is no error of this package is a 500.
+    Use it in the `DynamiqError` handler of a framework that has no adapter here. The adapters send
+    the same responses. It accepts any exception: one that is not from this package becomes a 500.
     """
     problem = problem_of(error)
     body = problem.json()
     if isinstance(error, errors.DynamiqError) and problem.status > 500:
-        # A refused key needs a person. What else is told so may be over by the next request.
+        # A refused key needs a person. Other errors may be gone by the next request.
         key = isinstance(error, errors.AuthenticationError | errors.PermissionDeniedError)
         level = logging.WARNING if key else logging.INFO
         log.log(level, "a browser was told %d: %s", problem.status, error, extra=extra(error))
@@ -216,6 +216,6 @@ def error_reply(error: BaseException) -> ErrorReply:
 
 
 def _about_a_run(error: errors.DynamiqError) -> bool:
-    """Whether the error is about a run. Otherwise a 404 means that there is no such App, which is
-    not the browser's mistake."""
+    """Whether the error is about a run. If not, a 404 means that there is no such App, which is not
+    the browser's mistake."""
     return error.run_id is not None or "/v1/runs/" in (error.url or "")

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger("dynamiq_async")
 
 LOOK_AHEAD = 64 * 1024
-"""Bytes that are buffered for a slow browser before reading of the upstream pauses."""
+"""Bytes to buffer for a slow browser before reading from the upstream pauses."""
 
 CANCEL_SECONDS = 5.0
-"""Seconds that canceling a run may take after its browser has disconnected."""
+"""Seconds that it may take to cancel a run after its browser has disconnected."""
 
-_tasks: set[asyncio.Task[None]] = set()  # the event loop has weak references only
+_tasks: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references
 
 
 class Pump:
@@ -38,9 +38,9 @@ class Pump:
 
     Attributes:
         opened: a future; its result is whether the upstream could be opened.
-        left: whether the reader has gone: the browser disconnected or the relay was closed.
+        left: whether the reader is gone: the browser disconnected or the relay was closed.
         stopped: whether `stop` was called.
-        failure: the error that ended the stream early, or that its end reports.
+        failure: the error that ended the stream early, or the failure that its end reports.
         ended: whether all was read and the upstream is closed.
     """
 
@@ -100,7 +100,7 @@ class Pump:
         return data
 
     def leave(self) -> None:
-        """The reader has gone: stop reading, close the upstream and, if `cancel_run`, cancel the
+        """The reader is gone: stop reading, close the upstream and, if `cancel_run`, cancel the
         run."""
         if self.left or self.ended:
             return
@@ -116,7 +116,7 @@ class Pump:
             self._cut_short()
 
     def _cut_short(self) -> None:
-        """End the task, after the id of a run that is to be canceled was read."""
+        """End the task. If the run is to be canceled, first read until its id is known."""
         if self._task is None or not self._begun:
             return  # the task checks `left` and `stopped` when it begins
         if self._wanted:
@@ -126,7 +126,7 @@ class Pump:
             self._task.cancel()
 
     async def say_goodbye(self) -> None:
-        """Call `stop`, because the client closes, and wait until the run is canceled."""
+        """Call `stop` when the client closes, and wait until the run is canceled."""
         self.stop()
         assert self._task is not None  # noqa: S101 - `start` registers this
         await asyncio.wait([self._task])
@@ -194,7 +194,7 @@ class Pump:
             )
 
     def _fields(self, error: Exception) -> dict[str, Any]:
-        """Of a log record: the run and how far it was read, unless the error says more."""
+        """Fields of a log record: the run and the position, from the error if it has them."""
         known = extra(error)
         run_id, sequence = self._upstream.run_id, self._upstream.sequence
         return known | {
@@ -204,13 +204,13 @@ class Pump:
 
     @property
     def _wanted(self) -> bool:
-        """Whether to keep reading: for the browser or, after it has disconnected or the relay was
-        stopped, for the id of the run that is to be canceled."""
+        """Whether to keep reading: for the browser, or, after it has disconnected or the relay was
+        stopped, for the id of a run to cancel."""
         return not self._over or (self._cancel_run and not self._upstream.can_cancel)
 
     @property
     def _over(self) -> bool:
-        """Whether what is read is no longer sent."""
+        """Whether events are no longer sent."""
         return self.left or self.stopped
 
     async def _read(self) -> None:
@@ -262,8 +262,8 @@ class Pump:
             _wake(self._news)
 
     async def _finish(self) -> None:
-        """Close the upstream, after canceling its run if so agreed. Every exit passes here, so the
-        time is limited."""
+        """Close the upstream. Before that, cancel its run if `on_leave="cancel"`. Every exit passes
+        here, so the time is limited."""
         try:
             if self._over and self._cancel_run:
                 async with asyncio.timeout(CANCEL_SECONDS):
@@ -291,7 +291,7 @@ class Pump:
 
 
 def _visible(error: Exception) -> str:
-    """An error's text on one line of a log, since it may quote what a server sent."""
+    """An error's text on one line of a log. The text may contain what a server sent."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error))
 
 

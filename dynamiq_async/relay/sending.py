@@ -1,4 +1,4 @@
-"""Sending a response until the browser disconnects; the adapters share this."""
+"""Sends a response until the browser disconnects. The adapters share this."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 LOOK_SECONDS = 0.1
-"""How often the server is asked whether it has to stop, in seconds. No server tells its
+"""How often to check whether the server has to stop, in seconds. No server notifies its
 applications before their responses have ended."""
 
 
 class _Sent:
-    """What is being sent on one event loop.
+    """The relays that are being sent on one event loop.
 
     Attributes:
-        server: the uvicorn server that runs on the loop; None where none was found.
+        server: the uvicorn server that runs on the loop; None if none was found.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -32,8 +32,8 @@ class _Sent:
 
     @property
     def must_stop(self) -> bool:
-        """Whether the server was told to stop. It says so in `should_exit`. One that was not found
-        on the loop is that of the process, a method of which handles the signals."""
+        """Whether the server was told to stop, which sets its `should_exit`. If no server was found
+        on the loop, use the one whose method handles the process's signals."""
         handler = signal.getsignal(signal.SIGTERM)
         server = self.server or getattr(handler, "__self__", None)
         return getattr(server, "should_exit", False) is True
@@ -43,12 +43,12 @@ _sent: dict[asyncio.AbstractEventLoop, _Sent] = {}
 
 
 def _uvicorn_of(loop: asyncio.AbstractEventLoop) -> Any:
-    """The uvicorn server that one of the loop's tasks runs. In a thread of its own, or with the
-    program's own signals, it handles none that it could be found by."""
+    """The uvicorn server that one of the loop's tasks runs. This finds it even if it handles no
+    signals, as in a separate thread, or when the program handles them itself."""
     for task in asyncio.all_tasks(loop):
         work: Any = task.get_coro()
         while (frame := getattr(work, "cr_frame", None)) is not None:
-            # Of other frames the variables are left alone: looking keeps what they refer to.
+            # Do not read the variables of other frames: that keeps the objects alive.
             if frame.f_globals.get("__name__") == "uvicorn.server":
                 return frame.f_locals.get("self")
             work = work.cr_await
@@ -85,8 +85,8 @@ async def send_while_there(
     """Run `sending` to its end, or until `leaving` returns because the browser has disconnected.
     Then close the body. Return whether all was sent.
 
-    Each coroutine has its own task, so that a `send` to a browser that does not read can be
-    cancelled.
+    Each coroutine has its own task, so that this can cancel a `send` to a browser that does not
+    read.
     """
     stop_with_server(body)
     sender = asyncio.create_task(sending)
@@ -97,7 +97,7 @@ async def send_while_there(
     finally:
         sender.cancel()
         watch.cancel()
-        # Starlette's middleware cancels by anyio's rules: each further await is cancelled, too.
+        # Starlette's middleware cancels by anyio's rules, which cancel every further await too.
         # Closing the body does not take long.
         with anyio.CancelScope(shield=True):
             try:

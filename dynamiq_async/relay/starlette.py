@@ -40,7 +40,7 @@ class RelayResponse(Response):
     Args:
         stream: what `relay` takes.
         headers: additional headers, such as cookies.
-        background: runs when all was sent or the browser has disconnected.
+        background: runs after everything was sent or the browser has disconnected.
         options: the options of `relay`: format, map, heartbeat, retry, on_leave.
 
     Raises:
@@ -97,23 +97,23 @@ def chat_routes(
 
     | request | what it does |
     |---|---|
-    | `POST {path}` | starts a run with the newest text, or goes on with one that has asked |
-    | `GET {path}/{chat_id}/stream` | the newest run of the chat again; `/connect` for AG-UI |
-    | `POST {path}/{chat_id}/stop` | cancels it, if `stop` is true |
+    | `POST {path}` | starts a run with the newest text, or answers the question of a run |
+    | `GET {path}/{chat_id}/stream` | replays the chat's newest run; `/connect` for AG-UI |
+    | `POST {path}/{chat_id}/stop` | cancels the chat's newest run; only with `stop` |
 
     Args:
         client: the `AsyncApp`, or a function of the request that returns it.
         input: a function of the `Chat` that returns the App's input, or a `Start`; may be async.
         owner: an async function of the request and the chat's id, which the browser chose. It
             returns the id of the user that the chat belongs to, or None if it is not this user's
-            chat, which is answered by 404.
+            chat. For None, the response is 404.
         path: where the page posts to.
         wire: "ui-message-stream" for the AI SDK's `useChat`, "ag-ui" for AG-UI's clients.
         sdk_version: the major version of the npm package `ai` in the page: 5, 6 or 7.
         stop: whether the page may cancel its runs.
-        resume_within: seconds after a run's end in which a page that comes back gets it again.
-        on_leave: "cancel" for a run to be canceled when its page leaves; it cannot be resumed then.
-        max_body: bytes of a request.
+        resume_within: for so many seconds after a run's end, a page that reloads can replay it.
+        on_leave: "cancel" cancels a run when its page leaves, so the page cannot resume it.
+        max_body: the most bytes of a request.
         heartbeat: as for `relay`.
 
     Raises:

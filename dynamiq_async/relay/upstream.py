@@ -1,6 +1,6 @@
-"""The stream behind a relay, as the relay uses it: opening, reading, closing, position and end.
+"""The stream that a relay reads: opening, reading, closing, position and end.
 
-Any async iterable can be relayed; the streams of an App or a run also have positions or a cancel.
+Any async iterable can be relayed. The streams of an App or a run also have positions or a cancel.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _END = object()
 class Upstream:
     """Any async iterable.
 
-    Three methods of the iterable are used if it has them. `aclose()` is awaited when the relay
-    ends. `raise_for_failure()` is called at the end of the iteration and raises if that was a
-    failure. `cancel()` stops the source, such as a run.
+    The relay uses three methods of the iterable if it has them. It awaits `aclose()` when the relay
+    ends. It calls `raise_for_failure()` at the end of the iteration, which raises if the work has
+    failed. `cancel()` stops the source, such as a run.
 
     Attributes:
         restarts: whether a reader that reconnects would start the stream again, not resume it.
-        start: the position from which it is read; None if it has none.
+        start: the position from which the stream is read; None if it has no positions.
         of_run: whether it is the stream of a run, which can be canceled and answered by its id.
-        before_close: what the stream's client awaits before it closes.
+        before_close: functions that the stream's client awaits before it closes.
     """
 
     restarts = True
@@ -59,7 +59,7 @@ class Upstream:
         return set()
 
     async def aclose(self) -> None:
-        """Close the iterable, and the iterator where that is another object."""
+        """Close the iterable, and its iterator if that is another object."""
         try:
             await _close(self._items)
         finally:
@@ -81,13 +81,13 @@ class Upstream:
         await self._stream.cancel()
 
     def raise_for_failure(self) -> None:
-        """Raise if the stream's end, which was reached, was a failure."""
+        """Raise if the stream has ended with a failure."""
         check = getattr(self._stream, "raise_for_failure", None)
         if check is not None:
             check()
 
     def repeats(self, last_event_id: str) -> bool:
-        """Whether a reader that reconnects with this id would receive again what it has."""
+        """Whether a reader that reconnects with this id would receive the same events again."""
         return last_event_id == NO_POSITION
 
     @property
@@ -97,11 +97,11 @@ class Upstream:
 
     @property
     def sequence(self) -> int | None:
-        """How far the stream of a run was read; None of another."""
+        """The sequence number up to which a run's stream was read; None for other streams."""
         return self._events.sequence if isinstance(self._events, RunStream) else None
 
     def position_of(self, event: Any) -> str | None:
-        """The position to resume behind after `event`; None if there is none."""
+        """The position to resume from after `event`; None if there is none."""
         return None
 
     @property
@@ -141,8 +141,8 @@ class RunUpstream(WorkflowUpstream):
 
     async def answered(self, batch: list[Any]) -> set[int]:
         found: set[int] = set()
-        # Two questions may have one id, so answers among the events are a better witness than the
-        # service's list of what is open; each is the answer to the question before it.
+        # Two questions may have the same id, so the answers among the events say more than the
+        # service's list of open questions. Each belongs to the question before it.
         answers: Counter[str] = Counter()
         for event in reversed(batch):
             if event.type in ANSWER_EVENTS and isinstance(event.data, dict):

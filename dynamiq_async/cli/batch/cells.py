@@ -1,4 +1,4 @@
-"""What the cells of a CSV file are: texts, unless the command line says otherwise."""
+"""The types of CSV cells: text, unless the command line names another type."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ TYPES: Final[Mapping[str, Callable[[str], Any]]] = {
 
 
 class Cells:
-    """How cells are read.
+    """Reads cells as values.
 
     Args:
-        types: such as "age=int,score=float"; see `TYPES`. What is not named is text.
+        types: types by column, such as "age=int,score=float"; see `TYPES`. Other columns are text.
         empty_null: whether an empty cell is null.
 
     Raises:
-        InvalidArgumentError: `types` says no such thing.
+        InvalidArgumentError: `types` has another form.
     """
 
     def __init__(self, types: str | None = None, *, empty_null: bool = False) -> None:
@@ -56,7 +56,7 @@ class Cells:
         self._empty_null = empty_null
 
     def check(self, header: Sequence[str]) -> None:
-        """Raise InvalidArgumentError where a type is for no column of these."""
+        """Raise InvalidArgumentError if a type is for a column that is not among these."""
         if missing := self._types.keys() - set(header):
             raise InvalidArgumentError(
                 f"types name {', '.join(sorted(missing))}, and the columns are {', '.join(header)}",
@@ -64,7 +64,7 @@ class Cells:
             )
 
     def read(self, header: Sequence[str], row: Sequence[str]) -> dict[str, Any]:
-        """The fields of a row. Raises ValueError, with a message for people, where one has another
+        """The fields of a row. Raises ValueError, with a message for people, if one has another
         type."""
         fields: dict[str, Any] = dict(zip(header, row, strict=True))
         if self._empty_null:

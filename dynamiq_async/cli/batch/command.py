@@ -1,4 +1,4 @@
-"""`batch`: the App called once for each line of a file."""
+"""`batch`: calls the App once for each line of a file."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ _ALL_OTHERS = 20
 """As many inputs in a row that a journal refuses, and nothing else, are those of another batch."""
 _STDIN = "/dev/stdin"
 _STOPPING = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGHUP": "SIGHUP"}
-_CHOICE = re.compile(r"\b(\w+)='(\w+)'")  # an argument in the SDK's messages
+_CHOICE = re.compile(r"\b(\w+)='(\w+)'")  # how the SDK's messages name an argument
 
 
 def batch(
@@ -121,9 +121,10 @@ def batch(
 ) -> None:
     """Call the App once for each input, many at a time, and write a line for each result.
 
-    A file is looked through first: when a line is no input, nothing is sent. On stdin, such a line
-    is a failed input. The exit code is 0 only when every input has an output, and 1 when one has
-    not. The first Ctrl-C, SIGTERM or SIGHUP lets what is under way finish, the second does not.
+    The command checks a file first: if a line is not an input, nothing is sent. On stdin, such
+    a line is a failed input. The exit code is 0 if every input has an output, and 1 if one has
+    none. After the first Ctrl-C, SIGTERM or SIGHUP, calls under way may finish. The second one ends
+    them.
 
     ```
     dynamiq-async batch inputs.jsonl -o results.jsonl --concurrency 64 --journal job.db
@@ -171,7 +172,7 @@ def batch(
 
 
 class JournalFirst(SQLiteJournal):
-    """A journal behind whose lock the results are opened, before anything is called."""
+    """A journal that opens the results after it has its lock, before any call."""
 
     def __init__(self, path: Path, results: Results) -> None:
         super().__init__(path)
@@ -183,7 +184,7 @@ class JournalFirst(SQLiteJournal):
 
 
 class Job:
-    """One start of a batch: its calls, its results and its remarks."""
+    """One start of a batch: its calls, results and messages."""
 
     def __init__(self, reader: RecordReader, results: Results, arguments: dict[str, Any]) -> None:
         self._reader = reader
@@ -200,17 +201,17 @@ class Job:
         self._live = output.is_terminal("stderr") and not results.are_shown
 
     def check(self) -> None:
-        """Look through the file.
+        """Check the file.
 
         Raises:
-            InvalidArgumentError: some of its lines are no inputs.
+            InvalidArgumentError: some of its lines are not inputs.
         """
         reading = output.working(f"looking through {self._reader.name}")
         with reading if self._live else contextlib.nullcontext():
             self._count = self._reader.check()
 
     async def run(self, connection: Connection) -> None:
-        """Work through all inputs. When it is cancelled, what is under way has its grace."""
+        """Work through all inputs. After a cancellation, calls under way get the grace period."""
         inputs = self._inputs()
         async with connection.open() as app:
             self._map = results = app.map(inputs, key=lambda _: inputs.key, **self._arguments)
@@ -234,7 +235,7 @@ class Job:
             finally:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
-                await self._read(results)  # what was finished meanwhile
+                await self._read(results)  # results that were finished in the meantime
                 self._write_broken(math.inf)
             raise
         try:
@@ -245,8 +246,8 @@ class Job:
             raise
 
     def remark(self, what: str, *, chosen: bool = True) -> None:
-        """Print how far the batch came, where its results are, and how to go on; `chosen`: by the
-        same command, since nothing is left to choose."""
+        """Print how far the batch came, where its results are, and how to go on. `chosen`: the same
+        command goes on, since the user need not choose anything."""
         if not self._progress().done:
             return
         journal = self._arguments["journal"]
@@ -265,7 +266,7 @@ class Job:
         output.remark("; ".join(parts))
 
     def conclude(self) -> None:
-        """Print the totals and the commonest failures.
+        """Print the totals and the most frequent failures.
 
         Raises:
             DynamiqError: not every input has an output.
@@ -325,17 +326,18 @@ class Job:
         self._write_broken(self._written)
 
     def _write_broken(self, written: float) -> None:
-        """Write the lines of records that are no inputs, in their place where order is asked for.
+        """Write the lines of records that are not inputs, in their place if the output is ordered.
 
         Args:
-            written: how many lines of inputs there are.
+            written: how many lines of inputs were written.
         """
         while self._held and self._held[0][0] <= written:
             _, key, error = self._held.popleft()
             self._results.write_broken(key, error)
 
     def _progress(self) -> BatchProgress:
-        """The batch's figures. Records that are no inputs, which it never sees, are failed ones."""
+        """The batch's figures. Records that are not inputs count as failed; the batch never sees
+        them."""
         figures = self._map.progress if self._map is not None else BatchProgress()
         return structs.replace(
             figures, done=figures.done + self._broken, failed=figures.failed + self._broken
@@ -353,9 +355,9 @@ class Job:
     def _cancelled_by_signals(self) -> Iterator[None]:
         """Let each Ctrl-C, SIGTERM and SIGHUP cancel this task, at its next await.
 
-        asyncio by itself does so at the first Ctrl-C only: at the second, it raises
-        KeyboardInterrupt in the middle of whatever runs. What this process was started to ignore,
-        as under nohup, it ignores.
+        asyncio by itself does so only at the first Ctrl-C. At the second, it raises
+        KeyboardInterrupt in the middle of whatever runs. Signals that the process was started to
+        ignore, as under nohup, stay ignored.
         """
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None  # noqa: S101 - this is a coroutine
@@ -369,7 +371,7 @@ class Job:
                 number = getattr(signal, name, None)  # Windows lacks some
                 if number is None or signal.getsignal(number) == signal.SIG_IGN:
                     continue
-                # On Windows there is no such thing, nor in another thread than the main one.
+                # This is not available on Windows, or in a thread other than the main thread.
                 with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                     loop.add_signal_handler(number, stop, shown)
                     handled.callback(loop.remove_signal_handler, number)
@@ -383,7 +385,7 @@ async def _show_requests(
     job: str | None,
     fields: dict[str, Any],
 ) -> None:
-    """Print the first requests as they would be sent, without the key."""
+    """Print the first requests as they would be sent, but without the key."""
     async with replace(connection, public=True).open() as app:
         for key, value in itertools.islice(reader.records(), _SHOWN_REQUESTS):
             if isinstance(value, BrokenLineError):
@@ -393,7 +395,7 @@ async def _show_requests(
                 session = job_session(job, key)
             request = _request_of(app, value, session, fields)
             output.write_line(f"{request.method} {request.url}")
-            output.print_json(msgspec.Raw(cast("bytes", request.body)))  # no files go with it
+            output.print_json(msgspec.Raw(cast("bytes", request.body)))  # without files
 
 
 def _request_of(app: AsyncApp, input: Any, session: str | None, fields: dict[str, Any]) -> Request:

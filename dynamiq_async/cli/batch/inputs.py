@@ -1,8 +1,8 @@
 """The inputs of `batch`: JSON lines, CSV, Parquet or Arrow, read one record at a time.
 
-A file is checked before anything is sent, which finds its bad lines and counts its inputs. What
-cannot be read twice (stdin, a pipe) is read as it comes, in a thread that nobody waits for. A bad
-line is then a failed input.
+A file is checked before anything is sent. The check finds bad lines and counts the inputs. A source
+that cannot be read twice (stdin, a pipe) is read as it comes, in a thread that nothing waits for.
+In such a source, a bad line is a failed input.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 Format = Literal["jsonl", "csv", "parquet", "arrow"]
 Key = str | int
 
-_SHOWN_LINES = 5  # in the message that a file has bad lines
-_READ_AHEAD = 256  # records from stdin
+_SHOWN_LINES = 5  # how many the message about bad lines shows
+_READ_AHEAD = 256  # records read ahead from stdin
 _LONGEST_FIELD = 2**31 - 1
 _SHOWN_FIELDS = 20
 _DELIMITERS = ",;\t|"
@@ -47,11 +47,11 @@ _JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class BrokenLineError(DynamiqError):
-    """A record that is no input.
+    """A record that is not an input.
 
     Attributes:
         line: the number of the line in which it begins.
-        fields: the fields it has, if it has not the one that is its key.
+        fields: its fields, if it lacks the field that is the key.
     """
 
     fields: tuple[str, ...] | None = None
@@ -72,9 +72,9 @@ class RecordReader:
         given: a path, or `-` for stdin.
         format: None: by the file's name.
         key: the field whose value is the key of an input; None: the number of its line.
-        limit: how many to read; None: all.
-        shard: which part of these; None: all.
-        cells: what the cells of CSV are.
+        limit: how many records to read; None: all.
+        shard: which part of these to take; None: all.
+        cells: how to read the cells of CSV.
 
     Raises:
         InvalidArgumentError: the file cannot be read.
@@ -101,11 +101,11 @@ class RecordReader:
 
     @property
     def is_file(self) -> bool:
-        """Whether it can be read twice."""
+        """Whether the source can be read twice."""
         return self.path is not None and self.path.is_file()
 
     def records(self) -> Iterator[Record]:
-        """Each record with its key. One that is no input is a BrokenLineError."""
+        """Each record with its key. A record that is not an input is a BrokenLineError."""
         with self._open() as file:
             for line, value in itertools.islice(self._parse(file), self._limit):
                 record = self._record(line, value)
@@ -113,10 +113,10 @@ class RecordReader:
                     yield record
 
     def check(self) -> int:
-        """How many records there are, if all of them are inputs.
+        """How many records there are, if all are inputs.
 
         Raises:
-            InvalidArgumentError: some are not; the message names the lines.
+            InvalidArgumentError: some are not inputs. The message names the lines.
         """
         count = wrong = 0
         shown: list[str] = []
@@ -182,14 +182,14 @@ class RecordReader:
 
 
 class Inputs:
-    """A reader's records as the inputs of a batch. Iterated once.
+    """A reader's records as the inputs of a batch. Iterate it only once.
 
     Attributes:
-        key: the key of the input that was handed out last.
+        key: the key of the last input that was yielded.
 
     Args:
-        on_broken: called with records that are no inputs, which are left out, and with the number
-            of inputs that were handed out before.
+        on_broken: called with each record that is not an input, and with the number of inputs
+            yielded before it. Such records are not yielded.
     """
 
     def __init__(self, reader: RecordReader, on_broken: OnBroken) -> None:
@@ -219,7 +219,7 @@ class FileInputs(Inputs):
 
 
 class CountedInputs(FileInputs):
-    """Inputs from a file that was checked, so that their number is known."""
+    """Inputs from a checked file, whose number is known."""
 
     def __init__(self, reader: RecordReader, on_broken: OnBroken, count: int) -> None:
         super().__init__(reader, on_broken)
@@ -230,7 +230,7 @@ class CountedInputs(FileInputs):
 
 
 class StreamedInputs(Inputs):
-    """Inputs from what cannot be read twice, read ahead in a thread."""
+    """Inputs from a source that cannot be read twice. A thread reads ahead."""
 
     def __init__(self, reader: RecordReader, on_broken: OnBroken) -> None:
         super().__init__(reader, on_broken)
@@ -242,13 +242,13 @@ class StreamedInputs(Inputs):
 
     def __aiter__(self) -> StreamedInputs:
         self._loop = asyncio.get_running_loop()
-        # A read of stdin cannot be broken off, so nothing may wait for this thread's end.
+        # A read of stdin cannot be interrupted, so nothing may wait for this thread's end.
         threading.Thread(target=self._read, name="stdin", daemon=True).start()
         return self
 
     async def __anext__(self) -> dict[str, Any]:
         while True:
-            over = self._over  # read before `_ahead`, to which the thread may add the last one now
+            over = self._over  # read before `_ahead`, to which the thread may now add
             if self._ahead:
                 self._room.release()
                 value = self._input_of(self._ahead.popleft())
@@ -325,11 +325,12 @@ def _csv(file: BinaryIO, cells: Cells) -> Iterator[tuple[int, Any]]:
             elif row:
                 yield line, _fields(line, header, row, cells)
     finally:
-        text.detach()  # else the file would be closed with it, and stdin is not ours to close
+        text.detach()  # otherwise it would close the file too, and stdin is not ours to close
 
 
 def _delimiter(first: str) -> str:
-    """What separates the fields: of those that do in some country, what makes most of the line."""
+    """The separator of the fields: of those in use, the one that splits the line into most
+    fields."""
     return max(_DELIMITERS, key=lambda each: len(next(csv.reader([first], delimiter=each), ())))
 
 

@@ -1,4 +1,4 @@
-"""`journal`: what a batch's journal holds."""
+"""`journal`: shows the content of a batch's journal."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def journal(
 ) -> None:
     """Show how far a batch is, or write what is known of its inputs as JSON lines.
 
-    It can be looked at while the batch runs. On a terminal the inputs are counted; anywhere else
-    they are written.
+    This works while the batch runs. On a terminal, the command prints how many inputs are in each
+    state. Anywhere else, it writes the inputs.
 
     ```
     dynamiq-async journal job.db

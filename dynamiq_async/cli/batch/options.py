@@ -21,7 +21,7 @@ JOURNAL = Group("Journal", sort_key=9)
 @Parameter(name="*", group=INPUTS)
 @dataclass(frozen=True)
 class Reading:
-    """What the inputs are."""
+    """Where the inputs are, and how to read them."""
 
     input_format: Annotated[
         Format | None,
@@ -65,7 +65,7 @@ class Reading:
     ] = True
 
     def reader(self, inputs: str) -> RecordReader:
-        """Reads the inputs from where the command line says they are."""
+        """The reader for the inputs that the command line names."""
         return RecordReader(
             inputs,
             format=self.input_format,
@@ -81,7 +81,7 @@ class Reading:
 @Parameter(name="*", group=BATCH)
 @dataclass(frozen=True)
 class Pace:
-    """How many calls at a time, and how they are made."""
+    """How many calls to make at a time, and how to make them."""
 
     concurrency: Annotated[
         int, Parameter(validator=Number(gte=1), help="How many at a time. [default: 32]")
@@ -143,7 +143,7 @@ class Pace:
 @Parameter(name="*", group=JOURNAL)
 @dataclass(frozen=True)
 class Journaling:
-    """What is remembered of an earlier start."""
+    """What to keep for a later start, and what to do with an earlier one."""
 
     job: Annotated[
         str | None,
@@ -192,7 +192,7 @@ class Journaling:
 
 
 def _rate_of(given: str | None) -> float | str | None:
-    """A number is one of requests a second."""
+    """The rate. A plain number means requests per second."""
     try:
         return float(given or "")
     except ValueError:

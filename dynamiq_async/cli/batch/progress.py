@@ -1,4 +1,4 @@
-"""How far a batch is: a line that changes on a terminal, a line now and then in a log."""
+"""Shows how far a batch is: a changing line on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def show_progress(
     """Show the figures on stderr while the body runs.
 
     Args:
-        live: in a line that changes; else in one now and then.
+        live: show a line that changes, instead of a new line now and then.
     """
     task = asyncio.create_task((_on_terminal if live else _log)(progress))
     try:

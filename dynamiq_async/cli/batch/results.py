@@ -1,5 +1,5 @@
-"""What `batch` writes: a line of JSON for each input, or a row of a table where a file's name says
-so."""
+"""Writes the results of `batch`: a line of JSON for each input, or a row of a table, depending on
+the file's name."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _SHOWN_KINDS = 3
 
 
 class Results:
-    """Writes the lines to a file, which is not complete before all are there, or to stdout.
+    """Writes the lines to stdout, or to a file that appears when all lines are written.
 
     Args:
-        target: where they go.
+        target: where the lines go.
         with_input: repeat the input in its line.
 
     Attributes:
-        with_failed_nodes: how many outputs are of workflows that came through with failed nodes.
+        with_failed_nodes: how many outputs are of workflows that completed with failed nodes.
     """
 
     def __init__(self, target: Target, *, with_input: bool) -> None:
@@ -52,21 +52,21 @@ class Results:
 
     @property
     def are_shown(self) -> bool:
-        """Whether they go to the terminal."""
+        """Whether the lines go to the terminal."""
         return self._target.path is None and output.is_terminal()
 
     @property
     def unfinished(self) -> Path | None:
-        """The file that has the lines written so far; None where they are in their place."""
+        """The file with the lines written so far. None if they are in their final place."""
         return None if self._writer is None else self._target.partial
 
     @property
     def unread(self) -> bool:
-        """Whether nobody has taken the last lines."""
+        """Whether nobody has read the last lines."""
         return self._writer is None and output.unwritten() > 0
 
     async def open(self) -> None:
-        """Open the file, unless that was done.
+        """Open the file, unless it is open.
 
         Raises:
             InvalidArgumentError: it cannot be written, or another process writes it.
@@ -78,10 +78,10 @@ class Results:
                 self._table = table_file(_Sink(self._writer), self._format, self._columns)
 
     async def drain(self, *, whole: bool = False) -> None:
-        """Wait while more lines than a few were not taken, or while any was not.
+        """Wait until the reader has taken all lines, or all but a few.
 
         Raises:
-            OSError: they cannot be written.
+            OSError: the lines cannot be written.
         """
         if self._writer is None:
             await output.drain(whole=whole)
@@ -90,7 +90,7 @@ class Results:
 
     @contextlib.contextmanager
     def closing(self) -> Iterator[None]:
-        """Put the file in its place when the body has ended well; else keep what there is."""
+        """Move the file to its place if the body succeeds. Otherwise, keep the partial file."""
         try:
             yield
         except BaseException:
@@ -135,7 +135,7 @@ class Results:
         self._write(line)
 
     def write_broken(self, key: Key, error: Exception) -> None:
-        """Write the line of a record that is no input."""
+        """Write the line of a record that is not an input."""
         if self._table is not None:
             self._failure(error)
             self._table.add(self._columns.of_error(key, error))
@@ -144,7 +144,7 @@ class Results:
         self._write({"key": key, "error": describe(error)})
 
     def complaints(self) -> list[str]:
-        """The commonest kinds of failure, each with the first one's message."""
+        """The most frequent kinds of failure, each with the message of the first one."""
         return [
             f"{count:,} x {kind}, such as: {self._examples[kind]}"
             for kind, count in self._failures.most_common(_SHOWN_KINDS)
@@ -170,7 +170,7 @@ class Results:
 
 
 class _Sink(io.RawIOBase):
-    """A file that a writer writes."""
+    """A file object that passes its bytes to a writer."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer

@@ -1,4 +1,4 @@
-"""The one module that knows the package `mcp`, imported where a server is made."""
+"""The only module that imports the package `mcp`, when a server is made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Library(NamedTuple):
-    """What is used of it."""
+    """The parts of the package that are used."""
 
     types: ModuleType
     server: Any  # the class of low-level servers
@@ -21,7 +21,7 @@ class Library(NamedTuple):
 
 
 def library() -> Library:
-    """The package, imported.
+    """Import the package.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -40,11 +40,11 @@ def library() -> Library:
 
 
 def checker(schema: Mapping[str, Any]) -> Callable[[Any], str | None]:
-    """A function that tells why arguments do not fit a JSON Schema; None where they do. Schemas
-    that it refers to are not fetched.
+    """A function that says why arguments do not fit a JSON Schema, or returns None if they fit.
+    Referenced schemas are not fetched.
 
     Raises:
-        InvalidArgumentError: it is no JSON Schema.
+        InvalidArgumentError: it is not a JSON Schema.
     """
     from jsonschema import exceptions, validators
     from referencing import Registry
@@ -70,7 +70,7 @@ def checker(schema: Mapping[str, Any]) -> Callable[[Any], str | None]:
 
 
 def web_server() -> Any:
-    """uvicorn, which comes with the package."""
+    """uvicorn, on which the package depends."""
     import uvicorn
 
     return uvicorn

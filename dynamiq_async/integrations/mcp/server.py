@@ -1,8 +1,9 @@
 """`make_server`: an MCP server whose tools are Apps.
 
-A call of a tool is a run. Its events are the call's progress. A question of the run goes to the
-client's person: by protocol 2026-07-28 the call returns what it needs and a sealed state, and is
-made again with the answer, on whatever machine; older clients are asked during the call.
+A call of a tool starts a run. The run's events are the call's progress. A question of the run goes
+to the client's user. By protocol 2026-07-28, the call returns the question and a sealed state, and
+the client calls again with the answer and the state, on any machine. Older clients are asked during
+the call.
 """
 
 from __future__ import annotations
@@ -47,14 +48,14 @@ STATELESS = "2026-07-28"
 dates, and compare as texts."""
 
 STATE_SECONDS = 600.0
-"""How long an answer may take, by default."""
+"""How long an answer may take by default, in seconds."""
 
 _KEY = "answer"
 _FEEDBACK = {"type": "string", "title": "Answer"}
 
 
 class _State(Struct):
-    """What a call that asks a question leaves with its client, sealed."""
+    """The state that a call with a question gives to its client, sealed."""
 
     run: str
     sequence: int
@@ -73,14 +74,15 @@ def make_server(
 
     Args:
         tools: the Apps.
-        name: what the server calls itself. State of a server of another name is refused.
-        keys: secrets of at least 32 bytes that seal the state of calls that ask a question; the
-            first seals, all open. Servers that share the load share them. Without any, a secret of
-            this process does.
+        name: the server's name. It refuses the state of a server with another name.
+        keys: secrets of at least 32 bytes that seal the state of calls that ask a question. The
+            first one seals, and all of them open. Servers that share the load need the same keys.
+            By default, a random secret of this process.
         state_seconds: how long an answer may take.
 
     Raises:
-        InvalidArgumentError: two tools have the same name, a schema is none, or a key is too short.
+        InvalidArgumentError: two tools have the same name, a schema is not valid, or a key is too
+            short.
         MissingExtraError: the extra `mcp` is not installed.
     """
     by_name = {tool.name: tool for tool in tools}
@@ -108,7 +110,7 @@ def make_server(
 
 
 class _Calls:
-    """What a server does."""
+    """Handles a server's requests."""
 
     def __init__(self, tools: dict[str, AppTool], found: Library) -> None:
         self._tools = tools
@@ -157,10 +159,10 @@ class _Calls:
             value = self._value(tool, params.arguments or {})
             stream = runs.stream(value, dedupe=True, on_leave=leave, timeout=limit)
         else:
-            # The library has opened it: what is not of this server never gets here.
+            # The library has opened it, and refuses the state of another server.
             state = msgspec.json.decode(params.request_state, type=_State)
             answer: Any = (params.input_responses or {}).get(_KEY)
-            # Without an answer, the question is read again, and asked again.
+            # Without an answer, read the question and ask it again.
             after = state.sequence if answer is not None else state.sequence - 1
             if answer is not None:
                 await _answer(tool, state, answer)
@@ -181,7 +183,7 @@ class _Calls:
     async def _follow(
         self, tool: AppTool, ctx: ServerRequestContext[Any], stream: RunStream[Any]
     ) -> InputRequiredResult | None:
-        """Read a run to its end, or to a question that the call has to be made again for."""
+        """Read a run to its end, or to a question that needs another call."""
         told = ""
         async for event in stream:
             if event.type not in DELTAS or event.type != told:
@@ -228,7 +230,7 @@ class _Calls:
 
     def _done(self, ctx: ServerRequestContext[Any], output: Any) -> CallToolResult:
         types = self._types
-        # Before 2026-07-28, structured content is an object.
+        # Before 2026-07-28, structured content has to be an object.
         plain = isinstance(output, dict) or ctx.protocol_version >= STATELESS
         result: CallToolResult = types.CallToolResult(
             content=[types.TextContent(type="text", text=text_of_output(output))],
@@ -244,7 +246,7 @@ class _Calls:
 
 
 async def _answer(tool: AppTool, state: _State, answer: ElicitResult) -> None:
-    """Send what the client's person said. The same answer twice does no harm.
+    """Send the answer of the client's user. Sending it twice does no harm.
 
     Raises:
         QuestionError: the person did not answer.
@@ -270,7 +272,7 @@ async def _answer(tool: AppTool, state: _State, answer: ElicitResult) -> None:
 
 
 def _schema(question: Question) -> dict[str, Any]:
-    """The form for an answer. Its fields are flat, as the protocol has them."""
+    """The form for an answer. Its fields are flat, as the protocol requires."""
     if question.kind != "approval":
         return {"type": "object", "properties": {"feedback": _FEEDBACK}, "required": ["feedback"]}
     editable = {
@@ -292,6 +294,6 @@ def _message(question: Question) -> str:
 
 
 def _progress(event: RunEvent) -> str:
-    """What a client is told of an event: what happens, and nothing of the content."""
+    """The progress message for an event: its type, without its content."""
     call = event.tool_call
     return f"{event.type} {call.name}".strip() if call is not None else event.type

@@ -1,4 +1,4 @@
-"""What an MCP server offers: one tool for each App."""
+"""The tools of an MCP server: one for each App."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ANY_OBJECT = {"type": "object", "properties": {}}
 
 
 class Hints(TypedDict, total=False):
-    """What a tool does, as far as the App's owner knows: hints that clients show."""
+    """Hints about what a tool does, which clients show."""
 
     read_only_hint: bool
     destructive_hint: bool
@@ -29,16 +29,17 @@ class AppTool:
     """An App as a tool of an MCP server.
 
     Args:
-        app: a client of the App. It stays yours to close.
-        name: what the model calls it.
-        description: what the model is told of it.
+        app: a client of the App. You have to close it yourself.
+        name: the tool's name for the model.
+        description: the tool's description for the model.
         input: the fields of the App's input, as for `AsyncApp.tool`. Arguments are checked.
-        schema: in its place, a JSON Schema of an object, by which arguments are checked. Without
-            either, any object is taken.
-        hints: what the tool does. That it reaches into an open world is always told.
-        on_leave: what becomes of the run of a call that the client cancels: "detach" lets it go on,
-            "cancel" cancels it.
-        timeout: seconds for each call, from a question's answer on anew; None for the client's.
+        schema: in place of `input`, a JSON Schema of an object, which arguments are checked
+            against. Without either, the tool accepts any object.
+        hints: what the tool does. The hint that it reaches an open world is always set.
+        on_leave: when a client cancels a call, "detach" lets its run go on, and "cancel" cancels
+            it.
+        timeout: seconds for each call, which start again after an answer; None for the client's
+            timeout.
 
     Raises:
         InvalidArgumentError: an argument cannot be used.
@@ -79,7 +80,7 @@ class AppTool:
 
 
 def tool_name(app: str, taken: Collection[str] = ()) -> str:
-    """A tool's name for an App's, one that is not taken."""
+    """A tool's name, made from the App's name. It is not taken yet."""
     name = re.sub(r"[^a-z0-9]+", "_", app.lower()).strip("_")[:60] or "app"
     if name[0].isdigit():
         name = f"app_{name}"

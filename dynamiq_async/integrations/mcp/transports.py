@@ -1,4 +1,4 @@
-"""A server on stdio, or as HTTP."""
+"""Serves over stdio or HTTP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 async def serve_stdio(server: Server[Any]) -> None:
-    """Serve the client at this process's standard input and output, until it leaves."""
+    """Serve a client over this process's standard input and output, until it disconnects."""
     async with library().stdio() as (read, write):
         await server.run(read, write, server.create_initialization_options())
 
@@ -20,9 +20,9 @@ async def serve_http(server: Server[Any], port: int, *, host: str = "127.0.0.1")
     """Serve HTTP at the path `/mcp`, until the process is told to stop.
 
     Args:
-        host: the address to listen at. Anybody who can reach it can call the Apps with this
-            process's key: put a check of who calls before it. On loopback, other sites' pages
-            are refused.
+        host: the address to listen on. Anybody who can reach it can call the Apps with this
+            process's key, so put an authenticating proxy in front of it. On loopback, pages of
+            other sites are refused.
     """
     uvicorn = web_server()
     app = server.streamable_http_app(host=host)

@@ -1,12 +1,12 @@
-"""AG-UI, version 1.0 and the ones before: what CopilotKit, TanStack AI and assistant-ui read.
+"""AG-UI, version 1.0 and before, which CopilotKit, TanStack AI and assistant-ui read.
 
 The events and their rules are those of the npm package `@ag-ui/client`, 1.0.0 and 0.0.59, seen in
-its source. The older one fails on an event or an outcome that it does not know, so the newer ones
-are sent only to a page that has said its version.
+its source. Version 0.0.59 fails on an event or an outcome that it does not know. So newer events
+are sent only to a page whose request names its version.
 
-Before an interrupt a producer should send `MESSAGES_SNAPSHOT`, and this one does not. Both clients
-drop every message that the snapshot lacks, the person's own included, and a relay knows one run
-and not its thread. What the page has been sent is whole without it.
+Before an interrupt, a producer should send `MESSAGES_SNAPSHOT`, but this one does not. Both clients
+drop every message that is not in the snapshot, even the person's own, and a relay knows only one
+run of the thread. The page has all messages of the run without it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dynamiq_async.events import Question, StreamEvent
     from dynamiq_async.relay.problems import EndKind, Problem
 
-# Events that need no other, so `map` may add them.
+# Events that depend on no other event, so `map` may add them.
 _STANDALONE = frozenset(
     {
         "ACTIVITY_DELTA",
@@ -52,13 +52,13 @@ class AGUI(PartsFormat):
     """AG-UI.
 
     Args:
-        thread_id, run_id: those of the page's request, which the answer repeats; by default those
-            of the App's run.
-        protocol_version: the one in the page's request. Versions before 1.0 have none there.
+        thread_id, run_id: the ids in the page's request, which the response repeats; by default
+            both are the id of the App's run.
+        protocol_version: the version in the page's request. Pages before 1.0 send none.
         behind, unknown_events: as for `PartsFormat`. Unknown events are sent as `RAW`.
 
-    The App's run is told as `CUSTOM` with the name `dynamiq.run`. With `map`, also dicts that are
-    events of this wire may be sent: `CUSTOM`, `RAW`, `STATE_…`, `ACTIVITY_…`, `MESSAGES_SNAPSHOT`.
+    A `CUSTOM` event named `dynamiq.run` has the id of the App's run. `map` may also return dicts
+    that are AG-UI events: `CUSTOM`, `RAW`, `STATE_…`, `ACTIVITY_…`, `MESSAGES_SNAPSHOT`.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class AGUI(PartsFormat):
         return sse({"type": "TOOL_CALL_START", "toolCallId": id, "toolCallName": call.name})
 
     def _id(self, call: Call) -> str:
-        # Calls of a thread must not have the same id, and those of two runs may.
+        # Calls of a thread must have different ids, but two runs may use the same id.
         return f"{self._prefix}-{call.id}"
 
     def call_piece(self, call: Call, piece: str) -> bytes:
@@ -171,7 +171,7 @@ class AGUI(PartsFormat):
         return sse(dict(value)) if value.get("type") in _STANDALONE else None
 
     def result(self, event: StreamEvent | RunEvent) -> None:
-        # Of nodes, what came out of them: their inputs and failures are not for the page.
+        # Only the nodes' outputs: their inputs and failures are not for the page.
         if nodes := event.nodes:
             came = {id: node.output for id, node in nodes.items() if node.status == "success"}
             self._output = came
@@ -208,12 +208,12 @@ _FEEDBACK = {
 
 
 def _call(asked: Asked) -> Call:
-    """The call that shows a question. The run is in the ids of all calls already."""
+    """The call that shows a question. The prefix of all call ids already has the run."""
     return Call(f"question-{asked.id.rpartition(':')[2]}", asked.tool)
 
 
 def _approval(editable: list[str]) -> dict[str, Any]:
-    """The schema of an approval's answer; edited parameters only where some can be."""
+    """The schema of an approval's answer, with edited parameters only if some are editable."""
     properties: dict[str, Any] = {"approved": {"type": "boolean"}}
     if editable:
         properties["editedArgs"] = {"type": "object"}

@@ -26,8 +26,8 @@ class Context:
     """What a format may know about its relay. The values are current at each access.
 
     Attributes:
-        event: the event that is being formatted, or the last one that was. With a `map`, the format
-            is given the result of `map`, and this is its argument. None before the first event.
+        event: the event that is being formatted, or the last one. With a `map`, the format gets
+            the result of `map`, and this is its argument. None before the first event.
         ended: whether the stream has reached its end.
         heartbeat: seconds of silence after which the format's `heartbeat` is sent; None for never.
         retry: seconds after which a reader that lost its connection should reconnect; None leaves
@@ -55,7 +55,7 @@ class Context:
 
     def __init__(self, upstream: Upstream, *, heartbeat: float | None, retry: float | None) -> None:
         self._upstream = upstream
-        self._start = upstream.start  # taken now, because it advances with each read
+        self._start = upstream.start  # read this now, because it advances with each read
         self.event: Any = None
         self.ended: bool = False
         self.answered: set[int] = set()
@@ -67,14 +67,14 @@ class Context:
 
     @property
     def run_id(self) -> str | None:
-        """The run's id, once it is known. All relays of a run have the same one, so ids made of it
-        and an event's position are the same when the run is relayed again."""
+        """The run's id, once it is known. So ids made from it and an event's position are the same
+        whenever the run is relayed again."""
         return self._upstream.run_id
 
     @property
     def position(self) -> str | None:
-        """What a reader sends to resume behind `event`; at the end, what says that it has received
-        the whole stream. None if the stream cannot be resumed."""
+        """The position that a reader sends to resume after `event`. At the end, it says that the
+        reader has received the whole stream. None if the stream cannot be resumed."""
         if self.ended:
             return self._upstream.end
         if self.event is None:
@@ -87,10 +87,10 @@ class Format(ABC):
 
     A format does no I/O. The relay calls `opening`, then `event` for each event, then `end` or
     `failure`, and sends the results in this order. The calls may be ahead of the reader. If the
-    reader disconnects, neither `end` nor `failure` is called. An object belongs to one relay, since
-    its state is about one reader.
+    reader disconnects, neither `end` nor `failure` is called. Each object belongs to one relay,
+    because its state is for one reader.
 
-    An exception that a method raises counts as a mistake of the backend's own.
+    If a method raises an exception, that counts as a mistake in the backend.
 
     Attributes:
         media_type: the response's content type.
@@ -100,10 +100,10 @@ class Format(ABC):
         on_shutdown: how a response ends when the server that sends it has to stop (see
             `Relay.shut_down`). "frame" sends what `failure` returns and ends the body properly.
             "abort" breaks the connection, for readers that reconnect only then.
-        asks: whether it lets a person answer a run's questions, so that it has to know which ones
-            are still open.
-        complete: set by the format when the response is complete although the stream goes on, as
-            that of a run that waits for an answer. Nothing more is read or sent, `end` and
+        asks: whether the format lets a person answer a run's questions, so that it has to know
+            which ones are still open.
+        complete: the format sets this when the response is complete although the stream goes on,
+            such as when a run waits for an answer. Then nothing more is read or sent, `end` and
             `failure` are not called, and the run is not canceled.
     """
 
@@ -124,10 +124,10 @@ class Format(ABC):
         return b""
 
     def run_known(self) -> bytes:
-        """The bytes to send before the next event because of what is known about the run by now.
+        """The bytes to send before the next event, such as a frame with the run's id.
 
-        Called before each group of events, also if `map` shows none of them. The context's `run_id`
-        tells the id as soon as there is one.
+        Called before each group of events, even if `map` shows none of them. The context's `run_id`
+        has the id as soon as it is known.
         """
         return b""
 
@@ -164,7 +164,7 @@ class Format(ABC):
         Args:
             problem: what a reader may know about the error. It names no host, no key and no details
                 of the run.
-            position: the position to resume behind; None if reconnecting would not help.
+            position: the position to resume after; None if reconnecting would not help.
 
         Returns:
             The last frame. `b""` means that this format cannot express errors; the connection is
@@ -173,7 +173,7 @@ class Format(ABC):
         return b""
 
     def take(self) -> Self:
-        """Claim it for a relay. Raises InvalidArgumentError if another relay has it."""
+        """Claim this object for a relay. Raises InvalidArgumentError if another relay has it."""
         if self._taken:
             raise errors.InvalidArgumentError(
                 "a format belongs to one relay; make one for each", argument="format"
@@ -183,7 +183,7 @@ class Format(ABC):
 
 
 def as_bytes(shown: Any) -> bytes:
-    """An event as the bytes that arrived, text as UTF-8, bytes unchanged, anything else as JSON.
+    """The bytes to send: an event's as they arrived, text as UTF-8, anything else as JSON.
 
     Raises:
         InvalidArgumentError: it cannot be encoded as JSON.
@@ -197,12 +197,12 @@ def as_bytes(shown: Any) -> bytes:
     return encode(shown, "map")
 
 
-# A string, also one without an end, or what Python writes for a number that JSON has no name for.
+# A string, even without an end, or Python's text for a number that JSON cannot express.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|-?(?:NaN|Infinity)', re.DOTALL)
 
 
 def named(data: bytes) -> bytes:
-    """JSON with null for NaN and the infinities, which browsers refuse; else `data` itself."""
+    """`data`, with null for NaN and the infinities, which browsers refuse."""
     if b"NaN" not in data and b"Infinity" not in data:
         return data
     return _TOKEN.sub(lambda found: found[0] if found[0][:1] == b'"' else b"null", data)

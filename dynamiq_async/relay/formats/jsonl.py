@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class JSONLines(Format):
-    """A line of JSON for each event; bytes must be JSON already. A run's id is the first line,
-    `{"run": id}`, as soon as it is known. A failure is the last line, `{"error": …}`, with the
-    position to resume behind in `last_event_id` if there is one."""
+    """A line of JSON for each event. Bytes must be JSON already. The first line of a run is its id,
+    `{"run": id}`, as soon as that is known. After a failure, the last line is `{"error": …}`, with
+    the position to resume after in `last_event_id` if there is one."""
 
     media_type = "application/x-ndjson"
 
@@ -43,7 +43,7 @@ class JSONLines(Format):
         if isinstance(event, BrokenEvent | BrokenRunEvent):
             event = event.data
         data = encode(event, "map") if isinstance(event, str) else as_bytes(event)
-        # JSON strings cannot contain line breaks; elsewhere they are white space.
+        # In JSON, line breaks are never within strings. Elsewhere, they are white space.
         return self.run_known() + with_breaks_as(b" ", data) + b"\n"
 
     def end(self, kind: EndKind) -> bytes:

@@ -1,18 +1,18 @@
-"""What the frontends' formats share: events become parts that are opened, filled and closed.
+"""The base of the frontends' formats: events become parts that are opened, filled and closed.
 
 A page's library refuses a piece of a part that was not opened, and an end while a part is open. So
-this is one state machine for both wires; a wire only says how each step is written. Its table:
+both wires share one state machine, and each wire only defines how to write a step. Its table:
 
 | event | what is written |
 |---|---|
 | text, reasoning | a part of its node, opened once; each node has at most one open part |
 | a step of a tool call | the call's start, pieces of its input, its input, its output or failure |
-| a question of a run | all is closed, then the question: the response is complete |
-| a question that was answered | all is closed, then the question, then a new step |
-| the answer to a question | that the question is answered |
-| usage | it is added up, and told at the end |
-| any other | nothing, or the event as it is, if that was asked for |
-| the end, an error | all that is open is closed, then the end |
+| an open question of a run | all open parts are closed, then the question; that is the end |
+| an answered question | all open parts are closed, then the question, then a new step |
+| the answer to a question | a frame that says that the question is answered |
+| usage | nothing; it is added up, and the sum is written at the end |
+| any other | nothing, or with `unknown_events` the whole event |
+| the end, an error | all open parts are closed, then the end |
 
 Parts are numbered in the order of the events, so their ids are the same whenever a run is relayed
 from its beginning.
@@ -45,19 +45,19 @@ if TYPE_CHECKING:
 Kind = Literal["text", "reasoning"]
 
 ASK_PERSON = "ask_person"
-"""The name of the tool call that stands for a question that wants a text."""
+"""The name of the tool call for a question that asks for a text."""
 
 ASK_APPROVAL = "ask_approval"
-"""The name of the tool call that stands for a question that wants a yes or no."""
+"""The name of the tool call for a question that asks for an approval."""
 
 TOOL_FAILED = "The tool failed."
 NOT_ENDED = "The tool's end was not told."
-"""Sentences for the page. What a tool says of its failure may name hosts and keys."""
+"""Sentences for the page. A tool's own error message may name hosts and keys."""
 
 
 class Part:
-    """A part that is open. `head` is the bytes of a frame before a piece, which belong to the
-    wire."""
+    """An open part. `head` is the beginning of each frame of the part, up to the piece. The wire
+    sets it."""
 
     __slots__ = ("head", "id", "kind")
 
@@ -68,7 +68,7 @@ class Part:
 
 
 class Call:
-    """A tool call, and how far it has got: `started`, `whole` or `ended`."""
+    """A tool call and its state: `started`, `whole` (the input is known) or `ended`."""
 
     __slots__ = ("id", "name", "pieces", "state")
 
@@ -80,7 +80,7 @@ class Call:
 
 
 class Asked:
-    """A question of a run. `id` is what a page answers to: the run and the event's position."""
+    """A question of a run. A page's answer names its `id`: the run and the event's position."""
 
     __slots__ = ("id", "is_closed", "question")
 
@@ -99,7 +99,7 @@ class Asked:
 
     @property
     def input(self) -> dict[str, Any]:
-        """What the page shows of it."""
+        """The content that the page shows."""
         asked = self.question
         if self.wants_text:
             return {"prompt": asked.prompt}
@@ -111,7 +111,7 @@ class Asked:
 
 
 class Answered:
-    """What a run tells of the answer to a question."""
+    """The answer to a question, as the run's events report it."""
 
     __slots__ = ("approved", "feedback")
 
@@ -124,11 +124,11 @@ class PartsFormat(Format):
     """The state machine. A subclass writes its steps, each as bytes.
 
     Args:
-        behind: the sequence number of the question whose answer this response continues behind.
-            What comes up to it was sent before; it is read again, so that the parts' numbers and
-            the usage are right, and not sent.
-        unknown_events: also send what a page has no part for, whole: it may tell the browser more
-            about the App than it should know.
+        behind: the sequence number of a question that was answered. This response continues after
+            it. Earlier events are not sent again, but read, so that the parts' numbers and the
+            usage are right.
+        unknown_events: also send, unchanged, events that have no part in a page. They may reveal
+            more about the App than the browser should know.
     """
 
     media_type = "text/event-stream"
@@ -141,13 +141,13 @@ class PartsFormat(Format):
         self._context: Context
         self._begun = False
         self._number = 0
-        self._open: dict[str, Part] = {}  # by node
-        self._thinking: set[str] = set()  # nodes whose thought was told in pieces
+        self._open: dict[str, Part] = {}  # open parts, by node
+        self._thinking: set[str] = set()  # nodes whose thought came in pieces
         self._calls: dict[str, Call] = {}
         self._asked: list[Asked] = []
         self._usage: Usage | None = None
 
-    # What a wire writes.
+    # Methods that a wire implements.
 
     @abstractmethod
     def begun(self) -> bytes:
@@ -163,7 +163,7 @@ class PartsFormat(Format):
 
     @abstractmethod
     def call_started(self, call: Call) -> bytes:
-        """A tool call begins; its input is not known yet."""
+        """A tool call begins. Its input is not known yet."""
 
     @abstractmethod
     def call_piece(self, call: Call, piece: str) -> bytes:
@@ -171,11 +171,11 @@ class PartsFormat(Format):
 
     @abstractmethod
     def call_whole(self, call: Call, input: Any) -> bytes:
-        """A tool call's input is known. `call.state` tells whether the call was started."""
+        """A tool call's input is known. `call.state` says whether the call was started."""
 
     @abstractmethod
     def call_returned(self, call: Call, output: Any) -> bytes:
-        """A tool call came through."""
+        """A tool call succeeded."""
 
     @abstractmethod
     def call_failed(self, call: Call, sentence: str) -> bytes:
@@ -183,11 +183,11 @@ class PartsFormat(Format):
 
     @abstractmethod
     def asked_elsewhere(self, question: Question) -> bytes:
-        """A question that cannot be answered from this page, as that of a root stream."""
+        """A question that this page cannot answer, such as one of a root stream."""
 
     @abstractmethod
     def asked(self, asked: Asked) -> bytes:
-        """A question of a run, whether it is open or was answered."""
+        """A question of a run, open or answered."""
 
     @abstractmethod
     def next_step(self) -> bytes:
@@ -207,11 +207,11 @@ class PartsFormat(Format):
 
     @abstractmethod
     def own(self, value: Mapping[str, Any]) -> bytes | None:
-        """A frame of this wire's that `map` made; None if it may not be sent."""
+        """A frame of this wire that `map` returned; None if it may not be sent."""
 
     @abstractmethod
     def finished(self, kind: EndKind) -> bytes:
-        """The last frames of a run that came to its end."""
+        """The last frames of a run that ended."""
 
     @abstractmethod
     def broken(self, problem: Problem) -> bytes:
@@ -220,7 +220,7 @@ class PartsFormat(Format):
     def result(self, event: StreamEvent | RunEvent) -> None:
         """The workflow's final event, before the end."""
 
-    # What the relay calls.
+    # Methods that the relay calls.
 
     def opening(self, context: Context) -> bytes:
         self._context = context
@@ -244,7 +244,7 @@ class PartsFormat(Format):
         return self._begin() + self._frames(event)
 
     def _go_on(self) -> None:
-        """From here on everything is sent, so nothing may be open that the page does not have."""
+        """From here on, everything is sent. So close all parts that the page has not received."""
         if self._behind is not None:
             self._close_all()
             self._behind = None
@@ -289,7 +289,7 @@ class PartsFormat(Format):
             self.result(event)
             return b""
         node = event.entity_id or ""
-        # From the end: that is quicker, and usage tends to be there.
+        # Search from the end, because usage tends to be there.
         if bytes(event.raw_data).rfind(b'"usage"') >= 0:
             self._add_usage(event)
         if text := event.text:
@@ -334,7 +334,7 @@ class PartsFormat(Format):
 
     @staticmethod
     def _node(event: RunEvent) -> str:
-        # Decoding it costs as much as the rest of an event, and few events have it.
+        # Decoding this costs as much as the rest of an event, and few events have it.
         named = b'"entity_id"' in bytes(event.raw_data)
         return (event.entity_id or "") if named else ""
 
@@ -389,8 +389,8 @@ class PartsFormat(Format):
         return frames
 
     def _call_of(self, told: ToolCall) -> Call:
-        """The call that this is a step of. One without an id is told from others by its name. Once
-        a call has ended, the next step is of another call, whatever its id."""
+        """The call that this step belongs to. A call without an id is identified by its name. After
+        a call has ended, the next step belongs to a new call, even with the same id."""
         key = told.id or f" {told.name}"
         call = self._calls.get(key)
         if call is None or call.state == "ended":
@@ -460,7 +460,7 @@ def sse(chunk: dict[str, Any]) -> bytes:
 
 
 def head(chunk: dict[str, Any], field: str) -> bytes:
-    """The bytes of such a frame before the value of its last field."""
+    """The beginning of such a frame, up to the value of its last field."""
     return b'data: %b,"%b":' % (encode(chunk, "map")[:-1], field.encode())
 
 
@@ -475,7 +475,7 @@ def tokens(usage: Usage) -> dict[str, int]:
 
 
 def _whole(text: str) -> str:
-    """`text` without the halves of characters that JSON cannot hold."""
+    """`text` without lone surrogates, which JSON cannot express."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 

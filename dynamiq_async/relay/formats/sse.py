@@ -30,7 +30,7 @@ _NEXT_LINE = b"\ndata: "
 
 
 class SSE(Format):
-    """Server-sent events, with an `id:` line if there is a position to resume behind.
+    """Server-sent events, with an `id:` line if there is a position to resume after.
 
     An event is sent as the JSON that arrived. A run's event is named after its type, as in the
     vendor's own stream. Text and bytes are sent as data with line ends turned into LF. A
@@ -46,7 +46,7 @@ class SSE(Format):
     def opening(self, context: Context) -> bytes:
         self._context = context
         wait = b"" if context.retry is None else b"retry: %d\n" % round(context.retry * 1000)
-        # Browsers remember an id also if it comes without data.
+        # Browsers remember an id even if it comes without data.
         id = context.position or (NO_POSITION if context.restarts else "")
         return wait + _line(b"id", id.encode()) + b"\n"
 

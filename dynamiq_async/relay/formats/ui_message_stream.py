@@ -1,8 +1,8 @@
-"""The UI message stream, version 1: what `useChat` of Vercel's AI SDK reads, and assistant-ui.
+"""The UI message stream, version 1, which `useChat` of Vercel's AI SDK and assistant-ui read.
 
 The chunks and their rules are those of the npm package `ai`, versions 5 to 7, seen in its source.
-An unknown type of chunk kills the page's stream, so nothing is sent that the page's version does
-not know.
+An unknown type of chunk breaks the page's stream, so only chunks that the page's version knows are
+sent.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SDKVersion = Literal[5, 6, 7]
 _DONE = b"data: [DONE]\n\n"
 _STEP, _STEP_END = sse({"type": "start-step"}), sse({"type": "finish-step"})
 
-# Chunks that need no other, so `map` may add them.
+# Chunks that depend on no other chunk, so `map` may add them.
 _STANDALONE = frozenset({"file", "message-metadata", "source-document", "source-url"})
 
 
@@ -43,12 +43,12 @@ class UIMessageStream(PartsFormat):
     """The UI message stream v1.
 
     Args:
-        sdk_version: the major version of `ai` in the page: 5, 6 or 7. A page of a later version
-            reads what an earlier one does. 5 has no approvals: they are asked by a tool call
-            `ask_approval` whose output is `{"approved": true}`. 7 is told of answers as such.
+        sdk_version: the major version of `ai` in the page: 5, 6 or 7. A page also reads the chunks
+            of earlier versions. Version 5 has no approvals. For it, an approval is a tool call
+            `ask_approval` whose output is `{"approved": true}`. Version 7 has a chunk for answers.
 
-    With `map`, also dicts that are chunks of this wire may be sent: `data-…`, `source-…`, `file`
-    and `message-metadata`. The other arguments are those of `PartsFormat`.
+    `map` may also return dicts that are chunks of this wire: `data-…`, `source-…`, `file` and
+    `message-metadata`. The other arguments are those of `PartsFormat`.
 
     Raises:
         InvalidArgumentError: there is no such version.
@@ -61,7 +61,7 @@ class UIMessageStream(PartsFormat):
         }
     )
     on_shutdown: OnShutdown = "abort"
-    """Only from a connection that breaks does `useChat` resume by itself."""
+    """`useChat` resumes by itself only after a broken connection."""
 
     def __init__(self, *, sdk_version: SDKVersion = 6, **options: Any) -> None:
         super().__init__(**options)
@@ -73,7 +73,7 @@ class UIMessageStream(PartsFormat):
 
     def begun(self) -> bytes:
         run_id = self._context.run_id if self._context.of_run else None
-        # The id makes the page continue the message, or build it anew from a replay.
+        # With the id, the page continues the message, or rebuilds it from a replay.
         message = {} if run_id is None else {"messageId": f"run-{run_id}"}
         return sse({"type": "start", **message}) + _STEP
 
@@ -84,8 +84,8 @@ class UIMessageStream(PartsFormat):
     def part_closed(self, part: Part) -> bytes:
         return sse({"type": f"{part.kind}-end", "id": part.id})
 
-    # `providerExecuted` keeps a page from waiting for the tool's result, and from sending the chat
-    # again when it has it. `dynamic` says that the page does not know the tool.
+    # With `providerExecuted`, a page neither waits for the tool's result nor sends the chat again
+    # when it has the result. `dynamic` says that the page does not know the tool.
     def call_started(self, call: Call) -> bytes:
         return sse(
             {
