@@ -93,8 +93,8 @@ class AppShard:
 
     Args:
         app: the App's hostname or URL. The access key then comes from `DYNAMIQ_ACCESS_KEY` on the
-            machine that makes the calls. Or a function that makes the client, which all machines
-            can import. The key cannot be an argument, because engines store what they pickle.
+            machine that makes the calls. Or a function that makes the client, and that all
+            machines know. The key cannot be an argument, because engines store what they pickle.
         job: the name of the whole job; see `AsyncApp.map`.
         key: the field of a row that is its key.
         input: the fields of a row to send; None for all.
