@@ -315,7 +315,7 @@ class Job:
     def _belongs_to_others(self, error: Exception | None) -> DynamiqError:
         journal = self._arguments["journal"]
         return DynamiqError(
-            f"the journal {journal} knows the first {_ALL_OTHERS} inputs otherwise, and none of "
+            f"the journal {journal} knows the first {counted(_ALL_OTHERS, 'input')} otherwise, and none of "
             "them was called; start with the inputs and the options that it has, such as --types, "
             f"or with a new journal ({error})"
         )

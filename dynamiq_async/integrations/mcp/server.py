@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from dynamiq_async.integrations.mcp.tools import AppTool
     from dynamiq_async.runs import RunStream
 
-log = logging.getLogger("dynamiq_async")
+log: logging.Logger = logging.getLogger("dynamiq_async")
 
 STATELESS = "2026-07-28"
 """The first version of the protocol without calls from the server to the client. Versions are
