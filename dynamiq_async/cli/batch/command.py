@@ -313,11 +313,11 @@ class Job:
                     await self._results.drain()
 
     def _belongs_to_others(self, error: Exception | None) -> DynamiqError:
-        journal = self._arguments["journal"]
+        journal, first = self._arguments["journal"], counted(_ALL_OTHERS, "input")
         return DynamiqError(
-            f"the journal {journal} knows the first {counted(_ALL_OTHERS, 'input')} otherwise, and none of "
-            "them was called; start with the inputs and the options that it has, such as --types, "
-            f"or with a new journal ({error})"
+            f"the journal {journal} knows the first {first} otherwise, and none of them was "
+            "called; start with the inputs and the options that it has, such as --types, or with "
+            f"a new journal ({error})"
         )
 
     def _note_broken(self, key: Key, error: Exception, behind: int) -> None:
