@@ -129,7 +129,7 @@ class Limiter:
         return self._rate_limit.interval > 0 or self.quota is not None
 
     def try_acquire(self, *, over_limit: bool = False) -> bool:
-        """Take a slot if none needs to be waited for; with `over_limit`, even beyond the limit."""
+        """Take a slot if that needs no waiting. With `over_limit`, even beyond the limit."""
         with self._lock:
             if (self._waiters or self.in_flight >= self.limit) and not over_limit:
                 return False

@@ -216,7 +216,7 @@ class TaskLimits(TimeLimits):
         self._passed = False
 
     def starting(self, limit: str) -> Self:
-        """These limits, of which `limit` runs first."""
+        """These limits, with `limit` as the first one to run."""
         self.limit = limit
         return self
 

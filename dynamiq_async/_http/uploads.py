@@ -76,7 +76,7 @@ class Upload:
         )
 
     def __repr__(self) -> str:
-        told = {n: getattr(self, n, None) for n in ("name", "mime_type", "size")}  # as far as made
+        told = {n: getattr(self, n, None) for n in ("name", "mime_type", "size")}  # may be unset
         return f"Upload({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
     @property

@@ -243,7 +243,7 @@ class Batch:
 
 @contextmanager
 def _ended(call: Call) -> Iterator[Call]:
-    """Enter a call, and end it with what is raised."""
+    """Enter a call, and end it with the error that is raised, if any."""
     try:
         with call.inside():
             yield call

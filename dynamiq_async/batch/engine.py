@@ -206,7 +206,7 @@ class Fanout(Generic[R]):
             try:
                 await asyncio.wait([self._watch])
             except asyncio.CancelledError:
-                self._cancel()  # there is no time for grace any more
+                self._cancel()  # this task was cancelled, so the grace is over
                 await asyncio.wait([self._watch])
                 raise
 

@@ -148,7 +148,7 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
         raw_data: `data` as the JSON that arrived.
         raw: the whole event as the JSON that arrived.
 
-    Its views are those of `Event` and, for what only this wire has, `state`.
+    Its views are those of `Event`, and `state`, which only this stream has.
     """
 
     type: str
@@ -265,7 +265,7 @@ class RunEvent(_json.KeepsRaw, Struct, frozen=True, kw_only=True):
 
     @property
     def state(self) -> RunState | None:
-        """What a `run.…` event says about the run."""
+        """The run's state in the data of a `run.…` event."""
         return _view(self, RunState)
 
     @property

@@ -257,8 +257,8 @@ async def _send(verdict: Verdict, question: RunQuestion) -> None:
 class Ledger:
     """Finds the new questions by comparing successive lists of a run's open questions.
 
-    Two questions may be equal in every field, so equal questions are counted. New are those beyond
-    the count in the previous list, less those that were answered since.
+    Two questions may be equal in every field, so equal questions are counted. Questions beyond the
+    count in the previous list are new; answering one lowers that count.
     """
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ SETTLE_SECONDS = 10.0
 """How long a run is searched for when the response to its create request was lost."""
 
 SECOND_LOOK_SECONDS = 0.5
-"""The pause before a question that was not listed as open is looked for once more."""
+"""The pause before the second search for a question that was not listed as open."""
 
 EVENT_PAGE_SIZE = 500
 
@@ -267,7 +267,7 @@ class RunRequests:
         """The run of a session that was made for that run alone.
 
         None when no run is found, and when the search fails. The caller then raises its own error,
-        which says that the run may exist; an error of the search would hide that.
+        which says that the run may exist. An error of the search would hide that.
         """
         try:
             return await self.search(session_id, options, deadline, settle=SETTLE_SECONDS)

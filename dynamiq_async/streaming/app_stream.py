@@ -286,7 +286,7 @@ class AppStream(WorkflowStream[T_co]):
     def _check_whole(self) -> None:
         reader = self._reader
         if reader is None:
-            return  # pragma: no cover - it was closed meanwhile, and the read says so
+            return  # pragma: no cover - it was closed meanwhile, and the read raises
         if reader.decoder.pending:
             what = "in the middle of an event"
         elif not reader.whole:

@@ -154,7 +154,7 @@ class OutputStream(EventStream[E], Generic[E, T_co]):
     def _note_usage(self, event: E) -> None:
         """Add an event's usage, if it has any. Few events do, and searching the bytes is cheaper
         than decoding them."""
-        # From the end: that is quicker, and usage tends to be there.
+        # Searched from the end, where usage tends to be.
         if bytes(event.raw_data).rfind(b'"usage"') >= 0 and (told := event.usage) is not None:
             self._usage = told if self._usage is None else self._usage + told
 

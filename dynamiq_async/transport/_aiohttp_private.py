@@ -123,7 +123,7 @@ async def drain(protocol: Any) -> None:
         raise
 
 
-# --- what calls stand on that go below the session ------------------------------------------------
+# --- used by calls that bypass the session --------------------------------------------------------
 
 VERSIONS = ("3.13", "3.14")
 """The versions of aiohttp for which everything below was checked."""

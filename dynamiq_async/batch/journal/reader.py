@@ -49,7 +49,7 @@ class Entries:
         return self.entries()
 
     def close(self) -> None:
-        """Let go of the file. May be called twice."""
+        """Close the file. May be called twice."""
         raise NotImplementedError
 
     def counts(self) -> dict[str, int]:
@@ -131,7 +131,7 @@ class JournalReaders(Entries):
             raise
 
     def close(self) -> None:
-        """Let go of the files. May be called twice."""
+        """Close the files. May be called twice."""
         for journal in self.journals:
             journal.close()
 
@@ -174,7 +174,7 @@ class JournalReader(Entries):
         self.created_at: float = header.created_at
 
     def close(self) -> None:
-        """Let go of the file. May be called twice."""
+        """Close the file. May be called twice."""
         self._connection.close()
 
     def counts(self) -> dict[str, int]:
@@ -228,7 +228,7 @@ class JournalReader(Entries):
 
 
 def _raw(data: bytes | None) -> msgspec.Raw | None:
-    """JSON from a server, such that every reader of JSON takes it."""
+    """JSON from a server, repaired so that every JSON reader accepts it."""
     if data is None:
         return None
     try:

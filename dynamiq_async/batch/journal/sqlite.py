@@ -173,7 +173,7 @@ class _Tables:
     def __init__(self, path: Path, opened: ExitStack) -> None:
         self._path = path
         self._opened = opened
-        self._ids: dict[str, int] = {}  # of the items that were begun since, until they end
+        self._ids: dict[str, int] = {}  # of the items begun by this process, until they end
 
     def load(self, header: Header) -> list[Header]:
         opening = sqlite_file.writing(self._path, header)
