@@ -44,7 +44,7 @@ class Batching(Client):
     @overload
     def map(self, inputs: Inputs, **options: Unpack[MapOptions]) -> Map[Any]: ...
     def map(self, inputs: Inputs, **options: Any) -> Map[Any]:
-        """Call the App once for each input, so many at a time.
+        """Call the App once for each input, with bounded concurrency.
 
             async with app.map(inputs, concurrency=64) as results:
                 async for result in results:

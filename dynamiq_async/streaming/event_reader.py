@@ -1,7 +1,7 @@
 """One response's body as batches of decoded events, with an idle timeout.
 
-The timeout is one timer per response, re-armed only when it fires, so a read costs one look at the
-clock. `idle` runs only while a read is awaited, so a slow consumer never causes an idle timeout.
+One timer per event loop checks the timeouts of all responses, so a read costs one look at the clock.
+`idle` runs only while a read is awaited, so a slow consumer never causes an idle timeout.
 """
 
 from __future__ import annotations

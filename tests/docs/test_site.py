@@ -117,7 +117,7 @@ def test_llms_full_txt_has_all_pages_and_docstrings(written: list[str]) -> None:
     assert "## `dynamiq_async.AsyncApp`" in text
     assert "### `AsyncApp.map`" in text  # of a base that has no page of its own
     assert "async def invoke(input: Any, *, " in text
-    assert "Call the App once for each input, so many at a time." in text
+    assert "Call the App once for each input, with bounded concurrency." in text
     assert text.count("### `") > 200
 
 
