@@ -1,6 +1,6 @@
 """One response's body as batches of decoded events, with an idle timeout.
 
-One timer per event loop checks the timeouts of all responses, so a read costs one look at the clock.
+One timer per event loop checks the timeouts of all responses, so each read only looks at the clock.
 `idle` runs only while a read is awaited, so a slow consumer never causes an idle timeout.
 """
 
