@@ -133,7 +133,7 @@ class Writer:
                     self._unwritten -= len(data)
         except OSError as error:
             self._failure = OSError(error.errno, error.strerror or str(error), self.name)
-        except Exception as error:  # noqa: BLE001 - the waiting caller raises it
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
             self._failure = error
         with self._change:
             self._tell()

@@ -146,7 +146,7 @@ class Downloader(Sender):
         self, request: Request, response: Response, limits: TaskLimits
     ) -> BufferedResponse:
         """Write the content to the request's sink, piece by piece. The returned body is empty."""
-        assert isinstance(request, _DownloadRequest)  # noqa: S101 - for type checkers: there is no other
+        assert isinstance(request, _DownloadRequest)  # noqa: S101 - tells the type checker that no other is sent
         if response.status not in _WHOLE:
             raise errors.APIResponseError(
                 f"{request} was answered {response.status}, which has not the whole content",
