@@ -42,7 +42,7 @@ def answer(
     question: Annotated[
         str | None,
         Parameter(
-            group=ANSWER, help="The question's id, where several are open. `runs get` shows them."
+            group=ANSWER, help="The question's id, if several are open. `runs get` shows them."
         ),
     ] = None,
     connection: Connection = DEFAULT_CONNECTION,

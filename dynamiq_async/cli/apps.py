@@ -68,7 +68,7 @@ def list_(
         ),
     ] = None,
     limit: Annotated[
-        int, Parameter(validator=Number(gte=1), help="How many at most. [default: 100]")
+        int, Parameter(validator=Number(gte=1), help="The most to list. [default: 100]")
     ] = 100,
     management: Management = DEFAULT_MANAGEMENT,
 ) -> None:

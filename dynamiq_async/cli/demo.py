@@ -59,7 +59,7 @@ dynamiq-async stream '{"input": "Hello"}'
 def demo(
     *,
     fast: Annotated[
-        bool, Parameter(help="Without the pauses of a real model, as when piped.")
+        bool, Parameter(help="Leave out the pauses of a real model, as in a pipe.")
     ] = False,
 ) -> None:
     """Call an emulated App on this machine, stream its answer, and cut the stream off twice.

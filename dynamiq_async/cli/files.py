@@ -33,9 +33,11 @@ def upload(
     path: Annotated[ExistingFile, Parameter(help="The file, of at most 128 MiB.")],
     /,
     *,
-    name: Annotated[str | None, Parameter(help="Its name there. [default: its own]")] = None,
+    name: Annotated[
+        str | None, Parameter(help="The name to upload it under. [default: its own]")
+    ] = None,
     mime_type: Annotated[
-        str | None, Parameter(help="What kind of file it is. [default: guessed from the name]")
+        str | None, Parameter(help="The file's media type. [default: guessed from the name]")
     ] = None,
     json: Annotated[bool, Parameter(group=OUTPUT, help="Print the whole answer as JSON.")] = False,
     limits: Limits = DEFAULT_LIMITS,

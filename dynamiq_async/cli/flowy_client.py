@@ -76,7 +76,7 @@ DEFAULT_FLOWY = Flowy()
 Folder = Annotated[Path, Parameter(help="A folder, or the file for the only output.")]
 MaxBytes = Annotated[
     int,
-    Parameter(group=CALL, validator=Number(gte=1), help="The most that an output may have."),
+    Parameter(group=CALL, validator=Number(gte=1), help="The most bytes that an output may have."),
 ]
 Wait = Annotated[
     bool, Parameter(group=CALL, negative="--no-wait", help="Wait for the end of it (default).")

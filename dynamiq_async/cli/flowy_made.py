@@ -34,19 +34,19 @@ _PAGE_SIZE = 100
 
 
 def generate(
-    type: Annotated[str, Parameter(help="What is made: `image`, `video`, `audio`, …")],
+    type: Annotated[str, Parameter(help="What to generate: `image`, `video`, `audio`, …")],
     prompt: Annotated[str, Parameter(help="What it is to be.", allow_leading_hyphen=True)],
     /,
     *,
     model: Annotated[str | None, Parameter(group=CALL, help="The model that makes it.")] = None,
     input_media: Annotated[
         tuple[str, ...],
-        Parameter(group=CALL, negative=(), help="The URL of what it is made of. May be repeated."),
+        Parameter(group=CALL, negative=(), help="The URL of a source. May be repeated."),
     ] = (),
     aspect_ratio: Annotated[str | None, Parameter(group=CALL, help="Such as 16:9.")] = None,
     resolution: Annotated[str | None, Parameter(group=CALL, help="Such as 1080p.")] = None,
     duration_seconds: Annotated[
-        float | None, Parameter(group=CALL, help="How long a video or a sound is.")
+        float | None, Parameter(group=CALL, help="The length of a video or a sound.")
     ] = None,
     wait: Wait = True,
     save: Save = None,
@@ -130,7 +130,7 @@ def assets(
     /,
     *,
     limit: Annotated[
-        int, Parameter(validator=Number(gte=1), help="How many at most. [default: 25]")
+        int, Parameter(validator=Number(gte=1), help="The most to list. [default: 25]")
     ] = 25,
     save: Save = None,
     max_bytes: MaxBytes = DEFAULT_MAX_BYTES,

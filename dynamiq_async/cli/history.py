@@ -56,7 +56,7 @@ AppName = Annotated[
         help="The App's name, id or hostname.",
     ),
 ]
-Limit = Annotated[int, Parameter(validator=Number(gte=1), help="How many at most. [default: 25]")]
+Limit = Annotated[int, Parameter(validator=Number(gte=1), help="The most to list. [default: 25]")]
 
 
 def _run(
@@ -251,7 +251,9 @@ def artifacts(
     ] = None,
     max_bytes: Annotated[
         int,
-        Parameter(group=CALL, validator=Number(gte=1), help="The most that one of them may have."),
+        Parameter(
+            group=CALL, validator=Number(gte=1), help="The most bytes that one of them may have."
+        ),
     ] = DEFAULT_MAX_BYTES,
     app: AppName = None,
     management: Management = DEFAULT_MANAGEMENT,

@@ -38,11 +38,11 @@ def mcp(
     ] = (),
     name: Annotated[
         tuple[str, ...],
-        Parameter(help="What the tool of each --app is called, in their order."),
+        Parameter(help="The name of the tool for each --app, in the same order."),
     ] = (),
     describe: Annotated[
         tuple[str, ...],
-        Parameter(help="What the model is told of each --app, in their order."),
+        Parameter(help="The description of the tool for each --app, in the same order."),
     ] = (),
     schema: Annotated[
         Path | None,
@@ -60,7 +60,7 @@ def mcp(
     ] = None,
     host: Annotated[str, Parameter(help="The address to listen at.")] = "127.0.0.1",
     cancel: Annotated[
-        bool, Parameter(help="Cancel the run of a call that the client cancels.")
+        bool, Parameter(help="If the client cancels a call, cancel its run.")
     ] = False,
     timeout: Annotated[float | None, Parameter(help="Seconds for each call.")] = None,
     key_file: Annotated[Path | None, Parameter(help="A file that holds the access key.")] = None,

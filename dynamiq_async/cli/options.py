@@ -172,7 +172,7 @@ class Limits:
     ] = None
     max_retries: Annotated[
         int | None,
-        Parameter(help="How often a request that was certainly not taken is sent again."),
+        Parameter(help="How often to repeat a request that the App certainly did not accept."),
     ] = None
     retry: Annotated[
         bool | None,
@@ -195,9 +195,9 @@ class Call(Limits):
 
     file: Annotated[tuple[Path, ...], Parameter(help="A file to send along. May be repeated.")] = ()
     user_id: Annotated[str | None, Parameter(help="Whom the call belongs to.")] = None
-    session_id: Annotated[str | None, Parameter(help="What conversation the call belongs to.")] = (
-        None
-    )
+    session_id: Annotated[
+        str | None, Parameter(help="The conversation that the call belongs to.")
+    ] = None
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of `AsyncApp`'s calls."""
@@ -212,7 +212,7 @@ class NodeOptions:
     """Options about the workflow's nodes, for calls that wait for the result."""
 
     last_node_output: Annotated[
-        bool | None, Parameter(help="Answer with the last node's output only.")
+        bool | None, Parameter(help="Return only the last node's output.")
     ] = None
     error_on_node_failure: Annotated[
         bool | None, Parameter(help="A failed node makes the call fail.")

@@ -75,7 +75,7 @@ def create(
         Parameter(
             group=(CALL, _MODE),
             validator=Number(gt=0),
-            help="Start it in the background and look after it until it is over, for so many "
+            help="Start it in the background and poll it until it is over, for at most this many "
             "seconds. No connection has to last as long as the run.",
         ),
     ] = None,
@@ -87,8 +87,8 @@ def create(
         bool,
         Parameter(
             group=CALL,
-            help="Make a session for this run alone, by which it is found again if the answer to "
-            "its creation is lost.",
+            help="Give this run a session of its own, by which it is found again if the response "
+            "to its creation is lost.",
         ),
     ] = False,
     text: Text = False,
@@ -135,7 +135,7 @@ def follow(
     after: Annotated[
         int | None,
         Parameter(
-            validator=Number(gte=0), help="Go on behind the event with this sequence number."
+            validator=Number(gte=0), help="Resume after the event with this sequence number."
         ),
     ] = None,
     timeout: Annotated[
@@ -282,7 +282,7 @@ def list_(
         ),
     ] = None,
     limit: Annotated[
-        int, Parameter(validator=Number(gte=1), help="How many at most. [default: 25]")
+        int, Parameter(validator=Number(gte=1), help="The most to list. [default: 25]")
     ] = 25,
     connection: Connection = DEFAULT_CONNECTION,
 ) -> None:

@@ -44,8 +44,8 @@ def serve(
     allow_host: Annotated[
         tuple[str, ...],
         Parameter(
-            help="A name under which other machines reach it. Without one, any is served if "
-            "--host is no address of this machine alone. Repeatable."
+            help="A hostname by which other machines reach it. Without one, any hostname is "
+            "served if --host is not a loopback address. Repeatable."
         ),
     ] = (),
     allow_origin: Annotated[
@@ -63,7 +63,7 @@ def serve(
     ] = 8787,
     access_key: Annotated[
         str | None,
-        Parameter(help="What clients must send. Make one up: a real key has no business here."),
+        Parameter(help="The key that clients must send. Make one up: do not use a real key."),
     ] = None,
     public: Annotated[bool, Parameter(help="Take requests without a key.")] = False,
     pace: Annotated[

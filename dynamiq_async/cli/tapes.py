@@ -34,18 +34,12 @@ class Tapes:
         str | None,
         Parameter(help="Pass requests on to the App with this URL, and record what passes."),
     ] = None
-    to: Annotated[
-        Path | None, Parameter(help="The tape to record to: a file that is not there yet.")
-    ] = None
+    to: Annotated[Path | None, Parameter(help="The tape to record to: a new file.")] = None
     mask: Annotated[
         tuple[str, ...],
-        Parameter(
-            help="A field whose values are kept off the tape, as keys and cookies are. Repeatable."
-        ),
+        Parameter(help="A field to mask on the tape, as keys and cookies are. Repeatable."),
     ] = ()
-    replay: Annotated[
-        Path | None, Parameter(help="Respond as this tape says, in place of the emulator.")
-    ] = None
+    replay: Annotated[Path | None, Parameter(help="Replay this tape instead of emulating.")] = None
     speed: Annotated[
         float | None,
         Parameter(
@@ -56,9 +50,7 @@ class Tapes:
     ] = None
     ignore: Annotated[
         tuple[str, ...],
-        Parameter(
-            help="A field whose values may be others than on the tape that is replayed. Repeatable."
-        ),
+        Parameter(help="A field that may differ from the replayed tape. Repeatable."),
     ] = ()
 
     def server(self, serving: Serving) -> Recorder | Player | None:

@@ -17,14 +17,14 @@ from dynamiq_async.cli.writing import Target
 def journal(
     path: Annotated[Path, Parameter(help="The file that --journal named.")],
     /,
-    *more: Annotated[Path, Parameter(help="Those of other shards, to be taken together.")],
+    *more: Annotated[Path, Parameter(help="Journals of other shards, to read with it.")],
     out: Annotated[
         str | None,
         Parameter(
             name=("--output", "-o"),
             group=OUTPUT,
             allow_leading_hyphen=True,
-            help="Write what is known of each input there, as JSON lines: a file, which is "
+            help="Write what the journal has of each input, as JSON lines, to this file, which is "
             "replaced when it is complete, or `-` for stdout. A name that ends in .parquet, .arrow "
             "or .csv is a table's.",
         ),

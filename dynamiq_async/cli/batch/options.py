@@ -51,16 +51,16 @@ class Reading:
     shard: Annotated[
         str | None,
         Parameter(
-            help="Only a part of the inputs, such as 2/8 for the second of eight. Which part an "
-            "input belongs to depends on its key alone."
+            help="Only one shard of the inputs, such as 2/8 for the second of eight. An input's "
+            "shard depends only on its key."
         ),
     ] = None
     check: Annotated[
         bool,
         Parameter(
             negative="--no-check",
-            help="With --no-check, a file is not looked through first. A line that is no input is "
-            "then a failed one, as it is on stdin, and the time left is not known.",
+            help="With --no-check, the file is not checked first. A line that is no input is "
+            "then a failed input, as on stdin, and the remaining time is unknown.",
         ),
     ] = True
 
@@ -84,14 +84,17 @@ class Pace:
     """How many calls to make at a time, and how to make them."""
 
     concurrency: Annotated[
-        int, Parameter(validator=Number(gte=1), help="How many at a time. [default: 32]")
+        int, Parameter(validator=Number(gte=1), help="How many calls run at a time. [default: 32]")
     ] = 32
     adaptive: Annotated[
-        bool, Parameter(help="Find out how many the service takes, up to --concurrency.")
+        bool,
+        Parameter(
+            help="Adapt the number of calls to what the service accepts, up to --concurrency."
+        ),
     ] = False
     rate: Annotated[
         str | None,
-        Parameter(help="At most so many requests: 5 (a second), 5/s, 60/m or 1000/h."),
+        Parameter(help="The highest rate of requests: 5 or 5/s (per second), 60/m or 1000/h."),
     ] = None
     mode: Annotated[
         Literal["invoke", "run"] | None,
@@ -104,7 +107,7 @@ class Pace:
         float,
         Parameter(
             validator=Number(gte=0),
-            help="Seconds that what is under way has to finish after Ctrl-C, SIGTERM or SIGHUP. "
+            help="Seconds for calls in progress to finish after Ctrl-C, SIGTERM or SIGHUP. "
             "[default: 10]",
         ),
     ] = 10.0
@@ -112,16 +115,15 @@ class Pace:
     max_failures: Annotated[
         float | None,
         Parameter(
-            help="Stop when more inputs than this failed; below 1, such as 0.05, it is a share of "
-            "those that are finished, looked at from 100 on."
+            help="Stop when more inputs than this failed. A number below 1, such as 0.05, is a "
+            "share of the finished inputs, checked once 100 are finished."
         ),
     ] = None
     connect_patience: Annotated[
         float,
         Parameter(
             validator=Number(gte=0),
-            help="Seconds for which a service that could be reached before is waited for. "
-            "[default: 600]",
+            help="Seconds to wait for a service that cannot be reached any more. [default: 600]",
         ),
     ] = 600.0
 
@@ -149,19 +151,19 @@ class Journaling:
         str | None,
         Parameter(
             help="A name, the same in every start: each input has one run that counts, on any "
-            "number of machines and after any crash. A run that is there is followed, not made."
+            "number of machines and after any crash. An existing run is followed, not repeated."
         ),
     ] = None
     journal: Annotated[
         str | None,
         Parameter(
-            help="A file that survives the process: started again with it, the batch calls nothing "
-            "again that is done. `dynamiq-async journal` shows it."
+            help="A file that keeps what was done. The same command, started again with it, calls "
+            "only what is left. `dynamiq-async journal` shows the file."
         ),
     ] = None
-    retry_failed: Annotated[bool, Parameter(help="Call again what failed in an earlier start.")] = (
-        False
-    )
+    retry_failed: Annotated[
+        bool, Parameter(help="Call inputs again that failed in an earlier start.")
+    ] = False
     unknown: Annotated[
         Literal["raise", "retry", "skip"],
         Parameter(
