@@ -74,7 +74,7 @@ def plain_response(data: bytes) -> tuple[int, PlainHeaders, bytes] | None:
 def _length(lower: bytes) -> int:
     """The single `Content-Length` in the lines of a head; -1 if there is none or it is unusual."""
     name = lower.find(_LENGTH)
-    if name < 0 or (name and lower[name - 1] != _LF) or lower.find(_LENGTH[:-1], name + 1) > 0:
+    if name < 0 or (name and lower[name - 1] != _LF) or lower.count(_LENGTH[:-1]) > 1:
         return -1
     start = name + len(_LENGTH)
     told = lower[start : lower.find(b"\r", start)].strip(b" \t")
