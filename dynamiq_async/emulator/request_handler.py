@@ -65,7 +65,7 @@ class RequestHandler:
         try:
             refused = await self._read(request, record, admission.refused)
             wire = Wire(request, record, self._apps.flush)
-            await respond(request, record, wire, admission, refused)
+            await respond(record, wire, admission, refused)
             return wire.response
         except BaseException:
             record.disconnected = request.transport is None and self.listener.running

@@ -10,8 +10,6 @@ from .faults import NO_FAULT
 from .wire import DroppedError, Nowhere, pause
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from .refusals import RefusalError
     from .request_record import RequestRecord
     from .service import Admission
@@ -19,11 +17,7 @@ if TYPE_CHECKING:
 
 
 async def respond(
-    request: web.BaseRequest,
-    record: RequestRecord,
-    wire: Wire,
-    admission: Admission,
-    refused: RefusalError | None,
+    record: RequestRecord, wire: Wire, admission: Admission, refused: RefusalError | None
 ) -> None:
     """Respond to a request on `wire`, as its fault says."""
     if record.fault is NO_FAULT:
@@ -32,17 +26,13 @@ async def respond(
     with contextlib.suppress(DroppedError):  # the fault has closed the connection
         await pause(record.fault.delay)
         if record.fault.replaces_response:
-            await _respond_instead(request, record, wire, admission, refused)
+            await _respond_instead(record, wire, admission, refused)
         else:
             await admission.respond(wire, refused)
 
 
 async def _respond_instead(
-    request: web.BaseRequest,
-    record: RequestRecord,
-    wire: Wire,
-    admission: Admission,
-    refused: RefusalError | None,
+    record: RequestRecord, wire: Wire, admission: Admission, refused: RefusalError | None
 ) -> None:
     """Send the fault's response in place of the service's."""
     fault = record.fault
@@ -51,7 +41,7 @@ async def _respond_instead(
         limit = 0 if fault.executes == "begins" else None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
-                await admission.respond(Nowhere(request, record), refused)
+                await admission.respond(Nowhere(wire.request, record), refused)
     if fault.drop and not fault.positioned:
         await wire.drop(fault.drop)
     status, kind, body = fault.response()

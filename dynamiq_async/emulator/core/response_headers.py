@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from multidict import CIMultiDict
+    from collections.abc import MutableMapping
 
     from .request_record import RequestRecord
 
 
-def add_common_headers(headers: CIMultiDict[str], record: RequestRecord) -> None:
+def add_common_headers(headers: MutableMapping[str, str], record: RequestRecord) -> None:
     """Add the request's id, the CORS headers, and the headers of the request's fault, which may
     replace others."""
     headers["x-request-id"] = record.request_id

@@ -27,7 +27,7 @@ if sys.platform == "linux":
     from termios import TIOCOUTQ
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
     from .request_record import RequestRecord
 
@@ -72,7 +72,7 @@ class Wire:
         self._framing: Literal["chunked", "length", "close"] = "chunked"
         # The unread rest of a body would precede the next request on this connection.
         self._keep_alive = request.keep_alive and request.content.is_eof()
-        self._headers: CIMultiDict[str]
+        self._headers: MutableMapping[str, str]
         self._whole: list[tuple[bytes, bool]] | None = None  # a body whose length is needed first
         self._held = b""  # shorter than write_size, waiting for more
         self._ahead = self._fault.positioned  # the fault's position is still to come
@@ -105,15 +105,13 @@ class Wire:
     async def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Send a whole response."""
         if self._fault is NO_FAULT:  # then it takes one write
-            record = self._record
-            record.status = status
-            record.count(body)
-            told = {**headers, "x-request-id": record.request_id, **(record.browser_headers or {})}
-            told["Content-Length"] = str(len(body))
-            if not self._keep_alive:
-                told["Connection"] = "close"
-            head = _head(status, told)
-            self._raw(head if record.method == "HEAD" else head + body)
+            self._record.status = status
+            self._record.count(body)
+            self._headers = dict(headers)  # nothing replaces one whatever its case
+            add_common_headers(self._headers, self._record)
+            self._framing = "length"
+            head = self._make_head(len(body))
+            self._raw(head if self._record.method == "HEAD" else head + body)
             await self._request.writer.drain()
             return
         await self.start(status, headers, length=len(body))
@@ -192,7 +190,10 @@ class Wire:
             self._headers["Content-Length"] = str(length)
         if not self._keep_alive:
             self._headers["Connection"] = "close"
-        return _head(status, self._headers)
+        head = f"HTTP/1.1 {status} {PHRASES.get(status, '')}\r\n"
+        for name, value in self._headers.items():
+            head += f"{name}: {value}\r\n"
+        return f"{head}\r\n".encode()
 
     def _piece(self, data: bytes, *, announced: int | None = None) -> None:
         """Write `data`, as one chunk if the body is chunked. `announced` is the size in the head of
@@ -314,14 +315,6 @@ _REUSABLE, _LAST = _Written(keep_alive=True), _Written(keep_alive=False)
 def written(*, keep_alive: bool) -> web.StreamResponse:
     """The object that aiohttp gets once a response is written. It is the same for all requests."""
     return _REUSABLE if keep_alive else _LAST
-
-
-def _head(status: int, headers: Mapping[str, str]) -> bytes:
-    """A status line and headers, up to the blank line."""
-    head = f"HTTP/1.1 {status} {PHRASES.get(status, '')}\r\n"
-    for name, value in headers.items():
-        head += f"{name}: {value}\r\n"
-    return f"{head}\r\n".encode()
 
 
 def transport_of(request: web.BaseRequest) -> asyncio.Transport:
