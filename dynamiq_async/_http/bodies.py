@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 
-def input_body(input: Any, *, row: bool = False) -> bytes:
-    """The JSON body of `POST /` with an input alone. `row` as for `root_body`."""
-    return b'{"input":%b}' % encode_object(input, "input", row=row)
-
-
 def root_body(
     input: Any,
     *,
@@ -42,10 +37,10 @@ def root_body(
         row: the input may be the row of a frame, whose missing values are NaN.
         more: other fields of the request.
     """
+    encoded = encode_object(input, "input", row=row)
     plain = user_id is session_id is None and last_node_output is error_on_node_failure is None
     if plain and files is extra_body is None and not more:
-        return input_body(input, row=row)  # for most calls: it needs no second encoding
-    encoded = encode_object(input, "input", row=row)
+        return b'{"input":%b}' % encoded  # for most calls: it needs no second encoding
     added = check_mapping(extra_body, "extra_body")
     fields = {
         "user_id": user_id,

@@ -14,7 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from dynamiq_async import _json, errors
-from dynamiq_async._http.bodies import input_body, root_body
+from dynamiq_async._http.bodies import root_body
 from dynamiq_async._http.client import Client, api_of, patient_view
 from dynamiq_async._http.request import Request
 from dynamiq_async._http.request_options import UNSET, RequestOptions
@@ -103,19 +103,18 @@ class Invoke:
         output_type: Any,
         outage: Outage,
     ) -> None:
-        body = root_body({}, **fields)
+        root_body({}, **fields)
         api = api_of(patient_view(app, given, outage))
         self._sender = api.sender
         self._options = api.options.for_call(RequestOptions(retry=given.retry))
         self._fields = {**fields, "row": True}
-        self._only_input = body == input_body({})
         self._output_type = output_type
         self._model = api.request("POST", "", body=b"{}", given=given)
         self._label = str(self._model)
 
     def prepare(self, input: Any) -> Any:
         """The body of the call's request."""
-        return input_body(input, row=True) if self._only_input else root_body(input, **self._fields)
+        return root_body(input, **self._fields)
 
     async def work(self, result: Draft, prepared: Any, attempt: Attempt | None) -> bytes | None:
         """Invoke the App."""
