@@ -49,19 +49,16 @@ class PlainText:
     """The answer's text and nothing else."""
 
     def __init__(self) -> None:
-        self._open = False
+        self._text = live.TextOutput()
 
     def show(self, event: RunEvent) -> None:
         """Write an event's text."""
         if text := event.text:
-            output.write(text.encode("utf-8", "replace"))
-            self._open = not text.endswith("\n")
+            self._text.write(text)
 
     def end(self) -> None:
         """End the line."""
-        if self._open:
-            output.write(b"\n")
-            self._open = False
+        self._text.end_line()
 
 
 class RunView:

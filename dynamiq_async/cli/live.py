@@ -56,7 +56,7 @@ class PlainText:
     def __init__(self) -> None:
         self._floor = Floor()
         self._speaker: str | None = None
-        self._open = False
+        self._text = TextOutput()
 
     def show(self, event: StreamEvent) -> None:
         """Write an event's text; a question goes to standard error."""
@@ -68,18 +68,30 @@ class PlainText:
     def end(self) -> None:
         """Write the text that was held back, and end the line."""
         self._write(self._floor.rest())
-        self._break_line()
+        self._text.end_line()
 
     def _write(self, events: list[StreamEvent]) -> None:
         for event in events:
             if text := event.text:
                 if event.entity_id != self._speaker:
-                    self._break_line()
+                    self._text.end_line()
                     self._speaker = event.entity_id
-                output.write(text.encode("utf-8", "replace"))
-                self._open = not text.endswith("\n")
+                self._text.write(text)
 
-    def _break_line(self) -> None:
+
+class TextOutput:
+    """Writes text to standard output, piece by piece, and knows whether its last line has ended."""
+
+    def __init__(self) -> None:
+        self._open = False
+
+    def write(self, text: str) -> None:
+        """Write a piece that is not empty."""
+        output.write(text.encode("utf-8", "replace"))
+        self._open = not text.endswith("\n")
+
+    def end_line(self) -> None:
+        """End the last line, if it is open."""
         if self._open:
             output.write(b"\n")
             self._open = False

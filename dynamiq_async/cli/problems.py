@@ -101,13 +101,15 @@ def _parts(
 
 
 def _too_many(error: UnusedCliTokensError) -> str:
-    """What is wrong with arguments that are left over: an option that is not known takes the place
-    of the first one."""
+    """A message about arguments that are left over. An unknown option in front of them was taken
+    for an argument."""
     first = (error.unused_tokens or [""])[0]
     given = list(error.root_input_tokens or ())
-    before = given[given.index(first) - 1] if first in given[1:] else ""
-    if before.startswith("--"):
-        return f"there is no option {before}, or {first} is one argument too many"
+    before = given[given.index(first, 1) - 1] if first in given[1:] else ""
+    if before.startswith("--") and error.app is not None:
+        known = {name for each in error.app.assemble_argument_collection() for name in each.names}
+        if before not in known:
+            return f"there is no option {before}, or {first} is one argument too many"
     return f"{first} is one argument too many"
 
 

@@ -202,6 +202,7 @@ async def test_a_batch_of_which_a_journal_has_every_input_otherwise_is_stopped_a
     assert result.code == 1
     assert "knows the first 20 inputs otherwise, and none of them was called" in result.err
     assert "--types" in result.err
+    assert f"what was done before stays in {folder / 'job.db'}" in result.err
     assert emulator.executions.total == 100
     assert (await cli(*command)).code == 0
     assert emulator.executions.total == 101

@@ -145,6 +145,8 @@ async def test_the_start_imports_nothing_slow(process: Process) -> None:
     [
         (("--bogus", "{}"), "there is no option --bogus, or {} is one argument too many"),
         (("{}", "{}"), "{} is one argument too many"),
+        (("{}", "--public", "{}"), "{} is one argument too many"),
+        (("{}", "--public", "more"), "more is one argument too many"),
         (("{}", "--bogus"), "Unknown option: --bogus"),
     ],
 )

@@ -256,7 +256,9 @@ class Job:
             parts.append("nobody has read the last results")
         if self._results.unfinished:
             parts.append(f"the results so far are in {self._results.unfinished}")
-        if journal is not None:
+        if journal is not None and 0 < self._refused == self._written:
+            parts.append(f"what was done before stays in {journal}")
+        elif journal is not None:
             same = "the same command" if chosen else "the same command with your choice"
             parts.append(f"{same} goes on where it was, with {journal}")
         elif self._arguments["job"] is not None:
