@@ -6,9 +6,9 @@ whole thought that chose the tool, then the tool's end. `run_events` says what t
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from ..core.clock import utc_now
 from ..core.ids import new_id
 from .messages import Message, agent_chunk, node_source
 
@@ -82,7 +82,7 @@ class Agent:
             "files": [],
             "loop_num": self._round,
             "output": {},
-            "timestamp": datetime.now(UTC),
+            "timestamp": utc_now(),
             "status": status,
         }
         self._thought = ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import mimetypes
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
+from ..core.clock import utc_now
 from ..core.ids import new_id
 
 
@@ -17,7 +18,7 @@ class Artifact:
     content: bytes = field(repr=False)
     mime_type: str
     id: str = field(default_factory=new_id)
-    saved_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    saved_at: datetime = field(default_factory=utc_now)
 
 
 def artifact(name: str, content: bytes, mime_type: str | None) -> Artifact:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from functools import partial
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec import field
 
+from ..core.clock import utc_now
 from .artifacts import Artifact
 from .messages import NODE, node_error, node_result
 from .outputs import WorkflowOutput, is_node, workflow_output
@@ -21,8 +21,6 @@ from .signatures import Signature
 
 if TYPE_CHECKING:
     from .outputs import Outputs
-
-_now = partial(datetime.now, UTC)
 
 Status = Literal["running", "success", "failure", "canceled"]
 
@@ -50,7 +48,7 @@ class Execution(msgspec.Struct, eq=False, kw_only=True):
     input: Mapping[str, Any]
     user_id: str | None = None
     session_id: str | None = None
-    started_at: datetime = field(default_factory=_now)
+    started_at: datetime = field(default_factory=utc_now)
     ended_at: datetime | None = None
     status: Status = "running"
     nodes: Mapping[str, Any] | None = None
@@ -79,7 +77,7 @@ class Execution(msgspec.Struct, eq=False, kw_only=True):
         self.status = status
         self.nodes = nodes
         self.error = error
-        self.ended_at = _now()
+        self.ended_at = utc_now()
 
     @property
     def failed_nodes(self) -> dict[str, str]:

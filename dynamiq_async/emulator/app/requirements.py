@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+from ..core.clock import utc_now
 from ..core.ids import new_id
 
 LINK_HOURS = 24
@@ -55,9 +56,7 @@ class Link:
 
     user_id: str
     requirements: list[Requirement]
-    expires_at: datetime = field(
-        default_factory=lambda: datetime.now(UTC) + timedelta(hours=LINK_HOURS)
-    )
+    expires_at: datetime = field(default_factory=lambda: utc_now() + timedelta(hours=LINK_HOURS))
 
 
 class Requirements:

@@ -7,9 +7,9 @@ who has connected everything, and the error for a refused run (`UNSATISFIED`).
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ..core.clock import utc_now
 from ..core.fields import Fields
 from ..core.refusals import RefusalError, bad_fields
 
@@ -79,7 +79,7 @@ async def disconnect(exchange: AppExchange, requirement_id: str) -> None:
 async def open_link(exchange: AppExchange, token: str) -> None:
     """`GET` a link, as the end user's browser does: it connects everything."""
     link = exchange.state.requirements.links.get(token)
-    if link is None or link.expires_at <= datetime.now(UTC):
+    if link is None or link.expires_at <= utc_now():
         raise RefusalError(410, "gone", "this link has expired")
     for needed in link.requirements:
         needed.users.add(link.user_id)

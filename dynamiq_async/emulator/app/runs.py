@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
+from ..core.clock import utc_now
 from ..core.feed import FeedEvent
 from ..core.ids import new_id
 from ..core.json import encode
@@ -67,7 +68,7 @@ class Run:
     status: Status = "created"
     output: Any = None
     error: str | None = None
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_at: datetime = field(default_factory=utc_now)
     ended_at: datetime | None = None
     questions: list[Question] = field(default_factory=list)
     task: asyncio.Task[None] | None = field(default=None, repr=False)
@@ -163,7 +164,7 @@ class Run:
         self.status, self.output, self.error = status, output, error
         self._append(f"run.{status}", data)
         if status in TERMINAL:
-            self.ended_at = datetime.now(UTC)
+            self.ended_at = utc_now()
             self.feed.close()
         self._changed()
 
@@ -234,7 +235,7 @@ class Run:
                 "id": new_id(),
                 "type": type,
                 "sequence": self.feed.sequence + 1,
-                "timestamp": datetime.now(UTC),
+                "timestamp": utc_now(),
                 "data": data,
             }
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from anyio.to_thread import run_sync
 from msgspec import Struct
 
+from ..core.clock import utc_now
 from ..core.database import Database
 from ..core.feed import Feed, FeedEvent
 from ..core.json import encode
@@ -223,7 +224,7 @@ class Storage:
                 started_at=known.started_at,
                 ended_at=now.ended_at,
                 questions=self._questions(id),
-                created=time.monotonic() - (datetime.now(UTC) - known.started_at).total_seconds(),
+                created=time.monotonic() - (utc_now() - known.started_at).total_seconds(),
                 store=self,
             )
             if run.terminal:
@@ -272,7 +273,7 @@ class Storage:
                 content=content,
                 mime_type=about.mime_type,
                 id=about.id,
-                saved_at=about.saved_at or datetime.now(UTC),
+                saved_at=about.saved_at or utc_now(),
             )
             for about, content in (
                 (_read(row[0], _About), row[1]) for row in self._database.rows(select, execution_id)

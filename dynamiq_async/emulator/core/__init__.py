@@ -9,7 +9,8 @@
 | faults | `faults`, `fault_script`, `fault_rules`, `fault_data` |
 | a server, and who may call it | `server`, `listener`, `connections`, `callers` |
 | what a test sees | `request_record`, `log` |
-| what outlives the process, and the ids of things | `database`, `ids` |
+| what outlives the process | `database` |
+| the time, and new ids | `clock`, `ids` |
 """
 
 from .database import DatabaseError

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from functools import partial
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import field
 
+from .clock import utc_now
 from .faults import NO_FAULT
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 _KEPT = 2048
-_now = partial(datetime.now, UTC)
 
 
 class RequestRecord(msgspec.Struct, eq=False, kw_only=True, gc=False):
@@ -66,7 +65,7 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True, gc=False):
     json: Any = None
     json_error: str | None = None
     form: Sequence[Part] = ()
-    received_at: datetime = field(default_factory=_now)
+    received_at: datetime = field(default_factory=utc_now)
     status: int | None = None
     request_id: str = ""
     browser_headers: Mapping[str, str] | None = None
@@ -102,4 +101,4 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True, gc=False):
     def finish(self) -> None:
         """Note that the response is over."""
         self.finished = True
-        self.ended_at = _now()
+        self.ended_at = utc_now()

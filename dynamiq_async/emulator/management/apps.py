@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import quote
 
+from ..core.clock import utc_now
 from ..core.ids import new_id
 from ..core.refusals import RefusalError
 from .workflows import ManagedWorkflow, WorkflowVersion
@@ -65,7 +66,7 @@ class ManagedApp:
     project_id: str = DEFAULT_PROJECT
     workflow_id: str = field(default_factory=new_id)
     access_type: Literal["private", "public"] = "private"
-    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    created_at: datetime = field(default_factory=utc_now)
     archived_at: datetime | None = None
     description: str = ""
     deployment_config: Mapping[str, Any] = field(
@@ -92,7 +93,7 @@ class ManagedApp:
             workflow_id=workflow_id,
             version_id=version_id,
             runtime_id=runtime_id or _RUNTIME,
-            created_at=at or datetime.now(UTC),
+            created_at=at or utc_now(),
         )
         self.deployments.insert(0, deployment)
 

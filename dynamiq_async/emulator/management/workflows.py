@@ -7,9 +7,10 @@ the start has a program, and a workflow that was made through the API has none.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from ..core.clock import utc_now
 from ..core.ids import new_id
 
 
@@ -19,7 +20,7 @@ class WorkflowVersion:
 
     number: int
     id: str = field(default_factory=new_id)
-    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    created_at: datetime = field(default_factory=utc_now)
 
     def public(self, workflow_id: str) -> dict[str, Any]:
         """The version as the API shows it."""
@@ -51,12 +52,12 @@ class ManagedWorkflow:
     flow_ui: dict[str, Any] = field(default_factory=dict)
     program: Any = None
     versions: list[WorkflowVersion] = field(default_factory=list)
-    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    created_at: datetime = field(default_factory=utc_now)
     updated_at: datetime | None = None
 
     def save(self, flow: dict[str, Any], flow_ui: dict[str, Any]) -> None:
         """Replace its nodes."""
-        self.flow, self.flow_ui, self.updated_at = flow, flow_ui, datetime.now(UTC)
+        self.flow, self.flow_ui, self.updated_at = flow, flow_ui, utc_now()
 
     def release(self) -> None:
         """Make a version of what is saved."""

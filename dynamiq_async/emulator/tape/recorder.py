@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import secrets
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, Unpack
 
@@ -13,6 +12,7 @@ import msgspec
 from aiohttp import web
 from yarl import URL
 
+from ..core.clock import utc_now
 from ..core.masks import Mask, Secrets
 from .models import VERSION, Header
 from .proxy import relay
@@ -98,7 +98,7 @@ class Recorder(TapeServer):
         # The tape may hold what people said, so only its user may read it.
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="\n")
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = utc_now().isoformat(timespec="seconds")
         self._put(Header(tape=VERSION, app=str(self.app), recorded_at=now, masked=self.masked))
         try:
             await super().start()
